@@ -1,17 +1,17 @@
 """What can go wrong, as one tree. Every message says what was asked, what there is, and what to do.
 
-    DeconvvizError               everything a user can mend; the command line prints it and exits 2
-    ├── PictureError             a picture file that is missing, broken, too large, or no picture
-    ├── NetworkError             a network that is not known, or cannot be built or run as asked
-    ├── WeightsError             a weights file that is missing, unsafe, or made for another network
-    │   └── DownloadError        weights that could not be fetched
-    ├── LayerError               a layer that this network does not have
-    ├── UnitError                a channel, position, class or count outside the layer
-    ├── RefusedOp                an operation on the way down that has no rule
-    ├── StaleRecording           something was changed that the recording still needs
-    ├── DeviceError              a device that this machine does not have
-    ├── ManifestError            a manifest that cannot be read, or that no longer describes what is there
-    └── OutputError              a file or folder that cannot be written
+DeconvvizError               everything a user can mend; the command line prints it and exits 2
+├── PictureError             a picture file that is missing, broken, too large, or no picture
+├── NetworkError             a network that is not known, or cannot be built or run as asked
+├── WeightsError             a weights file that is missing, unsafe, or made for another network
+│   └── DownloadError        weights that could not be fetched
+├── LayerError               a layer that this network does not have
+├── UnitError                a channel, position, class or count outside the layer
+├── RefusedOp                an operation on the way down that has no rule
+├── StaleRecording           something was changed that the recording still needs
+├── DeviceError              a device that this machine does not have
+├── ManifestError            a manifest that cannot be read, or that no longer describes what is there
+└── OutputError              a file or folder that cannot be written
 """
 
 

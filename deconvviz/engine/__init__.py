@@ -1,0 +1,10 @@
+"""The deconvnet itself: torch only; knows no file, no figure and no command line.
+
+Read it in this order:
+
+    rules/      one class for each ATen operation: what it keeps on the way up, its mirror on the way down
+    tape.py     a forward pass, written down call by call
+    windows.py  which positions a unit sees, and the window its signal is carried in
+    mirror.py   the way down: the tape walked backwards, rule by rule
+    units.py    units, whole channels and other things that can be kept, as the signal that goes down
+"""

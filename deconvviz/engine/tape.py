@@ -1,0 +1,293 @@
+"""A forward pass, written down: every ATen call that took part, and what its mirror needs of it.
+
+The tape sees calls, not modules: it makes no difference whether an author wrote ``nn.ReLU``, ``F.relu`` or
+``x.relu_()``, used one module four times, or branched in Python. Values are numbered as they come into being:
+an in-place call overwrites a tensor, and gives a new value. A tensor that is overwritten through another
+view of its memory is noticed, and refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from deconvviz.engine.rules import Call, Rule, lookup
+from deconvviz.errors import RefusedOp, StaleRecording
+
+PICTURE = 0  # the number of the first value
+
+
+@dataclass(frozen=True, repr=False)
+class Step:
+    """One ATen call that took part in the forward pass."""
+
+    op: torch._ops.OpOverload
+    module: str  # dotted name of the innermost module it stands in
+    inputs: tuple[int | None, ...]  # the values of its tensor arguments; None: does not come from the picture
+    outputs: tuple[int, ...]
+    rule: Rule | None  # None: the operation has no rule
+    stale: str  # why an argument is not what the tape believes it is; empty if it is
+
+    def __repr__(self) -> str:
+        return f"<Step {self.op} in {self.module or 'the network'}: {self.inputs} -> {self.outputs}>"
+
+    def refusal(self) -> str:
+        """Why the way down cannot pass here, as a sentence; empty if it can."""
+        where = f"{self.op} (in module {self.module!r})" if self.module else f"{self.op}"
+        if self.stale:
+            return f"{where} is refused: {self.stale}"
+        if self.rule is None:
+            return f"{where} has no rule; register one with deconvviz.rule(torch.ops.{self.op})"
+        reason = self.rule.refuses()
+        return f"{where} is refused: {reason}" if reason else ""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one call of a module gave."""
+
+    module: str  # dotted name
+    call: int  # 1 for the module's first call in this pass
+    kind: str  # class name of the module
+    value: int | None  # None: does not come from the picture
+    shape: tuple[int, ...]  # with the batch
+
+
+class Tape:
+    """The calls of one forward pass, from the picture (value 0) upwards."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.shapes: dict[int, tuple[int, ...]] = {}  # of each value, without the batch
+        self.outputs: list[Output] = []  # of modules, in the order in which they were there
+        self._constants: dict[int, tuple[Tensor, tuple[int, int, torch.dtype]]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Tape of {len(self.steps)} calls, {len(self.outputs)} module outputs>"
+
+    def new_value(self, tensor: Tensor) -> int:
+        value = len(self.shapes)
+        self.shapes[value] = tuple(tensor.shape[1:])
+        return value
+
+    def add(self, step: Step) -> None:
+        self.steps.append(step)
+        for tensor in step.rule.constants if step.rule else ():
+            self._constants.setdefault(id(tensor), (tensor, _state(tensor)))
+
+    def path(self, value: int) -> list[Step]:
+        """The steps between the picture and a value, in forward order."""
+        wanted, path = {value}, []
+        for step in reversed(self.steps):
+            if not wanted.isdisjoint(step.outputs):
+                path.append(step)
+                wanted.update(below for below in step.inputs if below is not None)
+        return path[::-1]
+
+    def require(self, path: list[Step]) -> None:
+        """Raise RefusedOp if a step has no mirror, StaleRecording if a weight is no longer what it was."""
+        refusals = [refusal for step in path if (refusal := step.refusal())]
+        if refusals:
+            more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
+            raise RefusedOp(refusals[0] + more)
+        for tensor, state in self._constants.values():
+            if _state(tensor) != state:
+                raise StaleRecording(
+                    f"a weight of shape {tuple(tensor.shape)} has changed since the forward pass was "
+                    "recorded; record it again"
+                )
+
+
+def _state(tensor: Tensor) -> tuple[int, int, torch.dtype]:
+    """Changes whenever the numbers of a tensor may have changed."""
+    pointer = 0 if tensor.is_meta else tensor.data_ptr()
+    return (0 if tensor.is_inference() else tensor._version), pointer, tensor.dtype
+
+
+class _Writer(TorchDispatchMode):
+    """Writes each ATen call onto the tape as it happens."""
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__()
+        self.tape = tape
+        self.modules: list[str] = []  # the modules that are running now, innermost last
+        self.resting = False
+        self._values = WeakTensorKeyDictionary()  # tensor -> (value, version of its memory)
+        self._overwritten: dict[int, Tensor] = {}  # memory that took in the picture through a view
+
+    def follow(self, tensor: Tensor, *, just_written: bool = False) -> int:
+        """Give a tensor a new value. Its memory's version rises only after an in-place call has returned."""
+        value = self.tape.new_value(tensor)
+        self._values[tensor] = (value, _version(tensor) + just_written)
+        return value
+
+    def value(self, tensor: Tensor) -> int | None:
+        found = self._values.get(tensor)
+        return found[0] if found else None
+
+    def __torch_dispatch__(
+        self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.resting:
+            return op(*args, **kwargs)
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        inputs = tuple(self.value(tensor) for tensor in tensors)
+        stale = self._stale(tensors)
+        output = op(*args, **kwargs)
+        if stale or any(value is not None for value in inputs):
+            self._write(op, args, kwargs, inputs, output, stale)
+        return output
+
+    def _write(
+        self,
+        op: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        inputs: tuple[int | None, ...],
+        output: Any,
+        stale: str,
+    ) -> None:
+        results = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        if not results:
+            return  # a number or nothing: no signal comes back through it
+        cls = lookup(op)
+        rule = None
+        if cls is not None:
+            derived = tuple(value is not None for value in inputs)
+            rule = cls(Call(op, _named(op, args, kwargs), output, derived))
+        written = _written(op, args, kwargs)
+        for target in written:
+            if self.value(target) is None:
+                self._overwritten[target.untyped_storage()._cdata] = target
+        outputs = tuple(
+            self.follow(result, just_written=any(result is target for target in written))
+            for result in results
+        )
+        self.tape.add(Step(op, self.modules[-1] if self.modules else "", inputs, outputs, rule, stale))
+
+    def _stale(self, tensors: list[Tensor]) -> str:
+        for tensor in tensors:
+            found = self._values.get(tensor)
+            if found is not None and found[1] != _version(tensor):
+                return "one of its arguments was overwritten through another view of its memory"
+            if found is None and self._overwritten and tensor.untyped_storage()._cdata in self._overwritten:
+                return "one of its arguments was written to through a view of its memory"
+        return ""
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _named(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call under the names of the operation's schema, defaults filled in."""
+    named = {}
+    for position, argument in enumerate(op._schema.arguments):
+        if position < len(args):
+            named[argument.name] = args[position]
+        elif argument.name in kwargs:
+            named[argument.name] = kwargs[argument.name]
+        else:
+            default = argument.default_value
+            named[argument.name] = [] if default is None and "int[" in str(argument.type) else default
+    return named
+
+
+def _written(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors that the call overwrites."""
+    if not op._schema.is_mutable:
+        return []
+    named = _named(op, args, kwargs)
+    return [
+        named[argument.name]
+        for argument in op._schema.arguments
+        if argument.alias_info is not None
+        and argument.alias_info.is_write
+        and isinstance(named[argument.name], Tensor)
+    ]
+
+
+class _Stop(BaseException):
+    """Leaves the network once everything that was asked for is there; no `except Exception` catches it."""
+
+
+def write(module: nn.Module, pictures: Tensor, wanted: Callable[[Output, Tensor], bool]) -> Tape:
+    """Run a network on pictures (B, C, H, W) and write down what happens.
+
+    `wanted` is shown what each module gave, and the tensor itself, and says whether to go on. The network
+    runs in evaluation mode without gradients; hooks, training flags and grad mode are put back
+    whatever happens.
+    """
+    tape = Tape()
+    writer = _Writer(tape)
+    with torch.no_grad(), _evaluation(module), _watched(module, writer, wanted):
+        pictures = pictures.detach().clone()
+        writer.follow(pictures)
+        try:
+            with writer:
+                module(pictures)
+        except _Stop:
+            pass
+    return tape
+
+
+@contextmanager
+def _evaluation(module: nn.Module) -> Iterator[None]:
+    """Every submodule in evaluation mode, and each back to its own flag."""
+    flags = [(part, part.training) for part in module.modules()]
+    try:
+        module.eval()
+        yield
+    finally:
+        for part, training in flags:
+            part.training = training
+
+
+@contextmanager
+def _watched(module: nn.Module, writer: _Writer, wanted: Callable[[Output, Tensor], bool]) -> Iterator[None]:
+    """Hooks on every submodule that tell the writer where it is, and show `wanted` what came out."""
+    handles: list[RemovableHandle] = []
+    calls: dict[str, int] = {}
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(part: nn.Module, args: Any) -> None:
+            writer.modules.append(name)
+
+        return hook
+
+    def leave(name: str) -> Callable[..., None]:
+        def hook(part: nn.Module, args: Any, output: Any) -> None:
+            writer.modules.pop()
+            calls[name] = calls.get(name, 0) + 1
+            if isinstance(output, Tensor):
+                shape = tuple(output.shape)
+                found = Output(name, calls[name], type(part).__name__, writer.value(output), shape)
+                writer.tape.outputs.append(found)
+                writer.resting = True
+                try:
+                    go_on = wanted(found, output)
+                finally:
+                    writer.resting = False
+                if not go_on:
+                    raise _Stop
+
+        return hook
+
+    try:
+        for name, part in module.named_modules():
+            handles.append(part.register_forward_pre_hook(enter(name)))
+            handles.append(part.register_forward_hook(leave(name)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
