@@ -1,0 +1,124 @@
+"""Networks by name: torchvision's classifiers and the shipped minivgg, with random weights or none yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torchvision import models
+
+from deconvviz.errors import NetworkError
+from deconvviz.nets.catalog import SHIPPED
+from deconvviz.nets.minivgg import MiniVGG, minivgg
+from deconvviz.nets.names import nearest
+
+# These two train with auxiliary heads, which nobody projects, and fold the input's normalisation into the
+# network, as their published weights expect.
+_AUXILIARY = {name: {"aux_logits": False, "transform_input": True} for name in ("googlenet", "inception_v3")}
+
+
+def model_names() -> list[str]:
+    """Every name that `build` knows, by torchvision's own registry. `catalog.MODEL_NAMES` needs no torch."""
+    return [SHIPPED, *models.list_models(module=models)]
+
+
+def known_name(name: str) -> str:
+    """`name`, if there is such a network. Raises NetworkError that names the nearest."""
+    there = model_names()
+    if name in there:
+        return name
+    like = nearest(name, there, 4)
+    hint = f"nearest: {', '.join(like)}" if like else f"there are {len(there)}, {there[0]} and torchvision's"
+    raise NetworkError(f"no network {name!r}; {hint} (see: deconvviz models)")
+
+
+def build(name: str, *, seed: int | None = 0, classes: int | None = None, device: str = "cpu") -> nn.Module:
+    """The network in eval mode, with random weights of its own making; nothing is downloaded.
+
+    The same seed gives the same weights, and the caller's generators stay where they were. With `seed=None`
+    the weights are not drawn but left as memory was, for `load_weights` to fill (VGG19 spends seconds on
+    drawing). `device="meta"` gives the shapes alone. `classes` is the number of outputs, if not the usual
+    one. Raises NetworkError.
+    """
+    known_name(name)
+    if classes is not None and classes < 1:
+        raise NetworkError(f"{name} cannot be built with {classes} classes: at least 1")
+    if device == "meta":
+        with _ParametersOnMeta():
+            return _construct(name, classes, drawn=False).to("meta").eval()
+    with torch.device("cpu"), _undrawn() if seed is None else _seeded(seed):
+        module = _construct(name, classes, drawn=seed is not None)
+    return module.to(device).eval()
+
+
+def default_entry(name: str) -> Enum | None:
+    """torchvision's default weights (`vgg19` -> VGG19_Weights.IMAGENET1K_V1); None for minivgg."""
+    if known_name(name) == SHIPPED:
+        return None
+    entry: Enum = models.get_model_weights(name)["DEFAULT"]
+    return entry
+
+
+def entries(name: str) -> dict[str, Enum]:
+    """torchvision's weights of a network by their names; none for minivgg."""
+    return (
+        {} if known_name(name) == SHIPPED else {entry.name: entry for entry in models.get_model_weights(name)}
+    )
+
+
+def _construct(name: str, classes: int | None, *, drawn: bool) -> nn.Module:
+    if name == SHIPPED:
+        return minivgg() if classes is None else MiniVGG(classes=classes)
+    options: dict[str, Any] = {}
+    if name in _AUXILIARY:
+        options = {**_AUXILIARY[name], "init_weights": drawn}
+    if classes is not None:
+        options["num_classes"] = classes
+    module: nn.Module = models.get_model(name, weights=None, **options)
+    return module
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        # not torch.manual_seed, which would move the generators of every accelerator too
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _undrawn() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]), _NothingDrawn():
+        yield
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Random initialisation is passed over: the tensor stays as it was allocated."""
+
+    DRAWS = frozenset(
+        {Tensor.normal_, Tensor.uniform_, Tensor.erfinv_}
+        | {nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, nn.init.kaiming_normal_}
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self.DRAWS:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+class _ParametersOnMeta(TorchFunctionMode):
+    """What layers allocate has shape only. (`torch.device("meta")` would also catch RegNet's arithmetic.)"""
+
+    ALLOCATORS = frozenset({torch.empty, torch.zeros, torch.ones})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in self.ALLOCATORS:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)

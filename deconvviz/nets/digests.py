@@ -1,0 +1,24 @@
+"""One short word for a network's weights, to be written into manifests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """'sha256:...' of names, dtypes, shapes and bytes. Neither order, device nor memory format changes it."""
+    whole = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach()
+        whole.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        whole.update(hashlib.sha256(_bytes(tensor)).digest())
+    return f"sha256:{whole.hexdigest()}"
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data  # as bytes, because numpy knows no bfloat16

@@ -1,0 +1,150 @@
+"""Which weights a network has: torchvision's, random ones, or a file's."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from deconvviz.errors import WeightsError
+from deconvviz.nets import minivgg
+from deconvviz.nets.builders import build, default_entry, entries, known_name
+from deconvviz.nets.catalog import SHIPPED
+from deconvviz.nets.checkpoints import read_checkpoint
+from deconvviz.nets.digests import digest
+from deconvviz.nets.downloads import cache_path, fetch
+from deconvviz.nets.fitting import fit, not_finite, other_classes, outputs
+from deconvviz.nets.given import missing
+from deconvviz.nets.preprocessing import Preprocessing
+
+Spec = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Where a network's weights came from, and what belongs to them.
+
+    `spec` loads the same again; `source` says it to a person; `classes` is empty where outputs have no
+    names.
+    """
+
+    network: str
+    spec: str
+    source: str
+    digest: str
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"WeightsInfo({self.network}, {self.source}, {self.digest[:19]}, {len(self.classes)} classes)"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Weights that were found, before it is known whether they fit."""
+
+    spec: str
+    source: str
+    state: dict[str, Tensor]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def load_network(
+    name: str, spec: Spec = "default", *, seed: int = 0, progress: bool = True
+) -> tuple[nn.Module, WeightsInfo]:
+    """A named network in eval mode with its weights. Of a file, the number of classes is taken too.
+
+    `spec`: "default" (torchvision's, fetched if need be), the name of other weights of torchvision
+    (IMAGENET1K_V2), "random", or a file: .pth, .pt, .safetensors. Raises NetworkError, WeightsError and
+    its DownloadError.
+    """
+    if known_name(name) and spec == "random":
+        module = build(name, seed=seed)
+        return module, _info(module, name, _random(name, seed, module))
+    found = _find(name, spec, progress=progress)
+    module = build(name, seed=None)
+    if (count := other_classes(found.state, module)) is not None:
+        module = build(name, seed=None, classes=count)
+        found = replace(found, notes=(*found.notes, f"{count} classes, as the weights have"))
+    return module, _put_in(module, name, found)
+
+
+def load_weights(
+    module: nn.Module, name: str, spec: Spec = "default", *, seed: int = 0, progress: bool = True
+) -> WeightsInfo:
+    """Fill a module that `build(name)` made; `spec` as for `load_network`. After an error it is as it was."""
+    if known_name(name) and spec == "random":
+        return _put_in(module, name, _random(name, seed, build(name, seed=seed, classes=outputs(module))))
+    return _put_in(module, name, _find(name, spec, progress=progress))
+
+
+def _put_in(module: nn.Module, name: str, found: _Found) -> WeightsInfo:
+    fit(module, found.state, network=name, source=found.source)
+    return _info(module, name, found)
+
+
+def _info(module: nn.Module, name: str, found: _Found) -> WeightsInfo:
+    named = found.classes if len(found.classes) == outputs(module) else ()
+    weights = digest(module.state_dict())
+    return WeightsInfo(name, found.spec, found.source, weights, found.preprocessing, named, found.notes)
+
+
+def _find(name: str, spec: Spec, *, progress: bool) -> _Found:
+    if spec == "default" and name == SHIPPED:
+        state = minivgg.load_minivgg().state_dict()
+        return _Found("default", "shipped with deconvviz", state, *_default_expectations(name))
+    told = os.fspath(spec)
+    if told == "default":
+        return _published(default_entry(name), name, progress=progress)
+    published = entries(name)
+    if entry := published.get(told.rpartition("_Weights.")[2]):
+        return _published(entry, name, progress=progress)
+    if not os.path.exists(told):
+        others = ", ".join(["default", *published, "random"])
+        raise WeightsError(f"{missing(told, 'weights file')} (weights of {name} by name: {others})")
+    return _from_file(Path(told), name)
+
+
+def _published(entry: Any, name: str, *, progress: bool) -> _Found:
+    state = fetch(entry, name, progress=progress)
+    notes: tuple[str, ...] = ()
+    if spoiled := not_finite(state):  # vgg16's IMAGENET1K_FEATURES comes without a classifier
+        notes = (f"no numbers in {', '.join(spoiled)}: layers from there on have no meaning",)
+    return _Found(
+        spec=entry.name,
+        source=f"torchvision {entry.name} ({cache_path(entry).name})",
+        state=state,
+        preprocessing=Preprocessing.from_weights(entry),
+        classes=tuple(entry.meta.get("categories") or ()),
+        notes=notes,
+    )
+
+
+def _from_file(path: Path, name: str) -> _Found:
+    state = read_checkpoint(path)
+    if spoiled := not_finite(state):
+        more = f" and {len(spoiled) - 1} more" if len(spoiled) > 1 else ""
+        raise WeightsError(
+            f"{path} holds NaN or infinity in {spoiled[0]}{more}: its training went wrong, or the file"
+        )
+    kinds = {str(tensor.dtype)[6:] for tensor in state.values() if tensor.is_floating_point()} - {"float32"}
+    notes = tuple(f"some weights are {kind} in the file" for kind in sorted(kinds))
+    return _Found(str(path), str(path), state, *_default_expectations(name), notes)
+
+
+def _random(name: str, seed: int, module: nn.Module) -> _Found:
+    state = module.state_dict()
+    return _Found("random", f"random, seed {seed}", state, *_default_expectations(name))
+
+
+def _default_expectations(name: str) -> tuple[Preprocessing, tuple[str, ...]]:
+    if name == SHIPPED:
+        return Preprocessing.of_network(name), tuple(minivgg.CLASSES)
+    entry: Any = default_entry(name)
+    return Preprocessing.from_weights(entry), tuple(entry.meta.get("categories") or ())
