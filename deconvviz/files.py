@@ -1,0 +1,141 @@
+"""Files are written whole or not at all: under a temporary name in the same folder, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from deconvviz.errors import OutputError
+
+# What to do, for the failures a person can mend; any other is told in the system's own words.
+_REMEDIES = {
+    errno.ENOSPC: "free some space or choose another folder",
+    errno.EDQUOT: "free some space or choose another folder",
+    errno.EACCES: "choose a folder you may write to",
+    errno.EPERM: "choose a folder you may write to",
+    errno.EROFS: "choose a folder you may write to",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "a part of the path is a file, not a folder",
+}
+# Answers of file systems that know no hard links (FAT, some network shares).
+_NO_LINKS = {
+    errno.EPERM,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EMLINK,
+    errno.EINVAL,
+    errno.EXDEV,
+}
+
+
+def write_whole(
+    path: str | os.PathLike[str], write: Callable[[BinaryIO], None], *, force: bool = False
+) -> Path:
+    """Let `write` fill a new file and put it at `path` once it is complete; return the path.
+
+    Missing folders are made. A symbolic link is followed, not replaced. After any failure, an interrupt
+    included, `path` is as it was and neither temporary file nor new folder is left.
+    Raises OutputError; an exception of `write` that is no OSError passes through as it is.
+    """
+    asked = Path(path)
+    target = _checked_target(asked, force)
+    try:
+        with _folder(target.parent) as folder, _temporary(folder) as temporary:
+            with open(temporary, "wb") as stream:
+                write(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if force:
+                _keep_mode(target, temporary)
+                os.replace(temporary, target)
+            else:
+                _place_if_free(temporary, target, asked)
+    except OSError as error:
+        raise OutputError(_failure(asked, error)) from error
+    return asked
+
+
+def _checked_target(asked: Path, force: bool) -> Path:
+    if "\0" in str(asked):
+        raise OutputError(f"cannot write {str(asked)!r}: a file name has no zero byte in it")
+    target = Path(os.path.realpath(asked))
+    if target.is_dir():
+        raise OutputError(
+            f"cannot write {asked}: it is a folder; name a file in it, such as {asked / 'name.ext'}"
+        )
+    if target.exists() and not target.is_file():
+        raise OutputError(f"cannot write {asked}: it is a device or a pipe; name a regular file")
+    if target.exists() and not force:
+        raise _taken(asked)
+    return target
+
+
+def _taken(asked: Path) -> OutputError:
+    return OutputError(
+        f"{asked} exists and is left as it is; overwrite it with --force (force=True) or choose another name"
+    )
+
+
+@contextlib.contextmanager
+def _folder(folder: Path) -> Iterator[Path]:
+    """The folder, made where it is missing; what was made is taken away again after a failure."""
+    made = []
+    for missing in (folder, *folder.parents):
+        if os.path.lexists(missing):
+            break
+        made.append(missing)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    except BaseException:
+        for empty in made:
+            with contextlib.suppress(OSError):
+                empty.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    # The name does not contain the target's, which may already be as long as the file system allows.
+    temporary = folder / f".deconvviz-{secrets.token_hex(6)}.part"
+    try:
+        # os.open and not tempfile: the result gets the permissions the user's umask gives any file.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield temporary
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _keep_mode(target: Path, temporary: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copymode(target, temporary)
+
+
+def _place_if_free(temporary: Path, target: Path, asked: Path) -> None:
+    """A link, unlike a rename, fails where another process has put a file there in the meantime."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise _taken(asked) from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise _taken(asked) from None
+        os.rename(temporary, target)
+
+
+def _failure(asked: Path, error: OSError) -> str:
+    reason = error.strerror or str(error)
+    remedy = _REMEDIES.get(error.errno or 0)
+    advice = f"; {remedy}" if remedy else ""
+    return f"cannot write {asked}: {reason[:1].lower()}{reason[1:]} (nothing was written){advice}"
