@@ -1,0 +1,91 @@
+"""From the many ways to store colour to 8-bit RGB, saying what was done. Nothing is ever stretched to fit."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from deconvviz.errors import PictureError
+
+RGB8 = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+_NAMED = {(255, 255, 255): "white", (0, 0, 0): "black", (128, 128, 128): "mid-grey"}
+_STEPS = {"1": 255, "L;2": 85, "L;4": 17}  # how far apart Pillow spreads grey of 1, 2 and 4 bits
+
+
+def to_rgb(image: Image.Image, packed: str, background: Colour, told: str) -> tuple[RGB8, list[str]]:
+    """Decoded picture -> (H, W, 3), and notes. `packed` is Pillow's raw mode, `told` the name for errors."""
+    notes = []
+    opacity = _opacity_of_one_colour(image, packed)
+    if image.mode.startswith("I") or image.mode == "F":
+        image, note = _eight_bits(image, told)
+        notes.append(note)
+    elif "16" in packed:
+        notes.append("16-bit scaled to 8")
+    elif image.mode in ("CMYK", "YCbCr", "HSV"):
+        notes.append(f"{image.mode} converted")
+    if opacity is None and image.has_transparency_data:
+        image = image.convert("LA") if image.mode == "La" else image
+        image = image.convert("RGBA")
+        opacity = image.getchannel("A")
+    try:
+        rgb = image.convert("RGB")
+    except ValueError as reason:
+        raise PictureError(f"{told} is in {image.mode} colour, which is not read: save it as RGB") from reason
+    if opacity is not None and opacity.getextrema() != (255, 255):
+        sheet = Image.new("RGB", image.size, background)
+        sheet.paste(rgb, mask=opacity)
+        rgb = sheet
+        notes.append(f"transparency laid on {_NAMED.get(background, background)}")
+    return np.array(rgb), notes
+
+
+def _opacity_of_one_colour(image: Image.Image, packed: str) -> Image.Image | None:
+    """Where one grey or colour of a PNG stands for transparent; Pillow compares it in the wrong scale."""
+    clear: Any = image.info.get("transparency")
+    if image.mode in ("1", "L", "I", "I;16") and isinstance(clear, int):
+        shown = image.convert("L") if image.mode == "1" else image
+        hidden = np.asarray(shown) == clear * _STEPS.get(packed, 1)
+    elif image.mode == "RGB" and isinstance(clear, tuple) and len(clear) == 3:
+        shift = 8 if "16" in packed else 0
+        hidden = (np.asarray(image) == [value >> shift for value in clear]).all(axis=-1)
+    else:
+        return None
+    return Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8))
+
+
+def _eight_bits(image: Image.Image, told: str) -> tuple[Image.Image, str]:
+    values = np.asarray(image)
+    if image.mode == "F":
+        return _from_floats(values, told)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise PictureError(
+            f"{told} holds whole numbers from {low} to {high}, of which nobody says how bright they are: "
+            "save it with 8 or 16 bits"
+        )
+    if image.mode == "I" and high < 256 and image.format not in ("PNG", "PPM"):
+        return _grey(values), "32-bit whole numbers up to 255 taken as 8-bit"
+    return _grey((values.astype(np.uint32) * 255 + 32767) // 65535), "16-bit scaled to 8"
+
+
+def _from_floats(values: npt.NDArray[Any], told: str) -> tuple[Image.Image, str]:
+    if not np.isfinite(values).all():
+        raise PictureError(f"{told} holds NaN or infinity: save it with 8 or 16 bits")
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 255:
+        raise PictureError(
+            f"{told} holds floats from {low:g} to {high:g}, of which nobody says how bright they are: save "
+            "it with floats in 0 .. 1, or with 8 or 16 bits"
+        )
+    if high <= 1:
+        return _grey(np.rint(values * 255)), "floats in 0 .. 1 scaled to 8-bit"
+    return _grey(np.rint(values)), "floats in 0 .. 255 rounded to 8-bit"
+
+
+def _grey(values: npt.NDArray[Any]) -> Image.Image:
+    return Image.fromarray(cast(RGB8, values.astype(np.uint8)))
