@@ -1,3 +1,74 @@
-"""deconvviz: what in this picture made this unit fire? (Zeiler & Fergus, 2013)"""
+"""deconvviz: what in this picture made this unit fire? (Zeiler & Fergus, 2013)
+
+>>> import deconvviz as dv
+>>> net = dv.load("vgg19")
+>>> rec = net.record("cat.jpg", layers=["conv5_1"])
+>>> proj = rec.project("conv5_1", rec.strongest("conv5_1", k=9))
+>>> proj.save("grid.png")
+
+`import deconvviz` itself is light: torch is imported when a name is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from deconvviz.engine.rules import Rule as Rule
+    from deconvviz.engine.rules import rule as rule
+    from deconvviz.engine.units import Unit as Unit
+    from deconvviz.errors import DeconvvizError as DeconvvizError
+    from deconvviz.layers import Layer as Layer
+    from deconvviz.layers import LayerTable as LayerTable
+    from deconvviz.manifest import remake as remake
+    from deconvviz.network import Network as Network
+    from deconvviz.network import load as load
+    from deconvviz.network import project as project
+    from deconvviz.projection import Projection as Projection
+    from deconvviz.recording import Recording as Recording
+
+_HOME = {
+    "DeconvvizError": "deconvviz.errors",
+    "Layer": "deconvviz.layers",
+    "LayerTable": "deconvviz.layers",
+    "Network": "deconvviz.network",
+    "Projection": "deconvviz.projection",
+    "Recording": "deconvviz.recording",
+    "Rule": "deconvviz.engine.rules",
+    "Unit": "deconvviz.engine.units",
+    "load": "deconvviz.network",
+    "project": "deconvviz.network",
+    "remake": "deconvviz.manifest",
+    "rule": "deconvviz.engine.rules",
+}
+
+__all__ = [
+    "DeconvvizError",
+    "Layer",
+    "LayerTable",
+    "Network",
+    "Projection",
+    "Recording",
+    "Rule",
+    "Unit",
+    "__version__",
+    "load",
+    "project",
+    "remake",
+    "rule",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'deconvviz' has no attribute {name!r}")
+    found = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_HOME))

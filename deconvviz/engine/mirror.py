@@ -10,33 +10,31 @@ from torch import Tensor
 
 from deconvviz.engine.tape import PICTURE, Step, Tape
 from deconvviz.engine.units import Seed
-from deconvviz.engine.windows import Seen, Window, at_position, hull, seen_below, window
+from deconvviz.engine.windows import Seen, Window, hull, seen_below, window
 
 DEFAULT_MEMORY = 1 << 30  # bytes that the signals of one batch of units may take
 
 
-def project(tape: Tape, value: int, seed: Seed, *, memory: int = DEFAULT_MEMORY) -> Tensor:
-    """Carry K signals from a value of the tape down to the picture: (K, *layer) to (K, C, H, W).
+def project(tape: Tape, value: int, seed: Seed, like: Tensor, *, memory: int = DEFAULT_MEMORY) -> Tensor:
+    """Carry K signals from a value of the tape down to the picture: (K, C, H, W) of `like`'s type.
 
     Units go down together, each in its own window; as many at once as fit in `memory` (bytes).
     Raises RefusedOp and StaleRecording before anything is computed.
     """
     path = tape.path(value)
     tape.require(path)
-    count = len(seed.signal)
-    pixels = seed.signal.new_zeros(count, *tape.shapes[PICTURE])
-    order = torch.argsort(
-        _places(seed), stable=True
-    )  # neighbours together: small common windows, equal shifts
+    count = len(seed)
+    pixels = like.new_zeros(count, *tape.shapes[PICTURE])
+    order = torch.argsort(_places(seed), stable=True)  # neighbours share small windows and equal shifts
     first, step = 0, count
     while first < count:
         part = order[first : first + step]
         plan = _plan(tape, path, value, seed, part)
-        fits = max(1, memory // max(1, plan.bytes_per_unit(seed.signal.element_size())))
+        fits = max(1, memory // max(1, plan.bytes_per_unit(like.element_size())))
         if fits < len(part):
             step = fits
             continue
-        _down(path, plan, value, seed.signal[part.to(seed.signal.device)], pixels, part)
+        _down(path, plan, value, seed.signal(part, plan.windows[value]), pixels, part)
         first += len(part)
     return pixels
 
@@ -79,8 +77,7 @@ def _down(
     path: Sequence[Step], plan: _Plan, value: int, signal: Tensor, pixels: Tensor, part: Tensor
 ) -> None:
     """Walk the path backwards with one batch of signals, and lay what arrives into `pixels`."""
-    top = plan.windows[value]
-    signals = {value: signal if top.whole else _cut_own(signal, top)}
+    signals = {value: signal}
     for step in reversed(path):
         assert step.rule is not None  # else it was refused
         outputs = [output for output in step.outputs if output in signals]
@@ -101,12 +98,6 @@ def _down(
         pixels[k, :, row : row + h, column : column + w] = x
 
 
-def _cut_own(signal: Tensor, at: Window) -> Tensor:
-    """(K, C, H, W), one map for each unit, to each unit's window."""
-    own = Window(at.start, at.size, at.shape, torch.arange(len(signal)))
-    return own.cut(signal)
-
-
 def boxes(tape: Tape, value: int, seen: Seen) -> list[tuple[int, int, int, int]]:
     """The receptive field of K units, in pixels of the network's input: x0, y0, x1, y1 (half open).
 
@@ -119,10 +110,11 @@ def boxes(tape: Tape, value: int, seen: Seen) -> list[tuple[int, int, int, int]]
 
 @dataclass(frozen=True)
 class Field:
-    """The receptive field of units away from the border, in pixels: (rows, columns)."""
+    """The receptive fields of a map's units, in pixels, as if the picture had no border: (rows, columns)."""
 
+    first: tuple[int, int]  # where the field of the unit at (0, 0) begins; negative: in the padding
     size: tuple[int, int]
-    stride: tuple[int, int]
+    stride: tuple[int, int]  # from one unit to the next
 
 
 def field(tape: Tape, value: int) -> Field | None:
@@ -134,7 +126,7 @@ def field(tape: Tape, value: int) -> Field | None:
     rows, columns = _axis_span(path, value, 0), _axis_span(path, value, 1)
     if rows is None or columns is None:
         return None
-    return Field((rows[1] - rows[0], columns[1] - columns[0]), (rows[2], columns[2]))
+    return Field((rows[0], columns[0]), (rows[1] - rows[0], columns[1] - columns[0]), (rows[2], columns[2]))
 
 
 _Span = tuple[int, int, int]
@@ -164,8 +156,3 @@ def _span(step: Step, spans: dict[int, _Span | None], axis: int) -> _Span | None
     if not found or any(span[2] != found[0][2] for span in found):
         return None
     return min(span[0] for span in found), max(span[1] for span in found), found[0][2]
-
-
-def whole(shape: tuple[int, ...]) -> Seen:
-    """All rows and columns of a value, as one unit's (K = 1)."""
-    return at_position(shape, None, None)

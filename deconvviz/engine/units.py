@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from deconvviz.engine.windows import Seen, at_position
+from deconvviz.engine.windows import Seen, Window
 from deconvviz.errors import UnitError
 
 
@@ -37,51 +37,83 @@ class Unit:
         return f"picture {self.image}, channel {self.channel}{where}{said}"
 
 
-@dataclass(frozen=True)
 class Seed:
-    """The signals of K units at their layer, and the rows and columns of its map that they fill."""
+    """What K units keep of their layer, cut to size only when it goes down: (K, *layer) would be large."""
 
-    signal: Tensor  # (K, *layer)
-    seen: Seen  # (K, H) and (K, W) bool
-    images: Tensor  # (K,) int64
+    def __init__(self, seen: Seen, images: Tensor) -> None:
+        self.seen = seen  # (K, H) and (K, W) bool: the rows and columns of the layer's map that are filled
+        self.images = images  # (K,) int64
 
+    def __len__(self) -> int:
+        return len(self.images)
 
-def of_units(activations: Tensor, units: Sequence[Unit], layer: str) -> tuple[Seed, list[Unit]]:
-    """Each unit alone, at the activation that was recorded; and the units with that activation.
-
-    `activations` is the layer's (B, C, H, W) or (B, C). Raises UnitError for a unit outside of it.
-    """
-    found, signal = [], activations.new_zeros(len(units), *activations.shape[1:])
-    rows, columns = [], []
-    for k, unit in enumerate(units):
-        found.append(_checked(activations, unit, layer))
-        image, *place = _place(found[-1])
-        index = tuple(place)
-        signal[k][index] = activations[image][index]
-        if activations.dim() == 4:
-            rows.append(_mask(unit.y, activations.shape[2]))
-            columns.append(_mask(unit.x, activations.shape[3]))
-        else:
-            rows.append(torch.ones(1, dtype=torch.bool))
-            columns.append(torch.ones(1, dtype=torch.bool))
-    images = torch.tensor([unit.image for unit in units])
-    return Seed(signal, (torch.stack(rows), torch.stack(columns)), images), found
+    def signal(self, part: Tensor, at: Window) -> Tensor:
+        """The signals of the units numbered `part` (k,), in their windows: (k, C, h, w) or (k, F)."""
+        raise NotImplementedError
 
 
-def of_tensor(activations: Tensor, signal: Tensor, images: Sequence[int], layer: str) -> Seed:
+class UnitSeed(Seed):
+    """Each unit alone, or each channel alone, at the activation that was recorded."""
+
+    def __init__(self, activations: Tensor, units: Sequence[Unit]) -> None:
+        lengths = activations.shape[2:] if activations.dim() == 4 else (1, 1)
+        self.activations, self.units = activations, units
+        rows = _masks([unit.y for unit in units], lengths[0])
+        columns = _masks([unit.x for unit in units], lengths[1])
+        super().__init__((rows, columns), torch.tensor([unit.image for unit in units]))
+
+    def signal(self, part: Tensor, at: Window) -> Tensor:
+        own = self.activations.dim() == 4
+        (h, w) = at.size
+        x = self.activations.new_zeros(len(part), self.activations.shape[1], *((h, w) if own else ()))
+        for k, (number, (row, column)) in enumerate(zip(part.tolist(), at.start.tolist(), strict=True)):
+            unit = self.units[number]
+            channel = self.activations[unit.image, unit.channel]
+            if not own:
+                x[k, unit.channel] = channel
+            elif unit.y is None or unit.x is None:
+                x[k, unit.channel] = channel[row : row + h, column : column + w]
+            else:
+                x[k, unit.channel, unit.y - row, unit.x - column] = channel[unit.y, unit.x]
+        return x
+
+
+class TensorSeed(Seed):
     """Any K tensors shaped like the layer, each for one picture of the recording."""
-    if signal.shape[1:] != activations.shape[1:]:
-        raise UnitError(
-            f"a tensor of shape {tuple(signal.shape)} does not fit {layer}: "
-            f"(K, {', '.join(map(str, activations.shape[1:]))}) is needed"
-        )
-    signal = signal.to(activations)
-    if signal.dim() == 4:
-        seen = ((signal != 0).any(3).any(1).cpu(), (signal != 0).any(2).any(1).cpu())
-    else:
-        one = at_position((), None, None)
-        seen = (one[0].expand(len(signal), 1), one[1].expand(len(signal), 1))
-    return Seed(signal, seen, torch.tensor(list(images), dtype=torch.long))
+
+    def __init__(self, activations: Tensor, signals: Tensor, images: Sequence[int], layer: str) -> None:
+        if signals.shape[1:] != activations.shape[1:] or len(signals) != len(images):
+            raise UnitError(
+                f"a tensor of shape {tuple(signals.shape)} does not fit {layer}: "
+                f"({len(images)}, {', '.join(map(str, activations.shape[1:]))}) is needed"
+            )
+        self.signals = signals.detach().to(activations)
+        if signals.dim() == 4:
+            some = (self.signals != 0).any(1).cpu()  # (K, H, W)
+            seen = (some.any(2), some.any(1))
+        else:
+            seen = (torch.ones(len(signals), 1, dtype=torch.bool),) * 2
+        super().__init__(seen, torch.tensor(list(images), dtype=torch.long))
+
+    def signal(self, part: Tensor, at: Window) -> Tensor:
+        x = self.signals[part.to(self.signals.device)]
+        return x if at.whole else replace(at, images=torch.arange(len(part))).cut(x)
+
+
+def checked(activations: Tensor, units: Sequence[Unit], layer: str) -> list[Unit]:
+    """The same units with the activations that were recorded. Raises UnitError for one outside."""
+    for unit in units:
+        _in_range("picture", unit.image, activations.shape[0], layer)
+        _in_range("channel", unit.channel, activations.shape[1], layer)
+        if (unit.y is None) != (unit.x is None):
+            raise UnitError(f"unit ({unit}) has half a position: give both y and x, or neither")
+        if unit.y is None or unit.x is None:
+            continue
+        if activations.dim() != 4:
+            raise UnitError(f"unit ({unit}) has a position, but the units of {layer} have none")
+        _in_range("row", unit.y, activations.shape[2], layer)
+        _in_range("column", unit.x, activations.shape[3], layer)
+    return [_recorded(activations, unit) for unit in units]
 
 
 def strongest(activations: Tensor, k: int, layer: str, channel: int | None = None) -> list[Unit]:
@@ -123,54 +155,17 @@ def _top(values: Tensor, k: int, there: str, what: str) -> Tensor:
     return torch.sort(values, descending=True, stable=True).indices[:k]
 
 
-def whole_channel(activations: Tensor, image: int, channel: int, layer: str) -> tuple[Seed, Unit]:
-    """Every position of one channel's map, for one picture."""
-    _in_range("picture", image, activations.shape[0], layer)
-    _in_range("channel", channel, activations.shape[1], layer)
-    signal = torch.zeros_like(activations[image : image + 1])  # (1, C, H, W)
-    signal[:, channel] = activations[image, channel]
-    peak = float(activations[image, channel].max())
-    return of_tensor(activations, signal, [image], layer), Unit(image, channel, activation=peak)
-
-
-def join(seeds: Sequence[Seed]) -> Seed:
-    """Several seeds of one layer as one batch."""
-    return Seed(
-        torch.cat([seed.signal for seed in seeds]),
-        (torch.cat([seed.seen[0] for seed in seeds]), torch.cat([seed.seen[1] for seed in seeds])),
-        torch.cat([seed.images for seed in seeds]),
-    )
-
-
-def _checked(activations: Tensor, unit: Unit, layer: str) -> Unit:
-    _in_range("picture", unit.image, activations.shape[0], layer)
-    _in_range("channel", unit.channel, activations.shape[1], layer)
-    if activations.dim() == 4:
-        if unit.y is None or unit.x is None:
-            raise UnitError(f"{unit} has no position; {layer} is a map of {_size(activations)} positions")
-        _in_range("row", unit.y, activations.shape[2], layer)
-        _in_range("column", unit.x, activations.shape[3], layer)
-    elif unit.y is not None or unit.x is not None:
-        raise UnitError(f"{unit}: the units of {layer} have no position")
-    return _recorded(activations, unit)
-
-
 def _recorded(activations: Tensor, unit: Unit) -> Unit:
-    return replace(unit, activation=float(activations[_place(unit)]))
+    place = tuple(n for n in (unit.image, unit.channel, unit.y, unit.x) if n is not None)
+    return replace(unit, activation=float(activations[place].max()))
 
 
-def _place(unit: Unit) -> tuple[int, ...]:
-    return tuple(n for n in (unit.image, unit.channel, unit.y, unit.x) if n is not None)
-
-
-def _mask(place: int | None, length: int) -> Tensor:
-    mask = torch.zeros(length, dtype=torch.bool)
-    mask[place] = True
-    return mask
-
-
-def _size(activations: Tensor) -> str:
-    return " x ".join(str(n) for n in activations.shape[2:])
+def _masks(places: Sequence[int | None], length: int) -> Tensor:
+    """(K, length) bool: one place each, or all of them."""
+    masks = torch.zeros(len(places), length, dtype=torch.bool)
+    for k, place in enumerate(places):
+        masks[k, slice(None) if place is None else place] = True
+    return masks
 
 
 def _in_range(what: str, asked: int, count: int, layer: str) -> None:

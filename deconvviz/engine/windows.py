@@ -124,15 +124,6 @@ def _everything(seen: Seen) -> Seen:
     return torch.ones_like(seen[0]), torch.ones_like(seen[1])
 
 
-def at_position(shape: tuple[int, ...], rows: Tensor | None, columns: Tensor | None) -> Seen:
-    """The units at rows (K,) and columns (K,) of a value; None: all of them (K = 1)."""
-    found = [
-        torch.ones(1, n, dtype=torch.bool) if places is None else torch.eye(n, dtype=torch.bool)[places]
-        for places, n in zip((rows, columns), _lengths(shape), strict=True)
-    ]
-    return found[0], found[1]
-
-
 def hull(seen: Tensor) -> tuple[Tensor, Tensor]:
     """(K, n) bool to (K,) first and (K,) one past the last position seen; 0 and 0 where nothing is."""
     n = seen.shape[1]

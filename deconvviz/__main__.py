@@ -1,0 +1,3 @@
+from deconvviz.cli import main
+
+main()

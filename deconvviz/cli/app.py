@@ -1,0 +1,85 @@
+"""The ``deconvviz`` command: its sub-commands, and how every one of them ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from deconvviz import __version__
+from deconvviz.cli.console import say
+from deconvviz.cli.demo import demo
+from deconvviz.cli.layers import layers
+from deconvviz.cli.models import models
+from deconvviz.cli.project import project
+from deconvviz.errors import DeconvvizError
+
+INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
+MISTAKE = 2
+
+
+class Commands(TyperGroup):
+    """Turns what went wrong into one message and an exit code; a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DeconvvizError as error:
+            say(f"deconvviz: {error}")
+            raise typer.Exit(MISTAKE) from None
+        except KeyboardInterrupt:
+            say("deconvviz: interrupted; every file that was written is whole")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:  # the reader of our output has gone (| head)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            say("deconvviz: out of memory; ask for fewer units (--top), fewer pictures or a shallower layer")
+            raise typer.Exit(MISTAKE) from None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    told = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"deconvviz {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="deconvviz",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def deconvviz(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What in this picture made this unit fire?
+
+    The Zeiler-Fergus deconvnet (2013) for convolutional networks in PyTorch: one forward pass is recorded,
+    chosen activations are kept, and carried back down to the pixels.
+    """
+
+
+for _command in (project, layers, models, demo):
+    app.command()(_command)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="deconvviz")

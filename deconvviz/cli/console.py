@@ -1,0 +1,107 @@
+"""What a command says: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+PATIENCE = 2.0  # seconds of silence before progress is shown
+
+
+def say(text: str) -> None:
+    """A line for the person, on stderr."""
+    typer.echo(text, err=True)
+
+
+def print_json(value: object) -> None:
+    """One JSON object, on stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> None:
+    """Aligned columns, on stdout; the columns numbered in `right` are flush right. Never cut to a width."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        cells = (
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        typer.echo("  ".join(cells).rstrip())
+
+
+@contextmanager
+def stage(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """One thing that cannot be counted: a line on stderr, if it takes longer than two seconds."""
+    timer = threading.Timer(PATIENCE, say, [f"deconvviz: {text} ..."])
+    timer.daemon = True
+    if not quiet:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def counting(total: int, *, quiet: bool = False) -> Iterator[Counter]:
+    """`total` things done one after another: a bar on a terminal, else a line every few seconds."""
+    counter = Counter(total, quiet=quiet)
+    try:
+        yield counter
+    finally:
+        counter.close()
+
+
+class Counter:
+    """How many of a number of things are done."""
+
+    EVERY = 10.0  # seconds between lines where there is no terminal
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        self._total, self._done, self._quiet = total, 0, quiet
+        self._begun = self._said = time.monotonic()
+        self._bar: Any = None
+
+    def step(self, text: str) -> None:
+        """The next thing begins."""
+        self._show(text)
+        self._done += 1
+
+    def _show(self, text: str) -> None:
+        now = time.monotonic()
+        if self._quiet or now - self._begun < PATIENCE or self._total < 2:
+            return
+        if sys.stderr.isatty():
+            self._draw(text)
+        elif now - self._said >= self.EVERY or self._said == self._begun:
+            self._said = now
+            left = (now - self._begun) / max(1, self._done) * (self._total - self._done)
+            say(f"deconvviz: {self._done} of {self._total} done, about {left:.0f} s left")
+
+    def _draw(self, text: str) -> None:
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(text, total=self._total)
+        self._bar.update(self._task, description=text, completed=self._done)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()

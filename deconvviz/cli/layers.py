@@ -1,0 +1,23 @@
+"""``deconvviz layers``: what can be asked for in a network."""
+
+from __future__ import annotations
+
+from deconvviz.cli.console import print_json, print_table, stage
+from deconvviz.cli.options import DEFAULT_MODEL, Json, Model
+
+
+def layers(model: Model = DEFAULT_MODEL, json: Json = False) -> None:
+    """List the layers of a network: names, kind, output shape, receptive field, stride, parameters.
+
+    Nothing is downloaded: shapes need no weights. Both names of a layer can be given to --layer.
+    """
+    with stage("importing torch"):
+        from deconvviz.layers import cells
+        from deconvviz.network import sketch
+
+        table = sketch(model).layers
+    if json:
+        print_json({"network": model, "layers": table.to_json()})
+        return
+    head = ("layer", "module", "kind", "output", "sees px", "every px", "parameters")
+    print_table(head, [cells(layer) for layer in table], right=(4, 5, 6))

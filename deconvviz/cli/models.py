@@ -1,0 +1,43 @@
+"""``deconvviz models``: which networks can be named, and which need a download."""
+
+from __future__ import annotations
+
+from deconvviz.cli.console import print_json, print_table, stage
+from deconvviz.cli.options import Json
+
+
+def models(json: Json = False) -> None:
+    """List the networks that --model knows, and where their default weights are.
+
+    "ships inside": no download. "cached": downloaded already. Otherwise the size of the download. With
+    --weights random or --weights FILE any of them works without a network connection.
+    """
+    with stage("importing torch"):
+        from deconvviz.nets.builders import default_entry, model_names
+        from deconvviz.nets.downloads import cached, download_size
+    found: list[dict[str, object]] = []
+    for name in model_names():
+        entry = default_entry(name)
+        place = cached(name)
+        found.append(
+            {
+                "name": name,
+                "weights": entry.name if entry else None,
+                "ships_inside": entry is None,
+                "cached": str(place) if place else None,
+                "download_mb": download_size(name),
+            }
+        )
+    if json:
+        print_json({"models": found})
+        return
+    rows: list[tuple[str, ...]] = [
+        (str(one["name"]), str(one["weights"] or "trained by us"), _where(one)) for one in found
+    ]
+    print_table(("network", "default weights", "where"), rows)
+
+
+def _where(one: dict[str, object]) -> str:
+    if one["ships_inside"]:
+        return "ships inside"
+    return f"cached: {one['cached']}" if one["cached"] else f"download of {one['download_mb']:.0f} MB"

@@ -1,0 +1,233 @@
+"""``deconvviz project``: pictures and layer names in, figures out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from deconvviz.cli.console import counting, print_json, say, stage
+from deconvviz.cli.options import DEFAULT_MODEL, Device, Force, Json, Quiet, complete_layer, complete_model
+from deconvviz.cli.request import Look, Selection
+
+if TYPE_CHECKING:
+    from deconvviz.cli.plan import Job
+    from deconvviz.projection import Projection, Style
+
+DEFAULT_OUT = Path("deconvviz-out")
+
+WHAT = "What to project"
+LOOK = "How the figure looks"
+
+
+def project(
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="IMAGE...", help="Picture files, or folders of them.")
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            "-l",
+            metavar="NAME",
+            help="A layer, by either name (see: deconvviz layers). May be repeated.",
+            autocompletion=complete_layer,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="A torchvision network, or minivgg (see: deconvviz models).",
+            autocompletion=complete_model,
+            rich_help_panel=WHAT,
+            show_default=DEFAULT_MODEL,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="default|random|FILE",
+            help="Trained ones (fetched once), random ones, or a .pth, .pt or .safetensors file.",
+            rich_help_panel=WHAT,
+            show_default="default",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of random weights.", rich_help_panel=WHAT)] = 0,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="The peaks of the N strongest channels; with --channel, its N highest positions.",
+            rich_help_panel=WHAT,
+            show_default="9, or as many as there are",
+        ),
+    ] = None,
+    channel: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="Only this channel. May be repeated.", rich_help_panel=WHAT),
+    ] = None,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="C,Y,X",
+            help="This unit: channel, row, column (fully connected: C). May be repeated.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    whole_channel: Annotated[
+        bool,
+        typer.Option("--whole-channel", help="Keep every position of a channel.", rich_help_panel=WHAT),
+    ] = False,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="NAME|INDEX",
+            help="The score of a class. May be repeated.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="MANIFEST", help="Make a figure again from its manifest.", rich_help_panel=WHAT
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the figures go.")] = DEFAULT_OUT,
+    format: Annotated[
+        Literal["png", "svg", "pdf"], typer.Option(help="File type.", rich_help_panel=LOOK)
+    ] = "png",
+    arrays: Annotated[
+        bool, typer.Option("--arrays", help="Also write the numbers (.npz).", rich_help_panel=LOOK)
+    ] = False,
+    scale: Annotated[
+        Literal["sheet", "row", "tile"] | None,
+        typer.Option(help="Who shares full colour.", rich_help_panel=LOOK, show_default="sheet"),
+    ] = None,
+    percentile: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="Full colour at this percentile; what is larger is clipped, and the figure says so.",
+            rich_help_panel=LOOK,
+            show_default="100",
+        ),
+    ] = None,
+    columns: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Units in a row.", rich_help_panel=LOOK, show_default="as they fit"),
+    ] = None,
+    projection_only: Annotated[
+        bool | None,
+        typer.Option("--projection-only", help="Leave the patches out.", rich_help_panel=LOOK),
+    ] = None,
+    dpi: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Dots per inch.", rich_help_panel=LOOK, show_default="200"),
+    ] = None,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what in a picture made units of a layer fire.
+
+    One figure for each picture and layer: the picture with numbered boxes, and for each unit its patch of the
+    picture beside its projection. A manifest (.json) beside the figure says how to make it again.
+    """
+    from deconvviz.cli.plan import plan
+
+    look = Look(format, arrays, scale, percentile, columns, projection_only, dpi)
+    selection = Selection(
+        tuple(layer or ()), tuple(channel or ()), tuple(unit or ()), tuple(class_ or ()), top, whole_channel
+    )
+    if from_ is not None:
+        if images or model is not None or selection != Selection():
+            raise typer.BadParameter(
+                "a manifest says itself which picture, network, layer and units: leave those out",
+                param_hint="--from",
+            )
+        with stage("importing torch and making the recording again", quiet=quiet):
+            written = [_remake(from_, weights, look, out, device, force=force)]
+    else:
+        with stage("importing torch", quiet=quiet):
+            job = plan(
+                images or [],
+                model or DEFAULT_MODEL,
+                weights or "default",
+                seed,
+                selection,
+                look,
+                out,
+                device,
+                force=force,
+            )
+        written = run(job, look, force=force, quiet=quiet)
+    if json:
+        print_json({"figures": written})
+        return
+    for one in written:
+        for path in one["files"]:
+            typer.echo(path)
+
+
+def run(job: Job, look: Look, *, force: bool, quiet: bool) -> list[dict[str, Any]]:
+    """Make every figure of a job; what was written, one entry for each."""
+    from deconvviz.projection import Style
+
+    with stage(f"loading {job.model}", quiet=quiet):
+        network = job.load()
+    for page in job.pages:
+        for asked in page.classes:
+            network.class_index(asked)  # an unknown class is told before the first figure is written
+    written = []
+    style = look.style(Style())
+    with counting(len(job.pages), quiet=quiet) as counter:
+        for picture, pages in groupby(job.pages, key=lambda page: page.picture):
+            several = list(pages)
+            recording = network.record(picture, [page.layer.name for page in several])
+            for note in recording.pictures[0].notes:
+                if not quiet:
+                    say(f"deconvviz: {picture}: {note}")
+            for page in several:
+                counter.step(f"{picture.name} {page.layer.name}")
+                projection = recording.project(page.layer.name, job.units(page, recording))
+                written.append(_save(projection, page.target, style, look, force=force))
+    return written
+
+
+def _remake(
+    manifest: Path, weights: str | None, look: Look, out: Path, device: str, *, force: bool
+) -> dict[str, Any]:
+    from deconvviz.cli.plan import check_folder
+    from deconvviz.manifest import refuse_existing, remake, targets
+
+    target = out / f"{manifest.stem}.{look.format}"
+    check_folder(out)
+    refuse_existing(targets(target, look.arrays), force=force)
+    found = remake(manifest, weights=weights, device=device)
+    look = replace(look, dpi=look.dpi or found.dpi)
+    return _save(found.projection, target, look.style(found.style), look, force=force)
+
+
+def _save(projection: Projection, target: Path, style: Style, look: Look, *, force: bool) -> dict[str, Any]:
+    """Write one figure and what stands beside it; what was written, for --json."""
+    from deconvviz.manifest import save_projection
+
+    paths = save_projection(projection, target, style, dpi=look.dpi or 200, force=force, arrays=look.arrays)
+    return {
+        "picture": projection.picture_name(projection.images[0]),
+        "layer": projection.layer.name,
+        "files": [str(path) for path in paths],
+        "units": [
+            {**asdict(unit), "box": list(box)}
+            for unit, box in zip(projection.units, projection.boxes, strict=True)
+        ],
+    }

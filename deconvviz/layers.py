@@ -1,0 +1,182 @@
+"""The layers of a network as a table: names, kinds, shapes, receptive fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import Any, overload
+
+from torch import nn
+
+from deconvviz.engine import mirror
+from deconvviz.engine.tape import Tape
+from deconvviz.errors import LayerError
+from deconvviz.nets.names import paper_names, unknown_layer_message
+
+OUTPUT = "output"
+"""The name of what the whole network gives, unless a module has that name."""
+
+_SPOKEN_KINDS = (
+    ("conv", (nn.Conv2d,)),
+    ("bn", (nn.BatchNorm2d,)),
+    ("relu", (nn.ReLU,)),
+    ("pool", (nn.MaxPool2d,)),
+    ("fc", (nn.Linear,)),
+    ("avgpool", (nn.AvgPool2d, nn.AdaptiveAvgPool2d)),
+    ("dropout", (nn.Dropout,)),
+    ("flatten", (nn.Flatten,)),
+)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One thing in a network whose output is a tensor, and so can be asked for."""
+
+    name: str  # the paper's name where there is one, else the dotted name
+    dotted: str  # module name; a module called several times is `name`, `name:2`, `name:3`
+    kind: str  # class of the module
+    shape: tuple[int, ...]  # of its output for one picture: (C, H, W), or (F,)
+    field: tuple[int, int] | None  # receptive field (rows, columns) in pixels; None: the whole picture
+    stride: tuple[int, int] | None  # pixels from one unit to the next (rows, columns)
+    first: tuple[int, int] | None  # pixel at which the field of unit (0, 0) begins; negative: in the padding
+    parameters: int
+
+    def __str__(self) -> str:
+        size = " x ".join(map(str, self.shape))
+        return f"{self.name} ({self.kind}): {size}, {self.sees}"
+
+    @property
+    def sees(self) -> str:
+        if self.field is None or self.stride is None:
+            return "sees the whole picture"
+        return f"sees {_by(self.field)} px every {_by(self.stride)} px"
+
+
+def _by(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+
+
+class LayerTable(Sequence[Layer]):
+    """Every layer of a network in the order in which it is ready; found by either of its names."""
+
+    def __init__(self, layers: Sequence[Layer], network: str, *, see: str | None = None) -> None:
+        self._layers = tuple(layers)
+        self._network, self._see = network, see
+        self._by_name = {layer.dotted: layer for layer in layers} | {layer.name: layer for layer in layers}
+
+    @property
+    def names(self) -> list[str]:
+        return [layer.name for layer in self._layers]
+
+    def find(self, name: str) -> Layer:
+        """The layer of this name. Raises LayerError that says what there is, nearest first."""
+        if name not in self._by_name:
+            raise LayerError(unknown_layer_message(name, self._by_name, self._network, see=self._see))
+        return self._by_name[name]
+
+    @property
+    def last(self) -> Layer:
+        """What the network gives. Raises LayerError if that is no tensor."""
+        if not self._layers or self._layers[-1].dotted:
+            raise LayerError(f"{self._network} gives no single tensor: it has no class scores")
+        return self._layers[-1]
+
+    @overload
+    def __getitem__(self, key: int | str) -> Layer: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequence[Layer]: ...
+    def __getitem__(self, key: int | str | slice) -> Layer | Sequence[Layer]:
+        return self.find(key) if isinstance(key, str) else self._layers[key]
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self._layers)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_name or key in self._layers
+
+    def __repr__(self) -> str:
+        ends = f": {self.names[0]} ... {self.names[-1]}" if self._layers else ""
+        return f"<{len(self)} layers of {self._network}{ends}>"
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self._layers))
+
+    def _repr_html_(self) -> str:
+        head = "".join(
+            f"<th>{title}</th>"
+            for title in ("layer", "module", "kind", "output", "sees (px)", "every (px)", "parameters")
+        )
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells(layer)) + "</tr>" for layer in self
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One plain dictionary for each layer."""
+        return [asdict(layer) for layer in self]
+
+
+def cells(layer: Layer) -> tuple[str, str, str, str, str, str, str]:
+    """A layer as the seven columns of a table, as text."""
+    return (
+        layer.name,
+        layer.dotted,
+        layer.kind,
+        " x ".join(map(str, layer.shape)),
+        _by(layer.field) if layer.field else "all",
+        _by(layer.stride) if layer.stride else "",
+        f"{layer.parameters:,}" if layer.parameters else "",
+    )
+
+
+def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None = None) -> LayerTable:
+    """The layers of a network from a tape of its whole forward pass."""
+    parts = dict(module.named_modules())
+    leaves = [
+        (out.module, kind)
+        for out in tape.outputs
+        if out.call == 1
+        and (kind := _spoken_kind(parts[out.module]))
+        and not list(parts[out.module].children())
+    ]
+    paper = {dotted: name for name, dotted in paper_names(leaves).items()}
+    taken = {out.module for out in tape.outputs}
+    fields: dict[int, mirror.Field | None] = {}
+    layers = []
+    for out in tape.outputs:
+        if out.value is None or len(out.shape) < 2:
+            continue
+        dotted = out.module if out.call == 1 else f"{out.module}:{out.call}"
+        if not out.module:
+            name = OUTPUT if OUTPUT not in taken else f"({OUTPUT})"
+        else:
+            name = paper.get(dotted, dotted)
+        if out.value not in fields:
+            fields[out.value] = mirror.field(tape, out.value) if len(out.shape) == 4 else None
+        found = fields[out.value]
+        parameters = sum(p.numel() for p in parts[out.module].parameters()) if out.call == 1 else 0
+        layers.append(
+            Layer(
+                name,
+                dotted,
+                out.kind,
+                tuple(out.shape[1:]),
+                found.size if found else None,
+                found.stride if found else None,
+                found.first if found else None,
+                parameters,
+            )
+        )
+    return LayerTable(layers, network, see=see)
+
+
+def _spoken_kind(part: nn.Module) -> str | None:
+    """The kind by which the papers name a layer; "other" for a leaf they have no word for."""
+    for kind, classes in _SPOKEN_KINDS:
+        if isinstance(part, classes):
+            return kind
+    return None if list(part.children()) else "other"

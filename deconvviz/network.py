@@ -1,0 +1,222 @@
+"""A network, whose it is and what it expects: `load` one by name, or wrap any module with `Network`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from deconvviz.engine import tape
+from deconvviz.errors import DeviceError, LayerError, NetworkError, PictureError
+from deconvviz.layers import Layer, LayerTable, read_layers
+from deconvviz.nets import builders
+from deconvviz.nets.digests import digest
+from deconvviz.nets.names import class_index
+from deconvviz.nets.pictures import Picture, as_picture, open_picture
+from deconvviz.nets.preprocessing import Preprocessing
+from deconvviz.nets.weights import load_network
+from deconvviz.projection import Projection
+from deconvviz.recording import Recording
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Pictures: TypeAlias = (
+    "str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor"
+    "| Sequence[str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any]]"
+)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network's weights come from; enough to find them again."""
+
+    spec: str | None  # what `load` was asked for: default, random, a file; None: a module of the user's own
+    seed: int | None  # of random weights
+    source: str  # in words, for a figure's title
+
+
+class Network:
+    """Any convolutional network: a module, how pictures are prepared for it, and the names of its classes.
+
+    `size` is the side of the square crop in pixels, `mean` and `std` (one number for each channel, in 0 .. 1
+    pixel values) are subtracted and divided by; the defaults are those of ImageNet networks. The module is
+    never changed: each recording runs it in evaluation mode and puts everything back.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        size: int = 224,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        classes: Sequence[str] | None = None,
+        name: str | None = None,
+        preprocessing: Preprocessing | None = None,
+        origin: Origin | None = None,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise NetworkError(f"a network is a torch.nn.Module, not {type(module).__name__}")
+        self.module = module
+        self.name = name or type(module).__name__
+        self.preprocessing = preprocessing or Preprocessing.simple(size, tuple(mean), tuple(std))
+        self.classes: tuple[str, ...] = tuple(classes or ())
+        self.origin = origin or Origin(None, None, "weights as given")
+        self._digested: tuple[Any, str] | None = None
+
+    def __repr__(self) -> str:
+        size, count = self.preprocessing.crop, sum(p.numel() for p in self.module.parameters())
+        return f"<Network {self.name}: {size} px, {count:,} parameters, {self.origin.source}>"
+
+    @property
+    def device(self) -> torch.device:
+        return self._first.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._first.dtype
+
+    @property
+    def _first(self) -> Tensor:
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            if tensor.is_floating_point():
+                return tensor
+        return torch.empty(0)
+
+    @cached_property
+    def layers(self) -> LayerTable:
+        """Every layer that can be asked for, from one forward pass over an empty picture."""
+        shape = (1, len(self.preprocessing.mean), self.preprocessing.crop, self.preprocessing.crop)
+        blank = torch.zeros(shape, device=self.device, dtype=self.dtype)
+        written = tape.write(self.module, blank, lambda out, tensor: True)
+        see = None if self.origin.spec is not None else "net.layers"
+        return read_layers(self.module, written, self.name, see=see)
+
+    @property
+    def digest(self) -> str:
+        """``sha256:...`` of the weights as they are now: names, types, shapes and numbers."""
+        weights = self.module.state_dict()
+        state = tuple((name, t._version, t.data_ptr(), t.dtype) for name, t in weights.items())
+        if self._digested is None or self._digested[0] != state:
+            self._digested = (state, digest(weights))
+        return self._digested[1]
+
+    def class_index(self, asked: str | int) -> int:
+        """The number of a class, by its name, a part of it that only one class has, or its number."""
+        return class_index(asked, self.classes, outputs=self.layers.last.shape[0])
+
+    def record(self, images: Pictures, layers: str | Iterable[str]) -> Recording:
+        """One forward pass that writes down what the way down needs, up to the deepest layer asked for.
+
+        `images`: a path, PIL image or uint8 array (H, W, 3), or several of them; or a tensor (B, C, H, W)
+        that is prepared already. Raises LayerError, PictureError.
+        """
+        asked = [layers] if isinstance(layers, str) else list(layers)
+        if not asked:
+            raise LayerError("no layer was asked for: name one or more (net.layers lists them)")
+        found = list(dict.fromkeys(self.layers.find(name) for name in asked))
+        pictures, inputs = self._prepare(images)
+        return self._run(pictures, inputs, found)
+
+    def _run(self, pictures: tuple[Picture, ...], inputs: Tensor, layers: Sequence[Layer]) -> Recording:
+        values: dict[Layer, int] = {}
+        activations: dict[Layer, Tensor] = {}
+        pending = {layer.dotted: layer for layer in layers}
+
+        def wanted(out: tape.Output, tensor: Tensor) -> bool:
+            layer = pending.pop(out.module if out.call == 1 else f"{out.module}:{out.call}", None)
+            if layer is not None:
+                if out.value is None:
+                    raise LayerError(f"{layer.name} of {self.name} does not depend on the picture")
+                values[layer] = out.value
+                activations[layer] = tensor.detach().clone()  # an in-place call may overwrite it
+            return bool(pending)
+
+        written = tape.write(self.module, inputs, wanted)
+        if pending:
+            names = ", ".join(layer.name for layer in pending.values())
+            raise LayerError(f"{names} of {self.name} was not reached with these pictures")
+        return Recording(self, tuple(layers), pictures, inputs, written, values, activations)
+
+    def _prepare(self, images: Pictures) -> tuple[tuple[Picture, ...], Tensor]:
+        """Pictures and the tensor (B, C, H, W) made of them; no pictures if a tensor was given."""
+        if isinstance(images, Tensor):
+            return (), self._checked(images)
+        several = images if isinstance(images, (list, tuple)) else [images]
+        pictures = tuple(_picture(image) for image in several)
+        if not pictures:
+            raise PictureError("no picture was given")
+        inputs = torch.stack([self.preprocessing.apply(picture.rgb) for picture in pictures])
+        return pictures, inputs.to(self.device, self.dtype)
+
+    def _checked(self, tensor: Tensor) -> Tensor:
+        channels = len(self.preprocessing.mean)
+        if tensor.dim() != 4 or tensor.shape[1] != channels or 0 in tensor.shape:
+            raise PictureError(
+                f"a prepared tensor has shape (B, {channels}, H, W), not {tuple(tensor.shape)}"
+            )
+        if not tensor.is_floating_point():
+            raise PictureError(
+                f"a prepared tensor holds floating point numbers, not {tensor.dtype}; "
+                "pixel values 0 to 255 go in as a uint8 array (H, W, 3)"
+            )
+        if not bool(tensor.isfinite().all()):
+            raise PictureError("the tensor holds NaN or infinity")
+        return tensor.detach().to(self.device, self.dtype)
+
+
+def _picture(image: Any) -> Picture:
+    return open_picture(image) if isinstance(image, (str, os.PathLike)) else as_picture(image)
+
+
+def load(
+    name: str = "vgg19", weights: str | Path = "default", *, seed: int = 0, device: str = "cpu"
+) -> Network:
+    """A network by its torchvision name, or ``minivgg``, which ships inside the package.
+
+    `weights`: ``default`` (torchvision's own, downloaded once), ``random`` (from `seed`), or a file of
+    a state dict (.pth, .pt, .safetensors). Raises NetworkError, WeightsError, DownloadError, DeviceError.
+    """
+    place = pick_device(device)
+    module, info = load_network(name, weights, seed=seed)
+    origin = Origin(info.spec, seed if info.spec == "random" else None, info.source)
+    return Network(
+        module.to(place), name=name, preprocessing=info.preprocessing, classes=info.classes, origin=origin
+    )
+
+
+def project(
+    net: Network, images: Pictures, layer: str, k: int = 9, *, channel: int | None = None
+) -> Projection:
+    """Record, choose the k strongest units of a layer, and carry them down: the three lines in one."""
+    recording = net.record(images, layer)
+    return recording.project(layer, recording.strongest(layer, k, channel))
+
+
+def sketch(name: str) -> Network:
+    """A network without weights, for its shapes and layer names alone; nothing is downloaded or drawn."""
+    origin = Origin("none", None, "no weights")
+    preprocessing = Preprocessing.of_network(name)
+    return Network(builders.build(name, device="meta"), name=name, preprocessing=preprocessing, origin=origin)
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` (an accelerator, if there is one), ``cpu``, ``cuda``, ``cuda:N``, ``mps``; or DeviceError."""
+    there = ["cpu"]
+    if torch.cuda.is_available():
+        there += ["cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        there.append("mps")
+    if name == "auto":
+        return torch.device(next((kind for kind in ("cuda", "mps") if kind in there), "cpu"))
+    if name not in there:
+        raise DeviceError(f"no device {name!r} on this machine: there is {', '.join(there)}")
+    return torch.device(name)

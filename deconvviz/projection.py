@@ -1,0 +1,236 @@
+"""Units carried down to the picture: the arrays, the figure of them, and the files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from deconvviz.engine.units import Unit
+from deconvviz.errors import DeconvvizError
+from deconvviz.figures.plan import Sheet, Tile
+from deconvviz.layers import Layer
+from deconvviz.nets.pictures import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from deconvviz.network import Network
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a sheet is drawn; `Projection.figure` says what each means."""
+
+    scale: str = "sheet"
+    percentile: float = 100.0
+    columns: int | None = None
+    projection_only: bool = False
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Projection:
+    """K units of one layer, carried down to the picture. It shows itself as a figure in Jupyter.
+
+    `pixels` (K, C, H, W) lies in the network's input space and is signed: preprocessed values, so that one
+    unit of it is one standard deviation of the training pictures. `boxes` (x0, y0, x1, y1) are the
+    receptive fields, half open, cut to the input. `units` is empty where tensors were projected.
+    """
+
+    pixels: Tensor
+    units: tuple[Unit, ...]
+    boxes: tuple[Box, ...]
+    images: tuple[int, ...]  # (K) which picture of the recording each belongs to
+    layer: Layer
+    network: Network
+    pictures: tuple[Picture, ...]  # none, if a prepared tensor was recorded
+    inputs: Tensor  # (B, C, H, W)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __repr__(self) -> str:
+        count = f"{len(self)} units" if len(self) != 1 else "1 unit"
+        high = float(self.pixels.abs().max()) if len(self) else 0.0
+        return (
+            f"<Projection of {count} of {self.layer.name} in {self.network.name}: "
+            f"{tuple(self.pixels.shape)}, largest value {high:.3g}>"
+        )
+
+    def __getitem__(self, which: int | slice | Sequence[int]) -> Projection:
+        """Some of the units, in the order given."""
+        numbers = range(len(self))[which] if isinstance(which, (int, slice)) else which
+        chosen = [numbers] if isinstance(numbers, int) else list(numbers)
+        return replace(
+            self,
+            pixels=self.pixels[chosen],
+            units=tuple(self.units[n] for n in chosen) if self.units else (),
+            boxes=tuple(self.boxes[n] for n in chosen),
+            images=tuple(self.images[n] for n in chosen),
+        )
+
+    def patch(self, number: int) -> np.ndarray[Any, Any]:
+        """The part of the picture that a unit sees, in true colours: (h, w, 3) in [0, 1]."""
+        x0, y0, x1, y1 = self.boxes[number]
+        return self._picture(self.images[number])[y0:y1, x0:x1]
+
+    def crop(self, number: int) -> np.ndarray[Any, Any]:
+        """A unit's projection cut like its patch, signed, in units of the picture's 0 to 1: (h, w, 3)."""
+        x0, y0, x1, y1 = self.boxes[number]
+        signed = self.pixels[number, :, y0:y1, x0:x1].detach().cpu().float().numpy()
+        scaled = np.moveaxis(signed, 0, -1) * np.asarray(self.network.preprocessing.std, dtype=np.float32)
+        return np.broadcast_to(scaled, (*scaled.shape[:2], 3))  # (h, w, C) -> (h, w, 3)
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """All as NumPy arrays: pixels, input, boxes, and image, channel, y, x, activation of each unit.
+
+        y and x are -1 where a unit has no position.
+        """
+        units = self.units
+        return {
+            "pixels": self.pixels.detach().cpu().numpy(),  # (K, C, H, W)
+            "input": self.inputs.detach().cpu().numpy(),  # (B, C, H, W)
+            "boxes": np.asarray(self.boxes, dtype=np.int64).reshape(-1, 4),
+            "image": np.asarray(self.images, dtype=np.int64),
+            "channel": np.asarray([unit.channel for unit in units], dtype=np.int64),
+            "y": np.asarray([-1 if unit.y is None else unit.y for unit in units], dtype=np.int64),
+            "x": np.asarray([-1 if unit.x is None else unit.x for unit in units], dtype=np.int64),
+            "activation": np.asarray([unit.activation for unit in units], dtype=np.float64),
+        }
+
+    def figure(
+        self,
+        *,
+        scale: str = "sheet",
+        percentile: float = 100.0,
+        columns: int | None = None,
+        projection_only: bool = False,
+    ) -> Figure:
+        """The sheet: the picture with its numbered boxes, and each unit's patch beside its projection.
+
+        The sign is kept and zero is mid-grey. `scale` says who shares full colour: the whole ``sheet``,
+        a ``row`` of it, or no ``tile`` with another; the figure prints it. `percentile` below 100 clips
+        the largest values, and is printed too. Units of several pictures are drawn without boxes.
+        """
+        from deconvviz.figures.sheet import draw
+
+        return draw(self.sheet(Style(scale, percentile, columns, projection_only)))
+
+    def sheet(self, style: Style) -> Sheet:
+        """What `figure` draws, as plain arrays and lines of text."""
+        if not len(self):
+            raise DeconvvizError("there is no unit to draw")
+        one = len(set(self.images)) == 1
+        return Sheet(
+            title=self._title(one),
+            tiles=tuple(self._tile(number, one) for number in range(len(self))),
+            picture=self._picture(self.images[0]) if one else None,
+            scale=style.scale,  # type: ignore[arg-type]  # checked by Sheet
+            percentile=style.percentile,
+            columns=style.columns,
+            projection_only=style.projection_only,
+            units="of the picture's range 0 to 1",
+        )
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        dpi: float = 200,
+        force: bool = False,
+        arrays: bool = False,
+        scale: str = "sheet",
+        percentile: float = 100.0,
+        columns: int | None = None,
+        projection_only: bool = False,
+    ) -> Path:
+        """Write the figure (.png, .svg, .pdf) and beside it the manifest from which it can be made again.
+
+        ``grid.png`` has its manifest in ``grid.json``, and with `arrays` its numbers in ``grid.npz``.
+        Each file is written whole or not at all; none that exists is overwritten without `force`.
+        Raises OutputError.
+        """
+        from deconvviz.manifest import save_projection
+
+        style = Style(scale, percentile, columns, projection_only)
+        return save_projection(self, Path(path), style, dpi=dpi, force=force, arrays=arrays)[0]
+
+    def _repr_png_(self) -> bytes:
+        from deconvviz.figures.save import render_png
+
+        return render_png(self.figure(), dpi=150)
+
+    def picture_name(self, image: int) -> str:
+        """A picture's file name, or what it is called without one."""
+        if not self.pictures:
+            return f"input {image}"
+        path = self.pictures[image].path
+        return path.name if path else f"picture {image}"
+
+    def _picture(self, image: int) -> np.ndarray[Any, Any]:
+        return self.network.preprocessing.view(self.inputs[image])
+
+    def _title(self, one: bool) -> tuple[str, ...]:
+        where = self.picture_name(self.images[0]) if one else f"{len(set(self.images))} pictures"
+        return (
+            f"{self.network.name} · {self.layer.name} · {where}",
+            f"weights: {self.network.origin.source} · {self.layer.sees}",
+        )
+
+    def _tile(self, number: int, one: bool) -> Tile:
+        box = self.boxes[number]
+        lines = self._caption(number)
+        if not one:
+            lines = (*lines, self.picture_name(self.images[number]))
+        empty = not bool(self.pixels[number].any())
+        return Tile(
+            number=number + 1,
+            caption=lines,
+            projection=self.crop(number),
+            patch=self.patch(number),
+            box=box if one else None,
+            centre=self._centre(number) if one else None,
+            note=self._why_zero(number) if empty else None,
+        )
+
+    def _caption(self, number: int) -> tuple[str, ...]:
+        if not self.units:
+            return (f"{self.layer.name} · tensor {number}",)
+        unit = self.units[number]
+        what = f"channel {unit.channel}"
+        if len(self.layer.shape) == 1:
+            what = f"unit {unit.channel}"
+            if self.layer.dotted == "" and unit.channel < len(self.network.classes):
+                what = f"{self.network.classes[unit.channel]} ({unit.channel})"
+        said = f"{unit.activation:.4g}"
+        if unit.y is not None:
+            return (f"{self.layer.name} · {what}", f"at ({unit.y}, {unit.x}) · activation {said}")
+        whole = len(self.layer.shape) == 3
+        return (
+            f"{self.layer.name} · {what}",
+            f"whole channel · peak {said}" if whole else f"activation {said}",
+        )
+
+    def _why_zero(self, number: int) -> str:
+        said = self.units[number].activation if self.units else None
+        return "zero: this unit is silent here" if said == 0 else "zero: nothing reaches the picture"
+
+    def _centre(self, number: int) -> tuple[float, float] | None:
+        """The middle of the receptive field as it would be without borders, (x, y)."""
+        unit = self.units[number] if self.units else None
+        layer = self.layer
+        if unit is None or unit.y is None or unit.x is None:
+            return None
+        if layer.field is None or layer.stride is None or layer.first is None:
+            return None
+        height, width = self.inputs.shape[-2:]
+        y = layer.first[0] + unit.y * layer.stride[0] + layer.field[0] / 2
+        x = layer.first[1] + unit.x * layer.stride[1] + layer.field[1] / 2
+        return min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height))

@@ -1,0 +1,157 @@
+"""One forward pass, remembered: activations of the layers asked for, and what the way down needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from deconvviz.engine import mirror
+from deconvviz.engine.tape import Tape
+from deconvviz.engine.units import Seed, TensorSeed, Unit, UnitSeed, checked, strongest
+from deconvviz.errors import LayerError, UnitError
+from deconvviz.layers import Layer
+from deconvviz.nets.pictures import Picture
+from deconvviz.projection import Projection
+
+if TYPE_CHECKING:
+    from deconvviz.network import Network
+
+
+class Recording:
+    """What `Network.record` gives: ask it for activations, for its strongest units, and for projections.
+
+    It refers to the network's weights and does not copy them: once they have changed it refuses to project.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        layers: Sequence[Layer],
+        pictures: Sequence[Picture],
+        inputs: Tensor,
+        tape: Tape,
+        values: dict[Layer, int],
+        activations: dict[Layer, Tensor],
+    ) -> None:
+        self.network = network
+        self.layers = tuple(layers)
+        self.pictures = tuple(pictures)  # none, if a prepared tensor was recorded
+        self.inputs = inputs  # (B, C, H, W), as the network got them
+        self._tape, self._values, self._activations = tape, values, activations
+
+    def __len__(self) -> int:
+        """How many pictures were recorded."""
+        return len(self.inputs)
+
+    def __repr__(self) -> str:
+        pictures = f"{len(self)} pictures" if len(self) != 1 else "1 picture"
+        names = ", ".join(layer.name for layer in self.layers)
+        return f"<Recording of {pictures} in {self.network.name}: {names}>"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{t}</th>" for t in ("layer", "output", "channels above zero", "strongest unit"))
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in self._summary(layer)) + "</tr>"
+            for layer in self.layers
+        )
+        return f"<p>{escape(repr(self)[1:-1])}</p><table><tr>{head}</tr>{rows}</table>"
+
+    def _summary(self, layer: Layer) -> tuple[str, str, str, str]:
+        said = self._activations[layer]
+        alive = int((said.transpose(0, 1).flatten(1) > 0).any(1).sum())
+        top = str(strongest(said, 1, layer.name)[0]) if said.dim() in (2, 4) else ""
+        return layer.name, " x ".join(map(str, layer.shape)), f"{alive} of {layer.shape[0]}", top
+
+    def activations(self, layer: str) -> Tensor:
+        """What a layer said: (B, C, H, W), or (B, F) for a fully connected one. A copy."""
+        return self._activations[self._find(layer)].clone()
+
+    def strongest(self, layer: str, k: int = 9, channel: int | None = None) -> list[Unit]:
+        """The peaks of the k strongest channels, one unit each; with `channel`, its k highest positions.
+
+        Strongest first, over all pictures; ties go to the lower channel, picture, row, column.
+        Raises UnitError if there are fewer than k.
+        """
+        found = self._find(layer)
+        return strongest(self._units_of(found), k, found.name, channel)
+
+    def class_unit(self, asked: str | int, image: int = 0) -> Unit:
+        """The unit of the layer ``output`` that is a class's score, by the class's name or number."""
+        return Unit(image, self.network.class_index(asked))
+
+    def project(
+        self,
+        layer: str,
+        units: Unit | Sequence[Unit] | Tensor | None = None,
+        *,
+        images: Sequence[int] | None = None,
+        memory: int = mirror.DEFAULT_MEMORY,
+    ) -> Projection:
+        """Carry units of a layer down to the picture (paper, section 2.1).
+
+        `units`: one or several `Unit`s, each kept alone; one without position keeps its whole channel. Or a
+        tensor (K, *layer) of whatever is to be kept, everything else being zero, with `images` (K) saying
+        which picture each belongs to. None: the nine strongest channels' peaks. All go down together, as
+        many at once as fit in `memory` bytes.
+
+        Raises LayerError, UnitError, RefusedOp (before anything is computed), StaleRecording.
+        """
+        found = self._find(layer)
+        said = self._units_of(found)
+        kept: list[Unit] = []
+        seed: Seed
+        if isinstance(units, Tensor):
+            seed = TensorSeed(said, units, self._images_of(units, images), found.name)
+        else:
+            chosen = [units] if isinstance(units, Unit) else units
+            chosen = strongest(said, min(9, said.shape[1]), found.name) if chosen is None else chosen
+            if not chosen:
+                raise UnitError(f"no unit of {found.name} was given: name one or more")
+            kept = checked(said, chosen, found.name)
+            seed = UnitSeed(said, kept)
+        value = self._values[found]
+        with torch.no_grad():
+            pixels = mirror.project(self._tape, value, seed, said, memory=memory)
+            boxes = mirror.boxes(self._tape, value, seed.seen)
+        return Projection(
+            pixels=pixels,
+            units=tuple(kept),
+            boxes=tuple(boxes),
+            images=tuple(seed.images.tolist()),
+            layer=found,
+            network=self.network,
+            pictures=self.pictures,
+            inputs=self.inputs,
+        )
+
+    def _images_of(self, units: Tensor, images: Sequence[int] | None) -> Sequence[int]:
+        if images is None:
+            if len(self) > 1 and len(units) != len(self):
+                raise UnitError(
+                    f"{len(units)} tensors for {len(self)} pictures: "
+                    "say with images=[...] which belongs to which"
+                )
+            images = [0] * len(units) if len(self) == 1 else range(len(self))
+        if outside := [image for image in images if not 0 <= image < len(self)]:
+            raise UnitError(f"no picture {outside[0]} in this recording: it has {len(self)}")
+        return images
+
+    def _find(self, name: str) -> Layer:
+        layer = self.network.layers.find(name)
+        if layer not in self._activations:
+            there = ", ".join(one.name for one in self.layers)
+            raise LayerError(f"{layer.name} was not recorded: this recording has {there}")
+        return layer
+
+    def _units_of(self, layer: Layer) -> Tensor:
+        """A layer's activations, if they are channels of a map or a vector."""
+        if len(layer.shape) not in (1, 3):
+            raise LayerError(
+                f"{layer.name} gives {' x '.join(map(str, layer.shape))} for a picture; "
+                "units are positions of a map (C, H, W) or entries of a vector (F)"
+            )
+        return self._activations[layer]
