@@ -46,8 +46,8 @@ def write_whole(
     Raises OutputError; an exception of `write` that is no OSError passes through as it is.
     """
     asked = Path(path)
-    target = _checked_target(asked, force)
     try:
+        target = _checked_target(asked, force)
         with _folder(target.parent) as folder, _temporary(folder) as temporary:
             with open(temporary, "wb") as stream:
                 write(stream)

@@ -29,9 +29,8 @@ class Limit:
     def __str__(self) -> str:
         if not self.value:
             return "0"
-        if not 1e-4 <= self.value < 1e6:
-            return f"±{self.value:.3g}"
-        return "±" + np.format_float_positional(float(f"{self.value:.3g}"), trim="-")
+        digits = f"{self.value:.3g}"
+        return f"±{float(digits):.0f}" if 1e3 <= self.value < 1e6 else f"±{digits}"
 
 
 def as_rgb(array: Array, what: str) -> FloatArray:
@@ -105,6 +104,6 @@ def _refuse_not_finite(array: Array, what: str) -> None:
     bad = np.asarray(array).size - int(np.isfinite(array).sum())
     if bad:
         raise DeconvvizError(
-            f"{what} holds {bad} value{'s' if bad > 1 else ''} that are NaN or infinite and cannot be shown: "
+            f"{what} cannot be shown, {bad} of its values {'are' if bad > 1 else 'is'} NaN or infinite: "
             "look for overflow in the network's weights or in the picture"
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from deconvviz.errors import DeconvvizError
 from deconvviz.figures.colour import limit_of
 from deconvviz.figures.geometry import Rect
-from deconvviz.figures.plan import Sheet
+from deconvviz.figures.plan import Sheet, Tile
 from deconvviz.figures.style import CAPTION, SMALL, line_height
 from deconvviz.figures.text import clean, width_of, wrap
 
@@ -76,9 +76,13 @@ def choose_grid(sheet: Sheet, width: float | None, around: float) -> Grid:
     """
     page = PAGE if width is None else width
     room = None if width is None else page - 2 * MARGIN
-    captions = _Captions(sheet)
+    words = _Words(sheet)
     while True:
-        grids = [grid for choice in _choices(sheet, page) if (grid := _measure(sheet, choice, captions))]
+        grids = [
+            grid
+            for choice in dict.fromkeys(_choices(sheet, page))
+            if (grid := _measure(sheet, choice, words))
+        ]
         if grids:
             return min(grids, key=lambda grid: _cost(sheet, grid, room or grid.width, around))
         if width is not None:
@@ -103,13 +107,8 @@ def widest_badge(sheet: Sheet) -> float:
     return max(badge_width(tile.number) for tile in sheet.tiles)
 
 
-def largest_crop(sheet: Sheet) -> tuple[int, int]:
-    """(width, height) in pixels, each the largest of all tiles."""
-    return max(tile.size[1] for tile in sheet.tiles), max(tile.size[0] for tile in sheet.tiles)
-
-
-class _Captions:
-    """The tiles' captions, wrapped once for each width that the choices ask for."""
+class _Words:
+    """What stands below picture and tiles; captions are wrapped once for each width asked for."""
 
     def __init__(self, sheet: Sheet) -> None:
         self.beside = widest_badge(sheet) + 0.03
@@ -118,6 +117,8 @@ class _Captions:
             limits = [limit_of([tile.projection], percentile=sheet.percentile) for tile in sheet.tiles]
             lines = [(*given, f"full colour {limit}") for given, limit in zip(lines, limits, strict=True)]
         self._lines = [[clean(line) for line in given] for given in lines]
+        whole = [tile for tile in sheet.tiles if sheet.covers_picture(tile)]
+        self.picture_note = _whole_picture_note(whole)
         self._wrapped: dict[int, tuple[tuple[str, ...], ...]] = {}
 
     def wrapped(self, tile_width: float) -> tuple[tuple[str, ...], ...]:
@@ -170,17 +171,16 @@ def _picture(sheet: Sheet, width: float) -> Rect:
     return Rect(0, 0, height * wide / high, height)
 
 
-def _measure(sheet: Sheet, choice: _Choice, captions: _Captions) -> Grid | None:
+def _measure(sheet: Sheet, choice: _Choice, words: _Words) -> Grid | None:
     count, picture, columns = len(sheet.tiles), choice.picture, choice.columns
-    across, down = largest_crop(sheet)
+    down, across = sheet.largest_crop
     ratio = min(max(down / across, 0.25), 4.0)
     wide = min((choice.pitch - GAP_X) / halves(sheet), _WIDEST_FRAMES[-1] / max(ratio, 1.0))
-    wrapped = captions.wrapped(choice.pitch - GAP_X)
+    wrapped = words.wrapped(choice.pitch - GAP_X)
     lines = max(len(caption) for caption in wrapped)
     row_height = wide * ratio + CAPTION_GAP + lines * line_height(CAPTION) + GAP_Y
 
-    note = _whole_picture_note(sheet)
-    notes = wrap(note, picture.w, SMALL) if picture and note else ()
+    notes = wrap(words.picture_note, picture.w, SMALL) if picture and words.picture_note else ()
     blocked = 0.0 if picture is None else picture.h + (0.03 + len(notes) * line_height(SMALL) if notes else 0)
     left = picture.w + PICTURE_GAP if picture and choice.beside else 0.0
     inside = picture is not None and 0 < choice.taken < columns
@@ -221,9 +221,8 @@ def _excess(ratio: float) -> float:
     return max(math.log(ratio), 0.0)
 
 
-def _whole_picture_note(sheet: Sheet) -> str:
+def _whole_picture_note(whole: list[Tile]) -> str:
     """Names the tiles whose box would be the picture's own border."""
-    whole = [tile for tile in sheet.tiles if sheet.covers_picture(tile)]
     if not whole:
         return ""
     dots = " (dot: centre of the field)" if any(tile.centre is not None for tile in whole) else ""

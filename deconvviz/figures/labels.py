@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,17 +41,19 @@ def _places(box: Rect, width: float, height: float, bounds: Rect) -> FloatArray:
     around += [(x, y) for x in (box.x - width, box.right) for y in down]
     inside = [(x, y) for y in (box.y, box.bottom - height) for x in across]
     inside += [(x, y) for x in (box.x, box.right - width) for y in down]
-    everywhere = [
-        (x, y)
-        for y in _steps(bounds.y, bounds.bottom - height, height / 2)
-        for x in _steps(bounds.x, bounds.right - width, width / 2)
-    ]
-    places = np.array(around + inside + everywhere)
+    places = np.concatenate([np.array(around + inside), _everywhere(width, height, bounds)])
     free = np.array([max(bounds.w - width, 0.0), max(bounds.h - height, 0.0)])
     low = np.array([bounds.x, bounds.y])
     within = np.all((places >= low - 1e-9) & (places <= low + free + 1e-9), axis=1)
     tried: FloatArray = np.clip(places[within], low, low + free)
     return tried
+
+
+@functools.lru_cache(maxsize=8)
+def _everywhere(width: float, height: float, bounds: Rect) -> FloatArray:
+    across = _steps(bounds.x, bounds.right - width, width / 2)
+    down = _steps(bounds.y, bounds.bottom - height, height / 2)
+    return np.array([(x, y) for y in down for x in across])
 
 
 def _steps(first: float, last: float, step: float) -> list[float]:

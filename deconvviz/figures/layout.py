@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deconvviz.figures.geometry import Rect
-from deconvviz.figures.grid import CAPTION_GAP, ROW_MARK, Grid, choose_grid, largest_crop, widest_badge
+from deconvviz.figures.grid import CAPTION_GAP, ROW_MARK, Grid, choose_grid, widest_badge
 from deconvviz.figures.plan import Sheet, Tile
 from deconvviz.figures.style import CAPTION, line_height
 
@@ -73,7 +73,7 @@ def crop_in(frame: Rect, tile: Tile, sheet: Sheet) -> Rect:
     """Where a crop is drawn in its frame. One zoom for all tiles, so that a field cut by the picture's border
     is smaller, and stands on the side where it was not cut."""
     height, width = tile.size
-    across, down = largest_crop(sheet)
+    down, across = sheet.largest_crop
     if max(height / down, width / across) < _OTHER_ZOOM:
         across, down = width, height
     zoom = min(frame.w / across, frame.h / down)
@@ -90,7 +90,7 @@ def shows_outside(sheet: Sheet) -> bool:
     """Whether some field is cut by the picture's border, so that its frame is not full."""
     if sheet.picture is None:
         return False
-    across, down = largest_crop(sheet)
+    down, across = sheet.largest_crop
     frame = Rect(0, 0, across, down)
     return any(crop_in(frame, tile, sheet).area < 0.999 * frame.area for tile in sheet.tiles)
 

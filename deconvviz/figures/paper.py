@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
 from deconvviz.figures.colour import FloatArray
 from deconvviz.figures.geometry import Rect
-from deconvviz.figures.style import INK, PAPER, SMALL, ink_on, line_height
+from deconvviz.figures.style import INK, PAPER, SMALL, ink_on, line_height, sheet_style
 from deconvviz.figures.text import font
 
 BADGE_HEIGHT = 0.105
@@ -36,11 +37,23 @@ class Line:
         return line_height(self.size)
 
 
+class SheetFigure(Figure):
+    """A figure that keeps its look under anybody's settings, also where it is drawn or saved without us."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        with sheet_style():
+            super().draw(renderer)
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        with sheet_style():
+            super().savefig(fname, **options)
+
+
 class Paper:
     """A figure with one set of axes, in inches, that covers it."""
 
     def __init__(self, width: float, height: float, label: str) -> None:
-        self.figure = Figure(figsize=(width, height), dpi=100, facecolor=PAPER, edgecolor=PAPER)
+        self.figure = SheetFigure(figsize=(width, height), dpi=100, facecolor=PAPER, edgecolor=PAPER)
         self.figure.suppressComposite = True  # each image stays an image of its own in SVG and PDF
         self.figure.set_label(label)
         self._axes: Axes = self.figure.add_axes((0.0, 0.0, 1.0, 1.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -119,13 +120,18 @@ class Sheet:
                     "cut the receptive field to the picture"
                 )
 
-    @property
+    @cached_property
     def picture_size(self) -> tuple[int, int]:
         """(height, width) of the picture in pixels; (0, 0) without one."""
         if self.picture is None:
             return 0, 0
         height, width = np.shape(self.picture)[:2]
         return height, width
+
+    @cached_property
+    def largest_crop(self) -> tuple[int, int]:
+        """(height, width) in pixels, each the largest of all tiles."""
+        return max(tile.size[0] for tile in self.tiles), max(tile.size[1] for tile in self.tiles)
 
     def covers_picture(self, tile: Tile) -> bool:
         height, width = self.picture_size

@@ -26,6 +26,7 @@ _OURS: dict[str, Any] = {
     "figure.max_open_warning": 0,
     "pdf.fonttype": 42,  # TrueType: text stays text, and journals accept it
     "svg.fonttype": "none",  # text stays text
+    "text.hinting": "none",  # hinted letters are up to a quarter wider at a screen's resolution
     "svg.hashsalt": "deconvviz",  # the same figure gives the same ids, hence the same file
 }
 

@@ -12,7 +12,7 @@ from deconvviz.figures.style import FAMILY
 
 ELLIPSIS = "…"
 MISSING = "\N{REPLACEMENT CHARACTER}"
-# Screens round letters to whole pixels: a line may come out a little wider than its outlines.
+# Screens and other programs' fonts round: a line may come out a little wider than its outlines.
 _ROUNDING = 1.03
 
 

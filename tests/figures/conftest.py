@@ -1,0 +1,52 @@
+"""Sheets of random tiles: crops of one picture, as the rest of the package makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from deconvviz.figures.plan import Sheet, Tile
+
+TITLE = ("vgg19 · conv3_4 · cat.jpg", "weights: IMAGENET1K_V1 (sha256 dcbb9e9d0000)")
+
+
+def build(
+    count: int,
+    size: tuple[int, int] = (60, 80),
+    field: int | None = 15,
+    zero: tuple[int, ...] = (),
+    **sheet: object,
+) -> Sheet:
+    """`count` tiles on a picture of `size` (height, width); a `field` of None is the whole picture."""
+    random = np.random.default_rng(count)
+    height, width = size
+    picture = random.random((height, width, 3))
+    tiles = []
+    for number in range(1, count + 1):
+        y, x = int(random.integers(height)), int(random.integers(width))
+        box = (0, 0, width, height)
+        if field is not None:
+            half = field // 2
+            box = (max(x - half, 0), max(y - half, 0), min(x + half + 1, width), min(y + half + 1, height))
+        x0, y0, x1, y1 = box
+        projection = random.standard_normal((y1 - y0, x1 - x0, 3)) * number * (number not in zero)
+        tiles.append(
+            Tile(
+                number,
+                (f"conv3_4 · channel {number * 7}", f"at ({y}, {x}) · activation {number * 1.7:.4g}"),
+                projection,
+                picture[y0:y1, x0:x1],
+                box,
+                note="zero: this unit is not active here" if number in zero else None,
+            )
+        )
+    return Sheet(
+        **{"title": TITLE, "tiles": tuple(tiles), "picture": picture, "footer": "deconvviz", **sheet}
+    )
+
+
+@pytest.fixture
+def make_sheet() -> Callable[..., Sheet]:
+    return build

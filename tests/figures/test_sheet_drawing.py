@@ -1,0 +1,409 @@
+"""What is on a sheet and where: the figure's artists are asked, never its pixels."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from deconvviz.errors import DeconvvizError
+from deconvviz.figures.plan import Sheet, Tile
+from deconvviz.figures.sheet import draw
+from deconvviz.figures.style import sheet_style
+
+MakeSheet = Callable[..., Sheet]
+
+
+def texts(figure: Figure, start: str = "") -> list[Text]:
+    found = figure.findobj(
+        lambda artist: isinstance(artist, Text) and (artist.get_gid() or "").startswith(start)
+    )
+    return [text for text in found if text.get_text()]
+
+
+def said(figure: Figure, start: str) -> str:
+    return " ".join(text.get_text() for text in texts(figure, start))
+
+
+def images(figure: Figure, start: str) -> dict[str, AxesImage]:
+    found = figure.findobj(
+        lambda artist: isinstance(artist, AxesImage) and artist.get_gid().startswith(start)
+    )
+    return {image.get_gid(): image for image in found}
+
+
+def extent(figure: Figure, gid: str) -> tuple[float, float, float, float]:
+    return images(figure, gid)[gid].get_extent()
+
+
+def gids(figure: Figure, start: str) -> list[str]:
+    return sorted(
+        {artist.get_gid() for artist in figure.findobj() if (artist.get_gid() or "").startswith(start)}
+    )
+
+
+def check_texts(figure: Figure, dpi: float = 100) -> None:
+    """Every text lies in the figure, on no other text, and but for numbers and notes on no image."""
+    figure.set_dpi(dpi)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    page = figure.bbox
+    with sheet_style():
+        boxes = [(text.get_gid(), text.get_window_extent(renderer)) for text in texts(figure)]
+    for gid, box in boxes:
+        assert box.x0 >= page.x0 and box.x1 <= page.x1 and box.y0 >= page.y0 and box.y1 <= page.y1, gid
+    names = [gid for gid, _ in boxes]
+    # Lines of one paragraph may share the row of pixels between them.
+    meeting = meet([box for _, box in boxes], [box for _, box in boxes], 0.02 * dpi)
+    assert [(names[i], names[j]) for i, j in np.argwhere(meeting) if i < j] == []
+    outside = [(gid, box) for gid, box in boxes if gid.split("-")[0] not in ("label", "note")]
+    pictures = [image.get_window_extent(renderer) for image in images(figure, "").values()]
+    meeting = meet([box for _, box in outside], pictures, 1)
+    assert [outside[i][0] for i, _ in np.argwhere(meeting)] == []
+
+
+def meet(ones: list[Bbox], others: list[Bbox], tolerance: float) -> np.ndarray:
+    """Whether each pair has more than `tolerance` rows of pixels in common."""
+    a = np.array([box.extents for box in ones])[:, None]
+    b = np.array([box.extents for box in others])[None]
+    wide = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
+    high = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
+    return (wide > 0) & (high > tolerance)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9, 16, 25, 64])
+def test_texts_have_their_room(make_sheet, count):
+    check_texts(draw(make_sheet(count)))
+
+
+@pytest.mark.parametrize("size", [(30, 150), (150, 30), (40, 80), (90, 40)])
+@pytest.mark.parametrize("count", [1, 9, 25])
+def test_texts_have_their_room_beside_tall_and_wide_pictures(make_sheet, count, size):
+    check_texts(draw(make_sheet(count, size)))
+
+
+@pytest.mark.parametrize("count", [1, 3, 16, 64])
+def test_texts_have_their_room_under_projections_alone(make_sheet, count):
+    check_texts(draw(make_sheet(count, projection_only=True)))
+
+
+@pytest.mark.parametrize("field", [1, 3, 59, None])
+@pytest.mark.parametrize("scale", ["row", "tile"])
+def test_texts_have_their_room_with_any_field_and_scale(make_sheet, field, scale):
+    check_texts(draw(make_sheet(9, field=field, scale=scale, percentile=99.5)))
+
+
+@pytest.mark.parametrize("width", [3.45, 5, 12])
+def test_texts_have_their_room_at_other_widths(make_sheet, width):
+    figure = draw(make_sheet(6), width=width)
+    assert figure.get_figwidth() == width
+    check_texts(figure)
+
+
+@pytest.mark.parametrize("dpi", [50, 96, 300])
+def test_texts_have_their_room_at_other_resolutions(make_sheet, dpi):
+    check_texts(draw(make_sheet(9, zero=(2,))), dpi)
+
+
+def test_texts_have_their_room_without_a_picture(make_sheet):
+    figure = draw(make_sheet(5, picture=None))
+    check_texts(figure)
+    assert not images(figure, "picture") and not gids(figure, "box")
+
+
+def test_long_names_stay_in_the_figure(make_sheet):
+    path = "/data/" + "sehr_langer_ordner_" * 20 + "/$\\alpha_1^2$ 猫.jpg"
+    sheet = make_sheet(3, title=(path, path, "a word " * 80), footer=path, units="of " + path)
+    figure = draw(sheet)
+    check_texts(figure)
+    assert said(figure, "title").count(r"/$\alpha_1^2$ �.jpg") == 2
+    figure.savefig("/dev/null", format="png")  # as mathematics this would raise
+
+
+def test_long_captions_are_wrapped_not_lost():
+    caption = ("features.denseblock4.denselayer16.conv2 · channel 1023", "at (6, 7) · activation 123.45")
+    tiles = tuple(Tile(n, caption, np.ones((3, 3)), np.ones((3, 3))) for n in range(1, 7))
+    figure = draw(Sheet(("net",), tiles, columns=6))
+    check_texts(figure)
+    shown = said(figure, "caption-4")
+    assert all(word in shown for word in ("channel 1023", "at (6, 7)", "activation", "123.45"))
+
+
+def test_letters_are_never_smaller_than_six_points(make_sheet):
+    for count in (1, 9, 25):
+        assert min(text.get_fontsize() for text in texts(draw(make_sheet(count)))) >= 6
+
+
+def test_every_tile_has_patch_projection_number_and_caption(make_sheet):
+    sheet = make_sheet(9)
+    figure = draw(sheet)
+    assert list(images(figure, "patch")) == [f"patch-{n}" for n in range(1, 10)]
+    assert list(images(figure, "projection")) == [f"projection-{n}" for n in range(1, 10)]
+    for tile in sheet.tiles:
+        assert said(figure, f"number-{tile.number}") == str(tile.number)
+        assert said(figure, f"caption-{tile.number}-") == " ".join(tile.caption)
+        assert said(figure, f"label-{tile.number}") == str(tile.number)
+        np.testing.assert_array_equal(images(figure, "patch")[f"patch-{tile.number}"].get_array(), tile.patch)
+
+
+def test_projections_are_signed_with_zero_at_mid_grey_on_one_scale(make_sheet):
+    sheet = make_sheet(4, zero=(2,))
+    largest = max(np.abs(tile.projection).max() for tile in sheet.tiles)
+    shown = images(draw(sheet), "projection")
+    for tile in sheet.tiles:
+        colours = shown[f"projection-{tile.number}"].get_array()
+        np.testing.assert_allclose(colours, 0.5 + tile.projection / largest / 2, atol=1e-12)
+    assert np.all(shown["projection-2"].get_array() == 0.5)
+
+
+def test_each_row_has_its_own_scale_and_says_so(make_sheet):
+    sheet = make_sheet(6, scale="row", columns=3)
+    figure = draw(sheet)
+    for row, tiles in enumerate((sheet.tiles[:3], sheet.tiles[3:])):
+        largest = max(np.abs(tile.projection).max() for tile in tiles)
+        assert said(figure, f"row-{row}") == f"±{largest:.3g}"
+        shown = images(figure, "projection")
+        contrast = [np.abs(shown[f"projection-{tile.number}"].get_array() - 0.5).max() for tile in tiles]
+        assert max(contrast) == pytest.approx(0.5) and min(contrast) < 0.5
+    assert "one scale per row" in said(figure, "scale") + said(figure, "foot")
+
+
+def test_each_tile_has_its_own_scale_and_says_so(make_sheet):
+    sheet = make_sheet(3, scale="tile")
+    figure = draw(sheet)
+    for tile in sheet.tiles:
+        assert said(figure, f"caption-{tile.number}-").endswith(
+            f"full colour ±{np.abs(tile.projection).max():.3g}"
+        )
+        colours = images(figure, "projection")[f"projection-{tile.number}"].get_array()
+        assert np.abs(colours - 0.5).max() == pytest.approx(0.5)
+    assert "each tile its own scale" in said(figure, "scale") + said(figure, "foot")
+
+
+def test_the_sheet_scale_is_said_with_its_limit_and_units(make_sheet):
+    sheet = make_sheet(2, field=None, units="of the picture's range 0 to 1")
+    largest = f"{max(np.abs(tile.projection).max() for tile in sheet.tiles):.3g}"
+    figure = draw(sheet, width=9)
+    assert said(figure, "scale") == (
+        f"one scale for the sheet: mid-grey = 0, full colour = ±{largest} of the picture's range 0 to 1"
+    )
+    assert (said(figure, "key-low"), said(figure, "key-high")) == (f"−{largest}", f"+{largest}")
+
+
+def test_clipping_is_said():
+    projection = np.arange(-50.0, 51.0)[None]
+    tile = Tile(1, ("conv1_1",), projection, np.ones((1, 101)))
+    figure = draw(Sheet(("net",), (tile,), percentile=90))
+    words = said(figure, "scale") + said(figure, "foot")
+    assert "full colour = ±46 network input units" in words
+    assert "(90th percentile; 8 % of the non-zero values clipped)" in words  # ±47 to ±50 of 100
+
+
+def test_a_zero_unit_says_so_in_its_tile(make_sheet):
+    figure = draw(make_sheet(9, zero=(4,)))
+    note = texts(figure, "note-4-")
+    assert " ".join(line.get_text() for line in note) == "zero: this unit is not active here"
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    frame = images(figure, "projection-4")["projection-4"].get_window_extent(renderer)
+    for line in note:
+        box = line.get_window_extent(renderer)
+        assert frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+    assert not texts(figure, "note-5")
+
+
+def test_a_sheet_of_zeros_says_so(make_sheet):
+    figure = draw(make_sheet(2, zero=(1, 2)))
+    assert "every projection here is zero: all mid-grey" in said(figure, "scale") + said(figure, "foot")
+
+
+def test_a_note_on_a_projection_that_is_not_zero():
+    tile = Tile(1, ("fc8",), np.ones((9, 9)), np.ones((9, 9)), note="the whole channel, " * 20)
+    figure = draw(Sheet(("net",), (tile,)))
+    check_texts(figure)
+    assert "…" in said(figure, "note-1")
+
+
+def test_boxes_lie_where_the_units_look(make_sheet):
+    sheet = make_sheet(9)
+    figure = draw(sheet)
+    left, right, bottom, top = extent(figure, "picture")
+    height, width = sheet.picture_size
+    for tile in sheet.tiles:
+        (box,) = [artist for artist in figure.findobj() if artist.get_gid() == f"box-{tile.number}"]
+        x0, y0, x1, y1 = tile.box
+        assert box.get_x() == pytest.approx(left + x0 / width * (right - left))
+        assert box.get_y() == pytest.approx(top + y0 / height * (bottom - top))
+        assert box.get_width() == pytest.approx((x1 - x0) / width * (right - left))
+        assert box.get_height() == pytest.approx((y1 - y0) / height * (bottom - top))
+
+
+def test_number_and_box_have_one_colour(make_sheet):
+    figure = draw(make_sheet(3))
+    colours = []
+    for number in (1, 2, 3):
+        (box,) = [artist for artist in figure.findobj() if artist.get_gid() == f"box-{number}"]
+        colours.append(box.get_edgecolor())
+    assert len(set(colours)) == 3
+
+
+def test_numbers_in_the_picture_do_not_hide_one_another(make_sheet):
+    figure = draw(make_sheet(64, field=55))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    with sheet_style():
+        boxes = [text.get_window_extent(renderer) for text in texts(figure, "label")]
+    assert len(boxes) == 64
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+def test_a_box_around_the_whole_picture_is_said_not_drawn(make_sheet):
+    figure = draw(make_sheet(4, field=None))
+    assert said(figure, "picture-note") == "1–4: the whole picture"
+    assert not gids(figure, "box") and not gids(figure, "label")
+
+
+def test_the_centre_of_a_field_that_covers_the_picture(make_sheet):
+    tiles = [
+        Tile(
+            number, ("conv5_4",), np.ones((60, 80)), np.ones((60, 80)), (0, 0, 80, 60), (number * 10.0, 300.0)
+        )
+        for number in (1, 2, 4)
+    ]
+    figure = draw(make_sheet(1, tiles=tuple(tiles)))
+    assert said(figure, "picture-note") == "1, 2, 4: the whole picture (dot: centre of the field)"
+    assert gids(figure, "centre") == ["centre-1", "centre-2", "centre-4"]
+    assert gids(figure, "label") == ["label-1", "label-2", "label-4"]
+    left, right, bottom, _ = extent(figure, "picture")
+    (dot,) = [artist for artist in figure.findobj() if artist.get_gid() == "centre-2"]
+    assert dot.get_center() == pytest.approx((left + 0.25 * (right - left), bottom))  # kept in the picture
+
+
+def test_patch_and_projection_touch_and_have_one_size(make_sheet):
+    figure = draw(make_sheet(1, field=None))
+    patch, projection = extent(figure, "patch-1"), extent(figure, "projection-1")
+    assert patch[1] == pytest.approx(projection[0])
+    assert patch[2:] == pytest.approx(projection[2:])
+    assert patch[1] - patch[0] == pytest.approx(projection[1] - projection[0])
+
+
+def test_one_zoom_for_all_and_cut_fields_stand_where_they_were_not_cut():
+    picture = np.full((40, 40, 3), 0.5)
+    boxes = [(10, 10, 30, 30), (0, 10, 12, 30), (28, 10, 40, 30), (10, 0, 30, 14)]
+    tiles = tuple(
+        Tile(n, ("conv",), np.ones((b[3] - b[1], b[2] - b[0])), picture[b[1] : b[3], b[0] : b[2]], b)
+        for n, b in enumerate(boxes, start=1)
+    )
+    figure = draw(Sheet(("net",), tiles, picture, columns=2))
+    whole, left, right, top = (extent(figure, f"patch-{n}") for n in (1, 2, 3, 4))
+    side = whole[1] - whole[0]
+    assert whole[2] - whole[3] == pytest.approx(side)
+    for cut in (left, right):
+        assert cut[1] - cut[0] == pytest.approx(side * 12 / 20)
+        assert cut[2] - cut[3] == pytest.approx(side)
+    assert left[1] == pytest.approx(extent(figure, "projection-2")[0] - side * 8 / 20)  # at its frame's right
+    assert right[0] == pytest.approx(whole[0])  # in the first column, at its frame's left
+    assert top[2] - top[3] == pytest.approx(side * 14 / 20)
+    assert "light grey: outside the picture" in said(figure, "scale") + said(figure, "foot")
+
+
+def test_pixels_are_never_stretched(make_sheet):
+    figure = draw(make_sheet(9, (50, 90), field=21))
+    for gid, image in images(figure, "").items():
+        if gid != "key":
+            rows, columns = image.get_array().shape[:2]
+            left, right, bottom, top = image.get_extent()
+            assert (right - left) / columns == pytest.approx((bottom - top) / rows), gid
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 9])
+def test_columns_are_those_asked_for(make_sheet, columns):
+    figure = draw(make_sheet(9, columns=columns, projection_only=True, field=None))
+    tops = [round(extent(figure, f"projection-{n}")[3], 6) for n in range(1, 10)]
+    assert [len(list(group)) for _, group in itertools.groupby(tops)] == (
+        [columns] * (9 // columns) + ([9 % columns] if 9 % columns else [])
+    )
+
+
+def test_more_columns_than_a_page_has_make_a_wider_figure(make_sheet):
+    figure = draw(make_sheet(20, columns=20))
+    assert figure.get_figwidth() > 7.2
+    check_texts(figure)
+
+
+def test_more_columns_than_the_width_asked_for_are_refused(make_sheet):
+    with pytest.raises(
+        DeconvvizError, match=r"20 columns do not fit into a figure 5 inches wide: .* fewer columns"
+    ):
+        draw(make_sheet(20, columns=20), width=5)
+
+
+@pytest.mark.parametrize("width", [0, -1, float("nan"), 1000])
+def test_a_width_out_of_reason(make_sheet, width):
+    with pytest.raises(DeconvvizError, match="from 1 to 300 inches"):
+        draw(make_sheet(1), width=width)
+
+
+def test_pages_have_a_good_shape(make_sheet):
+    for count, tallest in ((1, 4), (9, 5), (16, 9.6), (25, 9.6)):
+        figure = draw(make_sheet(count))
+        assert 3.45 <= figure.get_figwidth() <= 7.2
+        assert figure.get_figheight() <= tallest, count
+
+
+def test_the_users_settings_neither_spoil_the_sheet_nor_change(make_sheet):
+    sheet = make_sheet(2)
+    plain = draw(sheet)
+    theirs = {
+        "text.usetex": True, "font.family": "serif", "font.weight": "bold", "figure.facecolor": "black",
+        "text.color": "red", "image.origin": "lower", "figure.autolayout": True,
+        "image.interpolation": "bilinear", "lines.linewidth": 9, "path.sketch": (5, 5, 5), "axes.facecolor": "black",
+    }  # fmt: skip
+    with matplotlib.rc_context(theirs):
+        before = dict(matplotlib.rcParams)
+        figure = draw(sheet)
+        assert dict(matplotlib.rcParams) == before
+    assert [text.get_position() for text in texts(figure)] == [text.get_position() for text in texts(plain)]
+    assert not any(text.get_usetex() for text in texts(figure))
+    assert {tuple(text.get_fontfamily()) for text in texts(figure)} == {("DejaVu Sans", "sans-serif")}
+    assert figure.get_facecolor() == (1, 1, 1, 1)
+    assert {image.origin for image in images(figure, "").values()} == {"upper"}
+    assert figure.get_layout_engine() is None
+
+
+def test_a_sheet_looks_the_same_where_somebody_else_draws_it(make_sheet):
+    figure = draw(make_sheet(2))
+    figure.savefig(ours := io.BytesIO(), format="raw", dpi=60)
+    dark = {"text.hinting": "force_autohint", "savefig.facecolor": "black", "path.sketch": (5, 5, 5)}
+    with matplotlib.rc_context(dark):
+        figure.savefig(theirs := io.BytesIO(), format="raw", dpi=60)
+    assert theirs.getvalue() == ours.getvalue()
+
+
+def test_inputs_are_not_modified(make_sheet):
+    sheet = make_sheet(2)
+    arrays = [
+        sheet.picture,
+        *(tile.projection for tile in sheet.tiles),
+        *(tile.patch for tile in sheet.tiles),
+    ]
+    for array in arrays:
+        array.flags.writeable = False
+    draw(sheet)
+
+
+def test_figures_import_neither_torch_nor_pyplot():
+    code = (
+        "import sys, deconvviz.figures.sheet, deconvviz.figures.save;"
+        "print([m for m in ('torch', 'matplotlib.pyplot', 'deconvviz.engine') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
