@@ -14,7 +14,7 @@ RGB8 = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 _NAMED = {(255, 255, 255): "white", (0, 0, 0): "black", (128, 128, 128): "mid-grey"}
-_STEPS = {"1": 255, "L;2": 85, "L;4": 17}  # how far apart Pillow spreads grey of 1, 2 and 4 bits
+_STEPS = {"L;2": 85, "L;4": 17}  # how far apart Pillow spreads grey of 2 and 4 bits
 
 
 def to_rgb(image: Image.Image, packed: str, background: Colour, told: str) -> tuple[RGB8, list[str]]:
@@ -26,7 +26,7 @@ def to_rgb(image: Image.Image, packed: str, background: Colour, told: str) -> tu
         notes.append(note)
     elif "16" in packed:
         notes.append("16-bit scaled to 8")
-    elif image.mode in ("CMYK", "YCbCr", "HSV"):
+    elif image.mode in ("CMYK", "YCbCr", "HSV", "LAB"):
         notes.append(f"{image.mode} converted")
     if opacity is None and image.has_transparency_data:
         image = image.convert("LA") if image.mode == "La" else image
@@ -34,8 +34,10 @@ def to_rgb(image: Image.Image, packed: str, background: Colour, told: str) -> tu
         opacity = image.getchannel("A")
     try:
         rgb = image.convert("RGB")
-    except ValueError as reason:
-        raise PictureError(f"{told} is in {image.mode} colour, which is not read: save it as RGB") from reason
+    except (ValueError, ImportError) as reason:  # LAB, by a Pillow without colour management
+        raise PictureError(
+            f"{told} is in {image.mode} colour, which is not read here: save it as RGB"
+        ) from reason
     if opacity is not None and opacity.getextrema() != (255, 255):
         sheet = Image.new("RGB", image.size, background)
         sheet.paste(rgb, mask=opacity)
@@ -48,8 +50,8 @@ def _opacity_of_one_colour(image: Image.Image, packed: str) -> Image.Image | Non
     """Where one grey or colour of a PNG stands for transparent; Pillow compares it in the wrong scale."""
     clear: Any = image.info.get("transparency")
     if image.mode in ("1", "L", "I", "I;16") and isinstance(clear, int):
-        shown = image.convert("L") if image.mode == "1" else image
-        hidden = np.asarray(shown) == clear * _STEPS.get(packed, 1)
+        grey = np.asarray(image)
+        hidden = grey == (bool(clear) if image.mode == "1" else clear * _STEPS.get(packed, 1))
     elif image.mode == "RGB" and isinstance(clear, tuple) and len(clear) == 3:
         shift = 8 if "16" in packed else 0
         hidden = (np.asarray(image) == [value >> shift for value in clear]).all(axis=-1)
