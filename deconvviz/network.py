@@ -40,7 +40,12 @@ class Origin:
 
     spec: str | None  # what `load` was asked for: default, random, a file; None: a module of the user's own
     seed: int | None  # of random weights
-    source: str  # in words, for a figure's title
+    source: str  # in words
+
+    @property
+    def short(self) -> str:
+        """For a figure's title: of a file its name alone."""
+        return Path(self.source).name if self.source == self.spec else self.source
 
 
 class Network:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from deconvviz.network import Network
 
 Box = tuple[int, int, int, int]
+PERCENTILE = 99.5
+"""Where full colour is by default: a few values are so large that beside them all others look grey."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Style:
     """How a sheet is drawn; `Projection.figure` says what each means."""
 
     scale: str = "sheet"
-    percentile: float = 100.0
+    percentile: float = PERCENTILE
     columns: int | None = None
     projection_only: bool = False
 
@@ -109,15 +111,16 @@ class Projection:
         self,
         *,
         scale: str = "sheet",
-        percentile: float = 100.0,
+        percentile: float = PERCENTILE,
         columns: int | None = None,
         projection_only: bool = False,
     ) -> Figure:
         """The sheet: the picture with its numbered boxes, and each unit's patch beside its projection.
 
         The sign is kept and zero is mid-grey. `scale` says who shares full colour: the whole ``sheet``,
-        a ``row`` of it, or no ``tile`` with another; the figure prints it. `percentile` below 100 clips
-        the largest values, and is printed too. Units of several pictures are drawn without boxes.
+        a ``row`` of it, or no ``tile`` with another. Full colour stands at a `percentile` of the values that
+        are not zero, larger ones are clipped (100: none is). The figure prints both. Units of several
+        pictures are drawn without boxes.
         """
         from deconvviz.figures.sheet import draw
 
@@ -136,7 +139,7 @@ class Projection:
             percentile=style.percentile,
             columns=style.columns,
             projection_only=style.projection_only,
-            units="of the picture's range 0 to 1",
+            units="in pixel values (white = 1)",
         )
 
     def save(
@@ -147,7 +150,7 @@ class Projection:
         force: bool = False,
         arrays: bool = False,
         scale: str = "sheet",
-        percentile: float = 100.0,
+        percentile: float = PERCENTILE,
         columns: int | None = None,
         projection_only: bool = False,
     ) -> Path:
@@ -181,7 +184,7 @@ class Projection:
         where = self.picture_name(self.images[0]) if one else f"{len(set(self.images))} pictures"
         return (
             f"{self.network.name} · {self.layer.name} · {where}",
-            f"weights: {self.network.origin.source} · {self.layer.sees}",
+            f"weights: {self.network.origin.short} · {self.layer.sees}",
         )
 
     def _tile(self, number: int, one: bool) -> Tile:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deconvviz.projection import Projection, Style
 
 DEFAULT_OUT = Path("deconvviz-out")
+DEFAULT_DPI = 200
 
 WHAT = "What to project"
 LOOK = "How the figure looks"
@@ -115,14 +116,18 @@ def project(
         float | None,
         typer.Option(
             metavar="P",
-            help="Full colour at this percentile; what is larger is clipped, and the figure says so.",
+            min=1,
+            max=100,
+            help="Full colour at this percentile, larger values clipped (100: none); the figure says so.",
             rich_help_panel=LOOK,
-            show_default="100",
+            show_default="99.5",
         ),
     ] = None,
     columns: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Units in a row.", rich_help_panel=LOOK, show_default="as they fit"),
+        typer.Option(
+            metavar="N", min=1, help="Units in a row.", rich_help_panel=LOOK, show_default="as they fit"
+        ),
     ] = None,
     projection_only: Annotated[
         bool | None,
@@ -130,7 +135,7 @@ def project(
     ] = None,
     dpi: Annotated[
         float | None,
-        typer.Option(metavar="N", help="Dots per inch.", rich_help_panel=LOOK, show_default="200"),
+        typer.Option(metavar="N", min=1, help="Dots per inch.", rich_help_panel=LOOK, show_default="200"),
     ] = None,
     device: Device = "auto",
     force: Force = False,
@@ -213,7 +218,7 @@ def _remake(
     check_folder(out)
     refuse_existing(targets(target, look.arrays), force=force)
     found = remake(manifest, weights=weights, device=device)
-    look = replace(look, dpi=look.dpi or found.dpi)
+    look = replace(look, dpi=found.dpi if look.dpi is None else look.dpi)
     return _save(found.projection, target, look.style(found.style), look, force=force)
 
 
@@ -221,7 +226,14 @@ def _save(projection: Projection, target: Path, style: Style, look: Look, *, for
     """Write one figure and what stands beside it; what was written, for --json."""
     from deconvviz.manifest import save_projection
 
-    paths = save_projection(projection, target, style, dpi=look.dpi or 200, force=force, arrays=look.arrays)
+    paths = save_projection(
+        projection,
+        target,
+        style,
+        dpi=DEFAULT_DPI if look.dpi is None else look.dpi,
+        force=force,
+        arrays=look.arrays,
+    )
     return {
         "picture": projection.picture_name(projection.images[0]),
         "layer": projection.layer.name,

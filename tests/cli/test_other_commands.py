@@ -1,0 +1,185 @@
+"""layers, models, demo, completion, and how the program ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from deconvviz import __version__
+from deconvviz.cli import app, console
+
+COMMAND = [sys.executable, "-m", "deconvviz"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_layers_lists_both_names_shapes_and_fields():
+    result = run("layers", "--model", "vgg19")
+    assert result.exit_code == 0, result.output
+    head, *rows = result.stdout.splitlines()
+    assert head.split() == ["layer", "module", "kind", "output", "sees", "px", "every", "px", "parameters"]
+    table = {row.split()[0]: row for row in rows}
+    assert re.split(r" {2,}", table["conv5_4"]) == [
+        "conv5_4", "features.34", "Conv2d", "512 x 14 x 14", "252", "16", "2,359,808",
+    ]  # fmt: skip
+    assert re.split(r" {2,}", table["fc6"])[1:5] == ["classifier.0", "Linear", "4096", "all"]
+
+
+def test_layers_as_json():
+    told = json.loads(run("layers", "--model", "minivgg", "--json").stdout)
+    assert told["network"] == "minivgg"
+    by_name = {layer["name"]: layer for layer in told["layers"]}
+    assert by_name["conv1_1"] == {
+        "name": "conv1_1", "dotted": "features.0", "kind": "Conv2d", "shape": [16, 96, 96],
+        "field": [3, 3], "stride": [1, 1], "first": [-1, -1], "parameters": 448,
+    }  # fmt: skip
+    assert by_name["output"]["shape"] == [12]
+
+
+def test_models_says_what_needs_a_download(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    checkpoints = tmp_path / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "vgg19-dcbb9e9d.pth").write_bytes(b"x")
+    told = {one["name"]: one for one in json.loads(run("models", "--json").stdout)["models"]}
+    assert told["minivgg"]["ships_inside"] and not told["vgg19"]["ships_inside"]
+    assert told["vgg19"]["cached"] == str(checkpoints / "vgg19-dcbb9e9d.pth")
+    assert told["alexnet"]["cached"] is None and told["alexnet"]["download_mb"] > 200
+    lines = run("models").stdout.splitlines()
+    assert any(line.startswith("minivgg") and line.endswith("ships inside") for line in lines)
+
+
+def test_demo_makes_a_scene_and_two_figures(tmp_path):
+    result = run("demo", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    written = result.stdout.splitlines()
+    assert len(written) == 5 and all(os.path.getsize(path) for path in written)
+    assert sum(path.endswith(".png") for path in written) == 3
+    again = run("demo", "--out", tmp_path)
+    assert again.exit_code == 2 and "--force" in again.stderr
+    assert run("demo", "--out", tmp_path, "--force", "--quiet").exit_code == 0
+
+
+def test_version():
+    assert run("--version").stdout == f"deconvviz {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["project", "--help"], ["--version"]])
+def test_help_imports_neither_torch_nor_matplotlib(arguments):
+    code = (
+        "import sys; from deconvviz.cli import app\n"
+        f"try: app({arguments!r})\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'torchvision', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def complete(line, tmp_path):
+    environment = os.environ | {
+        "_DECONVVIZ_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split(" ")) - 1),
+        "XDG_CACHE_HOME": str(tmp_path),
+    }
+    code = "from deconvviz.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    return done.stdout.split()
+
+
+def test_a_shell_completes_networks_and_layers(tmp_path):
+    assert complete("deconvviz project x.png --model vgg1", tmp_path) == [
+        "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn",
+    ]  # fmt: skip
+    for _ in range(2):  # found once, then from the cache
+        names = complete("deconvviz project x.png --model minivgg --layer conv3", tmp_path)
+        assert names == ["conv3_1", "conv3_2"]
+    assert len(list((tmp_path / "deconvviz").iterdir())) == 1
+
+
+def test_ctrl_c_leaves_no_half_written_file_and_exits_130(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for number in range(60):
+        array = generator.integers(0, 255, (96, 96, 3), dtype=np.uint8)
+        Image.fromarray(array).save(tmp_path / f"{number:02}.png")
+    out = tmp_path / "out"
+    command = [*COMMAND, "project", tmp_path, "--model", "minivgg", "-l", "conv4_2", "--out", out]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (out.exists() and len(list(out.glob("*.png"))) >= 2):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in told and "interrupted" in told
+    assert not [path for path in out.iterdir() if path.suffix not in (".png", ".json")]
+    for path in out.glob("*.png"):
+        with Image.open(path) as image:
+            image.load()
+    for path in out.glob("*.json"):
+        json.loads(path.read_text())
+    assert len(list(out.glob("*.png"))) < 60
+
+
+def test_progress_is_said_on_stderr_after_two_seconds_only(capsys, monkeypatch):
+    with console.stage("doing this"):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(console, "PATIENCE", 0.05)
+    with console.stage("doing that"):
+        time.sleep(0.3)
+    with console.stage("not this", quiet=True):
+        time.sleep(0.3)
+    told = capsys.readouterr()
+    assert told.err == "deconvviz: doing that ...\n" and told.out == ""
+
+
+def test_counting_says_how_far_it_is(capsys, monkeypatch):
+    monkeypatch.setattr(console, "PATIENCE", 0.0)
+    with console.counting(3) as counter:
+        for name in "abc":
+            counter.step(name)
+    assert "0 of 3 done" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
+    import errno
+
+    import deconvviz.files
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(deconvviz.files.os, "fsync", full)
+    result = run("demo", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "no space left" in result.stderr.lower() and "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_out_of_memory_is_told_without_a_traceback(tmp_path, monkeypatch):
+    import deconvviz.cli.plan
+
+    def hungry(*arguments, **options):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte")
+
+    monkeypatch.setattr(deconvviz.cli.plan, "sketch", hungry)
+    (tmp_path / "x.png").write_bytes(b"x")
+    result = run("project", tmp_path / "x.png", "--model", "minivgg", "-l", "pool1")
+    assert result.exit_code == 2 and "out of memory" in result.stderr

@@ -1,0 +1,317 @@
+"""`deconvviz project`, through Typer's runner: what it writes, what it says, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from deconvviz.cli import app
+from deconvviz.scenes import scene
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures") / "scene.png"
+    Image.fromarray(scene(3).image).save(path)
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["project", *map(str, arguments)])
+
+
+def mini(picture, out, *arguments):
+    return run(picture, "--model", "minivgg", "--out", out, *arguments)
+
+
+def width(path):
+    with Image.open(path) as image:
+        return image.width
+
+
+def arrays(path):
+    with np.load(path) as stored:
+        return dict(stored)
+
+
+def refused(result, message, folder=None):
+    """Exit code 2, one message and no traceback on stderr, nothing on stdout, nothing written."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    if folder is not None:
+        assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_writes_a_figure_and_its_manifest_and_says_where(picture, tmp_path):
+    result = mini(picture, tmp_path, "--layer", "conv3_1")
+    assert result.exit_code == 0, result.output
+    figure, manifest = tmp_path / "scene-conv3_1.png", tmp_path / "scene-conv3_1.json"
+    assert result.stdout.splitlines() == [str(figure), str(manifest)]
+    assert width(figure) > 1000
+    told = json.loads(manifest.read_text())
+    assert told["layer"]["name"] == "conv3_1"
+    assert len(told["units"]) == len(told["boxes"]) == 9
+
+
+def test_json_is_one_object_that_names_units_and_boxes(picture, tmp_path):
+    result = mini(picture, tmp_path, "-l", "pool2", "-l", "conv4_2", "--top", 2, "--json")
+    told = json.loads(result.stdout)
+    assert [one["layer"] for one in told["figures"]] == ["pool2", "conv4_2"]
+    for one in told["figures"]:
+        assert len(one["units"]) == 2
+        first, second = one["units"]
+        assert first["activation"] >= second["activation"]
+        x0, y0, x1, y1 = first["box"]
+        assert 0 <= x0 < x1 <= 96 and 0 <= y0 < y1 <= 96
+
+
+def test_arrays_hold_what_python_gives(picture, tmp_path):
+    import deconvviz as dv
+
+    assert mini(picture, tmp_path, "-l", "conv2_2", "--top", 3, "--arrays").exit_code == 0
+    stored = arrays(tmp_path / "scene-conv2_2.npz")
+    found = dv.project(dv.load("minivgg"), picture, "conv2_2", 3)
+    for name, values in found.arrays().items():
+        np.testing.assert_array_equal(stored[name], values)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-l", "conv3_2", "--top", 4],
+        ["-l", "conv3_2", "--channel", 5, "--top", 3],
+        ["-l", "conv2_1", "--unit", "3,20,11", "--unit", "3,0,47"],
+        ["-l", "pool3", "--channel", 2, "--whole-channel"],
+        ["-l", "fc5", "--top", 2],
+        ["--class", "fish"],
+    ],
+)
+def test_a_manifest_makes_the_same_arrays_again(picture, tmp_path, arguments):
+    first = mini(picture, tmp_path / "a", "--arrays", *arguments)
+    assert first.exit_code == 0, first.output
+    manifest = next((tmp_path / "a").glob("*.json"))
+    again = run("--from", manifest, "--out", tmp_path / "b", "--arrays")
+    assert again.exit_code == 0, again.output
+    [one], [other] = (list((tmp_path / folder).glob("*.npz")) for folder in "ab")
+    one, other = arrays(one), arrays(other)
+    assert set(one) == set(other)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+    figures = [next((tmp_path / folder).glob("*.png")).read_bytes() for folder in "ab"]
+    assert figures[0] == figures[1]
+
+
+def test_whole_channels_of_the_strongest_channels(picture, tmp_path):
+    told = json.loads(
+        mini(picture, tmp_path, "-l", "conv3_1", "--whole-channel", "--top", 3, "--json").stdout
+    )
+    assert [unit["y"] for unit in told["figures"][0]["units"]] == [None] * 3
+
+
+def test_channel_takes_its_highest_positions_and_several_channels_follow_each_other(picture, tmp_path):
+    told = json.loads(
+        mini(picture, tmp_path, "-l", "conv3_1", "--channel", 4, "--channel", 1, "--top", 2, "--json").stdout
+    )
+    assert [unit["channel"] for unit in told["figures"][0]["units"]] == [4, 4, 1, 1]
+
+
+def test_a_default_top_is_cut_to_what_there_is(picture, tmp_path):
+    told = json.loads(mini(picture, tmp_path, "-l", "fc5", "--channel", 4, "--json").stdout)
+    assert len(told["figures"][0]["units"]) == 1
+
+
+@pytest.mark.parametrize("kind, start", [("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_formats(picture, tmp_path, kind, start):
+    assert mini(picture, tmp_path, "-l", "conv1_1", "--top", 1, "--format", kind).exit_code == 0
+    assert (tmp_path / f"scene-conv1_1.{kind}").read_bytes().startswith(start)
+
+
+def test_dpi_scales_the_picture(picture, tmp_path):
+    for dpi in (50, 100):
+        assert mini(picture, tmp_path / str(dpi), "-l", "conv1_1", "--dpi", dpi).exit_code == 0
+    small, large = (width(tmp_path / str(dpi) / "scene-conv1_1.png") for dpi in (50, 100))
+    assert large == pytest.approx(2 * small, abs=2)
+
+
+def test_a_folder_gives_a_figure_for_each_of_its_pictures(tmp_path):
+    for seed in (1, 2):
+        Image.fromarray(scene(seed).image).save(tmp_path / f"{seed}.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    told = json.loads(mini(tmp_path, tmp_path / "out", "-l", "pool1", "--top", 1, "--json").stdout)
+    assert [one["picture"] for one in told["figures"]] == ["1.png", "2.png"]
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(tmp_path):
+    paths = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.png", tmp_path / "a" / "x.jpg"]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(scene(5).image).save(path)
+    result = run(*paths, "--model", "minivgg", "-l", "pool1", "--top", 1, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+
+
+def test_existing_files_stay_unless_forced(picture, tmp_path):
+    manifest = tmp_path / "scene-conv3_1.json"
+    manifest.write_text("mine")
+    result = mini(picture, tmp_path, "-l", "conv3_1")
+    refused(result, f"{manifest} exists and is left as it is; overwrite with --force")
+    assert manifest.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [manifest]
+    assert mini(picture, tmp_path, "-l", "conv3_1", "--force").exit_code == 0
+    assert json.loads(manifest.read_text())["layer"]["name"] == "conv3_1"
+
+
+MISTAKES = {
+    "unknown network": (["--model", "minivg", "-l", "conv1_1"], "no network 'minivg'; nearest: minivgg"),
+    "unknown layer": (
+        ["--model", "minivgg", "-l", "conv3_5"],
+        "no layer 'conv3_5' in minivgg: block 3 has conv3_1, conv3_2 (see: deconvviz layers --model minivgg)",
+    ),
+    "no layer": (["--model", "minivgg"], "name a layer"),
+    "top 0": (["--model", "minivgg", "-l", "conv1_1", "--top", "0"], "--top 0: ask for 1 unit or more"),
+    "top of too many": (
+        ["--model", "minivgg", "-l", "conv1_1", "--top", "9999"],
+        "--top 9999: conv1_1 has 16 channels",
+    ),
+    "channel outside": (
+        ["--model", "minivgg", "-l", "conv1_1", "--channel", "16"],
+        "no channel 16 in conv1_1: there are 0 to 15",
+    ),
+    "negative channel": (["--model", "minivgg", "-l", "conv1_1", "--channel=-1"], "no channel -1 in conv1_1"),
+    "position outside": (
+        ["--model", "minivgg", "-l", "pool1", "--unit", "3,48,0"],
+        "no position (48, 0) in pool1: rows are 0 to 47, columns 0 to 47",
+    ),
+    "no unit": (["--model", "minivgg", "-l", "pool1", "--unit", "3;4"], "--unit '3;4' is no unit"),
+    "a map's unit without position": (["--model", "minivgg", "-l", "pool1", "--unit", "3"], "give C,Y,X"),
+    "a vector's unit with position": (
+        ["--model", "minivgg", "-l", "fc5", "--unit", "3,1,1"],
+        "the units of fc5 have no position",
+    ),
+    "unit and channel": (
+        ["--model", "minivgg", "-l", "pool1", "--unit", "3,1,1", "--top", "2"],
+        "leave --top",
+    ),
+    "whole channel of a vector": (["--model", "minivgg", "-l", "fc5", "--whole-channel"], "fc5 has no maps"),
+    "unknown class": (["--model", "minivgg", "--class", "unicorn"], "no class 'unicorn' among 12"),
+    "class number outside": (["--model", "minivgg", "--class", "12"], "no class number 12"),
+    "unknown device": (["--model", "minivgg", "-l", "pool1", "--device", "tpu"], "no device 'tpu'"),
+    "missing weights": (
+        ["--model", "minivgg", "-l", "pool1", "--weights", "nowhere.pth"],
+        "no weights file",
+    ),
+    "scale": (["--model", "minivgg", "-l", "pool1", "--scale", "page"], "--scale"),
+    "columns": (["--model", "minivgg", "-l", "pool1", "--columns", "0"], "--columns"),
+    "percentile": (["--model", "minivgg", "-l", "pool1", "--percentile", "0"], "--percentile"),
+    "dpi": (["--model", "minivgg", "-l", "pool1", "--dpi", "0"], "--dpi"),
+    "manifest that is not there": (["--from", "nowhere.json"], "no manifest nowhere.json"),
+}
+
+
+@pytest.mark.parametrize("arguments, message", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_gets_one_message_and_writes_nothing(picture, tmp_path, arguments, message):
+    given = [] if "--from" in arguments else [picture]
+    refused(run(*given, *arguments, "--out", tmp_path / "out"), message, tmp_path / "out")
+
+
+def test_no_picture_at_all(tmp_path):
+    refused(run("--model", "minivgg", "-l", "pool1", "--out", tmp_path / "out"), "name a picture file")
+
+
+@pytest.mark.parametrize(
+    "name, contents, message",
+    [
+        ("missing.jpg", None, "no picture"),
+        ("empty.jpg", b"", "empty"),
+        ("text.jpg", b"this is not a picture at all", "text.jpg"),
+    ],
+)
+def test_bad_pictures(tmp_path, name, contents, message):
+    if contents is not None:
+        (tmp_path / name).write_bytes(contents)
+    result = run(tmp_path / name, "--model", "minivgg", "-l", "pool1", "--out", tmp_path / "out")
+    refused(result, message, tmp_path / "out")
+
+
+def test_a_broken_picture_among_good_ones_costs_no_finished_figure(picture, tmp_path):
+    broken = tmp_path / "z.jpg"
+    Image.fromarray(np.zeros((300, 300, 3), np.uint8)).save(broken)
+    broken.write_bytes(broken.read_bytes()[:-200])
+    result = run(picture, broken, "--model", "minivgg", "-l", "pool1", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "z.jpg" in result.stderr
+    for path in (tmp_path / "out").glob("*"):
+        assert path.stat().st_size > 0 and not path.name.startswith(".")
+
+
+def test_a_folder_that_is_a_file(picture, tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    refused(
+        mini(picture, taken, "-l", "pool1"), f"cannot write into {taken}: {taken} is a file, not a folder"
+    )
+
+
+def test_a_manifest_of_other_weights_or_another_picture_is_refused(picture, tmp_path):
+    own = tmp_path / "own.png"
+    own.write_bytes(picture.read_bytes())
+    assert run(own, "--model", "minivgg", "-l", "pool1", "--out", tmp_path / "a").exit_code == 0
+    manifest = tmp_path / "a" / "own-pool1.json"
+    refused(
+        run("--from", manifest, "--weights", "random", "--out", tmp_path / "b"),
+        "the weights of minivgg are not",
+    )
+    Image.fromarray(scene(4).image).save(own)
+    refused(run("--from", manifest, "--out", tmp_path / "b"), "the pixels of")
+    own.unlink()
+    refused(run("--from", manifest, "--out", tmp_path / "b"), f"is gone: it was {own}")
+    refused(run("--from", manifest, "--layer", "pool2", "--out", tmp_path / "b"), "a manifest says itself")
+    manifest.write_text('{"format": "deconvviz manifest 1", "network": {}}')
+    refused(run("--from", manifest, "--out", tmp_path / "b"), "is no complete manifest", tmp_path / "b")
+
+
+def test_weights_of_another_network_are_told_apart(picture, tmp_path):
+    import torch
+
+    torch.save({"conv.weight": torch.zeros(3, 3, 3, 3)}, tmp_path / "other.pth")
+    result = mini(picture, tmp_path / "out", "-l", "pool1", "--weights", tmp_path / "other.pth")
+    refused(result, "features.0.weight", tmp_path / "out")
+
+
+def test_a_malicious_pickle_is_refused_and_not_run(picture, tmp_path):
+    import os
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "pwned"),)
+
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
+    result = mini(picture, tmp_path / "out", "-l", "pool1", "--weights", tmp_path / "evil.pth")
+    refused(result, "evil.pth", tmp_path / "out")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_notes_about_a_picture_are_said_on_stderr(tmp_path):
+    frames = [Image.fromarray(scene(seed).image) for seed in (1, 2)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    result = run(tmp_path / "moving.gif", "--model", "minivgg", "-l", "pool1", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "first of 2 frames" in result.stderr
+    quiet = run(
+        tmp_path / "moving.gif",
+        "--model",
+        "minivgg",
+        "-l",
+        "pool1",
+        "--out",
+        tmp_path / "out",
+        "--force",
+        "--quiet",
+    )
+    assert quiet.stderr == ""
