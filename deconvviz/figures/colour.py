@@ -92,8 +92,8 @@ def to_rgb(signed: Array, limit: float, *, what: str = "projection") -> FloatArr
         if values.any():
             raise DeconvvizError(f"limit 0 for a {what} that is not zero: take it from the same arrays")
         return np.full_like(values, MID_GREY)
-    # Clip before dividing: with a limit near the smallest float the quotient would overflow.
-    return MID_GREY + MID_GREY * (np.clip(values, -limit, limit) / limit)
+    with np.errstate(over="ignore"):  # NumPy 1 reports one where values and limit are subnormal; there is none
+        return MID_GREY + MID_GREY * (np.clip(values, -limit, limit) / limit)
 
 
 def _float(array: Array) -> FloatArray:

@@ -365,7 +365,7 @@ def test_the_users_settings_neither_spoil_the_sheet_nor_change(make_sheet):
     theirs = {
         "text.usetex": True, "font.family": "serif", "font.weight": "bold", "figure.facecolor": "black",
         "text.color": "red", "image.origin": "lower", "figure.autolayout": True,
-        "image.interpolation": "bilinear", "lines.linewidth": 9, "path.sketch": (5, 5, 5), "axes.facecolor": "black",
+        "image.interpolation": "bilinear", "lines.linewidth": 9, "path.sketch": (5, 5, 5),
     }  # fmt: skip
     with matplotlib.rc_context(theirs):
         before = dict(matplotlib.rcParams)
