@@ -92,7 +92,7 @@ def to_rgb(signed: Array, limit: float, *, what: str = "projection") -> FloatArr
         if values.any():
             raise DeconvvizError(f"limit 0 for a {what} that is not zero: take it from the same arrays")
         return np.full_like(values, MID_GREY)
-    with np.errstate(over="ignore"):  # NumPy 1 reports one where values and limit are subnormal; there is none
+    with np.errstate(over="ignore"):  # NumPy 1 reports one with subnormal values; there is none
         return MID_GREY + MID_GREY * (np.clip(values, -limit, limit) / limit)
 
 
