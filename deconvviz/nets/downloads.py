@@ -8,6 +8,7 @@ import sys
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlparse
 
 import torch
@@ -35,6 +36,8 @@ def fetch(entry: Any, name: str, *, progress: bool = True) -> dict[str, Tensor]:
                 progress=progress, check_hash=True, map_location="cpu", weights_only=True
             )
         except (OSError, HTTPException, *UNREADABLE) as reason:
+            if isinstance(reason, HTTPError):  # it holds the connection
+                reason.close()
             if had:
                 raise DownloadError(_broken_in_cache(place, name, reason)) from reason
             if not isinstance(reason, OSError | HTTPException):  # it was fetched, but is no weights file
