@@ -19,6 +19,7 @@ from deconvviz.errors import DeviceError, LayerError, NetworkError, PictureError
 from deconvviz.layers import Layer, LayerTable, read_layers
 from deconvviz.nets import builders
 from deconvviz.nets.digests import digest
+from deconvviz.nets.fitting import outputs
 from deconvviz.nets.names import class_index
 from deconvviz.nets.pictures import Picture, as_picture, open_picture
 from deconvviz.nets.preprocessing import Preprocessing
@@ -67,6 +68,7 @@ class Network:
         name: str | None = None,
         preprocessing: Preprocessing | None = None,
         origin: Origin | None = None,
+        shapes: nn.Module | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
             raise NetworkError(f"a network is a torch.nn.Module, not {type(module).__name__}")
@@ -75,6 +77,7 @@ class Network:
         self.preprocessing = preprocessing or Preprocessing.simple(size, tuple(mean), tuple(std))
         self.classes: tuple[str, ...] = tuple(classes or ())
         self.origin = origin or Origin(None, None, "weights as given")
+        self._shapes = shapes or module  # the same network without numbers, if there is one: quicker to ask
         self._digested: tuple[Any, str] | None = None
 
     def __repr__(self) -> str:
@@ -83,27 +86,21 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        return self._first.device
+        return _first_float(self.module).device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._first.dtype
-
-    @property
-    def _first(self) -> Tensor:
-        for tensor in (*self.module.parameters(), *self.module.buffers()):
-            if tensor.is_floating_point():
-                return tensor
-        return torch.empty(0)
+        return _first_float(self.module).dtype
 
     @cached_property
     def layers(self) -> LayerTable:
         """Every layer that can be asked for, from one forward pass over an empty picture."""
         shape = (1, len(self.preprocessing.mean), self.preprocessing.crop, self.preprocessing.crop)
-        blank = torch.zeros(shape, device=self.device, dtype=self.dtype)
-        written = tape.write(self.module, blank, lambda out, tensor: True)
+        like = _first_float(self._shapes)
+        blank = torch.zeros(shape, device=like.device, dtype=like.dtype)
+        written = tape.write(self._shapes, blank, lambda out, tensor: True)
         see = None if self.origin.spec is not None else "net.layers"
-        return read_layers(self.module, written, self.name, see=see)
+        return read_layers(self._shapes, written, self.name, see=see)
 
     @property
     def digest(self) -> str:
@@ -178,6 +175,12 @@ class Network:
         return tensor.detach().to(self.device, self.dtype)
 
 
+def _first_float(module: nn.Module) -> Tensor:
+    """A tensor of the type and on the device that a network computes with."""
+    tensors = (*module.parameters(), *module.buffers())
+    return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+
+
 def _picture(image: Any) -> Picture:
     return open_picture(image) if isinstance(image, (str, os.PathLike)) else as_picture(image)
 
@@ -194,7 +197,12 @@ def load(
     module, info = load_network(name, weights, seed=seed)
     origin = Origin(info.spec, seed if info.spec == "random" else None, info.source)
     return Network(
-        module.to(place), name=name, preprocessing=info.preprocessing, classes=info.classes, origin=origin
+        module.to(place),
+        name=name,
+        preprocessing=info.preprocessing,
+        classes=info.classes,
+        origin=origin,
+        shapes=builders.build(name, device="meta", classes=outputs(module)),
     )
 
 

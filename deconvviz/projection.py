@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from deconvviz.engine.units import Unit
-from deconvviz.errors import DeconvvizError
+from deconvviz.errors import FigureError
 from deconvviz.figures.plan import Sheet, Tile
 from deconvviz.layers import Layer
 from deconvviz.nets.pictures import Picture
@@ -129,7 +129,7 @@ class Projection:
     def sheet(self, style: Style) -> Sheet:
         """What `figure` draws, as plain arrays and lines of text."""
         if not len(self):
-            raise DeconvvizError("there is no unit to draw")
+            raise FigureError("there is no unit to draw")
         one = len(set(self.images)) == 1
         return Sheet(
             title=self._title(one),

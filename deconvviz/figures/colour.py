@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from deconvviz.errors import DeconvvizError
+from deconvviz.errors import FigureError
 
 Scale = Literal["sheet", "row", "tile"]
 SCALES: tuple[str, ...] = get_args(Scale)
@@ -39,12 +39,12 @@ def as_rgb(array: Array, what: str) -> FloatArray:
     if given.ndim == 2:
         given = given[:, :, None]
     if given.ndim != 3 or given.shape[2] not in (1, 3) or 0 in given.shape:
-        raise DeconvvizError(
+        raise FigureError(
             f"{what} has shape {np.shape(array)}: a sheet shows (height, width), (height, width, 1) or "
             "(height, width, 3); for a network with other channels choose one or three of them"
         )
     if given.dtype.kind not in "fiub":
-        raise DeconvvizError(f"{what} holds {given.dtype}: a sheet shows real numbers")
+        raise FigureError(f"{what} holds {given.dtype}: a sheet shows real numbers")
     _refuse_not_finite(given, what)
     return np.repeat(given, 3 // given.shape[2], axis=2).astype(np.float64)
 
@@ -55,7 +55,7 @@ def limit_of(arrays: Sequence[Array], *, percentile: float = 100.0, what: str = 
     Zeros do not count for the percentile: how much of a patch is empty must not change its colours.
     """
     if not 0 < percentile <= 100:
-        raise DeconvvizError(f"percentile {percentile!r}: choose above 0 and at most 100 (100 clips nothing)")
+        raise FigureError(f"percentile {percentile!r}: choose above 0 and at most 100 (100 clips nothing)")
     for array in arrays:
         _refuse_not_finite(array, what)
     if percentile == 100:
@@ -75,7 +75,7 @@ def limits(
     """The limit of each array, shared by all, by those with the same number in `rows`, or by none."""
     groups = {"sheet": [0] * len(arrays), "row": list(rows), "tile": list(range(len(arrays)))}.get(scale)
     if groups is None:
-        raise DeconvvizError(f"no scale {scale!r}; there are {', '.join(SCALES)}")
+        raise FigureError(f"no scale {scale!r}; there are {', '.join(SCALES)}")
     shared = {
         group: limit_of([a for a, g in zip(arrays, groups, strict=True) if g == group], percentile=percentile)
         for group in set(groups)
@@ -87,10 +87,10 @@ def to_rgb(signed: Array, limit: float, *, what: str = "projection") -> FloatArr
     """Signed values -> a new (h, w, 3) array in [0, 1]: zero 0.5, +limit 1, -limit 0, beyond is clipped."""
     values = as_rgb(signed, what)
     if not (np.isfinite(limit) and limit >= 0):
-        raise DeconvvizError(f"limit {limit!r}: the value in full colour must be finite and not negative")
+        raise FigureError(f"limit {limit!r}: the value in full colour must be finite and not negative")
     if limit == 0:
         if values.any():
-            raise DeconvvizError(f"limit 0 for a {what} that is not zero: take it from the same arrays")
+            raise FigureError(f"limit 0 for a {what} that is not zero: take it from the same arrays")
         return np.full_like(values, MID_GREY)
     with np.errstate(over="ignore"):  # NumPy 1 reports one with subnormal values; there is none
         return MID_GREY + MID_GREY * (np.clip(values, -limit, limit) / limit)
@@ -103,7 +103,7 @@ def _float(array: Array) -> FloatArray:
 def _refuse_not_finite(array: Array, what: str) -> None:
     bad = np.asarray(array).size - int(np.isfinite(array).sum())
     if bad:
-        raise DeconvvizError(
+        raise FigureError(
             f"{what} cannot be shown, {bad} of its values {'are' if bad > 1 else 'is'} NaN or infinite: "
             "look for overflow in the network's weights or in the picture"
         )

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deconvviz.errors import DeconvvizError
+from deconvviz.errors import FigureError
 from deconvviz.figures.colour import limit_of
 from deconvviz.figures.geometry import Rect
 from deconvviz.figures.plan import Sheet, Tile
@@ -87,7 +87,7 @@ def choose_grid(sheet: Sheet, width: float | None, around: float) -> Grid:
             return min(grids, key=lambda grid: _cost(sheet, grid, room or grid.width, around))
         if width is not None:
             asked = f"{sheet.columns} columns do not fit" if sheet.columns else "no tile fits"
-            raise DeconvvizError(
+            raise FigureError(
                 f"{asked} into a figure {width:g} inches wide: a tile needs about "
                 f"{_NARROWEST[halves(sheet)] + GAP_X:.2g} inches; ask for fewer columns or a wider figure"
             )

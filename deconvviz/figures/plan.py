@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from deconvviz.errors import DeconvvizError
+from deconvviz.errors import FigureError
 from deconvviz.figures.colour import SCALES, Array, Scale, as_rgb
 
 Box = tuple[int, int, int, int]
@@ -36,15 +36,15 @@ class Tile:
     def __post_init__(self) -> None:
         what = f"tile {self.number}"
         if not _is_int(self.number) or self.number < 0:
-            raise DeconvvizError(f"tile number {self.number!r}: it must be a whole number from 0 on")
+            raise FigureError(f"tile number {self.number!r}: it must be a whole number from 0 on")
         object.__setattr__(self, "caption", _lines(self.caption, f"{what}: caption"))
         if not any(line.strip() for line in self.caption):
-            raise DeconvvizError(f"{what} has no caption: say its layer, channel, position and activation")
+            raise FigureError(f"{what} has no caption: say its layer, channel, position and activation")
         height, width = as_rgb(self.projection, f"{what}: projection").shape[:2]
         if self.patch is not None:
             crop = true_colours(self.patch, f"{what}: patch").shape[:2]
             if crop != (height, width):
-                raise DeconvvizError(
+                raise FigureError(
                     f"{what}: the patch is {crop[1]}x{crop[0]} px and the projection {width}x{height} px: "
                     "cut both at the same box"
                 )
@@ -89,33 +89,31 @@ class Sheet:
         object.__setattr__(self, "title", _lines(self.title, "title"))
         object.__setattr__(self, "tiles", tuple(self.tiles))
         if not self.tiles:
-            raise DeconvvizError("a sheet needs at least one tile: choose at least one unit")
+            raise FigureError("a sheet needs at least one tile: choose at least one unit")
         if self.scale not in SCALES:
-            raise DeconvvizError(f"no scale {self.scale!r}; there are {', '.join(SCALES)}")
+            raise FigureError(f"no scale {self.scale!r}; there are {', '.join(SCALES)}")
         if not 0 < self.percentile <= 100:
-            raise DeconvvizError(
+            raise FigureError(
                 f"percentile {self.percentile!r}: it must be above 0 and at most 100 (100 clips nothing)"
             )
         if self.columns is not None and (not _is_int(self.columns) or self.columns < 1):
-            raise DeconvvizError(f"columns {self.columns!r}: it must be a whole number from 1 on, or None")
+            raise FigureError(f"columns {self.columns!r}: it must be a whole number from 1 on, or None")
         self._check_tiles()
 
     def _check_tiles(self) -> None:
         seen: set[int] = set()
         for tile in self.tiles:
             if tile.number in seen:
-                raise DeconvvizError(
-                    f"two tiles have the number {tile.number}: it must name one box and tile"
-                )
+                raise FigureError(f"two tiles have the number {tile.number}: it must name one box and tile")
             seen.add(tile.number)
             if tile.patch is None and not self.projection_only:
-                raise DeconvvizError(f"tile {tile.number} has no patch: give one, or ask for projection_only")
+                raise FigureError(f"tile {tile.number} has no patch: give one, or ask for projection_only")
         if self.picture is None:
             return
         height, width = true_colours(self.picture, "picture").shape[:2]
         for tile in self.tiles:
             if tile.box is not None and (tile.box[2] > width or tile.box[3] > height):
-                raise DeconvvizError(
+                raise FigureError(
                     f"tile {tile.number}: box {tile.box} reaches outside the picture of {width}x{height} px: "
                     "cut the receptive field to the picture"
                 )
@@ -147,7 +145,7 @@ def true_colours(array: Array, what: str) -> Array:
     colours = as_rgb(array, what)
     low, high = float(colours.min()), float(colours.max())
     if low < -_ROUNDING or high > 1 + _ROUNDING:
-        raise DeconvvizError(
+        raise FigureError(
             f"{what} has values from {low:.3g} to {high:.3g}: true colours lie from 0 to 1 "
             "(undo the preprocessing, or divide 8-bit values by 255)"
         )
@@ -157,16 +155,16 @@ def true_colours(array: Array, what: str) -> Array:
 def _lines(given: Iterable[str], what: str) -> tuple[str, ...]:
     lines = (given,) if isinstance(given, str) else tuple(given)
     if not all(isinstance(line, str) for line in lines):
-        raise DeconvvizError(f"{what} must be lines of text, not {lines!r}")
+        raise FigureError(f"{what} must be lines of text, not {lines!r}")
     return lines
 
 
 def _check_box(box: Box, what: str) -> None:
     if len(box) != 4 or not all(_is_int(edge) for edge in box):
-        raise DeconvvizError(f"{what}: box {box!r} must be four whole numbers x0, y0, x1, y1")
+        raise FigureError(f"{what}: box {box!r} must be four whole numbers x0, y0, x1, y1")
     x0, y0, x1, y1 = box
     if x0 < 0 or y0 < 0 or x1 <= x0 or y1 <= y0:
-        raise DeconvvizError(f"{what}: box {box!r} (x0, y0, x1, y1, half-open) is empty or begins below 0")
+        raise FigureError(f"{what}: box {box!r} (x0, y0, x1, y1, half-open) is empty or begins below 0")
 
 
 def _is_int(value: object) -> bool:

@@ -6,7 +6,7 @@ import math
 
 from matplotlib.figure import Figure
 
-from deconvviz.errors import DeconvvizError
+from deconvviz.errors import FigureError
 from deconvviz.figures.colour import FloatArray, Limit, limits, to_rgb
 from deconvviz.figures.foot import Foot
 from deconvviz.figures.geometry import Rect
@@ -43,7 +43,7 @@ def draw(sheet: Sheet, *, width: float | None = None) -> Figure:
     The user's own matplotlib settings have no part in it and stay as they are.
     """
     if width is not None and not 1 <= width <= 300:
-        raise DeconvvizError(f"width {width!r}: a figure is from 1 to 300 inches wide")
+        raise FigureError(f"width {width!r}: a figure is from 1 to 300 inches wide")
     with sheet_style():
         body = arrange(sheet, width, around=0.6 + len(sheet.title) * line_height(TITLE))
         rows = [cell.row for cell in body.cells]

@@ -17,7 +17,7 @@ from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from deconvviz.errors import DeconvvizError
+from deconvviz.errors import FigureError
 from deconvviz.figures.plan import Sheet, Tile
 from deconvviz.figures.sheet import draw
 from deconvviz.figures.style import sheet_style
@@ -341,14 +341,14 @@ def test_more_columns_than_a_page_has_make_a_wider_figure(make_sheet):
 
 def test_more_columns_than_the_width_asked_for_are_refused(make_sheet):
     with pytest.raises(
-        DeconvvizError, match=r"20 columns do not fit into a figure 5 inches wide: .* fewer columns"
+        FigureError, match=r"20 columns do not fit into a figure 5 inches wide: .* fewer columns"
     ):
         draw(make_sheet(20, columns=20), width=5)
 
 
 @pytest.mark.parametrize("width", [0, -1, float("nan"), 1000])
 def test_a_width_out_of_reason(make_sheet, width):
-    with pytest.raises(DeconvvizError, match="from 1 to 300 inches"):
+    with pytest.raises(FigureError, match="from 1 to 300 inches"):
         draw(make_sheet(1), width=width)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deconvviz.errors import DeconvvizError
+from deconvviz.errors import FigureError
 from deconvviz.figures.plan import Sheet, Tile
 
 GREY = np.full((4, 6, 3), 0.5)
@@ -51,7 +51,7 @@ def sheet(*tiles: Tile, **changes: object) -> Sheet:
     ],
 )
 def test_a_tile_that_cannot_be_drawn(changes, message):
-    with pytest.raises(DeconvvizError, match=message.replace("(", r"\(").replace(")", r"\)")):
+    with pytest.raises(FigureError, match=message.replace("(", r"\(").replace(")", r"\)")):
         tile(**changes)
 
 
@@ -72,13 +72,13 @@ def test_a_tile_that_cannot_be_drawn(changes, message):
     ],
 )
 def test_a_sheet_that_cannot_be_drawn(changes, message):
-    with pytest.raises(DeconvvizError, match=message):
+    with pytest.raises(FigureError, match=message):
         sheet(**changes)
 
 
 def test_rounding_errors_of_undone_preprocessing_are_no_error():
     tile(patch=GREY + 0.5 + 1e-6)
-    with pytest.raises(DeconvvizError):
+    with pytest.raises(FigureError):
         tile(patch=GREY + 0.5 + 1e-2)
 
 
