@@ -11,6 +11,7 @@ DeconvvizError               everything a user can mend; the command line prints
 ├── StaleRecording           something was changed that the recording still needs
 ├── DeviceError              a device that this machine does not have
 ├── ManifestError            a manifest that cannot be read, or that no longer describes what is there
+├── FigureError              a figure that cannot be drawn as it was asked for
 └── OutputError              a file or folder that cannot be written
 """
 
@@ -57,6 +58,10 @@ class DeviceError(DeconvvizError):
 
 class ManifestError(DeconvvizError):
     """A manifest that cannot be read, or that no longer describes what is there."""
+
+
+class FigureError(DeconvvizError):
+    """A figure that cannot be drawn as it was asked for."""
 
 
 class OutputError(DeconvvizError):
