@@ -41,6 +41,7 @@ class Layer:
     stride: tuple[int, int] | None  # pixels from one unit to the next (rows, columns)
     first: tuple[int, int] | None  # pixel at which the field of unit (0, 0) begins; negative: in the padding
     parameters: int
+    refused: str = ""  # why its units cannot be projected; empty if they can
 
     def __str__(self) -> str:
         size = " x ".join(map(str, self.shape))
@@ -48,6 +49,8 @@ class Layer:
 
     @property
     def sees(self) -> str:
+        if self.refused:
+            return f"cannot be projected: {self.refused}"
         if self.field is None or self.stride is None:
             return "sees the whole picture"
         return f"sees {_by(self.field)} px every {_by(self.stride)} px"
@@ -127,7 +130,7 @@ def cells(layer: Layer) -> tuple[str, str, str, str, str, str, str]:
         layer.dotted,
         layer.kind,
         " x ".join(map(str, layer.shape)),
-        _by(layer.field) if layer.field else "all",
+        "refused" if layer.refused else _by(layer.field) if layer.field else "all",
         _by(layer.stride) if layer.stride else "",
         f"{layer.parameters:,}" if layer.parameters else "",
     )
@@ -145,7 +148,7 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
     ]
     paper = {dotted: name for name, dotted in paper_names(leaves).items()}
     taken = {out.module for out in tape.outputs}
-    fields: dict[int, mirror.Field | None] = {}
+    fields, refusals = mirror.fields(tape), tape.refusals()
     layers = []
     for out in tape.outputs:
         if out.value is None or len(out.shape) < 2:
@@ -155,9 +158,7 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
             name = OUTPUT if OUTPUT not in taken else f"({OUTPUT})"
         else:
             name = paper.get(dotted, dotted)
-        if out.value not in fields:
-            fields[out.value] = mirror.field(tape, out.value) if len(out.shape) == 4 else None
-        found = fields[out.value]
+        found = fields[out.value] if len(out.shape) == 4 else None
         parameters = sum(p.numel() for p in parts[out.module].parameters()) if out.call == 1 else 0
         layers.append(
             Layer(
@@ -169,6 +170,7 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
                 found.stride if found else None,
                 found.first if found else None,
                 parameters,
+                refusals.get(out.value, ""),
             )
         )
     return LayerTable(layers, network, see=see)

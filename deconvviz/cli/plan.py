@@ -13,7 +13,7 @@ import typer
 
 from deconvviz.cli.request import Look, Selection
 from deconvviz.engine.units import Unit
-from deconvviz.errors import OutputError, UnitError
+from deconvviz.errors import OutputError, RefusedOp, UnitError
 from deconvviz.layers import Layer, LayerTable
 from deconvviz.manifest import refuse_existing, targets
 from deconvviz.nets.picture_files import find_pictures
@@ -116,6 +116,8 @@ def _check_selection(selection: Selection) -> None:
 
 def _check_layer(layer: Layer, selection: Selection, table: LayerTable) -> None:
     """Raise UnitError for a channel, position or number of units that the layer does not have."""
+    if layer.refused:
+        raise RefusedOp(f"{layer.name} cannot be projected: {layer.refused}")
     count = layer.shape[0]
     units = [_unit(text) for text in selection.units]
     for channel in (*selection.channels, *(unit.channel for unit in units)):

@@ -117,27 +117,32 @@ class Field:
     stride: tuple[int, int]  # from one unit to the next
 
 
-def field(tape: Tape, value: int) -> Field | None:
-    """The receptive field of a value's units, as large as it is on a picture without borders.
+def fields(tape: Tape) -> dict[int, Field | None]:
+    """The receptive fields of every value's units, as large as they are on a picture without borders.
 
-    None where units see the whole picture, whatever its size.
+    None where units see the whole picture, whatever its size, or where the way down is refused.
     """
-    path = tape.path(value)
-    rows, columns = _axis_span(path, value, 0), _axis_span(path, value, 1)
-    if rows is None or columns is None:
-        return None
-    return Field((rows[0], columns[0]), (rows[1] - rows[0], columns[1] - columns[0]), (rows[2], columns[2]))
+    rows, columns = (_axis_spans(tape, axis) for axis in (0, 1))
+    found: dict[int, Field | None] = {}
+    for value in tape.shapes:
+        row, column = rows.get(value), columns.get(value)
+        found[value] = (
+            Field((row[0], column[0]), (row[1] - row[0], column[1] - column[0]), (row[2], column[2]))
+            if row and column
+            else None
+        )
+    return found
 
 
 _Span = tuple[int, int, int]
 """First and one past the last pixel that a value's first position sees, borders ignored; and the stride."""
 
 
-def _axis_span(path: Sequence[Step], value: int, axis: int) -> _Span | None:
+def _axis_spans(tape: Tape, axis: int) -> dict[int, _Span | None]:
     spans: dict[int, _Span | None] = {PICTURE: (0, 1, 1)}
-    for step in path:
+    for step in tape.steps:
         spans.update(dict.fromkeys(step.outputs, _span(step, spans, axis)))
-    return spans[value]
+    return spans
 
 
 def _span(step: Step, spans: dict[int, _Span | None], axis: int) -> _Span | None:

@@ -93,6 +93,15 @@ class Tape:
                 wanted.update(below for below in step.inputs if below is not None)
         return path[::-1]
 
+    def refusals(self) -> dict[int, str]:
+        """For every value from which the way down is refused, the refusal that is nearest to the picture."""
+        found: dict[int, str] = {}
+        for step in self.steps:
+            below = next((found[value] for value in step.inputs if value in found), "")
+            if refusal := below or step.refusal():
+                found.update(dict.fromkeys(step.outputs, refusal))
+        return found
+
     def require(self, path: list[Step]) -> None:
         """Raise RefusedOp if a step has no mirror, StaleRecording if a weight is no longer what it was."""
         refusals = [refusal for step in path if (refusal := step.refusal())]

@@ -77,6 +77,9 @@ def _construct(name: str, classes: int | None, *, drawn: bool) -> nn.Module:
     options: dict[str, Any] = {}
     if name in _AUXILIARY:
         options = {**_AUXILIARY[name], "init_weights": drawn}
+    if name.startswith("vit_"):  # a ViT is built for one size of picture, the one its weights were trained on
+        entry: Any = models.get_model_weights(name)["DEFAULT"]
+        options["image_size"] = entry.meta["min_size"][0]
     if classes is not None:
         options["num_classes"] = classes
     module: nn.Module = models.get_model(name, weights=None, **options)

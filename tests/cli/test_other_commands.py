@@ -40,6 +40,7 @@ def test_layers_as_json():
     assert by_name["conv1_1"] == {
         "name": "conv1_1", "dotted": "features.0", "kind": "Conv2d", "shape": [16, 96, 96],
         "field": [3, 3], "stride": [1, 1], "first": [-1, -1], "parameters": 448,
+        "refused": "",
     }  # fmt: skip
     assert by_name["output"]["shape"] == [12]
 

@@ -173,6 +173,10 @@ MISTAKES = {
         "no layer 'conv3_5' in minivgg: block 3 has conv3_1, conv3_2 (see: deconvviz layers --model minivgg)",
     ),
     "no layer": (["--model", "minivgg"], "name a layer"),
+    "refused": (
+        ["--model", "mobilenet_v3_small", "-l", "features.3"],
+        "features.3 cannot be projected: aten.hardsigmoid.default (in module",
+    ),
     "top 0": (["--model", "minivgg", "-l", "conv1_1", "--top", "0"], "--top 0: ask for 1 unit or more"),
     "top of too many": (
         ["--model", "minivgg", "-l", "conv1_1", "--top", "9999"],

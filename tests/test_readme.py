@@ -1,0 +1,93 @@
+"""What README says is run: its Python blocks, its shell lines, and every file in examples/."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import deconvviz as dv
+from deconvviz.scenes import scene
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name != "train_minivgg.py")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the README's picture in it, where vgg19 gets random weights instead of a download."""
+    Image.fromarray(scene(1, size=300).image).save(tmp_path / "cat.jpg")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_first_screen_is_six_lines_of_python_and_two_of_shell():
+    assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 6
+    assert len(blocks("sh")[0].splitlines()) == 2
+    assert README.index("```python") < README.index("```sh") < 1500
+
+
+def test_python_blocks_run_as_they_stand(folder, monkeypatch):
+    real = dv.load
+
+    def without_download(name="vgg19", weights="default", **options):
+        return real(name, weights if name == "minivgg" else "random", **options)
+
+    monkeypatch.setattr(dv, "load", without_download)
+    namespace = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), namespace)
+    with Image.open(folder / "grid.png") as image:
+        assert image.width > 1000
+    assert (folder / "grid.json").exists() and (folder / "own.png").exists()
+    assert tuple(namespace["proj"].pixels.shape) == (2, 3, 96, 96)
+
+
+SHELL = [
+    line
+    for block in blocks("sh")
+    for line in block.splitlines()
+    if line.startswith("deconvviz ") and "MANIFEST" not in line
+]
+
+
+@pytest.mark.parametrize("line", SHELL)
+def test_shell_lines_run(folder, line):
+    words = shlex.split(line)[1:]
+    if words[0] == "project":
+        words += ["--weights", "random"]
+    done = subprocess.run([sys.executable, "-m", "deconvviz", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_pictures_and_links_are_there():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_options_that_readme_names_exist():
+    from typer.testing import CliRunner
+
+    from deconvviz.cli import app
+
+    there = "--install-completion "
+    for command in ("project", "layers", "models", "demo"):
+        there += CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
+    own = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--check", "--threads", "--repeat"}
+    assert {option for option in own if option not in there} == set()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_run(folder, path):
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
