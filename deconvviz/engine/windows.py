@@ -67,8 +67,10 @@ class Window:
 
 def _pad(signal: Tensor, shift: Sequence[int], size: tuple[int, int]) -> Tensor:
     """One shift for all: pad and crop."""
-    dy, dx = shift
-    pads = (dx, size[1] - dx - signal.shape[3], dy, size[0] - dy - signal.shape[2])
+    (dy, dx), (h, w) = shift, signal.shape[2:]
+    if dy <= -h or dx <= -w or dy >= size[0] or dx >= size[1]:
+        return signal.new_zeros(*signal.shape[:2], *size)  # all of it lies outside; `pad` cannot crop so much
+    pads = (dx, size[1] - dx - w, dy, size[0] - dy - h)
     return torch.nn.functional.pad(signal, pads) if any(pads) else signal
 
 

@@ -39,9 +39,10 @@ class LinearModule(Rule):
     def __init__(self, call: Call) -> None:
         self.weight: Tensor = call["weight"]
         self.constants = (self.weight,)
+        self.arguments = len(call.derived)  # 2 without a bias, else 3
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        return [signal @ self.weight, None, None]  # (K, ..., out) -> (K, ..., in)
+        return [signal @ self.weight] + [None] * (self.arguments - 1)  # (K, ..., out) -> (K, ..., in)
 
 
 @rule(
