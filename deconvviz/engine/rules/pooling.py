@@ -42,21 +42,16 @@ class MaxPool(Rule):
     def _switches(self, indices: Tensor, width: int) -> Tensor:
         """The places of the maxima inside their windows, t_row * kernel width + t_column: one byte a unit."""
         rows, columns = self.rows, self.columns
-        device = indices.device
         h, w = indices.shape[-2:]
-        first = (torch.arange(h, device=device, dtype=torch.int32) * rows.stride - rows.padding)[
-            :, None
-        ] * width
-        first = first + torch.arange(w, device=device, dtype=torch.int32) * columns.stride - columns.padding
-        step = indices.to(torch.int32) - first  # = dilation * t_row * width + dilation * t_column
-        tap = torch.div(
-            step, rows.dilation * width, rounding_mode="floor"
-        )  # t_row, if the window is in the map
+        places = indices.to(torch.int32)
+        row = torch.div(places, width, rounding_mode="floor")
+        tap_row = row - _first(rows, h, indices.device)[:, None]
+        tap_column = places.sub_(row, alpha=width) - _first(columns, w, indices.device)
+        for slide, tap in ((rows, tap_row), (columns, tap_column)):
+            if slide.dilation > 1:
+                tap.div_(slide.dilation, rounding_mode="floor")
         narrow = torch.uint8 if rows.kernel * columns.kernel <= 256 else torch.int32
-        column = step - tap * (rows.dilation * width)
-        if columns.dilation > 1:
-            column = torch.div(column, columns.dilation, rounding_mode="floor")
-        return (tap * columns.kernel + column).to(narrow)
+        return tap_row.mul_(columns.kernel).add_(tap_column).to(narrow)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         switches = at.cut(self.switches)  # (K, C, h, w)
@@ -83,6 +78,11 @@ class MaxPool(Rule):
         return self.slide(argument, axis).reach(n_out, n_in)
 
 
+def _first(slide: Slide, n_out: int, device: torch.device) -> Tensor:
+    """(n_out,) int32: where each window begins; negative in the padding."""
+    return torch.arange(n_out, device=device, dtype=torch.int32) * slide.stride - slide.padding
+
+
 class Separable(Rule):
     """y = R x C^T, one matrix along the rows and one along the columns; mirror: R^T signal C."""
 
@@ -90,28 +90,30 @@ class Separable(Rule):
     matrices: tuple[Tensor, Tensor]  # (h, H) and (w, W), float64
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        x = signal
+        x, here = signal, at
         for axis, matrix in enumerate(self.matrices):
+            there = _moved(here, into[0], axis)
             if matrix.shape[0] == matrix.shape[1] and torch.equal(
                 matrix, torch.eye(len(matrix), dtype=matrix.dtype)
             ):
-                x = _shift(x, axis, at, into[0])
-                continue
-            rows = at.start[:, axis, None] + torch.arange(at.size[axis])  # (K, n)
-            columns = into[0].start[:, axis, None] + torch.arange(into[0].size[axis])  # (K, m)
-            part = matrix[rows[:, :, None], columns[:, None, :]].to(signal)[:, None]  # (K, 1, n, m)
-            x = part.mT @ x if axis == 0 else x @ part  # (K, C, n, w) -> (K, C, m, w); then the columns
+                x = there.place(x, here.start)
+            else:
+                rows = here.start[:, axis, None] + torch.arange(here.size[axis])  # (K, n)
+                columns = there.start[:, axis, None] + torch.arange(there.size[axis])  # (K, m)
+                part = matrix[rows[:, :, None], columns[:, None, :]].to(signal)[:, None]  # (K, 1, n, m)
+                x = part.mT @ x if axis == 0 else x @ part  # (K, C, n, w) -> (K, C, m, w); then the columns
+            here = there
         return [x]
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         return self.matrices[axis] != 0
 
 
-def _shift(x: Tensor, axis: int, at: Window, into: Window) -> Tensor:
-    """Move along one axis from one window of a map into another of the same map."""
-    start, size = at.start.clone(), list(at.size)
+def _moved(here: Window, into: Window, axis: int) -> Window:
+    """A window that lies like `into` along one axis, and like `here` along the other."""
+    start, size = here.start.clone(), list(here.size)
     start[:, axis], size[axis] = into.start[:, axis], into.size[axis]
-    return Window(start, (size[0], size[1]), at.shape, at.images).place(x, at.start)
+    return Window(start, (size[0], size[1]), into.shape, here.images)
 
 
 @rule(aten.avg_pool2d.default)
