@@ -1,0 +1,116 @@
+"""Random small networks, drawn by hypothesis: any geometry that PyTorch accepts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis.strategies as st
+import torch
+from torch import Tensor, nn
+
+Draw = Any
+CHANNELS = 4  # between layers, so that groups of 1, 2 and 4 fit everywhere
+
+
+@st.composite
+def convolutions(draw: Draw) -> nn.Module:
+    return nn.Conv2d(
+        CHANNELS,
+        CHANNELS,
+        kernel_size=draw(_pairs(1, 4)),
+        stride=draw(_pairs(1, 3)),
+        padding=draw(_pairs(0, 3)),
+        dilation=draw(_pairs(1, 3)),
+        groups=draw(st.sampled_from([1, 1, 2, 4])),
+        bias=draw(st.booleans()),
+    )
+
+
+@st.composite
+def max_pools(draw: Draw) -> nn.Module:
+    kernel = draw(_pairs(1, 4))
+    return nn.MaxPool2d(
+        kernel,
+        stride=draw(st.one_of(st.none(), _pairs(1, 3))),
+        padding=draw(_half_of(kernel)),
+        dilation=draw(_pairs(1, 3)),
+        ceil_mode=draw(st.booleans()),
+    )
+
+
+@st.composite
+def average_pools(draw: Draw) -> nn.Module:
+    kernel = draw(_pairs(1, 4))
+    return nn.AvgPool2d(
+        kernel,
+        stride=draw(st.one_of(st.none(), _pairs(1, 3))),
+        padding=draw(_half_of(kernel)),
+        ceil_mode=draw(st.booleans()),
+        count_include_pad=draw(st.booleans()),
+        divisor_override=draw(st.sampled_from([None, None, 1, 5])),
+    )
+
+
+@st.composite
+def adaptive_pools(draw: Draw) -> nn.Module:
+    return nn.AdaptiveAvgPool2d(draw(_pairs(1, 6)))
+
+
+@st.composite
+def plain(draw: Draw) -> nn.Module:
+    return draw(
+        st.sampled_from(
+            [nn.ReLU(), nn.ReLU(inplace=True), nn.BatchNorm2d(CHANNELS), nn.Dropout(), nn.Identity()]
+        )
+    )
+
+
+SLIDING = st.one_of(convolutions(), max_pools(), average_pools(), plain())
+ANY = st.one_of(SLIDING, SLIDING, adaptive_pools())
+
+
+@st.composite
+def chains(draw: Draw, layers: Any = ANY, longest: int = 5, sizes: tuple[int, int] = (3, 13)) -> Any:
+    """(network, pictures): a chain of layers, those left out for which nothing would be left of the map."""
+    torch.manual_seed(draw(st.integers(0, 9999)))
+    pictures = torch.randn(draw(st.integers(1, 3)), CHANNELS, *draw(_pairs(*sizes)), dtype=torch.float64)
+    network = nn.Sequential()
+    for layer in draw(st.lists(layers, min_size=1, max_size=longest)):
+        _enliven(layer)
+        network.append(layer.double())
+        if not _fits(network.eval(), pictures):
+            del network[-1]
+    network.append(nn.Identity())  # never empty, and its output has a name
+    return network, pictures
+
+
+def positive(network: nn.Module) -> nn.Module:
+    """The same network with every number above zero, so that nothing that it sees can cancel."""
+    with torch.no_grad():
+        for number in (*network.parameters(), *network.buffers()):
+            number.abs_()
+    return network
+
+
+def _enliven(layer: nn.Module) -> None:
+    if isinstance(layer, nn.BatchNorm2d):
+        for number in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
+            nn.init.uniform_(number, 0.5, 2)  # type: ignore[arg-type]
+
+
+def _fits(network: nn.Module, pictures: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            said = network(pictures.clone())
+            return bool(said.numel() and said.isfinite().all())  # a maximum over padding alone is -inf
+    except RuntimeError:  # PyTorch's word for a map that is too small
+        return False
+
+
+def _pairs(low: int, high: int) -> Any:
+    one = st.integers(low, high)
+    return st.one_of(one.map(lambda n: (n, n)), st.tuples(one, one))
+
+
+def _half_of(kernel: tuple[int, int]) -> Any:
+    return st.tuples(*(st.integers(0, n // 2) for n in kernel))

@@ -1,0 +1,89 @@
+"""One forward pass through the bare engine, for the tests in this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deconvviz.engine import mirror, tape
+from deconvviz.engine.units import TensorSeed, Unit, UnitSeed, checked
+
+
+@dataclass
+class Pass:
+    """A tape, and of every module's first output its value and its numbers."""
+
+    tape: tape.Tape
+    values: dict[str, int]
+    said: dict[str, Tensor]
+
+    def units(
+        self, module: str, units: Sequence[Unit], memory: int = mirror.DEFAULT_MEMORY
+    ) -> tuple[Tensor, list[tuple[int, int, int, int]]]:
+        """Projections (K, C, H, W) and receptive-field boxes."""
+        said = self.said[module]
+        seed = UnitSeed(said, checked(said, units, module))
+        with torch.no_grad():
+            pixels = mirror.project(self.tape, self.values[module], seed, said, memory=memory)
+        return pixels, mirror.boxes(self.tape, self.values[module], seed.seen)
+
+    def signals(
+        self, module: str, signals: Tensor, images: Sequence[int], memory: int = mirror.DEFAULT_MEMORY
+    ) -> Tensor:
+        """Projections (K, C, H, W) of any tensors shaped like the layer."""
+        seed = TensorSeed(self.said[module], signals, images, module)
+        with torch.no_grad():
+            return mirror.project(self.tape, self.values[module], seed, signals, memory=memory)
+
+
+def run(network: nn.Module, pictures: Tensor, deepest: str | None = None) -> Pass:
+    """Write down a forward pass, and remember what every module gave at its first call."""
+    values: dict[str, int] = {}
+    said: dict[str, Tensor] = {}
+
+    def wanted(out: tape.Output, tensor: Tensor) -> bool:
+        if out.value is not None and out.module not in values:
+            values[out.module] = out.value
+            said[out.module] = tensor.clone()
+        return out.module != deepest
+
+    return Pass(tape.write(network, pictures, wanted), values, said)
+
+
+def some_units(said: Tensor, generator: torch.Generator) -> list[Unit]:
+    """Of (B, C, H, W): a corner, two borders, the middle, a peak of each picture, one at random; of (B, F): peaks."""
+    pictures, channels = said.shape[:2]
+    peaks = said.flatten(1).argmax(1).tolist()
+    if said.dim() == 2:
+        return [Unit(b, peak) for b, peak in enumerate(peaks)]
+    h, w = said.shape[2:]
+
+    def strongest_at(image: int, y: int, x: int) -> Unit:
+        return Unit(image, int(said[image, :, y, x].argmax()), y, x)
+
+    def anywhere(n: int) -> int:
+        return int(torch.randint(n, (), generator=generator))
+
+    units = [
+        strongest_at(0, 0, 0),
+        strongest_at(pictures - 1, h - 1, w - 1),
+        strongest_at(0, h // 2, w - 1),
+        strongest_at(pictures - 1, h - 1, w // 2),
+        strongest_at(0, h // 2, w // 2),
+        Unit(pictures - 1, anywhere(channels), anywhere(h), anywhere(w)),
+    ]
+    for b, peak in enumerate(peaks):
+        channel, y, x = (int(n) for n in torch.unravel_index(torch.tensor(peak), said.shape[1:]))
+        units.append(Unit(b, channel, y, x))
+    return units
+
+
+def by_picture(units: Sequence[Unit], pictures: int) -> list[list[int]]:
+    """Numbers of units in groups with at most one of each picture, so that an oracle can take a group at once."""
+    waiting = [[k for k, unit in enumerate(units) if unit.image == b] for b in range(pictures)]
+    return [
+        [numbers[turn] for numbers in waiting if turn < len(numbers)] for turn in range(max(map(len, waiting)))
+    ]

@@ -1,0 +1,178 @@
+"""Every layer of five networks against backpropagation with the activations replaced, and against captum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import passes
+import pytest
+import torch
+import torchvision
+from oracles import Autograd, captum_unit, difference
+from torch import Tensor, nn
+
+from deconvviz.engine.units import Unit
+from deconvviz.nets.minivgg import minivgg
+
+KINDS = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Linear, nn.BatchNorm2d)
+SIZES = {
+    "vgg19": (64, 80),
+    "alexnet": (95, 79),
+    "vgg11_bn": (64, 72),
+    "squeezenet1_0": (81, 95),
+    "minivgg": (96, 96),
+}
+EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}
+
+
+def lively(network: nn.Module) -> nn.Module:
+    """Random weights that keep a deep network's maps alive, and batch statistics that do something."""
+    dice = Dice()
+    with torch.no_grad():
+        for part in network.modules():
+            if isinstance(part, nn.Conv2d | nn.Linear):
+                bound = (6 / part.weight[0].numel()) ** 0.5
+                dice.fill(part.weight, -bound, bound)
+                dice.fill(part.bias, -0.2, 0.2)
+            if isinstance(part, nn.BatchNorm2d):
+                dice.fill(part.weight, -1.5, 1.5)
+                dice.fill(part.bias, -0.5, 0.5)
+                dice.fill(part.running_mean, -0.5, 0.5)
+                dice.fill(part.running_var, 0.3, 3)
+    return network.eval()
+
+
+class Dice:
+    """A million random numbers, over and over from another place: a hundred million would take long."""
+
+    def __init__(self) -> None:
+        self.numbers = torch.rand(1_000_003, generator=torch.Generator().manual_seed(5))
+        self.turn = 0
+
+    def fill(self, tensor: Tensor | None, low: float, high: float) -> None:
+        assert tensor is not None
+        self.turn += 7919
+        flat, numbers = tensor.view(-1), self.numbers.roll(self.turn) * (high - low) + low
+        for first in range(0, len(flat), len(numbers)):
+            part = flat[first : first + len(numbers)]
+            part.copy_(numbers[: len(part)])
+
+
+def build(name: str, dtype: torch.dtype) -> nn.Module:
+    with torch.device("meta"):  # nothing is drawn here
+        if name == "minivgg":
+            network: nn.Module = minivgg()
+        else:
+            builder: Callable[..., nn.Module] = getattr(torchvision.models, name)
+            network = builder(num_classes=11, **({"init_weights": False} if name.startswith("vgg") else {}))
+    return lively(network.to(dtype).to_empty(device="cpu"))
+
+
+@dataclass
+class Compared:
+    """One network, the same pictures through the engine and through the oracle."""
+
+    network: nn.Module
+    pictures: Tensor
+    ours: passes.Pass
+    theirs: Autograd
+    layers: list[str]
+
+
+@lru_cache(maxsize=1)  # a vgg19 in float64 takes a gigabyte
+def compared(name: str, dtype: torch.dtype) -> Compared:
+    network = build(name, dtype)
+    pictures = torch.randn(2, 3, *SIZES[name], generator=torch.Generator().manual_seed(1)).to(dtype)
+    layers = [dotted for dotted, part in network.named_modules() if isinstance(part, KINDS)]
+    return Compared(network, pictures, passes.run(network, pictures), Autograd(network, pictures), layers)
+
+
+@pytest.fixture(params=[(name, dtype) for dtype in EXACT for name in SIZES], ids=lambda p: f"{p[0]}-{p[1]}")
+def both(request: pytest.FixtureRequest) -> Iterator[tuple[Compared, float]]:
+    name, dtype = request.param
+    yield compared(name, dtype), EXACT[dtype]
+
+
+def test_units_of_every_layer(both: tuple[Compared, float]) -> None:
+    these, exact = both
+    generator = torch.Generator().manual_seed(2)
+    assert set(these.layers) <= set(these.ours.values)
+    alive = 0
+    for layer in these.layers:
+        said = these.ours.said[layer]
+        assert torch.equal(said, these.theirs.outputs[layer].detach())
+        units = passes.some_units(said, generator)
+        pixels, _ = these.ours.units(layer, units)
+        for group in passes.by_picture(units, len(said)):
+            signal = torch.zeros_like(said)
+            for unit in (units[k] for k in group):
+                place = (unit.image, unit.channel) + (() if unit.y is None else (unit.y, unit.x))
+                signal[place] = said[place]
+            want = these.theirs.project(layer, signal)
+            for k in group:
+                assert difference(pixels[k], want[units[k].image]) <= exact, (layer, units[k])
+                alive += bool(want[units[k].image].any())
+    assert alive > 4 * len(these.layers)  # not a comparison of zeros with zeros
+
+
+def test_whole_channels_and_any_signal_at_some_layers(both: tuple[Compared, float]) -> None:
+    these, exact = both
+    for layer in these.layers[3::7]:
+        said = these.ours.said[layer]
+        best = int(said.transpose(0, 1).flatten(1).amax(1).argmax())
+        pixels, _ = these.ours.units(layer, [Unit(b, best) for b in range(len(said))])
+        signal = torch.zeros_like(said)
+        signal[:, best] = said[:, best]
+        assert difference(pixels, these.theirs.project(layer, signal)) <= exact, layer
+
+        generator = torch.Generator().manual_seed(3)
+        anything = torch.randn(said.shape, generator=generator, dtype=torch.float64).to(said)
+        pixels = these.ours.signals(layer, anything.flip(0), [1, 0])
+        assert difference(pixels, these.theirs.project(layer, anything).flip(0)) <= exact, layer
+
+
+def test_class_scores(both: tuple[Compared, float]) -> None:
+    these, exact = both
+    scores = these.ours.said[""]
+    assert scores.shape == (2, 12 if "MiniVGG" in repr(these.network) else 11)
+    units = [Unit(b, c) for b in range(2) for c in (0, 7)]
+    pixels, boxes = these.ours.units("", units)
+    for c, (first, second) in ((0, (0, 2)), (7, (1, 3))):
+        signal = torch.zeros_like(scores)
+        signal[:, c] = scores[:, c]
+        assert difference(pixels[[first, second]], these.theirs.project("", signal)) <= exact
+    h, w = these.pictures.shape[2:]
+    assert all(x1 <= w and y1 <= h for _, _, x1, y1 in boxes)
+
+
+CAPTUM = [
+    ("vgg19", "features.2", (5, 9, 17)),
+    ("vgg19", "features.14", (31, 3, 0)),
+    ("vgg19", "features.28", (77, 2, 3)),
+    ("vgg19", "classifier.3", (1234,)),
+    ("alexnet", "features.3", (20, 4, 5)),
+    ("alexnet", "features.10", (13, 0, 3)),
+    ("alexnet", "features.12", (200, 1, 0)),
+    ("alexnet", "classifier.6", (4,)),
+]
+
+
+@pytest.mark.parametrize(("name", "layer", "place"), CAPTUM)
+def test_captum_agrees(name: str, layer: str, place: tuple[int, ...]) -> None:
+    these = compared(name, torch.float64)
+    ours, _ = these.ours.units(layer, [Unit(0, *place)])
+    theirs = captum_unit(these.network, layer, these.pictures[:1], place)
+    assert bool(theirs.any())
+    assert difference(ours, theirs) <= 1e-10
+
+
+def test_twice_the_activation_gives_twice_the_picture_and_zero_gives_zero() -> None:
+    these = compared("minivgg", torch.float64)
+    layer = "features.12"
+    said = these.ours.said[layer]
+    once = these.ours.signals(layer, said, [0, 1])
+    assert bool(once.any())
+    assert torch.equal(these.ours.signals(layer, 2 * said, [0, 1]), 2 * once)
+    assert torch.equal(these.ours.signals(layer, 0 * said, [0, 1]), torch.zeros_like(once))
