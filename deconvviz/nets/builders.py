@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torchvision import models
 
@@ -49,10 +49,13 @@ def build(name: str, *, seed: int | None = 0, classes: int | None = None, device
     if classes is not None and classes < 1:
         raise NetworkError(f"{name} cannot be built with {classes} classes: at least 1")
     if device == "meta":
-        with _ParametersOnMeta():
-            return _construct(name, classes, drawn=False).to("meta").eval()
-    with torch.device("cpu"), _undrawn() if seed is None else _seeded(seed):
-        module = _construct(name, classes, drawn=seed is not None)
+        return _shapes_alone(name, classes).eval()
+    if seed is None:
+        shaped = _shapes_alone(name, classes)
+        if _can_be_filled(shaped):
+            return shaped.to_empty(device=device).eval()
+    with torch.device("cpu"), _seeded(seed or 0):
+        module = _construct(name, classes, drawn=True)
     return module.to(device).eval()
 
 
@@ -86,33 +89,22 @@ def _construct(name: str, classes: int | None, *, drawn: bool) -> nn.Module:
     return module
 
 
+def _shapes_alone(name: str, classes: int | None) -> nn.Module:
+    with torch.device("cpu"), _seeded(0), _ParametersOnMeta():
+        return _construct(name, classes, drawn=False).to("meta")
+
+
+def _can_be_filled(shaped: nn.Module) -> bool:
+    """Whether a state dict brings all there is: so for every classifier of torchvision 0.29."""
+    return shaped.state_dict().keys() >= {name for name, _ in shaped.named_buffers()}
+
+
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         # not torch.manual_seed, which would move the generators of every accelerator too
         torch.default_generator.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _undrawn() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]), _NothingDrawn():
-        yield
-
-
-class _NothingDrawn(TorchFunctionMode):
-    """Random initialisation is passed over: the tensor stays as it was allocated."""
-
-    DRAWS = frozenset(
-        {Tensor.normal_, Tensor.uniform_, Tensor.erfinv_}
-        | {nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, nn.init.kaiming_normal_}
-    )
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in self.DRAWS:
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
 
 
 class _ParametersOnMeta(TorchFunctionMode):

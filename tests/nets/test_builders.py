@@ -63,7 +63,7 @@ def test_a_default_device_or_type_of_the_user_is_no_obstacle() -> None:
         torch.set_default_device(None)
 
 
-@pytest.mark.parametrize("name", ["minivgg", "alexnet", "resnet18", "mnasnet0_5", "googlenet"])
+@pytest.mark.parametrize("name", ["minivgg", "resnet18", "mnasnet0_5", "regnet_x_400mf", "swin_t"])
 def test_undrawn_and_meta_networks_have_the_same_shapes(name: str) -> None:
     before = torch.random.get_rng_state()
     drawn, undrawn, meta = build(name), build(name, seed=None), build(name, device="meta")
@@ -71,6 +71,16 @@ def test_undrawn_and_meta_networks_have_the_same_shapes(name: str) -> None:
     assert {tensor.device.type for tensor in meta.state_dict().values()} == {"meta"}
     assert not (drawn.training or undrawn.training or meta.training)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_what_no_file_brings_is_not_left_undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_a_table(name: str, **_: object) -> nn.Module:
+        module = nn.Sequential(nn.Linear(2, 2))
+        module.register_buffer("table", torch.arange(3.0), persistent=False)
+        return module
+
+    monkeypatch.setattr(models, "get_model", with_a_table)
+    assert torch.equal(build("alexnet", seed=None).table, torch.arange(3.0))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["regnet_y_128gf", "vit_b_16", "swin_v2_t", "maxvit_t", "densenet121"])

@@ -187,7 +187,8 @@ def test_a_whole_module_is_refused(tmp_path: Path, zipped: bool) -> None:
     path = saved(build(NAME), tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     assert refused(path) == (
         f"{path} holds code or objects (torchvision.models.squeezenet.SqueezeNet), not plain "
-        "tensors alone, and was not run: save the tensors alone, torch.save(net.state_dict(), FILE), or as .safetensors"
+        "tensors alone, and was not run: save the tensors alone, torch.save(net.state_dict(), FILE), "
+        "or as .safetensors"
     )
 
 
