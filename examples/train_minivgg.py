@@ -1,6 +1,6 @@
 """Trains the minivgg that ships with deconvviz on scenes that the package draws, and checks its weights.
 
-    python examples/train_minivgg.py --out runs/minivgg           # about 25 minutes on two cores
+    python examples/train_minivgg.py --out runs/minivgg           # 22 minutes of processor time
     python examples/train_minivgg.py --out runs/minivgg --resume  # goes on after the last whole epoch
     python examples/train_minivgg.py --check                      # accuracy and dead channels on fresh scenes
 
@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -113,15 +113,6 @@ class Artist:
             self._pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def artist(threads: int) -> Iterator[Artist]:
-    one = Artist(threads)
-    try:
-        yield one
-    finally:
-        one.close()
-
-
 def _drawn(seed: int) -> tuple[np.ndarray, int]:
     one = scene(seed, size=SIZE)
     return one.image, one.label
@@ -181,7 +172,7 @@ def train(plan: Plan, out: Path, resume: bool, count: int) -> Check:
     torch.manual_seed(plan.seed)
     network = normed(minivgg())
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=plan.decay)
-    with artist(plan.threads) as painter:
+    with closing(Artist(plan.threads)) as painter:
         first = TRAIN_SEED * (plan.seed + 1)
         sets: dict[int, Pictures] = {}
         done = _restore(out, plan, network, optimizer) if resume else 0
@@ -355,7 +346,7 @@ def main(
     try:
         if check:
             torch.set_num_threads(threads)
-            with artist(threads) as painter:
+            with closing(Artist(threads)) as painter:
                 result = checked(load_minivgg(weights), painter, count)
         else:
             if (out / "state.pt").exists() and not resume:

@@ -23,7 +23,9 @@ def _grid(side: int, turn: float) -> tuple[Share, Share]:
     """Coordinates in 0 .. 1 pictures, turned by `turn` degrees."""
     axis: Share = (np.arange(side, dtype=np.float32) + 0.5) / side
     cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
-    return axis[None, :] * cos + axis[:, None] * sin, axis[:, None] * cos - axis[None, :] * sin
+    x: Share = axis[None, :] * cos + axis[:, None] * sin
+    y: Share = axis[:, None] * cos - axis[None, :] * sin
+    return x, y
 
 
 def clouds(side: int, dice: Dice) -> Share:
@@ -38,7 +40,8 @@ def clouds(side: int, dice: Dice) -> Share:
 
 def gradient(side: int, dice: Dice) -> Share:
     x, _ = _grid(side, dice.between(0, 360))
-    return (x - x.min()) / (x.max() - x.min())
+    share: Share = (x - x.min()) / (x.max() - x.min())
+    return share
 
 
 def stripes(side: int, dice: Dice) -> Share:
