@@ -102,7 +102,10 @@ class Autograd:
 
 
 def captum_unit(network: nn.Module, module: str, picture: Tensor, place: tuple[int, ...]) -> Tensor:
-    """The projection of one unit (1, C, H, W), as captum makes it: it seeds 1, so times the activation."""
+    """The projection of one unit (1, C, H, W), as captum makes it: it seeds 1, so times the activation.
+
+    That is right for an activation above zero alone: the rectifiers on the way down do not commute with -1.
+    """
     from captum.attr import NeuronDeconvolution
 
     network = copy.deepcopy(network).eval()
@@ -117,6 +120,7 @@ def captum_unit(network: nn.Module, module: str, picture: Tensor, place: tuple[i
         pixels = NeuronDeconvolution(network, layer).attribute(
             picture.clone().requires_grad_(True), place if len(place) > 1 else place[0]
         )
+    assert said[0] > 0
     return pixels.detach() * said[0]
 
 
