@@ -8,7 +8,7 @@ view of its memory is noticed, and refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -130,18 +130,28 @@ class _Writer(TorchDispatchMode):
         self.tape = tape
         self.modules: list[str] = []  # the modules that are running now, innermost last
         self.resting = False
-        self._values = WeakTensorKeyDictionary()  # tensor -> (value, version of its memory)
+        self._values = WeakTensorKeyDictionary()  # tensor -> its value; None once it was overwritten unseen
         self._overwritten: dict[int, Tensor] = {}  # memory that took in the picture through a view
 
-    def follow(self, tensor: Tensor, *, just_written: bool = False) -> int:
-        """Give a tensor a new value. Its memory's version rises only after an in-place call has returned."""
+    def follow(self, tensor: Tensor) -> int:
+        """Give a tensor a new value."""
         value = self.tape.new_value(tensor)
-        self._values[tensor] = (value, _version(tensor) + just_written)
+        self._values[tensor] = value
         return value
 
+    def look_at(self, output: Tensor) -> None:
+        """A module gave this tensor: if it was overwritten through another one, write that down."""
+        if stale := self.stale([output]):
+            op = torch.ops.aten.alias.default
+            self.tape.add(Step(op, self._module, (None,), (self.follow(output),), None, stale))
+
+    @property
+    def _module(self) -> str:
+        return self.modules[-1] if self.modules else ""
+
     def value(self, tensor: Tensor) -> int | None:
-        found = self._values.get(tensor)
-        return found[0] if found else None
+        value: int | None = self._values.get(tensor)
+        return value
 
     def __torch_dispatch__(
         self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -151,7 +161,9 @@ class _Writer(TorchDispatchMode):
             return op(*args, **kwargs)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         inputs = tuple(self.value(tensor) for tensor in tensors)
-        stale = self._stale(tensors)
+        stale = self.stale(tensors)
+        if written := _written(op, args, kwargs):
+            self._distrust_views(written)
         output = op(*args, **kwargs)
         if stale or any(value is not None for value in inputs):
             self._write(op, args, kwargs, inputs, output, stale)
@@ -178,24 +190,26 @@ class _Writer(TorchDispatchMode):
         for target in written:
             if self.value(target) is None:
                 self._overwritten[target.untyped_storage()._cdata] = target
-        outputs = tuple(
-            self.follow(result, just_written=any(result is target for target in written))
-            for result in results
-        )
-        self.tape.add(Step(op, self.modules[-1] if self.modules else "", inputs, outputs, rule, stale))
+        outputs = tuple(self.follow(result) for result in results)
+        self.tape.add(Step(op, self._module, inputs, outputs, rule, stale))
 
-    def _stale(self, tensors: list[Tensor]) -> str:
+    def _distrust_views(self, targets: list[Tensor]) -> None:
+        """What shares the memory of an overwritten tensor is no longer what was written down."""
+        memory = {target.untyped_storage()._cdata for target in targets}
+        for followed in list(self._values.keys()):
+            if not any(followed is target for target in targets):
+                if followed.untyped_storage()._cdata in memory:
+                    self._values[followed] = None
+
+    def stale(self, tensors: Sequence[Tensor]) -> str:
+        """Why one of these is not what it was when it was written down; empty if all are."""
         for tensor in tensors:
-            found = self._values.get(tensor)
-            if found is not None and found[1] != _version(tensor):
-                return "one of its arguments was overwritten through another view of its memory"
-            if found is None and self._overwritten and tensor.untyped_storage()._cdata in self._overwritten:
+            if tensor in self._values:
+                if self._values[tensor] is None:
+                    return "one of its arguments was overwritten through another view of its memory"
+            elif self._overwritten and tensor.untyped_storage()._cdata in self._overwritten:
                 return "one of its arguments was written to through a view of its memory"
         return ""
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def _named(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -239,7 +253,8 @@ def write(module: nn.Module, pictures: Tensor, wanted: Callable[[Output, Tensor]
     """
     tape = Tape()
     writer = _Writer(tape)
-    with torch.no_grad(), _evaluation(module), _watched(module, writer, wanted):
+    # inference mode hides how a call is made up of others
+    with torch.inference_mode(False), torch.no_grad(), _evaluation(module), _watched(module, writer, wanted):
         pictures = pictures.detach().clone()
         writer.follow(pictures)
         try:
@@ -276,6 +291,8 @@ def _watched(module: nn.Module, writer: _Writer, wanted: Callable[[Output, Tenso
 
     def leave(name: str) -> Callable[..., None]:
         def hook(part: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                writer.look_at(output)
             writer.modules.pop()
             calls[name] = calls.get(name, 0) + 1
             if isinstance(output, Tensor):
