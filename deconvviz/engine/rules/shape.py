@@ -68,6 +68,7 @@ class Concat(Rule):
         self.dim: int = call["dim"] % call.output.dim()
         self.lengths = [t.shape[self.dim] for t in tensors]
         self.windowed = self.dim == 1
+        self.axis = self.dim - 2 if call.output.dim() == 4 else None  # of a map: rows 0, columns 1
 
     def refuses(self) -> str:
         return "it joins pictures into one batch" if self.dim == 0 else ""
@@ -77,13 +78,13 @@ class Concat(Rule):
         return [None if skipped else next(parts) for skipped in self.skipped]
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if self.dim == 1 or self.dim != 2 + axis:
+        if self.axis != axis:
             return None
         before = sum(self.lengths[: argument - sum(self.skipped[:argument])])
         return torch.eye(n_out, dtype=torch.bool)[:, before : before + n_in]
 
     def slide(self, argument: int, axis: int) -> Slide | None:
-        return Slide() if self.dim != 2 + axis else None
+        return Slide() if self.axis != axis else None
 
 
 class Elementwise(Rule):
