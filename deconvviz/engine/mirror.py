@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deconvviz.engine.rules import Rule
 from deconvviz.engine.tape import PICTURE, Step, Tape
 from deconvviz.engine.units import Seed
 from deconvviz.engine.windows import Seen, Window, hull, seen_below, window
@@ -86,8 +87,9 @@ def _down(
         at = plan.windows[outputs[0]]
         into = [plan.windows.get(below, at) if below is not None else at for below in step.inputs]
         arrived = step.rule.down(signals.pop(outputs[0]), at, into)
-        for below, x in zip(step.inputs, arrived, strict=True):
+        for argument, (below, x) in enumerate(zip(step.inputs, arrived, strict=True)):
             if below is not None and x is not None:
+                x = _filled(step.rule, argument, x, at, into[argument])
                 signals[below] = signals[below] + x if below in signals else x
     arrived_below = signals.get(PICTURE)
     if arrived_below is None:
@@ -96,6 +98,14 @@ def _down(
     (h, w) = at.size
     for k, x, (row, column) in zip(part.tolist(), arrived_below, at.start.tolist(), strict=True):
         pixels[k, :, row : row + h, column : column + w] = x
+
+
+def _filled(rule: Rule, argument: int, x: Tensor, at: Window, into: Window) -> Tensor:
+    """What goes position to position still lies as in `at`; another branch may have widened the argument."""
+    if not rule.windowed or len(at.shape) != 3 or len(into.shape) != 3:
+        return x
+    reaches = (rule.reach(argument, axis, at.shape[1 + axis], into.shape[1 + axis]) for axis in (0, 1))
+    return into.place(x, at.start) if all(reach is None for reach in reaches) else x
 
 
 def boxes(tape: Tape, value: int, seen: Seen) -> list[tuple[int, int, int, int]]:

@@ -197,9 +197,8 @@ class _Writer(TorchDispatchMode):
         """What shares the memory of an overwritten tensor is no longer what was written down."""
         memory = {target.untyped_storage()._cdata for target in targets}
         for followed in list(self._values.keys()):
-            if not any(followed is target for target in targets):
-                if followed.untyped_storage()._cdata in memory:
-                    self._values[followed] = None
+            if followed.untyped_storage()._cdata in memory and all(followed is not t for t in targets):
+                self._values[followed] = None
 
     def stale(self, tensors: Sequence[Tensor]) -> str:
         """Why one of these is not what it was when it was written down; empty if all are."""

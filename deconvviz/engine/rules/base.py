@@ -70,7 +70,8 @@ class Rule:
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         """The way down: (K, *output shape in the window `at`) to one signal for each tensor argument.
 
-        `into[i]` is the window that argument i's signal must fill. None: nothing flows into that argument.
+        `into[i]` is the window that argument i's signal must fill; a rule that maps position to position
+        leaves its signal in `at`. None: nothing flows into that argument.
         """
         raise NotImplementedError
 
