@@ -28,12 +28,12 @@ class _Rectifier(torch.autograd.Function):
     """Any activation function on the way up, max(signal, 0) on the way down."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, activation: Callable[..., Tensor], kwargs: dict[str, Any]) -> Tensor:
-        return activation(x, **kwargs)
+    def forward(ctx: Any, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+        return activation(x)
 
     @staticmethod
     def backward(ctx: Any, signal: Tensor) -> Any:  # type: ignore[override]
-        return signal.clamp_min(0), None, None
+        return signal.clamp_min(0), None
 
 
 _RELU = (F.relu, F.relu_, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_)
@@ -46,24 +46,24 @@ class _EveryActivationReplaced(TorchFunctionMode):
         kwargs = kwargs or {}
         if call not in (*_RELU, *_ANALOGOUS):
             return call(*args, **kwargs)
-        kwargs, overwrites = _without_inplace(call, args, kwargs)
-        if not overwrites:
-            return _Rectifier.apply(args[0], torch.relu if call in _RELU else call, kwargs)
         x = args[0]
-        return x.copy_(_Rectifier.apply(x.clone(), torch.relu if call in _RELU else call, kwargs))
+        activation, overwrites = _plain(call, args[1:], kwargs)
+        if not overwrites:
+            return _Rectifier.apply(x, activation)
+        return x.copy_(_Rectifier.apply(x.clone(), activation))
 
 
-def _without_inplace(call: Any, args: Any, kwargs: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The arguments of an activation but for the tensor, by name; and whether it overwrites the tensor."""
+def _plain(call: Any, rest: Any, kwargs: dict[str, Any]) -> tuple[Callable[[Tensor], Tensor], bool]:
+    """An activation as a function of its tensor alone that leaves it as it is; and whether it did not."""
     if call in _RELU:
-        return {}, call in _OVERWRITING or bool(kwargs.get("inplace", args[1] if len(args) > 1 else False))
-    if not inspect.isfunction(call):
-        assert len(args) == 1, call  # a builtin: it has no inplace, and its signature cannot be read
-        return kwargs, False
-    named = inspect.signature(call).bind(*args, **kwargs).arguments
+        inplace = kwargs.get("inplace", rest[0] if rest else False)
+        return torch.relu, call in _OVERWRITING or bool(inplace)
+    if not inspect.isfunction(call):  # a builtin: none of these has an in-place form
+        return lambda x: call(x, *rest, **kwargs), False
+    named = inspect.signature(call).bind(None, *rest, **kwargs).arguments
     overwrites = bool(named.pop("inplace", False))
     del named["input"]
-    return dict(named), overwrites
+    return lambda x: call(x, **named), overwrites
 
 
 class Autograd:
