@@ -25,7 +25,7 @@ class Convolution(Rule):
             "weight"
         ]  # (out, in / groups, *kernel); transposed: (in, out / groups, *kernel)
         self.constants = (self.weight,)
-        self.arguments = len(call.derived)  # 2 without a bias, else 3
+        self.derived = call.derived  # of picture, weight, and bias if there is one
         self.transposed: bool = call["transposed"]
         self.groups: int = call["groups"]
         dims = self.weight.dim() - 2  # 1, 2 or 3: conv1d, conv2d, conv3d
@@ -34,6 +34,9 @@ class Convolution(Rule):
             for name in ("stride", "padding", "dilation")
         )
         self.windowed = dims == 2 and not self.transposed
+
+    def refuses(self) -> str:
+        return "its weight or bias comes from the picture" if any(self.derived[1:]) else ""
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         if self.transposed:
@@ -45,7 +48,7 @@ class Convolution(Rule):
             x = self._transpose_into(signal, at, into[0])
         else:
             x = self._transpose_whole(signal, into[0])
-        return [x] + [None] * (self.arguments - 1)  # nothing flows into the weight and the bias
+        return [x] + [None] * (len(self.derived) - 1)  # nothing flows into the weight and the bias
 
     def _transpose_into(self, signal: Tensor, at: Window, into: Window) -> Tensor:
         """(K, out, h, w) at its windows to (K, in, h', w') at theirs.

@@ -22,10 +22,13 @@ class Linear(Rule):
         self.weight: Tensor = call["mat2"]
         self.constants = (self.weight,)
         self.scale: float = call["alpha"] if biased else 1
-        self.before, self.derived = (1, call.derived[1:]) if biased else (0, call.derived)
+        self.before = 1 if biased else 0
+        self.derived = call.derived
 
     def refuses(self) -> str:
-        return "" if self.derived == (True, False) else "it multiplies by something other than a weight"
+        if self.derived[self.before :] != (True, False):
+            return "it multiplies by something other than a weight"
+        return "its bias comes from the picture" if self.before and self.derived[0] else ""
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         x = signal @ self.weight.T * self.scale  # (K, out) -> (K, in)
@@ -39,10 +42,13 @@ class LinearModule(Rule):
     def __init__(self, call: Call) -> None:
         self.weight: Tensor = call["weight"]
         self.constants = (self.weight,)
-        self.arguments = len(call.derived)  # 2 without a bias, else 3
+        self.derived = call.derived  # of what goes in, weight, and bias if there is one
+
+    def refuses(self) -> str:
+        return "its weight or bias comes from the picture" if any(self.derived[1:]) else ""
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        return [signal @ self.weight] + [None] * (self.arguments - 1)  # (K, ..., out) -> (K, ..., in)
+        return [signal @ self.weight] + [None] * (len(self.derived) - 1)  # (K, ..., out) -> (K, ..., in)
 
 
 @rule(
@@ -62,9 +68,11 @@ class BatchNorm(Rule):
         self.variance: Tensor | None = call["running_var"]
         self.epsilon: float = call.arguments["eps" if "eps" in call.arguments else "epsilon"]
         self.constants = tuple(t for t in (self.scale, self.variance) if t is not None)
-        self.arguments = len(call.derived)
+        self.derived = call.derived
 
     def refuses(self) -> str:
+        if any(self.derived[1:]):
+            return "its scale, shift or statistics come from the picture"
         if self.training or self.variance is None:
             return "it normalises by the statistics of the batch, not by recorded ones"
         return ""
@@ -75,4 +83,4 @@ class BatchNorm(Rule):
         if self.scale is not None:
             factor = factor * self.scale
         x = signal * factor.to(signal.dtype).reshape(-1, *[1] * (signal.dim() - 2))  # by channel
-        return [x] + [None] * (self.arguments - 1)
+        return [x] + [None] * (len(self.derived) - 1)
