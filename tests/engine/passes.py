@@ -54,7 +54,7 @@ def run(network: nn.Module, pictures: Tensor, deepest: str | None = None) -> Pas
 
 
 def some_units(said: Tensor, generator: torch.Generator) -> list[Unit]:
-    """Of (B, C, H, W): a corner, two borders, the middle, a peak of each picture, one at random; of (B, F): peaks."""
+    """Two corners, two borders, the middle, one at random, and each picture's peak; of (B, F) the peaks."""
     pictures, channels = said.shape[:2]
     peaks = said.flatten(1).argmax(1).tolist()
     if said.dim() == 2:
@@ -82,8 +82,7 @@ def some_units(said: Tensor, generator: torch.Generator) -> list[Unit]:
 
 
 def by_picture(units: Sequence[Unit], pictures: int) -> list[list[int]]:
-    """Numbers of units in groups with at most one of each picture, so that an oracle can take a group at once."""
+    """Numbers of units in groups with at most one of each picture: an oracle can take a group at once."""
     waiting = [[k for k, unit in enumerate(units) if unit.image == b] for b in range(pictures)]
-    return [
-        [numbers[turn] for numbers in waiting if turn < len(numbers)] for turn in range(max(map(len, waiting)))
-    ]
+    turns = range(max(map(len, waiting)))
+    return [[numbers[turn] for numbers in waiting if turn < len(numbers)] for turn in turns]

@@ -1,4 +1,4 @@
-"""Branches, and one function written in many ways: the tape sees calls, whatever the module tree looks like."""
+"""Branches, and one function written in many ways: the tape sees calls, not modules."""
 
 from __future__ import annotations
 
@@ -132,7 +132,8 @@ def forks(draw: Any) -> tuple[nn.Module, Tensor]:
         for _ in range(2)
     ]
     wide = CHANNELS * (2 if joined == "concat" else 1)
-    tail = nn.Sequential(nn.Conv2d(wide, 4, draw(st.integers(1, 2)), stride=draw(st.integers(1, 2)), padding=1))
+    kernel, stride = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    tail = nn.Sequential(nn.Conv2d(wide, 4, kernel, stride, padding=1))
     return nn.Sequential(head, Fork(*branches, tail, joined)).double().eval(), pictures
 
 
@@ -171,9 +172,9 @@ def test_boxes_of_forks(case: Any, data: Any) -> None:
 
 
 ANALOGIES = [
-    nn.ReLU6(), nn.ReLU6(inplace=True), nn.Hardtanh(-0.3, 0.7), nn.LeakyReLU(0.2), nn.LeakyReLU(0.1, inplace=True),
-    nn.ELU(), nn.SiLU(), nn.SiLU(inplace=True), nn.GELU(), nn.GELU(approximate="tanh"), nn.Hardswish(), nn.Mish(),
-    nn.Softplus(),
+    nn.ReLU6(), nn.ReLU6(inplace=True), nn.Hardtanh(-0.3, 0.7), nn.LeakyReLU(0.2),
+    nn.LeakyReLU(0.1, inplace=True), nn.ELU(), nn.SiLU(), nn.SiLU(inplace=True), nn.GELU(),
+    nn.GELU(approximate="tanh"), nn.Hardswish(), nn.Mish(), nn.Softplus(),
 ]  # fmt: skip
 
 

@@ -50,7 +50,8 @@ def test_overlapping_windows_share_a_switch_on_paper() -> None:
 
 def test_rectification_on_paper() -> None:
     """The signal's own sign counts: neither the recorded activation's, nor both together."""
-    network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.Conv2d(1, 2, 1, bias=False)).double()
+    network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.Conv2d(1, 2, 1, bias=False))
+    network.double()
     with torch.no_grad():
         network[0].weight.fill_(-1)  # all maps below the ReLU are negative: it says 0 everywhere
         network[2].weight.copy_(torch.tensor([5.0, -5.0]).reshape(2, 1, 1, 1))

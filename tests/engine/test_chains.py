@@ -125,7 +125,7 @@ def test_the_field_is_what_a_unit_far_from_every_border_sees(case: Any) -> None:
         (rows, columns), field.size, field.first, field.stride, (y, x), strict=True
     ):
         assert (there[0], there[-1] + 1) == (first + place * stride, first + place * stride + size)
-        assert 0 < there[0] and there[-1] < 89  # far from the border indeed
+        assert there[0] > 0 and there[-1] < 89  # far from the border indeed
 
 
 @given(chains(), st.data())

@@ -1,0 +1,276 @@
+"""What has no mirror is refused by name; what was overwritten unseen is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import passes
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import deconvviz as dv
+from deconvviz.engine.rules import Verdict, base, lookup
+from deconvviz.engine.units import Unit
+from deconvviz.errors import RefusedOp
+
+aten = torch.ops.aten
+
+
+class Wired(nn.Module):
+    """conv `a`, then whatever `wiring` does inside the module `odd`, which goes on to conv `b`."""
+
+    def __init__(self, wiring: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3, padding=1)
+        self.odd = Odd(wiring)
+        self.b = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.odd(self.a(x)))
+
+
+class Odd(nn.Module):
+    def __init__(self, wiring: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.wiring = wiring
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.wiring(x)
+
+
+def _refusal(wiring: Callable[[Tensor], Tensor], module: str = "b") -> str:
+    ours = passes.run(Wired(wiring), torch.randn(2, 3, 6, 6))
+    with pytest.raises(RefusedOp) as refused:
+        ours.units(module, [Unit(0, 0, 0, 0)])
+    return str(refused.value)
+
+
+def _no_rule(op: str, more: int = 0) -> str:
+    register = f"deconvviz.rule(torch.ops.aten.{op})"
+    others = f" (and {more} more)" if more else ""
+    return f"aten.{op} (in module 'odd') has no rule; register one with {register}{others}"
+
+
+UNRULED = [
+    (torch.sigmoid, _no_rule("sigmoid.default")),
+    (lambda x: x * torch.sigmoid(x), _no_rule("sigmoid.default", more=1)),
+    (torch.tanh, _no_rule("tanh.default")),
+    (lambda x: x * x, _no_rule("mul.Tensor")),
+    (lambda x: F.softmax(x, 1), _no_rule("_softmax.default")),
+    (lambda x: F.layer_norm(x, x.shape[1:]), _no_rule("native_layer_norm.default")),
+    (lambda x: F.group_norm(x, 2), _no_rule("native_group_norm.default")),
+    (lambda x: F.interpolate(x, scale_factor=2), _no_rule("upsample_nearest2d.default")),
+    (lambda x: 1 - x, _no_rule("rsub.Scalar")),
+    (lambda x: x.amax(3, keepdim=True), _no_rule("amax.default")),
+]
+
+
+@pytest.mark.parametrize(("wiring", "message"), UNRULED, ids=[message.split()[0] for _, message in UNRULED])
+def test_without_a_rule(wiring: Callable[[Tensor], Tensor], message: str) -> None:
+    assert _refusal(wiring) == message
+
+
+OVERWRITTEN = "one of its arguments was overwritten through another view of its memory"
+WRITTEN_TO = "one of its arguments was written to through a view of its memory"
+
+
+def _first_two_in_place(x: Tensor) -> Tensor:
+    x[:, :2].relu_()
+    return x
+
+
+def _set_to_zero(x: Tensor) -> Tensor:
+    x[:, 0] = 0
+    return x
+
+
+def _behind_the_back(x: Tensor) -> Tensor:
+    x.data.relu_()
+    return x
+
+
+def _detached(x: Tensor) -> Tensor:
+    x.detach().relu_()
+    return x
+
+
+def _an_older_view(x: Tensor) -> Tensor:
+    flat = x.view(len(x), -1)
+    x.relu_()
+    return flat.view(x.shape)
+
+
+@pytest.mark.parametrize(
+    ("wiring", "message"),
+    [
+        (_first_two_in_place, f"aten.alias.default (in module 'odd') is refused: {OVERWRITTEN}"),
+        (_set_to_zero, f"aten.alias.default (in module 'odd') is refused: {OVERWRITTEN}"),
+        (_behind_the_back, f"aten.alias.default (in module 'odd') is refused: {OVERWRITTEN}"),
+        (_detached, f"aten.alias.default (in module 'odd') is refused: {OVERWRITTEN}"),
+        (_an_older_view, f"aten.view.default (in module 'odd') is refused: {OVERWRITTEN}"),
+        (lambda x: _first_two_in_place(x) + 0, f"aten.add.Tensor (in module 'odd') is refused: {OVERWRITTEN}"),
+    ],
+)
+def test_overwritten_through_a_view(wiring: Callable[[Tensor], Tensor], message: str) -> None:
+    assert _refusal(wiring) == message
+    assert _refusal(wiring, "odd") == message
+    with torch.inference_mode():  # where tensors count no versions
+        assert _refusal(wiring) == message
+
+
+def test_a_buffer_filled_by_parts() -> None:
+    buffer = torch.zeros(2, 4, 6, 6)
+
+    def by_parts(x: Tensor) -> Tensor:
+        buffer.view(-1).copy_(x.flatten())
+        return buffer
+
+    assert _refusal(by_parts) == f"aten.alias.default (in module 'odd') is refused: {WRITTEN_TO}"
+
+
+MIXED = [
+    (
+        lambda x: x.reshape(1, 8, 6, 6)[:, :4],
+        "aten.view.default (in module 'odd') is refused: it mixes the pictures of a batch: "
+        "(2, 4, 6, 6) to (1, 8, 6, 6) (and 1 more)",
+    ),
+    (
+        lambda x: torch.cat([x, x], 0),
+        "aten.cat.default (in module 'odd') is refused: it joins pictures into one batch",
+    ),
+    (
+        lambda x: x + x.mean(0, keepdim=True),
+        "aten.mean.dim (in module 'odd') is refused: it averages over the pictures of a batch (and 1 more)",
+    ),
+    (
+        lambda x: nn.BatchNorm2d(4, track_running_stats=False)(x),
+        "aten.native_batch_norm.default (in module 'odd') is refused: it normalises by the statistics of "
+        "the batch, not by recorded ones",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wiring", "message"), MIXED)
+def test_mixing_pictures(wiring: Callable[[Tensor], Tensor], message: str) -> None:
+    assert _refusal(wiring) == message
+
+
+class FromThePicture(nn.Module):
+    """Weights that were made of the picture."""
+
+    def __init__(self, wiring: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.wiring = wiring
+
+    def forward(self, x: Tensor) -> Tensor:  # (3, 3, 6, 6)
+        return self.wiring(x)
+
+
+BY_THE_PICTURE = [
+    (
+        lambda x: F.conv2d(x, F.adaptive_avg_pool2d(x, 3)),
+        "aten.convolution.default is refused: its weight or bias comes from the picture",
+    ),
+    (
+        lambda x: F.conv2d(x, torch.ones(3, 3, 1, 1), x.mean((1, 2, 3))),
+        "aten.convolution.default is refused: its weight or bias comes from the picture",
+    ),
+    (
+        lambda x: x.mean((2, 3)) @ x.mean((2, 3)),
+        "aten.mm.default is refused: it multiplies by something other than a weight",
+    ),
+    (
+        lambda x: torch.ones(3, 3) @ x.mean((2, 3)),
+        "aten.mm.default is refused: it multiplies by something other than a weight",
+    ),
+    (
+        lambda x: torch.addmm(x.mean((2, 3)), x.mean((2, 3)), torch.ones(3, 3)),
+        "aten.addmm.default is refused: its bias comes from the picture",
+    ),
+    (
+        lambda x: F.batch_norm(x, torch.zeros(3), torch.ones(3), x.mean((1, 2, 3))),
+        "aten.native_batch_norm.default is refused: its scale, shift or statistics come from the picture",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wiring", "message"), BY_THE_PICTURE)
+def test_weights_that_come_from_the_picture(wiring: Callable[[Tensor], Tensor], message: str) -> None:
+    ours = passes.run(FromThePicture(wiring), torch.randn(3, 3, 6, 6))
+    place = (0, 0) if ours.said[""].dim() == 4 else ()
+    with pytest.raises(RefusedOp) as refused:
+        ours.units("", [Unit(0, 0, *place)])
+    assert str(refused.value) == message
+
+
+def test_what_is_refused_above_the_layer_does_not_matter() -> None:
+    ours = passes.run(Wired(torch.sigmoid), torch.randn(1, 3, 6, 6))
+    pixels, _ = ours.units("a", [Unit(0, 0, 2, 2)])
+    assert bool(pixels.any())
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(base, "_registry", dict(base._registry))
+    return base._registry
+
+
+def test_a_rule_of_ones_own(registry: dict[Any, Any]) -> None:
+    assert lookup(aten.neg.default) is None
+
+    @dv.rule(aten.neg.default)
+    class Negation(dv.Rule):
+        windowed = True
+
+        def down(self, signal: Tensor, at: Any, into: Sequence[Any]) -> Sequence[Tensor | None]:
+            return [-signal]
+
+    assert lookup(aten.neg.default) is Negation and Negation.verdict is Verdict.EXACT
+    network = Wired(torch.neg).double()
+    pictures = torch.randn(1, 3, 6, 6).double()
+    pixels, boxes = passes.run(network, pictures).units("b", [Unit(0, 1, 2, 3)])
+    said = network(pictures)[0, 1, 2, 3].item()
+    want = torch.zeros(1, 4, 6, 6).double()
+    want[0, :, 2, 3] = -said * network.b.weight[1, :, 0, 0].detach()
+    want = F.conv_transpose2d(want, network.a.weight.detach(), padding=1)
+    torch.testing.assert_close(pixels, want, rtol=0, atol=1e-14)
+    assert boxes == [(2, 1, 5, 4)]
+
+
+def test_a_rule_in_place_of_ours(registry: dict[Any, Any]) -> None:
+    class Straight(dv.Rule):
+        windowed = True
+
+        def down(self, signal: Tensor, at: Any, into: Sequence[Any]) -> Sequence[Tensor | None]:
+            return [signal]
+
+    ours = lookup(aten.relu.default)
+    assert dv.rule(aten.relu.default, aten.relu_.default)(Straight) is Straight
+    assert lookup(aten.relu.default) is lookup(aten.relu_.default) is Straight is not ours
+
+
+def test_what_was_registered_is_gone() -> None:
+    assert lookup(aten.neg.default) is None
+    found = lookup(aten.relu.default)
+    assert found is not None and found.__module__ == "deconvviz.engine.rules.activation"
+
+
+@pytest.mark.parametrize("wrong", [aten.neg, "aten.neg", torch.neg])
+def test_registering_anything_but_an_overload(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="is no overload of an operation; did you mean .*default?"):
+        dv.rule(wrong)
+
+
+def test_an_error_in_a_rule_of_ones_own_is_the_users_to_see(registry: dict[Any, Any]) -> None:
+    @dv.rule(aten.neg.default)
+    class Broken(dv.Rule):
+        def down(self, signal: Tensor, at: Any, into: Sequence[Any]) -> Sequence[Tensor | None]:
+            raise ZeroDivisionError("in the rule")
+
+    ours = passes.run(Wired(torch.neg), torch.randn(1, 3, 6, 6))
+    with pytest.raises(ZeroDivisionError, match="in the rule"):
+        ours.units("b", [Unit(0, 0, 0, 0)])
