@@ -32,7 +32,7 @@ class Unit:
     activation: float = math.nan
 
     def __str__(self) -> str:
-        where = "" if self.y is None else f" at ({self.y}, {self.x})"
+        where = "" if self.y is None and self.x is None else f" at ({self.y}, {self.x})"
         said = "" if math.isnan(self.activation) else f" = {self.activation:.4g}"
         return f"picture {self.image}, channel {self.channel}{where}{said}"
 
