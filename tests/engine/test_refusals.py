@@ -261,7 +261,7 @@ def test_what_was_registered_is_gone() -> None:
 
 @pytest.mark.parametrize("wrong", [aten.neg, "aten.neg", torch.neg])
 def test_registering_anything_but_an_overload(wrong: Any) -> None:
-    with pytest.raises(TypeError, match="is no overload of an operation; did you mean .*default?"):
+    with pytest.raises(TypeError, match="is no overload of an operation; did you mean"):
         dv.rule(wrong)
 
 
