@@ -1,0 +1,149 @@
+"""Imports run one way, also those inside of functions, and never in a circle."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+import deconvviz
+
+PACKAGE = Path(deconvviz.__file__).parent
+
+NOUNS = {"layers", "network", "recording", "projection", "manifest"}
+BELOW = {
+    "errors": set(),
+    "files": {"errors"},
+    "engine": {"errors"},
+    "scenes": {"errors", "files"},
+    "nets": {"errors", "files", "scenes"},
+    "figures": {"errors", "files"},
+    **dict.fromkeys(NOUNS, {"errors", "files", "engine", "nets", "figures", "scenes", *NOUNS}),
+    "cli": {"errors", "files", "engine", "nets", "figures", "scenes", *NOUNS},
+    "__main__": {"cli"},
+    "__init__": {"errors", "engine", *NOUNS},
+}
+"""Which rooms a room may import, besides itself. The version number is everybody's."""
+
+FOREIGN = {
+    "errors": set(),
+    "files": set(),
+    "engine": {"torch"},
+    "scenes": {"numpy", "PIL"},
+    "figures": {"numpy", "matplotlib", "PIL"},
+    "cli": {"typer", "click", "rich", "PIL", "numpy", "torch", "torchvision", "shellingham"},
+}
+"""Which packages of others a room may import, where that matters."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, as a statement names it."""
+
+    by: str  # dotted module
+    of: str  # dotted module or name
+    line: int
+    typing: bool  # under `if TYPE_CHECKING`
+    at_once: bool  # when the module is imported, and not when a function is called
+
+
+@lru_cache
+def _imports() -> tuple[Import, ...]:
+    return tuple(found for path in sorted(PACKAGE.rglob("*.py")) for found in _imports_of(path))
+
+
+def _dotted(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
+
+
+def _imports_of(path: Path) -> Iterator[Import]:
+    module = _dotted(path)
+
+    def walk(node: ast.AST, typing: bool, at_once: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(module, alias.name, node.lineno, typing, at_once)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}:{node.lineno} imports relatively"
+            for alias in node.names:
+                yield Import(module, f"{node.module}.{alias.name}", node.lineno, typing, at_once)
+        typing = typing or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        at_once = at_once and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, typing, at_once)
+
+    yield from walk(ast.parse(path.read_text(encoding="utf-8")), False, True)
+
+
+def _room(dotted: str) -> str:
+    return dotted.split(".")[1]
+
+
+def test_there_is_something_to_walk() -> None:
+    assert len(_imports()) > 200
+    assert {_room(found.by) for found in _imports()} <= set(BELOW)
+
+
+@pytest.mark.parametrize("room", BELOW)
+def test_a_room_imports_only_what_is_below_it(room: str) -> None:
+    wrong = [
+        f"{found.by}:{found.line} imports {found.of}"
+        for found in _imports()
+        if _room(found.by) == room
+        and found.of.startswith("deconvviz.")
+        and found.of != "deconvviz.__version__"
+        and _room(found.of) not in BELOW[room] | {room}
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("room", FOREIGN)
+def test_a_room_uses_only_its_own_tools(room: str) -> None:
+    foreign = {
+        found.of.partition(".")[0] for found in _imports() if _room(found.by) == room and not found.typing
+    }
+    assert foreign - {"deconvviz"} - sys.stdlib_module_names <= FOREIGN[room]
+
+
+def test_no_pyplot() -> None:
+    assert not [found for found in _imports() if found.of.startswith("matplotlib.pyplot")]
+
+
+def test_what_is_said_to_be_light_is_light() -> None:
+    """What `import deconvviz`, and its folders by themselves, bring in."""
+    light = {"deconvviz.__init__", "deconvviz.nets", "deconvviz.figures", "deconvviz.engine", "deconvviz.errors"}
+    heavy = {
+        found.of.partition(".")[0]
+        for found in _imports()
+        if found.by in light and found.at_once and not found.typing
+    }
+    assert heavy <= {"__future__", "importlib", "typing"}
+
+
+def test_no_circles() -> None:
+    """Among the modules that are imported at once."""
+    modules = {_dotted(path) for path in PACKAGE.rglob("*.py")}
+    edges: dict[str, set[str]] = {module: set() for module in modules}
+    for found in _imports():
+        if found.at_once and not found.typing:
+            target = found.of if found.of in modules else found.of.rpartition(".")[0]
+            if target in modules and target != found.by:
+                edges[found.by].add(target)
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " imports ".join((*way[way.index(module) :], module))
+        if module not in done:
+            for below in sorted(edges[module]):
+                visit(below, (*way, module))
+            done.add(module)
+
+    for module in sorted(modules):
+        visit(module, ())
+    assert done == modules
