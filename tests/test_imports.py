@@ -16,6 +16,7 @@ import deconvviz
 PACKAGE = Path(deconvviz.__file__).parent
 
 NOUNS = {"layers", "network", "recording", "projection", "manifest"}
+ROOMS = {"errors", "files", "engine", "nets", "figures", "scenes"}
 BELOW = {
     "errors": set(),
     "files": {"errors"},
@@ -23,8 +24,8 @@ BELOW = {
     "scenes": {"errors", "files"},
     "nets": {"errors", "files", "scenes"},
     "figures": {"errors", "files"},
-    **dict.fromkeys(NOUNS, {"errors", "files", "engine", "nets", "figures", "scenes", *NOUNS}),
-    "cli": {"errors", "files", "engine", "nets", "figures", "scenes", *NOUNS},
+    **{noun: ROOMS | NOUNS for noun in NOUNS},
+    "cli": ROOMS | NOUNS,
     "__main__": {"cli"},
     "__init__": {"errors", "engine", *NOUNS},
 }
@@ -117,7 +118,7 @@ def test_no_pyplot() -> None:
 
 def test_what_is_said_to_be_light_is_light() -> None:
     """What `import deconvviz`, and its folders by themselves, bring in."""
-    light = {"deconvviz.__init__", "deconvviz.nets", "deconvviz.figures", "deconvviz.engine", "deconvviz.errors"}
+    light = {f"deconvviz.{name}" for name in ("__init__", "nets", "figures", "engine", "errors")}
     heavy = {
         found.of.partition(".")[0]
         for found in _imports()

@@ -1,0 +1,150 @@
+"""The table of layers: names, shapes, and what a unit sees."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import deconvviz as dv
+from deconvviz.errors import LayerError
+from deconvviz.network import sketch
+
+VGG19 = {  # receptive field and stride, by the arithmetic of 3x3 convolutions and 2x2 pools
+    "conv1_1": (3, 1), "conv1_2": (5, 1), "pool1": (6, 2), "conv2_2": (14, 2), "pool2": (16, 4),
+    "conv3_1": (24, 4), "conv3_4": (48, 4), "pool3": (52, 8), "conv4_1": (68, 8), "conv4_4": (116, 8),
+    "pool4": (124, 16), "conv5_1": (156, 16), "relu5_1": (156, 16), "conv5_4": (252, 16), "pool5": (268, 32),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def vgg19() -> dv.LayerTable:
+    return sketch("vgg19").layers
+
+
+def test_the_papers_names(vgg19: dv.LayerTable) -> None:
+    blocks = enumerate((2, 2, 4, 4, 4), start=1)
+    convolutions = [f"conv{block}_{n}" for block, count in blocks for n in range(1, count + 1)]
+    assert [layer.name for layer in vgg19 if layer.kind == "Conv2d"] == convolutions
+    assert [layer.name for layer in vgg19 if layer.kind == "Linear"] == ["fc6", "fc7", "fc8"]
+    assert [layer.name for layer in vgg19 if layer.kind == "MaxPool2d"] == [f"pool{n}" for n in range(1, 6)]
+    assert vgg19["conv5_1"] is vgg19["features.28"] is vgg19.find("conv5_1")
+    assert vgg19.last.name == "output" and vgg19.last.shape == (1000,)
+
+
+@pytest.mark.parametrize("name", VGG19)
+def test_what_vgg19_sees(vgg19: dv.LayerTable, name: str) -> None:
+    field, stride = VGG19[name]
+    layer = vgg19[name]
+    assert (layer.field, layer.stride) == ((field, field), (stride, stride))
+
+
+def test_sizes_and_parameters_of_vgg19(vgg19: dv.LayerTable) -> None:
+    assert vgg19["conv5_1"].shape == (512, 14, 14)
+    assert vgg19["fc6"].shape == (4096,) and vgg19["fc6"].field is None
+    assert vgg19["conv1_1"].parameters == 3 * 64 * 9 + 64
+    assert vgg19.last.parameters == 143_667_240
+    assert vgg19["conv1_1"].first == (-1, -1)
+
+
+ALEXNET = {"conv1": (11, 4, -2), "pool1": (19, 8, -2), "conv2": (51, 8, -18), "conv3": (99, 16, -34)}
+
+
+@pytest.mark.parametrize("name", ALEXNET)
+def test_what_alexnet_sees(name: str) -> None:
+    field, stride, first = ALEXNET[name]
+    layer = sketch("alexnet").layers[name]
+    assert (layer.field, layer.stride, layer.first) == ((field,) * 2, (stride,) * 2, (first,) * 2)
+
+
+def test_every_name_finds_its_layer(vgg19: dv.LayerTable) -> None:
+    for table in (vgg19, sketch("squeezenet1_0").layers, sketch("vgg11_bn").layers, sketch("minivgg").layers):
+        assert len(set(table.names)) == len(table)
+        for layer in table:
+            assert table[layer.name] is table[layer.dotted] is layer
+            assert layer.name in table and layer in table
+        assert "nonsense" not in table
+
+
+def test_unknown_names(vgg19: dv.LayerTable) -> None:
+    with pytest.raises(LayerError) as wrong:
+        vgg19["conv3_5"]
+    assert str(wrong.value) == (
+        "no layer 'conv3_5' in vgg19: block 3 has conv3_1, conv3_2, conv3_3, conv3_4 "
+        "(see: deconvviz layers --model vgg19)"
+    )
+    own = dv.Network(nn.Sequential(nn.Conv2d(3, 2, 1)), size=8, name="mine").layers
+    with pytest.raises(LayerError, match=r"^no layer 'conv' in mine.*\(see: net\.layers\)$"):
+        own["conv"]
+
+
+def test_it_is_a_sequence(vgg19: dv.LayerTable) -> None:
+    assert vgg19[0].name == "conv1_1" and vgg19[-1].name == "output"
+    assert [layer.name for layer in vgg19[:3]] == ["conv1_1", "relu1_1", "conv1_2"]
+
+
+def test_how_it_shows_itself(vgg19: dv.LayerTable) -> None:
+    assert repr(vgg19) == f"<{len(vgg19)} layers of vgg19: conv1_1 ... output>"
+    assert str(vgg19).splitlines()[0] == "conv1_1 (Conv2d): 64 x 224 x 224, sees 3 px every 1 px"
+    assert "fc6 (Linear): 4096, sees the whole picture" in str(vgg19)
+    html = vgg19._repr_html_()
+    assert html.count("<tr>") == len(vgg19) + 1
+    row = ("conv5_1", "features.28", "Conv2d", "512 x 14 x 14", "156", "16")
+    assert "".join(f"<td>{cell}</td>" for cell in row) in html
+    assert not re.search(r"<(?!/?(table|thead|tbody|tr|th|td)>)", html)
+
+
+def test_as_json(vgg19: dv.LayerTable) -> None:
+    assert vgg19.to_json()[0] == {
+        "name": "conv1_1", "dotted": "features.0", "kind": "Conv2d", "shape": (64, 224, 224), "field": (3, 3),
+        "stride": (1, 1), "first": (-1, -1), "parameters": 1792, "refused": "",
+    }  # fmt: skip
+
+
+class Odd(nn.Module):
+    """One module three times, unequal axes, a part without a rule, and an unlucky name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output = nn.Conv2d(3, 3, (3, 5), stride=(1, 2), padding=(1, 2))
+        self.again = nn.ReLU()
+        self.gate = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.again(self.output(self.again(x)))
+        return self.gate(self.again(x))
+
+
+def test_reused_modules_unequal_axes_refusals_and_an_unlucky_name() -> None:
+    layers = dv.Network(Odd(), size=16, name="odd").layers
+    assert layers.names == ["again", "output", "again:2", "again:3", "gate", "(output)"]
+    assert (layers["output"].field, layers["output"].stride) == ((3, 5), (1, 2))
+    assert str(layers["output"]) == "output (Conv2d): 3 x 16 x 8, sees 3x5 px every 1x2 px"
+    refusal = (
+        "aten.sigmoid.default (in module 'gate') has no rule; "
+        "register one with deconvviz.rule(torch.ops.aten.sigmoid.default)"
+    )
+    assert layers["gate"].refused == layers["(output)"].refused == refusal
+    assert not layers["again:3"].refused
+    assert str(layers["gate"]) == f"gate (Sigmoid): 3 x 16 x 8, cannot be projected: {refusal}"
+
+
+def test_names_are_escaped_in_html() -> None:
+    class Sly(nn.Conv2d):
+        pass
+
+    Sly.__name__ = "<script>"
+    html = dv.Network(nn.Sequential(Sly(3, 1, 1)), size=8).layers._repr_html_()
+    assert "<script>" not in html and "&lt;script&gt;" in html
+
+
+def test_a_recording_of_every_layer_agrees_with_the_table() -> None:
+    module = torchvision.models.squeezenet1_0(num_classes=7)
+    net = dv.Network(module, size=64, name="squeezenet1_0")
+    rec = net.record(torch.randn(2, 3, 64, 64), net.layers.names)
+    assert rec.layers == tuple(net.layers)
+    for layer in net.layers:
+        assert rec.activations(layer.name).shape == (2, *layer.shape)
