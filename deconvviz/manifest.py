@@ -140,7 +140,7 @@ def remake(path: str | os.PathLike[str], *, weights: str | Path | None = None, d
     stored = _read(Path(path))
     try:
         return _remake(stored, Path(path), weights, device)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ManifestError(f"{path} is no complete manifest: {error!r}") from error
 
 
