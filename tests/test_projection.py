@@ -1,0 +1,211 @@
+"""A projection: its arrays, what its figure says, and the files it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import deconvviz as dv
+from deconvviz.errors import FigureError, OutputError
+from deconvviz.projection import Style
+from deconvviz.scenes import scene
+
+
+@pytest.fixture(scope="module")
+def mini() -> dv.Network:
+    return dv.load("minivgg", weights="random")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "bus.png"
+    Image.fromarray(scene(4).image).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def rec(mini: dv.Network, path: Path) -> dv.Recording:
+    return mini.record(path, ["conv3_1", "fc5", "output"])
+
+
+@pytest.fixture(scope="module")
+def proj(rec: dv.Recording) -> dv.Projection:
+    return rec.project("conv3_1", rec.strongest("conv3_1", 5))
+
+
+def test_shapes_and_one_readable_line(proj: dv.Projection) -> None:
+    assert proj.pixels.shape == (5, 3, 96, 96) and len(proj) == len(proj.units) == len(proj.boxes) == 5
+    high = float(proj.pixels.abs().max())
+    assert repr(proj) == (
+        f"<Projection of 5 units of conv3_1 in minivgg: (5, 3, 96, 96), largest value {high:.3g}>"
+    )
+    assert repr(proj[:1]).startswith("<Projection of 1 unit of conv3_1")
+
+
+def test_it_lies_in_its_boxes_and_has_both_signs(proj: dv.Projection) -> None:
+    for one, (x0, y0, x1, y1) in zip(proj.pixels, proj.boxes, strict=True):
+        inside = one[:, y0:y1, x0:x1]
+        assert float(inside.square().sum()) == pytest.approx(float(one.square().sum()), rel=1e-6)
+        assert inside.any() and 0 < x1 - x0 <= 24 and 0 < y1 - y0 <= 24
+    assert float(proj.pixels.min()) < 0 < float(proj.pixels.max())
+
+
+def test_some_of_the_units(proj: dv.Projection) -> None:
+    for which, numbers in ((2, [2]), (-1, [4]), (slice(1, 4), [1, 2, 3]), ([4, 0], [4, 0])):
+        part = proj[which]  # type: ignore[index]
+        assert part.units == tuple(proj.units[n] for n in numbers)
+        assert part.boxes == tuple(proj.boxes[n] for n in numbers)
+        assert torch.equal(part.pixels, proj.pixels[numbers])
+    with pytest.raises(IndexError):
+        proj[5]
+
+
+def test_a_patch_is_the_picture_and_a_crop_the_projection_in_the_same_box(proj: dv.Projection) -> None:
+    picture = scene(4).image / 255  # 96 px: neither resized nor cut
+    for number, (x0, y0, x1, y1) in enumerate(proj.boxes):
+        np.testing.assert_allclose(proj.patch(number), picture[y0:y1, x0:x1], atol=1e-6)
+        std = np.array(proj.network.preprocessing.std)
+        want = proj.pixels[number].permute(1, 2, 0).numpy()[y0:y1, x0:x1] * std
+        np.testing.assert_allclose(proj.crop(number), want, rtol=1e-6)
+
+
+def test_arrays(proj: dv.Projection, rec: dv.Recording) -> None:
+    arrays = proj.arrays()
+    assert set(arrays) == {"pixels", "input", "boxes", "image", "channel", "y", "x", "activation"}
+    np.testing.assert_array_equal(arrays["pixels"], proj.pixels.numpy())
+    np.testing.assert_array_equal(arrays["input"], rec.inputs.numpy())
+    assert [tuple(box) for box in arrays["boxes"]] == list(proj.boxes)
+    said = rec.activations("conv3_1").numpy()
+    places = tuple(arrays[name] for name in ("image", "channel", "y", "x"))
+    np.testing.assert_array_equal(said[places], arrays["activation"])
+    channel = rec.project("conv3_1", dv.Unit(0, 3)).arrays()
+    assert channel["y"] == channel["x"] == -1 and channel["activation"] == said[0, 3].max()
+
+
+def test_what_the_sheet_says(proj: dv.Projection, rec: dv.Recording, mini: dv.Network) -> None:
+    sheet = proj.sheet(Style())
+    assert sheet.title[0] == "minivgg · conv3_1 · bus.png"
+    assert sheet.title[1].startswith("weights: random") and sheet.title[1].endswith("sees 24 px every 4 px")
+    unit = proj.units[0]
+    assert sheet.tiles[0].caption == (
+        f"conv3_1 · channel {unit.channel}", f"at ({unit.y}, {unit.x}) · activation {unit.activation:.4g}",
+    )  # fmt: skip
+    assert [tile.number for tile in sheet.tiles] == [1, 2, 3, 4, 5]
+    assert [tile.box for tile in sheet.tiles] == list(proj.boxes)
+    assert sheet.picture is not None and sheet.picture.shape == (96, 96, 3)
+
+    (whole,) = rec.project("conv3_1", dv.Unit(0, 3)).sheet(Style()).tiles
+    assert whole.caption[0] == "conv3_1 · channel 3" and whole.caption[1].startswith("whole channel · peak ")
+    (score,) = rec.project("output", rec.class_unit(7)).sheet(Style()).tiles
+    assert score.caption[0] == f"output · {mini.classes[7]} (7)"
+    assert score.box == (0, 0, 96, 96)
+    (hidden,) = rec.project("fc5", dv.Unit(0, 9)).sheet(Style()).tiles
+    assert hidden.caption[0] == "fc5 · unit 9"
+    (tensor,) = rec.project("fc5", torch.ones(1, 64)).sheet(Style()).tiles
+    assert tensor.caption == ("fc5 · tensor 0",)
+
+
+def test_a_centre_is_the_middle_of_the_field_without_borders(rec: dv.Recording) -> None:
+    """A unit in the corner sees half of its field only; the crosshair stays where its middle is."""
+    corner, middle = dv.Unit(0, 0, 0, 0), dv.Unit(0, 0, 10, 12)
+    proj = rec.project("conv3_1", [corner, middle])
+    assert proj.boxes == ((0, 0, 14, 14), (38, 30, 62, 54))
+    tiles = proj.sheet(Style()).tiles
+    assert tiles[0].centre == (2, 2) and tiles[1].centre == (50, 42)
+
+
+def test_a_zero_unit_says_so() -> None:
+    net = dv.Network(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Conv2d(2, 1, 1)), size=8)
+    with torch.no_grad():
+        net.module[0].bias.fill_(-1e6)  # type: ignore[union-attr, operator]
+        net.module[2].weight.fill_(-1)  # type: ignore[union-attr, operator]
+        net.module[2].bias.fill_(3)  # type: ignore[union-attr, operator]
+    rec = net.record(torch.randn(1, 3, 8, 8), ["1", "2"])
+    dead, blind = rec.project("1", dv.Unit(0, 0, 2, 2)), rec.project("2", dv.Unit(0, 0, 2, 2))
+    assert not dead.pixels.any() and not blind.pixels.any()
+    assert dead.sheet(Style()).tiles[0].note == "zero: this unit is silent here"
+    assert blind.sheet(Style()).tiles[0].note == "zero: nothing reaches the picture"
+
+
+def test_units_of_several_pictures_have_no_boxes_but_names(mini: dv.Network, path: Path) -> None:
+    rec = mini.record([path, scene(5).image], "conv3_1")
+    proj = rec.project("conv3_1", [dv.Unit(0, 1, 3, 3), dv.Unit(1, 1, 3, 3)])
+    sheet = proj.sheet(Style())
+    assert sheet.picture is None and sheet.title[0] == "minivgg · conv3_1 · 2 pictures"
+    assert [tile.box for tile in sheet.tiles] == [None, None]
+    assert [tile.caption[-1] for tile in sheet.tiles] == ["bus.png", "picture 1"]
+    x0, y0, x1, y1 = proj.boxes[1]
+    np.testing.assert_allclose(proj.patch(1), scene(5).image[y0:y1, x0:x1] / 255, atol=1e-6)
+
+
+def test_no_unit_to_draw(proj: dv.Projection) -> None:
+    with pytest.raises(FigureError, match=r"^there is no unit to draw$"):
+        proj[[]].figure()
+
+
+def test_grey_networks(tmp_path: Path) -> None:
+    net = dv.Network(nn.Sequential(nn.Conv2d(1, 2, 3)), size=8, mean=(0.5,), std=(0.5,))
+    rec = net.record(torch.randn(1, 1, 8, 8), "0")
+    proj = rec.project("0", rec.strongest("0", 2))
+    assert proj.crop(0).shape == proj.patch(0).shape == (3, 3, 3)
+    assert proj.save(tmp_path / "grey.png").is_file()
+
+
+def test_it_shows_itself_in_jupyter(proj: dv.Projection) -> None:
+    assert proj._repr_png_().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_the_figure_holds_each_projection_at_one_scale(proj: dv.Projection) -> None:
+    """Asked of the figure's artists: grey where the projection is zero, no gap between sign and colour."""
+    figure = proj.figure(scale="sheet", percentile=100)
+    crops = [proj.crop(number) for number in range(len(proj))]
+    limit = max(np.abs(crop).max() for crop in crops)
+    images = [np.asarray(image.get_array()) for axes in figure.axes for image in axes.get_images()]
+    for crop in crops:
+        want = 0.5 + crop / (2 * limit)
+        assert any(image.shape == want.shape and np.allclose(image, want, atol=1 / 255) for image in images)
+
+
+def test_saving(proj: dv.Projection, tmp_path: Path) -> None:
+    figure = proj.save(tmp_path / "out.png", arrays=True, dpi=80)
+    assert figure == tmp_path / "out.png"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.json", "out.npz", "out.png"]
+    with np.load(tmp_path / "out.npz") as stored:
+        for name, array in proj.arrays().items():
+            np.testing.assert_array_equal(stored[name], array)
+    before = figure.read_bytes()
+    for there in ("out.png", "out.json", "out.npz"):
+        others = [tmp_path / name for name in ("out.png", "out.json", "out.npz") if name != there]
+        kept = {other: other.read_bytes() for other in others}
+        for other in others:
+            other.unlink()
+        with pytest.raises(OutputError, match=f"{there} exists and is left as it is; overwrite with --force"):
+            proj.save(tmp_path / "out.png", arrays=True)
+        assert not any(other.exists() for other in others)
+        for other, contents in kept.items():
+            other.write_bytes(contents)
+    proj[:2].save(tmp_path / "out.png", force=True)
+    assert figure.read_bytes() != before
+    assert len(json.loads((tmp_path / "out.json").read_text())["units"]) == 2
+
+
+@pytest.mark.parametrize("name", ["out.gif", "out", "a file/out.png"])
+def test_what_cannot_be_written_leaves_nothing(proj: dv.Projection, tmp_path: Path, name: str) -> None:
+    (tmp_path / "a file").touch()
+    with pytest.raises(OutputError):
+        proj.save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["a file"]
+
+
+def test_the_signal_of_a_tensor_has_the_box_of_what_is_not_zero(rec: dv.Recording) -> None:
+    signal: Tensor = torch.zeros(2, 64, 24, 24)
+    signal[0, 5, 10, 12] = signal[0, 9, 10, 13] = 1
+    proj = rec.project("conv3_1", signal)
+    assert proj.boxes == ((38, 30, 66, 54), (0, 0, 0, 0))
+    assert bool(proj.pixels[0].any()) and not proj.pixels[1].any()
