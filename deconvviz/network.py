@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -42,6 +43,7 @@ class Origin:
     spec: str | None  # what `load` was asked for: default, random, a file; None: a module of the user's own
     seed: int | None  # of random weights
     source: str  # in words
+    notes: tuple[str, ...] = ()  # what a user should know of them
 
     @property
     def short(self) -> str:
@@ -177,7 +179,7 @@ class Network:
 
 def _first_float(module: nn.Module) -> Tensor:
     """A tensor of the type and on the device that a network computes with."""
-    tensors = (*module.parameters(), *module.buffers())
+    tensors = chain(module.parameters(), module.buffers())
     return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
 
 
@@ -195,7 +197,7 @@ def load(
     """
     place = pick_device(device)
     module, info = load_network(name, weights, seed=seed)
-    origin = Origin(info.spec, seed if info.spec == "random" else None, info.source)
+    origin = Origin(info.spec, seed if info.spec == "random" else None, info.source, info.notes)
     return Network(
         module.to(place),
         name=name,
