@@ -188,6 +188,8 @@ def seen_pixels(network: nn.Module, module: str, shape: Sequence[int], place: tu
 class _MaximaBecomeSums(TorchFunctionMode):
     def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if call in _RELU:
+            return args[0]  # where nothing is negative; and no in-place call stands in autograd's way
         if call not in (F.max_pool2d, torch.max_pool2d):
             return call(*args, **kwargs)
         names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")

@@ -111,6 +111,27 @@ def test_max_pools_by_loops(layer: nn.MaxPool2d, size: tuple[int, int], order: s
     np.testing.assert_allclose(_alone(layer, picture, signal)[0], want, rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.MaxPool2d(5, 1, padding=2),
+        nn.MaxPool2d(13, 1, padding=6),
+        nn.MaxPool2d(17, 2),
+        nn.MaxPool2d((2, 70), 1),
+    ],
+    ids=str,
+)
+def test_large_windows_by_loops(layer: nn.MaxPool2d) -> None:
+    """Where a switch does not fit into a byte, too."""
+    picture = torch.randn(1, 1, 19, 75, dtype=torch.float64)
+    said = layer(picture)
+    signal = torch.randn_like(said)
+    geometry = [(n, n) if isinstance(n, int) else n for n in (layer.kernel_size, layer.stride, layer.padding)]
+    numbers = (one[0, 0].numpy() for one in (picture, said, signal))
+    want = unpool_by_hand(*numbers, *geometry, (1, 1))
+    np.testing.assert_allclose(_alone(layer, picture, signal)[0], want, rtol=0, atol=1e-13)
+
+
 def test_means_on_paper() -> None:
     """Every position of a window gets its share: of 4 counted in 2x2, of 2 where half of it is padding."""
     one = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
