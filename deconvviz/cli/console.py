@@ -20,6 +20,12 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def tell(text: str, *, quiet: bool) -> None:
+    """Something the person should know that is no error."""
+    if not quiet:
+        say(f"deconvviz: {text}")
+
+
 def print_json(value: object) -> None:
     """One JSON object, on stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
@@ -82,8 +88,13 @@ class Counter:
             self._draw(text)
         elif now - self._said >= self.EVERY or self._said == self._begun:
             self._said = now
-            left = (now - self._begun) / max(1, self._done) * (self._total - self._done)
-            say(f"deconvviz: {self._done} of {self._total} done, about {left:.0f} s left")
+            say(f"deconvviz: {self._done} of {self._total} done{self._left(now)}")
+
+    def _left(self, now: float) -> str:
+        if not self._done:
+            return ""
+        left = (now - self._begun) / self._done * (self._total - self._done)
+        return f", about {left:.0f} s left"
 
     def _draw(self, text: str) -> None:
         if self._bar is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from deconvviz.cli.console import counting, print_json, say, stage
+from deconvviz.cli.console import counting, print_json, stage, tell
 from deconvviz.cli.options import DEFAULT_MODEL, Device, Force, Json, Quiet, complete_layer, complete_model
 from deconvviz.cli.request import Look, Selection
 
@@ -189,6 +189,8 @@ def run(job: Job, look: Look, *, force: bool, quiet: bool) -> list[dict[str, Any
 
     with stage(f"loading {job.model}", quiet=quiet):
         network = job.load()
+    for note in network.origin.notes:
+        tell(f"{job.model}: {note}", quiet=quiet)
     for page in job.pages:
         for asked in page.classes:
             network.class_index(asked)  # an unknown class is told before the first figure is written
@@ -199,8 +201,7 @@ def run(job: Job, look: Look, *, force: bool, quiet: bool) -> list[dict[str, Any
             several = list(pages)
             recording = network.record(picture, [page.layer.name for page in several])
             for note in recording.pictures[0].notes:
-                if not quiet:
-                    say(f"deconvviz: {picture}: {note}")
+                tell(f"{picture}: {note}", quiet=quiet)
             for page in several:
                 counter.step(f"{picture.name} {page.layer.name}")
                 projection = recording.project(page.layer.name, job.units(page, recording))

@@ -14,7 +14,6 @@ from deconvviz.nets import minivgg
 from deconvviz.nets.builders import build, default_entry, entries, known_name
 from deconvviz.nets.catalog import SHIPPED
 from deconvviz.nets.checkpoints import read_checkpoint
-from deconvviz.nets.digests import digest
 from deconvviz.nets.downloads import cache_path, fetch
 from deconvviz.nets.fitting import fit, not_finite, other_classes, outputs
 from deconvviz.nets.given import missing
@@ -34,13 +33,12 @@ class WeightsInfo:
     network: str
     spec: str
     source: str
-    digest: str
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"WeightsInfo({self.network}, {self.source}, {self.digest[:19]}, {len(self.classes)} classes)"
+        return f"WeightsInfo({self.network}, {self.source}, {len(self.classes)} classes)"
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,7 @@ def _put_in(module: nn.Module, name: str, found: _Found) -> WeightsInfo:
 
 def _info(module: nn.Module, name: str, found: _Found) -> WeightsInfo:
     named = found.classes if len(found.classes) == outputs(module) else ()
-    weights = digest(module.state_dict())
-    return WeightsInfo(name, found.spec, found.source, weights, found.preprocessing, named, found.notes)
+    return WeightsInfo(name, found.spec, found.source, found.preprocessing, named, found.notes)
 
 
 def _find(name: str, spec: Spec, *, progress: bool) -> _Found:
