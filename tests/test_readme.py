@@ -77,7 +77,7 @@ def test_pictures_and_links_are_there():
 def test_options_that_readme_names_exist():
     from typer.testing import CliRunner
 
-    from deconvviz.cli import app
+    from deconvviz.cli.app import app
 
     there = "--install-completion "
     for command in ("project", "layers", "models", "demo"):

@@ -78,8 +78,3 @@ def deconvviz(
 
 for _command in (project, layers, models, demo):
     app.command()(_command)
-
-
-def main() -> None:
-    """The console script."""
-    app(prog_name="deconvviz")

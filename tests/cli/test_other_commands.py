@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from deconvviz import __version__
-from deconvviz.cli import app, console
+from deconvviz.cli import console
+from deconvviz.cli.app import app
 
 COMMAND = [sys.executable, "-m", "deconvviz"]
 
@@ -76,7 +77,7 @@ def test_version():
 @pytest.mark.parametrize("arguments", [["--help"], ["project", "--help"], ["--version"]])
 def test_help_imports_neither_torch_nor_matplotlib(arguments):
     code = (
-        "import sys; from deconvviz.cli import app\n"
+        "import sys; from deconvviz.cli.app import app\n"
         f"try: app({arguments!r})\n"
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'torchvision', 'matplotlib', 'numpy'} & set(sys.modules)))"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from deconvviz.cli import app
+from deconvviz.cli.app import app
 from deconvviz.scenes import scene
 
 
