@@ -57,15 +57,16 @@ def adaptive_pools(draw: Draw) -> nn.Module:
 
 
 @st.composite
+def batch_norms(draw: Draw) -> nn.Module:
+    return nn.BatchNorm2d(CHANNELS, eps=draw(st.sampled_from([1e-5, 0.1])), affine=draw(st.booleans()))
+
+
+@st.composite
 def plain(draw: Draw) -> nn.Module:
-    return draw(
-        st.sampled_from(
-            [nn.ReLU(), nn.ReLU(inplace=True), nn.BatchNorm2d(CHANNELS), nn.Dropout(), nn.Identity()]
-        )
-    )
+    return draw(st.sampled_from([nn.ReLU, lambda: nn.ReLU(inplace=True), nn.Dropout, nn.Identity]))()
 
 
-SLIDING = st.one_of(convolutions(), max_pools(), average_pools(), plain())
+SLIDING = st.one_of(convolutions(), max_pools(), average_pools(), plain(), batch_norms())
 ANY = st.one_of(SLIDING, SLIDING, adaptive_pools())
 
 
@@ -94,7 +95,7 @@ def positive(network: nn.Module) -> nn.Module:
 
 def _enliven(layer: nn.Module) -> None:
     if isinstance(layer, nn.BatchNorm2d):
-        for number in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
+        for number in (*layer.parameters(), layer.running_mean, layer.running_var):
             nn.init.uniform_(number, 0.5, 2)  # type: ignore[arg-type]
 
 

@@ -145,6 +145,20 @@ def test_means_on_paper() -> None:
     assert (adaptive[0, 0] == [1.5, 4.5, 3]).all()  # windows of two, sharing the middle
 
 
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_on_paper(affine: bool) -> None:
+    """(x - 7) / sqrt(3 + 1) * 5 + 11: of all this only 5 / 2 goes down."""
+    layer = nn.BatchNorm2d(1, eps=1, affine=affine)
+    nn.init.constant_(layer.running_mean, 7)  # type: ignore[arg-type]
+    nn.init.constant_(layer.running_var, 3)  # type: ignore[arg-type]
+    if affine:
+        nn.init.constant_(layer.weight, 5)
+        nn.init.constant_(layer.bias, 11)
+    signal = _arange() - 5  # batch norm rectifies nothing
+    want = signal[0].numpy() * (5 / 2 if affine else 1 / 2)
+    np.testing.assert_allclose(_alone(layer, _arange(), signal), want, rtol=1e-15)
+
+
 def test_a_fully_connected_layer_on_paper() -> None:
     layer = nn.Linear(3, 2).double()
     with torch.no_grad():
