@@ -1,9 +1,9 @@
 """Independent ways to the same numbers. Nothing in here uses deconvviz.
 
-    Autograd     backpropagation, with the gradient of every activation function replaced by a rectifier
-    captum_unit  captum's NeuronDeconvolution, for networks whose ReLUs are modules
-    *_by_hand    the textbook loops, in NumPy
-    seen_pixels  which pixels can change a unit
+Autograd     backpropagation, with the gradient of every activation function replaced by a rectifier
+captum_unit  captum's NeuronDeconvolution, for networks whose ReLUs are modules
+*_by_hand    the textbook loops, in NumPy
+seen_pixels  which pixels can change a unit
 """
 
 from __future__ import annotations

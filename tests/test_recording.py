@@ -32,9 +32,7 @@ def test_what_was_asked_for_and_nothing_else(rec: dv.Recording) -> None:
     }  # fmt: skip
     with pytest.raises(LayerError) as wrong:
         rec.activations("conv3_1")
-    assert str(wrong.value) == (
-        "conv3_1 was not recorded: this recording has conv2_2, pool4, fc5, output"
-    )
+    assert str(wrong.value) == ("conv3_1 was not recorded: this recording has conv2_2, pool4, fc5, output")
     with pytest.raises(LayerError, match=r"^no layer 'conv9' in minivgg"):
         rec.strongest("conv9")
 

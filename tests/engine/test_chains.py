@@ -163,9 +163,7 @@ def test_the_memory_budget_decides_how_many_go_down_together(monkeypatch: pytest
     step = ours.tape.steps[-1]
     batches: list[int] = []
     down = step.rule.down  # type: ignore[union-attr]
-    monkeypatch.setattr(
-        step.rule, "down", lambda s, at, into: batches.append(len(s)) or down(s, at, into)
-    )
+    monkeypatch.setattr(step.rule, "down", lambda s, at, into: batches.append(len(s)) or down(s, at, into))
     units = [Unit(0, 0, 10, x) for x in range(10, 20)]
     ours.units("2", units)
     assert batches == [10]

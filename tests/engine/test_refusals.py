@@ -111,7 +111,10 @@ def _an_older_view(x: Tensor) -> Tensor:
         (_behind_the_back, f"aten.alias.default (in module 'odd') is refused: {OVERWRITTEN}"),
         (_detached, f"aten.alias.default (in module 'odd') is refused: {OVERWRITTEN}"),
         (_an_older_view, f"aten.view.default (in module 'odd') is refused: {OVERWRITTEN}"),
-        (lambda x: _first_two_in_place(x) + 0, f"aten.add.Tensor (in module 'odd') is refused: {OVERWRITTEN}"),
+        (
+            lambda x: _first_two_in_place(x) + 0,
+            f"aten.add.Tensor (in module 'odd') is refused: {OVERWRITTEN}",
+        ),
     ],
 )
 def test_overwritten_through_a_view(wiring: Callable[[Tensor], Tensor], message: str) -> None:

@@ -154,9 +154,7 @@ def test_after_an_exception_inside(
     assert passes.run(net, pictures).said[""].shape == (2, 5)  # and it can be recorded now
 
 
-def test_after_an_exception_in_a_rule(
-    net: Net, pictures: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_an_exception_in_a_rule(net: Net, pictures: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any) -> Any:
         raise Trap("in a rule")
 

@@ -51,9 +51,7 @@ def said(draw: st.DrawFn) -> Tensor:
 
 def _sorted_by_hand(said: Tensor) -> list[tuple[float, int, int, tuple[int, ...]]]:
     """Every unit, strongest first; the lower channel, picture, row, column first among equals."""
-    units = [
-        (-float(value), place[1], place[0], place[2:]) for place, value in np.ndenumerate(said.numpy())
-    ]
+    units = [(-float(value), place[1], place[0], place[2:]) for place, value in np.ndenumerate(said.numpy())]
     return sorted(units)
 
 
