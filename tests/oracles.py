@@ -32,7 +32,7 @@ class _Rectifier(torch.autograd.Function):
         return activation(x)
 
     @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, signal: Tensor) -> Any:
         return signal.clamp_min(0), None
 
 
@@ -121,7 +121,8 @@ def captum_unit(network: nn.Module, module: str, picture: Tensor, place: tuple[i
             picture.clone().requires_grad_(True), place if len(place) > 1 else place[0]
         )
     assert said[0] > 0
-    return pixels.detach() * said[0]
+    projection: Tensor = pixels.detach() * said[0]
+    return projection
 
 
 def difference(ours: Tensor, theirs: Tensor) -> float:
