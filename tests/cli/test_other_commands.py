@@ -118,7 +118,13 @@ def test_ctrl_c_leaves_no_half_written_file_and_exits_130(tmp_path):
         Image.fromarray(array).save(tmp_path / f"{number:02}.png")
     out = tmp_path / "out"
     command = [*COMMAND, "project", tmp_path, "--model", "minivgg", "-l", "conv4_2", "--out", out]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
+    )
     try:
         deadline = time.monotonic() + 120
         while not (out.exists() and len(list(out.glob("*.png"))) >= 2):
