@@ -69,7 +69,7 @@ class Tape:
         self.steps: list[Step] = []
         self.shapes: dict[int, tuple[int, ...]] = {}  # of each value, without the batch
         self.outputs: list[Output] = []  # of modules, in the order in which they were there
-        self._constants: dict[int, tuple[Tensor, tuple[int, int, torch.dtype]]] = {}
+        self._constants: dict[int, tuple[Tensor, tuple[object, ...]]] = {}
 
     def __repr__(self) -> str:
         return f"<Tape of {len(self.steps)} calls, {len(self.outputs)} module outputs>"
@@ -116,10 +116,32 @@ class Tape:
                 )
 
 
-def _state(tensor: Tensor) -> tuple[int, int, torch.dtype]:
-    """Changes whenever the numbers of a tensor may have changed."""
-    pointer = 0 if tensor.is_meta else tensor.data_ptr()
-    return (0 if tensor.is_inference() else tensor._version), pointer, tensor.dtype
+_SAMPLES = 64
+
+
+def _state(tensor: Tensor) -> tuple[object, ...]:
+    """Changes whenever the numbers of a tensor may have changed.
+
+    PyTorch counts what overwrites a tensor, except through its ``.data``; a few of the numbers
+    themselves give that away, unless only others were changed.
+    """
+    if tensor.is_meta:
+        return (tensor.dtype,)
+    version = 0 if tensor.is_inference() else tensor._version
+    return version, tensor.data_ptr(), tensor.dtype, _sample(tensor.detach())
+
+
+def _sample(tensor: Tensor) -> bytes:
+    count = tensor.numel()
+    step = max(1, count // _SAMPLES)
+    last = tensor.storage_offset() + (count - 1) // step * step
+    if last * tensor.element_size() < tensor.untyped_storage().nbytes():
+        few = tensor.as_strided(
+            (-(-count // step),), (step,)
+        )  # no copy of it all
+    else:
+        few = tensor.reshape(-1)[::step]
+    return few.clone().view(torch.uint8).cpu().numpy().tobytes()
 
 
 class _Writer(TorchDispatchMode):

@@ -153,6 +153,7 @@ CHANGES: dict[str, tuple[Callable[[nn.Sequential], Any], str]] = {
     "other weights": (lambda net: net.load_state_dict(_net().state_dict()), "(8, 3, 3, 3)"),
     "one number": (_edit, "(8, 8, 3, 3)"),
     "batch statistics": (_statistics, "(8,)"),
+    "behind the version counter": (lambda net: net[4].weight.data.mul_(2), "(8, 8, 3, 3)"),
     "half": (lambda net: net.half(), "(8, 3, 3, 3)"),
     "double": (lambda net: net.double(), "(8, 3, 3, 3)"),
 }
