@@ -136,9 +136,7 @@ def _sample(tensor: Tensor) -> bytes:
     step = max(1, count // _SAMPLES)
     last = tensor.storage_offset() + (count - 1) // step * step
     if last * tensor.element_size() < tensor.untyped_storage().nbytes():
-        few = tensor.as_strided(
-            (-(-count // step),), (step,)
-        )  # no copy of it all
+        few = tensor.as_strided((-(-count // step),), (step,))  # no copy of it all
     else:
         few = tensor.reshape(-1)[::step]
     return few.clone().view(torch.uint8).cpu().numpy().tobytes()

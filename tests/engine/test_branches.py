@@ -171,6 +171,31 @@ def test_boxes_of_forks(case: Any, data: Any) -> None:
         assert (x0, y0, x1, y1) == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
 
 
+STRETCHED = {
+    "mean over channels": lambda net, x: net.b(net.a(x)).mean(1, keepdim=True),
+    "mean over rows": lambda net, x: net.b(net.a(x)).mean(2, keepdim=True),
+    "one channel added to four": lambda net, x: net.a(x) + net.a(x).mean(1, keepdim=True),
+    "one row added to all": lambda net, x: net.a(x) + net.a(x).mean(2, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("wiring", [STRETCHED[name] for name in STRETCHED], ids=STRETCHED)
+def test_boxes_and_projections_of_means_and_stretched_sums(wiring: Any) -> None:
+    network = Wired(wiring)
+    pictures = torch.randn(1, 3, 9, 11, generator=torch.Generator().manual_seed(4)).double()
+    ours, theirs = passes.run(network, pictures), Autograd(network, pictures)
+    _, c, h, w = (n - 1 for n in ours.said["end"].shape)
+    for place in ((0, 0, 0), (c, h, w), (c, h // 2, w // 2)):
+        [pixels], _ = ours.units("end", [Unit(0, *place)])
+        assert difference(pixels, theirs.unit("end", 0, *place)) <= 1e-11
+    ours = passes.run(positive(network), pictures)
+    for place in ((0, 0, 0), (c, h, w), (c, h // 2, w // 2)):
+        _, [(x0, y0, x1, y1)] = ours.units("end", [Unit(0, *place)])
+        seen = seen_pixels(network, "end", pictures.shape[1:], place)
+        rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+        assert (x0, y0, x1, y1) == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+
+
 ANALOGIES = [
     nn.ReLU6(), nn.ReLU6(inplace=True), nn.Hardtanh(-0.3, 0.7), nn.LeakyReLU(0.2),
     nn.LeakyReLU(0.1, inplace=True), nn.ELU(), nn.SiLU(), nn.SiLU(inplace=True), nn.GELU(),

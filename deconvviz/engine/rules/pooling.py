@@ -201,3 +201,13 @@ class Mean(Rule):
             for dim in self.dims:
                 signal = signal.unsqueeze(dim)
         return [(signal / self.count).expand(-1, *self.shape)]  # (K, C) -> (K, C, H, W)
+
+    def _keeps(self, axis: int) -> bool:
+        """Whether rows (columns) stay what they are: a mean over channels, or over the other axis."""
+        return self.keepdim and len(self.shape) == 3 and 2 + axis not in self.dims
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        return None if self._keeps(axis) else super().reach(argument, axis, n_out, n_in)
+
+    def slide(self, argument: int, axis: int) -> Slide | None:
+        return Slide() if self._keeps(axis) else None

@@ -106,6 +106,17 @@ class Elementwise(Rule):
                 return f"it stretches over the pictures of a batch: {tuple(shape)} to {tuple(self.whole)}"
         return ""
 
+    def _keeps(self, argument: int, axis: int) -> bool:
+        """Whether rows (columns) of a term are those of the whole: it is not stretched along them."""
+        shape = self.shapes[argument]
+        return len(shape) == len(self.whole) == 4 and shape[2 + axis] == self.whole[2 + axis]
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        return None if self._keeps(argument, axis) else super().reach(argument, axis, n_out, n_in)
+
+    def slide(self, argument: int, axis: int) -> Slide | None:
+        return Slide() if self._keeps(argument, axis) else None
+
 
 @rule(aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.sub_.Tensor, aten.add.Scalar, aten.sub.Scalar)
 class Sum(Elementwise):
