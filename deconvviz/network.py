@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from deconvviz.engine import tape
+from deconvviz.engine import forward, tape
 from deconvviz.errors import DeviceError, LayerError, NetworkError, PictureError
 from deconvviz.layers import Layer, LayerTable, read_layers
 from deconvviz.nets import builders
@@ -100,7 +100,7 @@ class Network:
         shape = (1, len(self.preprocessing.mean), self.preprocessing.crop, self.preprocessing.crop)
         like = _first_float(self._shapes)
         blank = torch.zeros(shape, device=like.device, dtype=like.dtype)
-        written = tape.write(self._shapes, blank, lambda out, tensor: True)
+        written = forward.write(self._shapes, blank, lambda out, tensor: True)
         see = None if self.origin.spec is not None else "net.layers"
         return read_layers(self._shapes, written, self.name, see=see)
 
@@ -144,7 +144,7 @@ class Network:
                 activations[layer] = tensor.detach().clone()  # an in-place call may overwrite it
             return bool(pending)
 
-        written = tape.write(self.module, inputs, wanted)
+        written = forward.write(self.module, inputs, wanted)
         if pending:
             names = ", ".join(layer.name for layer in pending.values())
             raise LayerError(f"{names} of {self.name} was not reached with these pictures")

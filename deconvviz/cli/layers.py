@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from deconvviz.cli.console import print_json, print_table, stage
-from deconvviz.cli.options import DEFAULT_MODEL, Json, Model
+from deconvviz.cli.options import DEFAULT_MODEL, Json, model_option
 
 
-def layers(model: Model = DEFAULT_MODEL, json: Json = False) -> None:
+def layers(model: Annotated[str, model_option] = DEFAULT_MODEL, json: Json = False) -> None:
     """List the layers of a network: names, kind, output shape, receptive field, stride, parameters.
 
     Nothing is downloaded: shapes need no weights. Both names of a layer can be given to --layer.

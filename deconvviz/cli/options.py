@@ -55,16 +55,14 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deconvviz"
 
 
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="NAME",
-        help="A torchvision network, or minivgg (see: deconvviz models).",
-        autocompletion=complete_model,
-    ),
-]
+model_option = typer.Option(
+    "--model",
+    "-m",
+    metavar="NAME",
+    help="A torchvision network, or minivgg (see: deconvviz models).",
+    autocompletion=complete_model,
+    show_default=DEFAULT_MODEL,
+)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")]

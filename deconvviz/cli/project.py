@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from deconvviz.cli.console import counting, print_json, stage, tell
-from deconvviz.cli.options import DEFAULT_MODEL, Device, Force, Json, Quiet, complete_layer, complete_model
+from deconvviz.cli.options import DEFAULT_MODEL, Device, Force, Json, Quiet, complete_layer, model_option
 from deconvviz.cli.request import Look, Selection
 
 if TYPE_CHECKING:
@@ -39,18 +39,7 @@ def project(
             rich_help_panel=WHAT,
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME",
-            help="A torchvision network, or minivgg (see: deconvviz models).",
-            autocompletion=complete_model,
-            rich_help_panel=WHAT,
-            show_default=DEFAULT_MODEL,
-        ),
-    ] = None,
+    model: Annotated[str | None, model_option] = None,
     weights: Annotated[
         str | None,
         typer.Option(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from deconvviz.engine import mirror, tape
+from deconvviz.engine import forward, mirror, tape
 from deconvviz.engine.units import TensorSeed, Unit, UnitSeed, checked
 
 
@@ -50,7 +50,7 @@ def run(network: nn.Module, pictures: Tensor, deepest: str | None = None) -> Pas
             said[out.module] = tensor.clone()
         return out.module != deepest
 
-    return Pass(tape.write(network, pictures, wanted), values, said)
+    return Pass(forward.write(network, pictures, wanted), values, said)
 
 
 def some_units(said: Tensor, generator: torch.Generator) -> list[Unit]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import deconvviz as dv
-from deconvviz.engine import tape
+from deconvviz.engine import forward
 from deconvviz.engine.units import Unit
 from deconvviz.errors import StaleRecording
 
@@ -116,7 +116,7 @@ def test_activations_are_let_go_while_the_network_runs() -> None:
 
     for part in net:
         part.register_forward_hook(count)
-    written = tape.write(net, PICTURES, lambda out, tensor: True)
+    written = forward.write(net, PICTURES, lambda out, tensor: True)
     assert max(counts) == 2  # what goes into a layer and what comes out of it
     assert all(one.expired() for one in alive)
     assert len(written.steps) == 12

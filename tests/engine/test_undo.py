@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from deconvviz.engine import tape
+from deconvviz.engine import forward
 from deconvviz.engine.rules import lookup
 from deconvviz.engine.units import Unit
 
@@ -147,7 +147,7 @@ def test_after_an_exception_inside(
     if place == "forward":
         monkeypatch.setattr(nn.Identity, "forward", fail)
     with unchanged(net), pytest.raises(error, match="on the way up"):
-        tape.write(net, pictures, fail if place == "wanted" else lambda out, tensor: True)
+        forward.write(net, pictures, fail if place == "wanted" else lambda out, tensor: True)
     monkeypatch.undo()
     for handle in handles:
         handle.remove()
