@@ -82,8 +82,10 @@ def test_options_that_readme_names_exist():
     there = "--install-completion "
     for command in ("project", "layers", "models", "demo"):
         there += CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
-    own = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--check", "--threads", "--repeat"}
-    assert {option for option in own if option not in there} == set()
+    for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")):
+        there += " ".join(re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8")))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
+    assert {option for option in named if option not in there} == set()
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
