@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
@@ -103,14 +104,19 @@ class Slide:
         return self.dilation * (self.kernel - 1) + 1
 
     def reach(self, n_out: int, n_in: int) -> Tensor:
-        """(n_out, n_in) bool; what lies in the padding is not there."""
-        o = torch.arange(n_out)[:, None]
-        t = torch.arange(self.kernel)
-        seen = o * self.stride - self.padding + self.dilation * t  # (n_out, kernel)
-        inside = (seen >= 0) & (seen < n_in)
-        matrix = torch.zeros(n_out, n_in, dtype=torch.bool)
-        matrix[o.expand_as(seen)[inside], seen[inside]] = True
-        return matrix
+        """(n_out, n_in) bool; what lies in the padding is not there. Shared: not to be written to."""
+        return _reach(self, n_out, n_in)
+
+
+@lru_cache(maxsize=128)  # each step of each way down asks, for the same few shapes
+def _reach(slide: Slide, n_out: int, n_in: int) -> Tensor:
+    o = torch.arange(n_out, device="cpu")[:, None]
+    t = torch.arange(slide.kernel, device="cpu")
+    seen = o * slide.stride - slide.padding + slide.dilation * t  # (n_out, kernel)
+    inside = (seen >= 0) & (seen < n_in)
+    matrix = torch.zeros(n_out, n_in, dtype=torch.bool, device="cpu")
+    matrix[o.expand_as(seen)[inside], seen[inside]] = True
+    return matrix
 
 
 _registry: dict[OpOverload, type[Rule]] = {}
