@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from deconvviz.errors import DeconvvizError as DeconvvizError
     from deconvviz.layers import Layer as Layer
     from deconvviz.layers import LayerTable as LayerTable
+    from deconvviz.loading import load as load
     from deconvviz.manifest import remake as remake
     from deconvviz.network import Network as Network
-    from deconvviz.network import load as load
     from deconvviz.network import project as project
     from deconvviz.projection import Projection as Projection
     from deconvviz.recording import Recording as Recording
@@ -39,7 +39,7 @@ _HOME = {
     "Recording": "deconvviz.recording",
     "Rule": "deconvviz.engine.rules",
     "Unit": "deconvviz.engine.units",
-    "load": "deconvviz.network",
+    "load": "deconvviz.loading",
     "project": "deconvviz.network",
     "remake": "deconvviz.manifest",
     "rule": "deconvviz.engine.rules",

@@ -14,6 +14,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,8 +28,9 @@ from deconvviz.errors import ManifestError, OutputError
 from deconvviz.figures.save import save as save_figure
 from deconvviz.figures.sheet import draw
 from deconvviz.files import write_whole
+from deconvviz.loading import load_spec
 from deconvviz.nets.preprocessing import Preprocessing
-from deconvviz.network import load
+from deconvviz.nets.spec import ModelSpec, as_literals, from_literals
 from deconvviz.projection import Projection, Style
 
 FORMAT = "deconvviz manifest 1"
@@ -83,6 +85,7 @@ def describe(projection: Projection, figure: Path, style: Style, dpi: float) -> 
         "figure": figure.name,
         "network": {
             "name": network.name,
+            "model": _model(network.origin.model, figure),
             "weights": network.origin.spec,
             "seed": network.origin.seed,
             "source": network.origin.source,
@@ -93,10 +96,7 @@ def describe(projection: Projection, figure: Path, style: Style, dpi: float) -> 
         },
         "pictures": [
             {
-                "path": str(picture.path.resolve()) if picture.path else None,
-                "beside": os.path.relpath(picture.path.resolve(), figure.resolve().parent)
-                if picture.path
-                else None,
+                **_place(picture.path, figure),
                 "pixels": pixel_digest(picture.rgb),
                 "notes": list(picture.notes),
             }
@@ -112,8 +112,29 @@ def describe(projection: Projection, figure: Path, style: Style, dpi: float) -> 
             "torchvision": torchvision.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
+            **_version_of_timm(network.origin.model),
         },
     }
+
+
+def _model(spec: ModelSpec | None, figure: Path) -> dict[str, Any] | None:
+    """What `load` was asked for; None for a network that was made in Python."""
+    if spec is None or (arguments := as_literals(spec.arguments)) is None:
+        return None
+    told = {"registry": spec.registry, "name": spec.name, "arguments": arguments}
+    return {**told, "file": {**_place(spec.file, figure), "digest": spec.digest}} if spec.file else told
+
+
+def _place(file: Path | None, figure: Path) -> dict[str, str | None]:
+    """Where a file is, and where from the figure's folder, in case both are moved."""
+    if file is None:
+        return {"path": None, "beside": None}
+    whole = file.resolve()
+    return {"path": str(whole), "beside": os.path.relpath(whole, figure.resolve().parent)}
+
+
+def _version_of_timm(spec: ModelSpec | None) -> dict[str, str]:
+    return {"timm": version("timm")} if spec is not None and spec.registry == "timm" else {}
 
 
 def pixel_digest(rgb: np.ndarray[Any, Any]) -> str:
@@ -131,15 +152,30 @@ class Remade:
     dpi: float
 
 
-def remake(path: str | os.PathLike[str], *, weights: str | Path | None = None, device: str = "cpu") -> Remade:
+def remake(
+    path: str | os.PathLike[str],
+    *,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    allow_code: bool = False,
+) -> Remade:
     """Make the projection of a manifest again. `weights` says where they are now, if they were moved.
 
-    Raises ManifestError if the file is no manifest, or if weights, picture or activations are not those
+    A network of ``file.py:factory`` is made by running that file, as it was when the manifest was written:
+    only with `allow_code`, since somebody else may have written both.
+
+    Raises ManifestError if the file is no manifest, or if code, weights, picture or activations are not those
     that it names.
     """
     stored = _read(Path(path))
     try:
-        return _remake(stored, Path(path), weights, device)
+        spec = _spec(stored["network"], Path(path))
+        if spec is not None and spec.runs_code and not allow_code:
+            raise ManifestError(
+                f"{path} was made with a network that {spec.file} makes: to make it again, that file is run. "
+                "If you trust it, say so with --allow-code (allow_code=True)"
+            )
+        return _remake(stored, Path(path), spec, weights, device)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ManifestError(f"{path} is no complete manifest: {error!r}") from error
 
@@ -158,14 +194,40 @@ def _read(path: Path) -> Mapping[str, Any]:
     return stored
 
 
-def _remake(stored: Mapping[str, Any], path: Path, weights: str | Path | None, device: str) -> Remade:
+def _spec(told: Mapping[str, Any], manifest: Path) -> ModelSpec | None:
+    """The network that a manifest names; None if it cannot be asked for by name."""
+    if "model" not in told:  # before there was anything but torchvision's
+        return ModelSpec("torchvision", told["name"])
+    model = told["model"]
+    if model is None:
+        return None
+    arguments = from_literals(model["arguments"])
+    if model["registry"] in ("torchvision", "timm"):
+        return ModelSpec(model["registry"], model["name"], arguments)
+    file = _existing(model["file"], manifest)
+    if file is None:
+        raise ManifestError(
+            f"the file that makes the network of {manifest} is gone: it was {model['file']['path']}"
+        )
+    return ModelSpec("file", model["name"], arguments, file, str(model["file"]["digest"]))
+
+
+def _existing(one: Mapping[str, Any], manifest: Path) -> Path | None:
+    """Where the file is that `_place` wrote down, if it still is."""
+    places = [Path(one["path"]), manifest.resolve().parent / one["beside"]]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _remake(
+    stored: Mapping[str, Any], path: Path, spec: ModelSpec | None, weights: str | Path | None, device: str
+) -> Remade:
     told = stored["network"]
-    if told["weights"] is None or not stored["pictures"] or not stored["units"]:
+    if spec is None or told["weights"] is None or not stored["pictures"] or not stored["units"]:
         raise ManifestError(
             f"{path} was made in Python from a module, tensor or signal of the user's own; "
             "only that program can make it again"
         )
-    network = load(told["name"], weights or told["weights"], seed=told["seed"] or 0, device=device)
+    network = load_spec(spec, weights or told["weights"], seed=told["seed"] or 0, device=device)
     if network.digest != told["digest"]:
         raise ManifestError(
             f"the weights of {told['name']} are not those of {path}: {network.digest} instead of "
@@ -198,8 +260,7 @@ def _picture_path(one: Mapping[str, Any], manifest: Path) -> Path:
         raise ManifestError(
             f"{manifest} was made from a picture in memory; only that program can make it again"
         )
-    places: list[Path] = [Path(one["path"]), manifest.resolve().parent / one["beside"]]
-    for place in places:
-        if place.is_file():
-            return place
-    raise ManifestError(f"the picture of {manifest} is gone: it was {places[0]}")
+    place = _existing(one, manifest)
+    if place is None:
+        raise ManifestError(f"the picture of {manifest} is gone: it was {one['path']}")
+    return place

@@ -1,4 +1,4 @@
-"""A network, whose it is and what it expects: `load` one by name, or wrap any module with `Network`."""
+"""A network, whose it is and what it expects: any module can be wrapped with `Network`."""
 
 from __future__ import annotations
 
@@ -16,19 +16,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deconvviz.engine import forward, tape
-from deconvviz.errors import DeviceError, LayerError, NetworkError, PictureError
+from deconvviz.errors import LayerError, NetworkError, PictureError
 from deconvviz.layers import Layer, LayerTable, read_layers
-from deconvviz.nets import builders
 from deconvviz.nets.digests import digest
-from deconvviz.nets.fitting import outputs
 from deconvviz.nets.names import class_index
 from deconvviz.nets.pictures import Picture, as_picture, open_picture
-from deconvviz.nets.preprocessing import Preprocessing
-from deconvviz.nets.weights import load_network
+from deconvviz.nets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Size
+from deconvviz.nets.spec import ModelSpec
 from deconvviz.projection import Projection
 from deconvviz.recording import Recording
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Pictures: TypeAlias = (
     "str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor"
@@ -38,12 +34,13 @@ Pictures: TypeAlias = (
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a network's weights come from; enough to find them again."""
+    """Where a network and its weights come from; enough to find them again."""
 
     spec: str | None  # what `load` was asked for: default, random, a file; None: a module of the user's own
-    seed: int | None  # of random weights
+    seed: int | None  # of random weights, and of what a user's file may draw
     source: str  # in words
     notes: tuple[str, ...] = ()  # what a user should know of them
+    model: ModelSpec | None = None  # which network `load` was asked for
 
     @property
     def short(self) -> str:
@@ -54,16 +51,18 @@ class Origin:
 class Network:
     """Any convolutional network: a module, how pictures are prepared for it, and the names of its classes.
 
-    `size` is the side of the square crop in pixels, `mean` and `std` (one number for each channel, in 0 .. 1
-    pixel values) are subtracted and divided by; the defaults are those of ImageNet networks. The module is
-    never changed: each recording runs it in evaluation mode and puts everything back.
+    `size` is the side of the square crop in pixels, or (rows, columns); `mean` and `std` (one number for each
+    channel, in 0 .. 1 pixel values) are subtracted and divided by; the defaults are those of ImageNet. A
+    network whose input is no picture has as many numbers as its input has channels, and takes prepared
+    tensors alone. The module is never changed: each recording runs it in evaluation mode and puts everything
+    back.
     """
 
     def __init__(
         self,
         module: nn.Module,
         *,
-        size: int = 224,
+        size: Size = 224,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         classes: Sequence[str] | None = None,
@@ -83,7 +82,8 @@ class Network:
         self._digested: tuple[Any, str] | None = None
 
     def __repr__(self) -> str:
-        size, count = self.preprocessing.crop, sum(p.numel() for p in self.module.parameters())
+        (_, rows, columns), count = self.preprocessing.shape, sum(p.numel() for p in self.module.parameters())
+        size = str(rows) if rows == columns else f"{rows} x {columns}"
         return f"<Network {self.name}: {size} px, {count:,} parameters, {self.origin.source}>"
 
     @property
@@ -97,12 +97,33 @@ class Network:
     @cached_property
     def layers(self) -> LayerTable:
         """Every layer that can be asked for, from one forward pass over an empty picture."""
-        shape = (1, len(self.preprocessing.mean), self.preprocessing.crop, self.preprocessing.crop)
         like = _first_float(self._shapes)
-        blank = torch.zeros(shape, device=like.device, dtype=like.dtype)
-        written = forward.write(self._shapes, blank, lambda out, tensor: True)
-        see = None if self.origin.spec is not None else "net.layers"
+        blank = torch.zeros((1, *self.preprocessing.shape), device=like.device, dtype=like.dtype)
+        try:
+            written = forward.write(self._shapes, blank, lambda out, tensor: True)
+        except Exception:
+            self._try_alone(blank)
+            raise
+        model = self.origin.model
+        see = f"deconvviz layers {model.options}" if model else "net.layers"
         return read_layers(self._shapes, written, self.name, see=see)
+
+    def _try_alone(self, blank: Tensor) -> None:
+        """Raise NetworkError if the network does not run on this input by itself either."""
+        was_training = [part for part in self._shapes.modules() if part.training]
+        try:
+            with torch.no_grad():
+                self._shapes.eval()(blank)
+        except Exception as reason:  # whatever a network's code may raise
+            size = " x ".join(map(str, blank.shape[1:]))
+            raise NetworkError(
+                f"{self.name} does not run on an input of {size}: {type(reason).__name__}: "
+                f"{' '.join(str(reason).split())} (deconvviz.Network(module, size=..., mean=..., std=...) "
+                "says what it reads)"
+            ) from reason
+        finally:
+            for part in was_training:
+                part.training = True
 
     @property
     def digest(self) -> str:
@@ -154,6 +175,7 @@ class Network:
         """Pictures and the tensor (B, C, H, W) made of them; no pictures if a tensor was given."""
         if isinstance(images, Tensor):
             return (), self._checked(images)
+        self.preprocessing.check_reads_pictures(self.name)
         several = images if isinstance(images, (list, tuple)) else [images]
         pictures = tuple(_picture(image) for image in several)
         if not pictures:
@@ -188,51 +210,9 @@ def _picture(image: Any) -> Picture:
     return open_picture(image) if isinstance(image, (str, os.PathLike)) else as_picture(image)
 
 
-def load(
-    name: str = "vgg19", weights: str | Path = "default", *, seed: int = 0, device: str = "cpu"
-) -> Network:
-    """A network by its torchvision name, or ``minivgg``, which ships inside the package.
-
-    `weights`: ``default`` (torchvision's own, downloaded once), ``random`` (from `seed`), or a file of
-    a state dict (.pth, .pt, .safetensors). Raises NetworkError, WeightsError, DownloadError, DeviceError.
-    """
-    place = pick_device(device)
-    module, info = load_network(name, weights, seed=seed)
-    origin = Origin(info.spec, seed if info.spec == "random" else None, info.source, info.notes)
-    return Network(
-        module.to(place),
-        name=name,
-        preprocessing=info.preprocessing,
-        classes=info.classes,
-        origin=origin,
-        shapes=builders.build(name, device="meta", classes=outputs(module)),
-    )
-
-
 def project(
     net: Network, images: Pictures, layer: str, k: int = 9, *, channel: int | None = None
 ) -> Projection:
     """Record, choose the k strongest units of a layer, and carry them down: the three lines in one."""
     recording = net.record(images, layer)
     return recording.project(layer, recording.strongest(layer, k, channel))
-
-
-def sketch(name: str) -> Network:
-    """A network without weights, for its shapes and layer names alone; nothing is downloaded or drawn."""
-    origin = Origin("none", None, "no weights")
-    preprocessing = Preprocessing.of_network(name)
-    return Network(builders.build(name, device="meta"), name=name, preprocessing=preprocessing, origin=origin)
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` (an accelerator, if there is one), ``cpu``, ``cuda``, ``cuda:N``, ``mps``; or DeviceError."""
-    there = ["cpu"]
-    if torch.cuda.is_available():
-        there += ["cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        there.append("mps")
-    if name == "auto":
-        return torch.device(next((kind for kind in ("cuda", "mps") if kind in there), "cpu"))
-    if name not in there:
-        raise DeviceError(f"no device {name!r} on this machine: there is {', '.join(there)}")
-    return torch.device(name)

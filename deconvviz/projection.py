@@ -79,12 +79,19 @@ class Projection:
         )
 
     def patch(self, number: int) -> np.ndarray[Any, Any]:
-        """The part of the picture that a unit sees, in true colours: (h, w, 3) in [0, 1]."""
+        """The part of the picture that a unit sees, in true colours: (h, w, 3) in [0, 1].
+
+        Raises FigureError for a network whose input is no picture.
+        """
         x0, y0, x1, y1 = self.boxes[number]
         return self._picture(self.images[number])[y0:y1, x0:x1]
 
     def crop(self, number: int) -> np.ndarray[Any, Any]:
-        """A unit's projection cut like its patch, signed, in units of the picture's 0 to 1: (h, w, 3)."""
+        """A unit's projection cut like its patch, signed, in units of the picture's 0 to 1: (h, w, 3).
+
+        Raises FigureError for a network whose input is no picture.
+        """
+        self._check_shows()
         x0, y0, x1, y1 = self.boxes[number]
         signed = self.pixels[number, :, y0:y1, x0:x1].detach().cpu().float().numpy()
         scaled = np.moveaxis(signed, 0, -1) * np.asarray(self.network.preprocessing.std, dtype=np.float32)
@@ -130,6 +137,7 @@ class Projection:
         """What `figure` draws, as plain arrays and lines of text."""
         if not len(self):
             raise FigureError("there is no unit to draw")
+        self._check_shows()
         one = len(set(self.images)) == 1
         return Sheet(
             title=self._title(one),
@@ -165,7 +173,9 @@ class Projection:
         style = Style(scale, percentile, columns, projection_only)
         return save_projection(self, Path(path), style, dpi=dpi, force=force, arrays=arrays)[0]
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> bytes | None:
+        if not self.network.preprocessing.reads_pictures:
+            return None  # Jupyter shows the line of `repr`
         from deconvviz.figures.save import render_png
 
         return render_png(self.figure(), dpi=150)
@@ -177,7 +187,15 @@ class Projection:
         path = self.pictures[image].path
         return path.name if path else f"picture {image}"
 
+    def _check_shows(self) -> None:
+        if not self.network.preprocessing.reads_pictures:
+            raise FigureError(
+                f"{self.network.name} reads {self.inputs.shape[1]} channels, which is no picture (3, or 1 for "
+                "grey), so that there is no figure: take the numbers, .pixels or .arrays()"
+            )
+
     def _picture(self, image: int) -> np.ndarray[Any, Any]:
+        self._check_shows()
         return self.network.preprocessing.view(self.inputs[image])
 
     def _title(self, one: bool) -> tuple[str, ...]:

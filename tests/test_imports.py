@@ -15,7 +15,7 @@ import deconvviz
 
 PACKAGE = Path(deconvviz.__file__).parent
 
-NOUNS = {"layers", "network", "recording", "projection", "manifest"}
+NOUNS = {"layers", "network", "loading", "recording", "projection", "manifest"}
 ROOMS = {"errors", "files", "engine", "nets", "figures", "scenes"}
 BELOW = {
     "errors": set(),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import deconvviz as dv
 from deconvviz.errors import LayerError
-from deconvviz.network import sketch
+from deconvviz.loading import sketch
 
 VGG19 = {  # receptive field and stride, by the arithmetic of 3x3 convolutions and 2x2 pools
     "conv1_1": (3, 1), "conv1_2": (5, 1), "pool1": (6, 2), "conv2_2": (14, 2), "pool2": (16, 4),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import deconvviz as dv
 from deconvviz.errors import DeviceError, LayerError, NetworkError, PictureError, UnitError
-from deconvviz.network import pick_device, sketch
+from deconvviz.loading import pick_device, sketch
 from deconvviz.scenes import scene
 
 

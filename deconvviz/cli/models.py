@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deconvviz.cli.console import print_json, print_table, stage
+from deconvviz.cli.console import print_json, print_table, say, stage
 from deconvviz.cli.options import Json
 
 
@@ -11,6 +11,9 @@ def models(json: Json = False) -> None:
 
     "ships inside": no download. "cached": downloaded already. Otherwise the size of the download. With
     --weights random or --weights FILE any of them works without a network connection.
+
+    --model also takes timm:NAME, one of timm's networks (pip install 'deconvviz[timm]'), and
+    path/to/file.py:factory, a function of your own that returns a network: the code in that file is run.
     """
     with stage("importing torch"):
         from deconvviz.nets.builders import default_entry, model_names
@@ -35,6 +38,10 @@ def models(json: Json = False) -> None:
         (str(one["name"]), str(one["weights"] or "trained by us"), _where(one)) for one in found
     ]
     print_table(("network", "default weights", "where"), rows)
+    say(
+        "--model also takes timm:NAME (pip install 'deconvviz[timm]') and path/to/file.py:factory, "
+        "which runs the code in that file."
+    )
 
 
 def _where(one: dict[str, object]) -> str:

@@ -4,46 +4,104 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
 from deconvviz.errors import DeconvvizError
 from deconvviz.nets.catalog import MODEL_NAMES
+from deconvviz.nets.spec import read_value
 
 DEFAULT_MODEL = "vgg19"
+TIMM = "timm:"
+
+
+def model_arguments(typed: list[str] | None) -> dict[str, Any]:
+    """What --model-arg was given, as `load` and `sketch` take it."""
+    arguments: dict[str, Any] = {}
+    for one in typed or []:
+        name, equals, value = one.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"{one!r} is no NAME=VALUE, such as width=32", param_hint="--model-arg")
+        if name in arguments:
+            raise typer.BadParameter(f"{name} is given twice", param_hint="--model-arg")
+        arguments[name] = read_value(value)
+    return arguments
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Names of networks, without torch."""
-    return [name for name in MODEL_NAMES if name.startswith(incomplete)]
+    """Names of networks, without torch; timm's after ``timm:``, found once and then kept in a cache."""
+    if incomplete.startswith(TIMM):
+        names = [TIMM + name for name in _kept(f"names-{_version('timm')}", _timm_names)]
+    else:
+        names = [*MODEL_NAMES, TIMM]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def complete_layer(ctx: typer.Context, incomplete: str) -> list[str]:
     """Layer names of the network on the command line; found once (in seconds), then kept in a cache."""
+    if ctx.params.get("model_arg"):
+        return []
     name = ctx.params.get("model") or DEFAULT_MODEL
     return [layer for layer in _layer_names(name) if layer.startswith(incomplete)]
 
 
 def _layer_names(network: str) -> list[str]:
-    if network not in MODEL_NAMES:
+    """None for a file's network: a shell's completion does not run it."""
+    if network.startswith(TIMM):
+        home = "timm"
+    elif network in MODEL_NAMES:
+        home = "torchvision"
+    else:
         return []
-    from importlib.metadata import version
+    return _kept(f"layers-{network.replace(':', '-')}-{_version(home)}", partial(_find_layers, network))
 
-    kept = _cache() / f"layers-{network}-torchvision-{version('torchvision')}.json"
+
+def _find_layers(network: str) -> list[str]:
+    from deconvviz.loading import sketch
+
     try:
-        return [str(name) for name in json.loads(kept.read_text())]
+        table = sketch(network).layers
+    except DeconvvizError:  # a name that is not finished
+        return []
+    return list(dict.fromkeys([*table.names, *(layer.dotted for layer in table if layer.dotted)]))
+
+
+def _timm_names() -> list[str]:
+    from deconvviz.nets.timm_models import timm_names
+
+    try:
+        return timm_names()
+    except DeconvvizError:  # not installed
+        return []
+
+
+def _version(package: str) -> str:
+    """For the name of a file: what was found holds for one version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{package}-{version(package)}"
+    except PackageNotFoundError:
+        return f"{package}-none"
+
+
+def _kept(what: str, find: Callable[[], list[str]]) -> list[str]:
+    """Names out of the cache, or found and put there."""
+    place = _cache() / f"{what}.json"
+    try:
+        return [str(name) for name in json.loads(place.read_text())]
     except (OSError, ValueError):
         from deconvviz.files import write_whole
-        from deconvviz.network import sketch
 
-        table = sketch(network).layers
-        names = list(dict.fromkeys([*table.names, *(layer.dotted for layer in table if layer.dotted)]))
-        with suppress(DeconvvizError):  # a cache that cannot be written is no error
-            write_whole(kept, partial(_dump, names), force=True)
+        names = find()
+        if names:
+            with suppress(DeconvvizError):  # a cache that cannot be written is no error
+                write_whole(place, partial(_dump, names), force=True)
         return names
 
 
@@ -59,9 +117,16 @@ model_option = typer.Option(
     "--model",
     "-m",
     metavar="NAME",
-    help="A torchvision network, or minivgg (see: deconvviz models).",
+    help="A torchvision network, or minivgg (see: deconvviz models); timm:NAME, one of timm's; or "
+    "path/to/file.py:factory, which runs the code in that file.",
     autocompletion=complete_model,
     show_default=DEFAULT_MODEL,
+)
+model_arg_option = typer.Option(
+    "--model-arg",
+    metavar="NAME=VALUE",
+    help="An argument of timm's network or of the factory; VALUE as in Python (32, None, [1, 2]), else text. "
+    "May be repeated.",
 )
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -15,9 +16,11 @@ from deconvviz.cli.request import Look, Selection
 from deconvviz.engine.units import Unit
 from deconvviz.errors import OutputError, RefusedOp, UnitError
 from deconvviz.layers import Layer, LayerTable
+from deconvviz.loading import load, pick_device, sketch
 from deconvviz.manifest import refuse_existing, targets
 from deconvviz.nets.picture_files import find_pictures
-from deconvviz.network import Network, load, pick_device, sketch
+from deconvviz.nets.spec import parse
+from deconvviz.network import Network
 from deconvviz.recording import Recording
 
 DEFAULT_TOP = 9
@@ -43,9 +46,13 @@ class Job:
     device: str
     selection: Selection
     pages: tuple[Page, ...]
+    arguments: Mapping[str, Any]
+    loaded: Network | None  # of a file of the user's own: its code is run once
 
     def load(self) -> Network:
-        return load(self.model, self.weights, seed=self.seed, device=self.device)
+        if self.loaded is not None:
+            return self.loaded
+        return load(self.model, self.weights, arguments=self.arguments, seed=self.seed, device=self.device)
 
     def units(self, page: Page, recording: Recording) -> list[Unit]:
         """The units of one page, chosen in its recording."""
@@ -74,6 +81,7 @@ def plan(
     device: str,
     *,
     force: bool,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Job:
     """Check a whole command; layers and units on the network's shapes alone, before any download."""
     if not images:
@@ -81,7 +89,11 @@ def plan(
     _check_selection(selection)
     place = str(pick_device(device))
     pictures = find_pictures(images)
-    table = sketch(model).layers
+    arguments = arguments or {}
+    loaded = None
+    if parse(model, arguments).runs_code:
+        loaded = load(model, weights, arguments=arguments, seed=seed, device=place)
+    table = (loaded or sketch(model, arguments)).layers
     wanted: list[tuple[Layer, tuple[str, ...]]] = [(table.find(name), ()) for name in selection.layers]
     for layer, _ in wanted:
         _check_layer(layer, selection, table)
@@ -94,7 +106,7 @@ def plan(
     )
     check_folder(out)
     refuse_existing([path for page in pages for path in targets(page.target, look.arrays)], force=force)
-    return Job(model, weights, seed, place, selection, pages)
+    return Job(model, weights, seed, place, selection, pages, arguments, loaded)
 
 
 def _check_selection(selection: Selection) -> None:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from deconvviz.cli.console import counting, print_json, stage, tell
-from deconvviz.cli.options import DEFAULT_MODEL, Device, Force, Json, Quiet, complete_layer, model_option
+from deconvviz.cli.options import (
+    DEFAULT_MODEL,
+    Device,
+    Force,
+    Json,
+    Quiet,
+    complete_layer,
+    model_arg_option,
+    model_arguments,
+    model_option,
+)
 from deconvviz.cli.request import Look, Selection
 
 if TYPE_CHECKING:
@@ -40,6 +50,7 @@ def project(
         ),
     ] = None,
     model: Annotated[str | None, model_option] = None,
+    model_arg: Annotated[list[str] | None, model_arg_option] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -87,9 +98,21 @@ def project(
     from_: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="MANIFEST", help="Make a figure again from its manifest.", rich_help_panel=WHAT
+            "--from",
+            metavar="MANIFEST",
+            help="Make a figure again from its manifest. If that names a file.py, its code is run: "
+            "only with --allow-code.",
+            rich_help_panel=WHAT,
         ),
     ] = None,
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code",
+            help="Let --from run the file.py that a manifest names; for files that you trust.",
+            rich_help_panel=WHAT,
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the figures go.")] = DEFAULT_OUT,
     format: Annotated[
         Literal["png", "svg", "pdf"], typer.Option(help="File type.", rich_help_panel=LOOK)
@@ -138,19 +161,24 @@ def project(
     """
     from deconvviz.cli.plan import plan
 
+    arguments = model_arguments(model_arg)
     look = Look(format, arrays, scale, percentile, columns, projection_only, dpi)
     selection = Selection(
         tuple(layer or ()), tuple(channel or ()), tuple(unit or ()), tuple(class_ or ()), top, whole_channel
     )
     if from_ is not None:
-        if images or model is not None or selection != Selection():
+        if images or model is not None or arguments or selection != Selection():
             raise typer.BadParameter(
                 "a manifest says itself which picture, network, layer and units: leave those out",
                 param_hint="--from",
             )
         with stage("importing torch and making the recording again", quiet=quiet):
-            written = [_remake(from_, weights, look, out, device, force=force)]
+            written = [_remake(from_, weights, look, out, device, force=force, allow_code=allow_code)]
     else:
+        if allow_code:
+            raise typer.BadParameter(
+                "goes with --from: --model runs its file anyway", param_hint="--allow-code"
+            )
         with stage("importing torch", quiet=quiet):
             job = plan(
                 images or [],
@@ -162,6 +190,7 @@ def project(
                 out,
                 device,
                 force=force,
+                arguments=arguments,
             )
         written = run(job, look, force=force, quiet=quiet)
     if json:
@@ -199,7 +228,14 @@ def run(job: Job, look: Look, *, force: bool, quiet: bool) -> list[dict[str, Any
 
 
 def _remake(
-    manifest: Path, weights: str | None, look: Look, out: Path, device: str, *, force: bool
+    manifest: Path,
+    weights: str | None,
+    look: Look,
+    out: Path,
+    device: str,
+    *,
+    force: bool,
+    allow_code: bool,
 ) -> dict[str, Any]:
     from deconvviz.cli.plan import check_folder
     from deconvviz.manifest import refuse_existing, remake, targets
@@ -207,7 +243,7 @@ def _remake(
     target = out / f"{manifest.stem}.{look.format}"
     check_folder(out)
     refuse_existing(targets(target, look.arrays), force=force)
-    found = remake(manifest, weights=weights, device=device)
+    found = remake(manifest, weights=weights, device=device, allow_code=allow_code)
     look = replace(look, dpi=found.dpi if look.dpi is None else look.dpi)
     return _save(found.projection, target, look.style(found.style), look, force=force)
 

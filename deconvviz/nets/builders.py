@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
-import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torchvision import models
 
 from deconvviz.errors import NetworkError
 from deconvviz.nets.catalog import SHIPPED
+from deconvviz.nets.construction import seeded, shapes_alone
 from deconvviz.nets.minivgg import MiniVGG, minivgg
 from deconvviz.nets.names import nearest
 
@@ -54,7 +51,7 @@ def build(name: str, *, seed: int | None = 0, classes: int | None = None, device
         shaped = _shapes_alone(name, classes)
         if _can_be_filled(shaped):
             return shaped.to_empty(device=device).eval()
-    with torch.device("cpu"), _seeded(seed or 0):
+    with seeded(seed or 0):
         module = _construct(name, classes, drawn=True)
     return module.to(device).eval()
 
@@ -90,30 +87,9 @@ def _construct(name: str, classes: int | None, *, drawn: bool) -> nn.Module:
 
 
 def _shapes_alone(name: str, classes: int | None) -> nn.Module:
-    with torch.device("cpu"), _seeded(0), _ParametersOnMeta():
-        return _construct(name, classes, drawn=False).to("meta")
+    return shapes_alone(lambda: _construct(name, classes, drawn=False))
 
 
 def _can_be_filled(shaped: nn.Module) -> bool:
     """Whether a state dict brings all there is: so for every classifier of torchvision 0.29."""
     return shaped.state_dict().keys() >= {name for name, _ in shaped.named_buffers()}
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        # not torch.manual_seed, which would move the generators of every accelerator too
-        torch.default_generator.manual_seed(seed)
-        yield
-
-
-class _ParametersOnMeta(TorchFunctionMode):
-    """What layers allocate has shape only. (`torch.device("meta")` would also catch RegNet's arithmetic.)"""
-
-    ALLOCATORS = frozenset({torch.empty, torch.zeros, torch.ones})
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in self.ALLOCATORS:
-            kwargs["device"] = "meta"
-        return func(*args, **kwargs)

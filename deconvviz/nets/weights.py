@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -102,10 +101,9 @@ def _find(name: str, spec: Spec, *, progress: bool) -> _Found:
     published = entries(name)
     if entry := published.get(told.rpartition("_Weights.")[2]):
         return _published(entry, name, progress=progress)
-    if not os.path.exists(told):
-        others = ", ".join(["default", *published, "random"])
-        raise WeightsError(f"{missing(told, 'weights file')} (weights of {name} by name: {others})")
-    return _from_file(Path(told), name)
+    others = ", ".join(["default", *published, "random"])
+    state, notes = weights_of_file(told, f"weights of {name} by name: {others}")
+    return _Found(told, told, state, *_default_expectations(name), notes)
 
 
 def _published(entry: Any, name: str, *, progress: bool) -> _Found:
@@ -123,16 +121,19 @@ def _published(entry: Any, name: str, *, progress: bool) -> _Found:
     )
 
 
-def _from_file(path: Path, name: str) -> _Found:
-    state = read_checkpoint(path)
+def weights_of_file(path: Spec, others: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The state dict in a file, and notes. Raises WeightsError, which tells `others` if there is no file."""
+    told = os.fspath(path)
+    if not os.path.exists(told):
+        raise WeightsError(f"{missing(told, 'weights file')} ({others})")
+    state = read_checkpoint(told)
     if spoiled := not_finite(state):
         more = f" and {len(spoiled) - 1} more" if len(spoiled) > 1 else ""
         raise WeightsError(
-            f"{path} holds NaN or infinity in {spoiled[0]}{more}: its training went wrong, or the file"
+            f"{told} holds NaN or infinity in {spoiled[0]}{more}: its training went wrong, or the file"
         )
     kinds = {str(tensor.dtype)[6:] for tensor in state.values() if tensor.is_floating_point()} - {"float32"}
-    notes = tuple(f"some weights are {kind} in the file" for kind in sorted(kinds))
-    return _Found(str(path), str(path), state, *_default_expectations(name), notes)
+    return state, tuple(f"some weights are {kind} in the file" for kind in sorted(kinds))
 
 
 def _random(name: str, seed: int, module: nn.Module) -> _Found:

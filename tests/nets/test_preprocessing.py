@@ -144,7 +144,7 @@ def test_json_that_is_no_preprocessing(spoiled: dict[str, Any]) -> None:
     ("changed", "message"),
     [
         ({"crop": 0}, "at least 1"),
-        ({"mean": (0.5, 0.5)}, "three of each"),
+        ({"mean": (0.5, 0.5)}, "one of each for every channel"),
         ({"std": (0.2, 0.2, 0.0)}, "std above 0"),
         ({"mean": (0.2, float("nan"), 0.0)}, "finite"),
         ({"interpolation": "cubist"}, "no interpolation 'cubist': there are nearest"),
