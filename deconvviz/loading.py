@@ -114,6 +114,8 @@ def _of_file(spec: ModelSpec, weights: str | Path, seed: int) -> Network:
 def _as_network(product: Any, spec: ModelSpec) -> tuple[Network, tuple[str, ...]]:
     """What a factory returned, and notes on what had to be assumed."""
     if isinstance(product, Network):
+        if product.name == type(product.module).__name__:  # nobody named it
+            product.name = spec.short
         return product, ()
     if not isinstance(product, nn.Module):
         raise NetworkError(

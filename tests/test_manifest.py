@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -154,6 +155,9 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a unit without channel": lambda told: told["units"][0].pop("channel"),
     "an unknown type": lambda told: told["network"].update(dtype="float17"),
     "a picture that is a list": lambda told: told.update(pictures=[[]]),
+    "arguments that are code": lambda told: told["network"]["model"].update(arguments={"a": "print()"}),
+    "an unknown registry": lambda told: told["network"]["model"].update(registry="elsewhere"),
+    "a model that is text": lambda told: told["network"].update(model="minivgg"),
     "an activation that is text": lambda told: told["units"][0].update(activation="high"),
 }
 
@@ -186,3 +190,113 @@ def test_what_only_the_users_own_program_can_make_again(picture: Path, manifest:
     assert _refusal(manifest) == (
         f"{manifest} was made from a picture in memory; only that program can make it again"
     )
+
+
+# --- networks that torchvision does not have
+
+CODE = """
+from torch import nn
+def make(width=4):
+    return nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, 5, 3))
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "nets" / "own.py"
+    path.parent.mkdir()
+    path.write_text(CODE)
+    return path
+
+
+def _saved_of(net: dv.Network, picture: Path, manifest: Path, layer: str) -> dv.Projection:
+    proj = net.record(picture, layer).project(layer, [dv.Unit(0, 1, 5, 5)])
+    proj.save(manifest.with_suffix(".png"), dpi=50)
+    return proj
+
+
+def test_a_network_that_a_file_makes(own: Path, picture: Path, manifest: Path) -> None:
+    net = dv.load(f"{own}:make", "random", arguments={"width": 6}, seed=3)
+    proj = _saved_of(net, picture, manifest, "2")
+    told = json.loads(manifest.read_text())["network"]
+    digest = "sha256:" + hashlib.sha256(own.read_bytes()).hexdigest()
+    assert told["model"] == {
+        "registry": "file", "name": "make", "arguments": {"width": "6"},
+        "file": {"path": str(own), "beside": "../nets/own.py", "digest": digest},
+    }  # fmt: skip
+    again = dv.remake(manifest, allow_code=True)
+    assert torch.equal(again.projection.pixels, proj.pixels)
+    assert again.projection.network.origin.seed == 3
+
+
+def test_a_file_is_run_only_if_that_was_allowed(own: Path, picture: Path, manifest: Path) -> None:
+    _saved_of(dv.load(f"{own}:make"), picture, manifest, "2")
+    trace = own.parent / "it ran"
+    own.write_text(CODE + f"open({str(trace)!r}, 'w').close()\n")
+    own_digest = "sha256:" + hashlib.sha256(own.read_bytes()).hexdigest()
+    _edited(manifest, lambda told: told["network"]["model"]["file"].update(digest=own_digest))
+    assert _refusal(manifest) == (
+        f"{manifest} was made with a network that {own} makes: to make it again, that file is run. "
+        "If you trust it, say so with --allow-code (allow_code=True)"
+    )
+    assert not trace.exists()
+    dv.remake(manifest, allow_code=True)
+    assert trace.exists()
+
+
+def test_a_file_that_has_changed_or_gone(own: Path, picture: Path, manifest: Path) -> None:
+    _saved_of(dv.load(f"{own}:make"), picture, manifest, "2")
+    trace = own.parent / "it ran"
+    own.write_text(CODE + f"open({str(trace)!r}, 'w').close()\n")
+    with pytest.raises(
+        ManifestError, match=r"own\.py has changed: its contents are sha256:\w+ instead of sha256:"
+    ):
+        dv.remake(manifest, allow_code=True)
+    assert not trace.exists()
+    own.unlink()
+    assert _refusal(manifest) == f"the file that makes the network of {manifest} is gone: it was {own}"
+
+
+def test_a_file_that_was_moved_with_the_rest(own: Path, picture: Path, manifest: Path) -> None:
+    proj = _saved_of(dv.load(f"{own}:make"), picture, manifest, "2")
+    moved = picture.parents[1] / "elsewhere"
+    moved.mkdir()
+    for folder in ("pictures", "out", "nets"):
+        shutil.move(picture.parents[1] / folder, moved / folder)
+    again = dv.remake(moved / "out" / "sheet.json", allow_code=True)
+    assert torch.equal(again.projection.pixels, proj.pixels)
+
+
+def test_the_file_that_was_run_is_the_one_that_is_named(own: Path, picture: Path, manifest: Path) -> None:
+    """And not what it has become between loading and saving."""
+    net = dv.load(f"{own}:make")
+    own.write_text(CODE + "\n")
+    _saved_of(net, picture, manifest, "2")
+    with pytest.raises(ManifestError, match="has changed"):
+        dv.remake(manifest, allow_code=True)
+
+
+def test_arguments_that_cannot_be_written_down(own: Path, picture: Path, manifest: Path) -> None:
+    own.write_text(CODE.replace("width=4", "width=4, kind=None"))
+    _saved_of(dv.load(f"{own}:make", arguments={"kind": nn.ReLU}), picture, manifest, "2")
+    assert json.loads(manifest.read_text())["network"]["model"] is None
+    assert _refusal(manifest).endswith("only that program can make it again")
+
+
+def test_a_network_of_timms(picture: Path, manifest: Path) -> None:
+    timm = pytest.importorskip("timm")
+    net = dv.load("timm:test_resnet", "random", arguments={"num_classes": 3}, seed=2)
+    proj = _saved_of(net, picture, manifest, "layer1")
+    told = json.loads(manifest.read_text())
+    assert told["network"]["model"] == {
+        "registry": "timm", "name": "test_resnet", "arguments": {"num_classes": "3"},
+    }  # fmt: skip
+    assert told["versions"]["timm"] == timm.__version__
+    assert torch.equal(dv.remake(manifest).projection.pixels, proj.pixels)
+
+
+def test_manifests_from_before_there_were_such_networks(picture: Path, manifest: Path) -> None:
+    proj = _saved(picture)
+    _edited(manifest, lambda told: told["network"].pop("model"))
+    _edited(manifest, lambda told: told["network"]["preprocessing"].pop("crop_mode"))
+    assert torch.equal(dv.remake(manifest).projection.pixels, proj.pixels)

@@ -213,3 +213,49 @@ def test_a_network_with_no_single_output() -> None:
     assert net.layers.names == ["conv"]
     with pytest.raises(LayerError, match=r"^Two gives no single tensor: it has no class scores$"):
         net.class_index(0)
+
+
+def test_a_network_that_reads_no_picture(tmp_path: Path) -> None:
+    path = tmp_path / "scene.png"
+    Image.fromarray(scene(1).image).save(path)
+    net = dv.Network(nn.Conv2d(5, 2, 3), size=(8, 6), mean=(0,) * 5, std=(1,) * 5, name="five")
+    assert repr(net).startswith("<Network five: 8 x 6 px")
+    assert net.layers.last.shape == (2, 6, 4)
+    assert net.record(torch.randn(2, 5, 8, 6), "output").inputs.shape == (2, 5, 8, 6)
+    for picture in (path, scene(1).image, [path]):
+        with pytest.raises(PictureError) as wrong:
+            net.record(picture, "output")
+        assert str(wrong.value) == (
+            "five reads 5 channels, and a picture has 3 (or 1, grey): "
+            "give a prepared tensor (B, 5, H, W), in Python"
+        )
+    with pytest.raises(
+        PictureError, match=r"^a prepared tensor has shape \(B, 5, H, W\), not \(1, 3, 8, 6\)$"
+    ):
+        net.record(torch.zeros(1, 3, 8, 6), "output")
+
+
+def test_an_oblong_input() -> None:
+    net = dv.Network(tiny()[:3], size=(16, 24))
+    assert net.record(scene(1).image, "2").activations("2").shape == (1, 4, 8, 12)
+
+
+def test_a_network_that_does_not_run_on_its_size() -> None:
+    module = tiny().train()
+    with pytest.raises(NetworkError) as wrong:
+        _ = dv.Network(module, size=20, name="tiny").layers
+    told = str(wrong.value)
+    assert told.startswith("tiny does not run on an input of 3 x 20 x 20: RuntimeError: ")
+    assert told.endswith(" (deconvviz.Network(module, size=..., mean=..., std=...) says what it reads)")
+    assert "\n" not in told and all(part.training for part in module.modules())
+
+
+def test_a_fault_that_is_not_the_networks_is_not_blamed_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deconvviz.engine import forward
+
+    def faulty(*_: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(forward, "write", faulty)
+    with pytest.raises(ZeroDivisionError, match=r"^ours$"):
+        _ = dv.Network(tiny(), size=16).layers

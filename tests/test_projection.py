@@ -158,7 +158,7 @@ def test_grey_networks(tmp_path: Path) -> None:
 
 
 def test_it_shows_itself_in_jupyter(proj: dv.Projection) -> None:
-    assert proj._repr_png_().startswith(b"\x89PNG\r\n\x1a\n")
+    assert (proj._repr_png_() or b"").startswith(b"\x89PNG\r\n\x1a\n")
 
 
 def test_the_figure_holds_each_projection_at_one_scale(proj: dv.Projection) -> None:
@@ -209,3 +209,26 @@ def test_the_signal_of_a_tensor_has_the_box_of_what_is_not_zero(rec: dv.Recordin
     proj = rec.project("conv3_1", signal)
     assert proj.boxes == ((38, 30, 66, 54), (0, 0, 0, 0))
     assert bool(proj.pixels[0].any()) and not proj.pixels[1].any()
+
+
+def test_no_figure_of_what_is_no_picture(tmp_path: Path) -> None:
+    """A generator is projected to its input, which nobody can look at."""
+    module = nn.Sequential(nn.ConvTranspose2d(100, 8, 4), nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 2, 1))
+    net = dv.Network(module, size=1, mean=(0,) * 100, std=(1,) * 100, name="generator")
+    proj = net.record(torch.randn(1, 100, 1, 1), "output").project("output", dv.Unit(0, 1, 4, 4))
+    assert proj.pixels.shape == (1, 100, 1, 1) and bool(proj.pixels.any())
+    assert proj.arrays()["pixels"].shape == (1, 100, 1, 1)
+    message = (
+        "generator reads 100 channels, which is no picture (3, or 1 for grey), so that there is no figure: "
+        "take the numbers, .pixels or .arrays()"
+    )
+    for ask in (
+        proj.figure,
+        lambda: proj.patch(0),
+        lambda: proj.crop(0),
+        lambda: proj.save(tmp_path / "a.png"),
+    ):
+        with pytest.raises(FigureError) as wrong:
+            ask()
+        assert str(wrong.value) == message
+    assert proj._repr_png_() is None and not list(tmp_path.iterdir())

@@ -98,7 +98,7 @@ def _factory(module: ModuleType, name: str, source: bytes, file: Path) -> Callab
         raise NetworkError(f"no function {name!r} in {file}: {_there(source, file, like=name)}")
     if isinstance(factory, nn.Module) or not callable(factory):
         raise NetworkError(
-            f"{name} in {file} is a {type(factory).__name__}, not a function that returns a network; "
+            f"{name} in {file} is no function that returns a network, but of type {type(factory).__name__}; "
             f"{_there(source, file)}"
         )
     return factory  # type: ignore[no-any-return]

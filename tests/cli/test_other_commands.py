@@ -191,3 +191,68 @@ def test_out_of_memory_is_told_without_a_traceback(tmp_path, monkeypatch):
     (tmp_path / "x.png").write_bytes(b"x")
     result = run("project", tmp_path / "x.png", "--model", "minivgg", "-l", "pool1")
     assert result.exit_code == 2 and "out of memory" in result.stderr
+
+
+def test_layers_of_a_network_that_a_file_makes(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from torch import nn\ndef make(width=4):\n    return nn.Sequential(nn.Conv2d(3, width, 3))\n"
+    )
+    result = run("layers", "--model", f"{path}:make", "--model-arg", "width=7", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert [layer["shape"] for layer in told["layers"]] == [[7, 222, 222], [7, 222, 222]]
+    assert "224 px and ImageNet's mean and deviation are assumed" in result.stderr
+
+
+def test_layers_of_a_network_of_timms():
+    pytest.importorskip("timm")
+    result = run("layers", "--model", "timm:test_resnet", "--model-arg", "num_classes=3", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["layers"][-1]["shape"] == [3]
+    wrong = run("layers", "--model", "timm:test_resnt")
+    assert wrong.exit_code == 2 and "nearest: timm:test_resnet" in wrong.stderr
+
+
+def test_models_names_the_other_forms():
+    result = run("models")
+    for text in (result.stderr, run("models", "--help").stdout):
+        words = " ".join(text.split())
+        assert (
+            "timm:NAME" in words and "path/to/file.py:factory" in words and "the code in that file" in words
+        )
+    assert "timm" not in result.stdout and run("models", "--json").stderr == ""
+
+
+def test_a_shell_completes_timms_names(tmp_path):
+    """In zsh and fish; bash takes the colon for the end of a word."""
+    pytest.importorskip("timm")
+    from deconvviz.cli.options import complete_model
+
+    assert complete_model("tim") == ["timm:"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    code = (
+        "import sys, json; from deconvviz.cli.options import complete_model\n"
+        "print(json.dumps([complete_model('timm:resnet26'), 'torch' in sys.modules]))"
+    )
+    for torch_was_needed in (True, False):  # found once, then from the cache
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        names, torch = json.loads(done.stdout)
+        assert {"timm:resnet26d", "timm:resnet26d.bt_in1k"} <= set(names) and torch is torch_was_needed
+
+
+def test_completion_runs_nobodys_file(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from deconvviz.cli.options import complete_layer
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = tmp_path / "own.py"
+    path.write_text(f"open({str(tmp_path / 'it ran')!r}, 'w').close()\ndef make(): pass\n")
+    assert complete_layer(SimpleNamespace(params={"model": f"{path}:make"}), "") == []
+    assert complete_layer(SimpleNamespace(params={"model": "minivgg", "model_arg": ["a=1"]}), "") == []
+    assert not (tmp_path / "it ran").exists()
+    pytest.importorskip("timm")
+    names = complete_layer(SimpleNamespace(params={"model": "timm:test_resnet"}), "layer1")
+    assert "layer1.0.conv1" in names
+    assert complete_layer(SimpleNamespace(params={"model": "timm:test_resn"}), "layer1") == []

@@ -319,3 +319,124 @@ def test_notes_about_a_picture_are_said_on_stderr(tmp_path):
         "--quiet",
     )
     assert quiet.stderr == ""
+
+
+# --- networks that torchvision does not have
+
+CODE = """
+from torch import nn
+import deconvviz as dv
+
+def make(width=4, name="mine"):
+    print("making", name)
+    return nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, 5, 3))
+
+def small(**options):
+    return dv.Network(make(**options), size=40, mean=(0.5,) * 3, std=(0.2,) * 3)
+
+def five():
+    return dv.Network(nn.Conv2d(5, 2, 3), size=8, mean=(0,) * 5, std=(1,) * 5)
+
+def broken():
+    return [][1]
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    path = tmp_path / "nets" / "own.py"
+    path.parent.mkdir()
+    path.write_text(CODE)
+    return path
+
+
+def test_a_network_that_a_file_makes(own, picture, tmp_path):
+    given = ["--model", f"{own}:make", "--model-arg", "width=6", "--model-arg", "name=a b"]
+    result = run(picture, *given, "-l", "0", "--top", 2, "--arrays", "--out", tmp_path / "a")
+    assert result.exit_code == 0, result.output
+    assert [line.rpartition("/")[2] for line in result.stdout.splitlines()] == [
+        "scene-0.png", "scene-0.json", "scene-0.npz",
+    ]  # fmt: skip
+    assert result.stderr.count("making a b") == 1  # the file is run once
+    assert "own.py:make: 224 px and ImageNet's mean and deviation are assumed" in result.stderr
+    manifest = tmp_path / "a" / "scene-0.json"
+    refused(
+        run("--from", manifest, "--out", tmp_path / "b"),
+        "that file is run. If you trust it, say so",
+        tmp_path / "b",
+    )
+    again = run("--from", manifest, "--allow-code", "--out", tmp_path / "b", "--arrays")
+    assert again.exit_code == 0, again.output
+    one, other = (arrays(tmp_path / folder / "scene-0.npz") for folder in "ab")
+    np.testing.assert_array_equal(one["pixels"], other["pixels"])
+    own.write_text(CODE + "\n")
+    refused(run("--from", manifest, "--allow-code", "--out", tmp_path / "c"), "has changed", tmp_path / "c")
+
+
+def test_results_of_a_file_that_prints_are_one_json_object(own, picture, tmp_path):
+    result = run(picture, "-m", f"{own}:small", "-l", "2", "--top", 1, "--json", "--out", tmp_path / "a")
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["figures"]) == 1 and "assumed" not in result.stderr
+
+
+def test_a_network_of_timms(picture, tmp_path):
+    pytest.importorskip("timm")
+    given = [
+        picture,
+        "-m",
+        "timm:test_resnet",
+        "--model-arg",
+        "num_classes=3",
+        "--weights",
+        "random",
+        "--seed",
+        2,
+    ]
+    result = run(*given, "-l", "layer1", "--top", 2, "--arrays", "--out", tmp_path / "a")
+    assert result.exit_code == 0, result.output
+    again = run("--from", tmp_path / "a" / "scene-layer1.json", "--arrays", "--out", tmp_path / "b")
+    assert again.exit_code == 0, again.output
+    one, other = (arrays(tmp_path / folder / "scene-layer1.npz") for folder in "ab")
+    np.testing.assert_array_equal(one["pixels"], other["pixels"])
+
+
+FORMS = {
+    "a file that is not there": (
+        ["-m", "nets/onw.py:make"], "no Python file 'nets/onw.py': nearest in nets: own.py",
+    ),
+    "no function": (["-m", "nets/own.py:mke"], "no function 'mke' in nets/own.py: there is nets/own.py:make"),
+    "no function named": (["-m", "nets/own.py"], "nets/own.py: which function makes the network?"),
+    "an exception": (["-m", "nets/own.py:broken"], "nets/own.py:16: IndexError: list index out of range"),
+    "an argument it does not take": (
+        ["-m", "nets/own.py:make", "--model-arg", "w=3"],
+        "make in nets/own.py cannot be called so: got an unexpected keyword argument 'w'",
+    ),
+    "an argument without =": (["-m", "nets/own.py:make", "--model-arg", "width"], "'width' is no NAME=VALUE"),
+    "an argument without name": (["-m", "nets/own.py:make", "--model-arg", "=3"], "'=3' is no NAME=VALUE"),
+    "an argument twice": (
+        ["-m", "nets/own.py:make", "--model-arg", "width=3", "--model-arg", "width=4"],
+        "width is given twice",
+    ),
+    "arguments of torchvision's": (
+        ["-m", "minivgg", "--model-arg", "width=3"], "minivgg takes no arguments (width)",
+    ),
+    "no picture": (["-m", "nets/own.py:five"], "own.py:five reads 5 channels"),
+    "weights": (["-m", "nets/own.py:make", "--weights", "no.pth"], "no weights file 'no.pth'"),
+    "no form": (["-m", "nets:make"], "no network 'nets:make': give a name (see: deconvviz models)"),
+    "allowed for nothing": (["-m", "minivgg", "--allow-code"], "goes with --from"),
+    "arguments beside a manifest": (["--from", "a.json", "--model-arg", "a=1"], "a manifest says itself"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments, message", FORMS.values(), ids=FORMS)
+def test_mistakes_with_networks_of_ones_own(own, picture, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    given = [] if "--from" in arguments else [picture, "-l", "output"]
+    result = run(*given, *arguments, "--out", tmp_path / "out")
+    refused(result, message, tmp_path / "out")
+
+
+def test_help_says_what_is_run():
+    text = " ".join(run("--help").stdout.replace("│", " ").split())
+    assert "path/to/file.py:factory, which runs the code in that file." in text
+    assert "If that names a file.py, its code is run: only with --allow-code." in text

@@ -1,0 +1,207 @@
+"""`load` and `sketch`: torchvision's networks, timm's, and those that a file makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import deconvviz as dv
+from deconvviz.errors import LayerError, NetworkError, WeightsError
+from deconvviz.loading import sketch
+from deconvviz.scenes import scene
+
+CODE = """
+import torch
+from torch import nn
+import deconvviz as dv
+
+def make(width=4):
+    return nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+
+def wrapped(width=4):
+    module = make(width)
+    return dv.Network(module, size=(32, 24), mean=(0.5,) * 3, std=(0.2,) * 3, classes=["a", "b"], name="mine")
+
+def configured(key="pretrained_cfg", **config):
+    net = make()
+    setattr(net, key, {"input_size": (3, 40, 40), "mean": (0.1, 0.2, 0.3), **config})
+    return net
+
+def generator():
+    net = nn.Sequential(nn.ConvTranspose2d(100, 8, 4), nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 2, 1))
+    return dv.Network(net, size=1, mean=(0,) * 100, std=(1,) * 100, name="generator")
+
+def nothing():
+    return None
+
+def of_another_size():
+    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(10, 3))
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "own.py"
+    path.write_text(CODE)
+    return path
+
+
+# --- a file's
+
+
+def test_a_file_makes_a_network(own: Path) -> None:
+    net = dv.load(f"{own}:make", arguments={"width": 5})
+    assert net.name == "own.py:make" and net.layers["0"].shape == (5, 224, 224)
+    assert net.origin.source == "as own.py:make makes them"
+    assert net.origin.notes == (
+        "224 px and ImageNet's mean and deviation are assumed; return deconvviz.Network(module, size=..., "
+        "mean=..., std=...) to say otherwise",
+    )
+    assert net.preprocessing == dv.Network(nn.ReLU()).preprocessing
+    proj = net.record(scene(1).image, "2").project("2")
+    assert proj.pixels.shape == (5, 3, 224, 224) and bool(proj.pixels.any())
+
+
+def test_a_network_says_itself_what_it_reads(own: Path) -> None:
+    net = dv.load(f"{own}:wrapped", arguments={"width": 2})
+    assert (net.name, net.classes, net.origin.notes) == ("mine", ("a", "b"), ())
+    assert net.preprocessing.shape == (3, 32, 24) and net.preprocessing.std == (0.2,) * 3
+    assert net.record(scene(1).image, "0").inputs.shape == (1, 3, 32, 24)
+    assert repr(net).startswith("<Network mine: 32 x 24 px, ")
+
+
+@pytest.mark.parametrize("key", ["pretrained_cfg", "default_cfg"])
+def test_a_configuration_says_what_it_reads(own: Path, key: str) -> None:
+    net = dv.load(f"{own}:configured", arguments={"key": key, "crop_pct": 0.5, "interpolation": "bilinear"})
+    assert net.origin.notes == () and net.preprocessing.shape == (3, 40, 40)
+    assert (net.preprocessing.resize, net.preprocessing.mean) == (80, (0.1, 0.2, 0.3))
+    assert net.preprocessing.interpolation == "bilinear"
+
+
+@pytest.mark.parametrize(
+    "config", [{"input_size": 224}, {"mean": "grey"}, {"crop_pct": "all"}, {"interpolation": "cubist"}]
+)
+def test_a_configuration_that_says_nonsense(own: Path, config: dict[str, Any]) -> None:
+    with pytest.raises(NetworkError):
+        dv.load(f"{own}:configured", arguments=config)
+
+
+def test_its_weights(own: Path, tmp_path: Path) -> None:
+    name = f"{own}:make"
+    default, other, same = (dv.load(name, seed=seed) for seed in (0, 1, 0))
+    assert default.digest == same.digest != other.digest
+    random = dv.load(name, "random", seed=1)
+    assert random.digest == other.digest and random.origin.source == "as own.py:make makes them, seed 1"
+    for path in (tmp_path / "a.pth", tmp_path / "a.safetensors"):
+        state = other.module.state_dict()
+        torch.save(state, path) if path.suffix == ".pth" else save_file(state, path)
+        loaded = dv.load(name, path)
+        assert loaded.digest == other.digest and loaded.origin.source == loaded.origin.spec == str(path)
+    with pytest.raises(WeightsError, match=r"a\.pth does not fit own\.py:make: 2 tensors of another shape"):
+        dv.load(name, tmp_path / "a.pth", arguments={"width": 5})
+    with pytest.raises(
+        WeightsError, match=r"no weights file 'b\.pth': .*of own\.py:make otherwise: default, ra"
+    ):
+        dv.load(name, "b.pth")
+
+
+def test_what_is_no_network(own: Path) -> None:
+    with pytest.raises(NetworkError) as wrong:
+        dv.load(f"{own}:nothing")
+    assert str(wrong.value) == (
+        f"{own}:nothing returned a NoneType: it is to return a torch.nn.Module or a deconvviz.Network"
+    )
+
+
+def test_a_network_that_does_not_run_on_what_is_assumed(own: Path) -> None:
+    with pytest.raises(NetworkError) as wrong:
+        _ = sketch(f"{own}:of_another_size").layers
+    told = str(wrong.value)
+    assert told.startswith("own.py:of_another_size does not run on an input of 3 x 224 x 224: RuntimeError: ")
+    assert told.endswith("(deconvviz.Network(module, size=..., mean=..., std=...) says what it reads)")
+
+
+def test_a_sketch_of_a_file(own: Path) -> None:
+    table = sketch(f"{own}:make", {"width": 6}).layers
+    assert table.to_json() == dv.load(f"{own}:make", arguments={"width": 6}).layers.to_json()
+    with pytest.raises(LayerError) as wrong:
+        table.find("conv9")
+    assert str(wrong.value).endswith(f"(see: deconvviz layers --model {own}:make --model-arg width=6)")
+
+
+def test_a_network_whose_input_is_no_picture(own: Path) -> None:
+    net = dv.load(f"{own}:generator")
+    assert net.layers["0"].shape == (8, 4, 4) and net.layers.last.shape == (3, 8, 8)
+    proj = net.record(torch.randn(2, 100, 1, 1), "output").project("output", dv.Unit(1, 2, 3, 3))
+    assert proj.pixels.shape == (1, 100, 1, 1)
+
+
+# --- timm's
+
+TIMM = "timm:test_resnet"
+
+
+@pytest.fixture
+def with_timm() -> None:
+    pytest.importorskip("timm")
+
+
+@pytest.mark.usefixtures("with_timm")
+class TestTimm:
+    def test_a_network_of_timms(self) -> None:
+        net = dv.load(TIMM, "random", seed=3)
+        assert net.name == TIMM and net.preprocessing.shape == (3, 160, 160)
+        assert (net.origin.spec, net.origin.seed) == ("random", 3)
+        assert net.class_index("tench") == 0
+        proj = net.record(scene(1).image, "layer2").project("layer2")
+        assert proj.pixels.shape == (9, 3, 160, 160) and bool(proj.pixels.any())
+
+    def test_a_sketch_has_the_layers_of_the_network(self) -> None:
+        arguments = {"num_classes": 3}
+        table = sketch(TIMM, arguments).layers
+        assert table.to_json() == dv.load(TIMM, "random", arguments=arguments).layers.to_json()
+        assert table.last.shape == (3,)
+
+    def test_a_sketch_fetches_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import socket
+
+        def refuse(*_: object) -> None:
+            raise AssertionError("it looks for a connection")
+
+        monkeypatch.setattr(socket.socket, "connect", refuse)
+        assert sketch("timm:resnet26d").layers.last.shape == (1000,)
+        assert sketch("timm:resnet26d.bt_in1k").preprocessing.shape == (3, 288, 288)
+
+    def test_a_wrong_layer_says_where_all_are(self) -> None:
+        with pytest.raises(LayerError, match=r"\(see: deconvviz layers --model timm:test_resnet\)$"):
+            sketch(TIMM).layers.find("conv9")
+
+    def test_a_file_of_weights_with_fewer_classes(self, tmp_path: Path) -> None:
+        few = dv.load(TIMM, "random", arguments={"num_classes": 3})
+        torch.save(few.module.state_dict(), tmp_path / "few.pth")
+        net = dv.load(TIMM, tmp_path / "few.pth")
+        assert net.digest == few.digest and net.layers.last.shape == (3,)
+
+
+# --- all of them
+
+
+@pytest.mark.parametrize("ask", [sketch, dv.load])
+def test_names_that_are_none(ask: Callable[[str], dv.Network]) -> None:
+    for name, told in (
+        ("vgg91", "no network 'vgg91'; nearest: vgg19"),
+        ("own:make", "no network 'own:make': give "),
+    ):
+        with pytest.raises(NetworkError, match=told):
+            ask(name)
+
+
+def test_arguments_of_torchvisions() -> None:
+    with pytest.raises(NetworkError, match=r"^minivgg takes no arguments \(width\): "):
+        dv.load("minivgg", arguments={"width": 3})
