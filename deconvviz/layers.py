@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from html import escape
 from typing import Any, overload
 
 from torch import nn
 
-from deconvviz.engine import mirror
+from deconvviz.engine.fields import fields
 from deconvviz.engine.tape import Tape
 from deconvviz.errors import LayerError
 from deconvviz.nets.names import paper_names, unknown_layer_message
@@ -38,26 +39,43 @@ class Layer:
     kind: str  # class of the module
     shape: tuple[int, ...]  # of its output for one picture: (C, H, W), or (F,)
     field: tuple[int, int] | None  # receptive field (rows, columns) in pixels; None: the whole picture
-    stride: tuple[int, int] | None  # pixels from one unit to the next (rows, columns)
-    first: tuple[int, int] | None  # pixel at which the field of unit (0, 0) begins; negative: in the padding
+    stride: tuple[float, float] | None  # pixels from one unit to the next (rows, columns)
+    first: (
+        tuple[float, float] | None
+    )  # pixel at which the field of unit (0, 0) begins; negative: in the padding
     parameters: int
     refused: str = ""  # why its units cannot be projected; empty if they can
+    held: bool = False  # constant on the way down, as a gate is: the projections of its units are zero
+    sees_more: bool = False  # pixels outside of the field can change a unit, by way of what is held constant
+    channels_last: bool = False  # in the network itself; `shape` and all that is recorded has them first
 
     def __str__(self) -> str:
-        size = " x ".join(map(str, self.shape))
-        return f"{self.name} ({self.kind}): {size}, {self.sees}"
+        return f"{self.name} ({self.kind}): {_times(self.shape)}, {self.sees}"
 
     @property
     def sees(self) -> str:
         if self.refused:
             return f"cannot be projected: {self.refused}"
+        if self.held:
+            return "is held constant: nothing flows down from it"
         if self.field is None or self.stride is None:
             return "sees the whole picture"
-        return f"sees {_by(self.field)} px every {_by(self.stride)} px"
+        more = ", and more by way of gates or statistics" if self.sees_more else ""
+        return f"sees {_by(self.field)} px every {_by(self.stride)} px{more}"
 
 
-def _by(pair: tuple[int, int]) -> str:
-    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _by(pair: tuple[float, float]) -> str:
+    return f"{pair[0]:g}" if pair[0] == pair[1] else f"{pair[0]:g}x{pair[1]:g}"
+
+
+def _plain(pair: tuple[Fraction, Fraction]) -> tuple[float, float]:
+    """Whole numbers, where they are."""
+    first, second = (int(n) if n.denominator == 1 else float(n) for n in pair)
+    return first, second
 
 
 class LayerTable(Sequence[Layer]):
@@ -129,11 +147,18 @@ def cells(layer: Layer) -> tuple[str, str, str, str, str, str, str]:
         layer.name,
         layer.dotted,
         layer.kind,
-        " x ".join(map(str, layer.shape)),
-        "refused" if layer.refused else _by(layer.field) if layer.field else "all",
+        _times(layer.shape),
+        _sees(layer),
         _by(layer.stride) if layer.stride else "",
         f"{layer.parameters:,}" if layer.parameters else "",
     )
+
+
+def _sees(layer: Layer) -> str:
+    if layer.refused or layer.held:
+        return "refused" if layer.refused else "held"
+    more = "+" if layer.sees_more else ""
+    return f"{_by(layer.field)}{more}" if layer.field else "all"
 
 
 def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None = None) -> LayerTable:
@@ -148,7 +173,7 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
     ]
     paper = {dotted: name for name, dotted in paper_names(leaves).items()}
     taken = {out.module for out in tape.outputs}
-    fields, refusals = mirror.fields(tape), tape.refusals()
+    seen, refusals = fields(tape), tape.refusals()
     layers = []
     for out in tape.outputs:
         if out.value is None or len(out.shape) < 2:
@@ -158,19 +183,28 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
             name = OUTPUT if OUTPUT not in taken else f"({OUTPUT})"
         else:
             name = paper.get(dotted, dotted)
-        found = fields[out.value] if len(out.shape) == 4 else None
+        form = tape.forms[out.value]
+        found = seen[out.value] if len(out.shape) == 4 else None
         parameters = sum(p.numel() for p in parts[out.module].parameters()) if out.call == 1 else 0
+        shape = tuple(out.shape[1:])
+        refused = refusals.get(out.value, "")
+        if len(shape) == 3 and form.axes not in ((2, 3), (1, 2)):
+            refused = refused or f"it gives {_times(shape)} for a picture, which is no map of channels"
+        last = form.axes == (1, 2)
         layers.append(
             Layer(
                 name,
                 dotted,
                 out.kind,
-                tuple(out.shape[1:]),
+                (shape[2], shape[0], shape[1]) if last else shape,
                 found.size if found else None,
-                found.stride if found else None,
-                found.first if found else None,
+                _plain(found.stride) if found else None,
+                _plain(found.first) if found else None,
                 parameters,
-                refusals.get(out.value, ""),
+                refused,
+                held=out.value not in tape.carrying,
+                sees_more=found is not None and found.sees_more,
+                channels_last=last,
             )
         )
     return LayerTable(layers, network, see=see)

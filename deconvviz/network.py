@@ -162,13 +162,14 @@ class Network:
                 if out.value is None:
                     raise LayerError(f"{layer.name} of {self.name} does not depend on the picture")
                 values[layer] = out.value
-                activations[layer] = tensor.detach().clone()  # an in-place call may overwrite it
+                activations[layer] = _channels_first(tensor, layer)  # a copy: an in-place call may overwrite it
             return bool(pending)
 
         written = forward.write(self.module, inputs, wanted)
         if pending:
             names = ", ".join(layer.name for layer in pending.values())
             raise LayerError(f"{names} of {self.name} was not reached with these pictures")
+        written.keep_only(values.values())
         return Recording(self, tuple(layers), pictures, inputs, written, values, activations)
 
     def _prepare(self, images: Pictures) -> tuple[tuple[Picture, ...], Tensor]:
@@ -204,6 +205,10 @@ def _first_float(module: nn.Module) -> Tensor:
     """A tensor of the type and on the device that a network computes with."""
     tensors = chain(module.parameters(), module.buffers())
     return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+
+
+def _channels_first(tensor: Tensor, layer: Layer) -> Tensor:
+    return (tensor.detach().movedim(-1, 1) if layer.channels_last else tensor.detach()).clone()
 
 
 def _picture(image: Any) -> Picture:

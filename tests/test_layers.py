@@ -101,7 +101,13 @@ def test_as_json(vgg19: dv.LayerTable) -> None:
     assert vgg19.to_json()[0] == {
         "name": "conv1_1", "dotted": "features.0", "kind": "Conv2d", "shape": (64, 224, 224), "field": (3, 3),
         "stride": (1, 1), "first": (-1, -1), "parameters": 1792, "refused": "",
+        "held": False, "sees_more": False, "channels_last": False,
     }  # fmt: skip
+
+
+class Running(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumsum(1)
 
 
 class Odd(nn.Module):
@@ -111,25 +117,25 @@ class Odd(nn.Module):
         super().__init__()
         self.output = nn.Conv2d(3, 3, (3, 5), stride=(1, 2), padding=(1, 2))
         self.again = nn.ReLU()
-        self.gate = nn.Sigmoid()
+        self.sum = Running()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.again(self.output(self.again(x)))
-        return self.gate(self.again(x))
+        return self.sum(self.again(x))
 
 
 def test_reused_modules_unequal_axes_refusals_and_an_unlucky_name() -> None:
     layers = dv.Network(Odd(), size=16, name="odd").layers
-    assert layers.names == ["again", "output", "again:2", "again:3", "gate", "(output)"]
+    assert layers.names == ["again", "output", "again:2", "again:3", "sum", "(output)"]
     assert (layers["output"].field, layers["output"].stride) == ((3, 5), (1, 2))
     assert str(layers["output"]) == "output (Conv2d): 3 x 16 x 8, sees 3x5 px every 1x2 px"
     refusal = (
-        "aten.sigmoid.default (in module 'gate') has no rule; "
-        "register one with deconvviz.rule(torch.ops.aten.sigmoid.default)"
+        "aten.cumsum.default (in module 'sum') has no rule; "
+        "register one with deconvviz.rule(torch.ops.aten.cumsum.default)"
     )
-    assert layers["gate"].refused == layers["(output)"].refused == refusal
+    assert layers["sum"].refused == layers["(output)"].refused == refusal
     assert not layers["again:3"].refused
-    assert str(layers["gate"]) == f"gate (Sigmoid): 3 x 16 x 8, cannot be projected: {refusal}"
+    assert str(layers["sum"]) == f"sum (Running): 3 x 16 x 8, cannot be projected: {refusal}"
 
 
 def test_names_are_escaped_in_html() -> None:

@@ -177,15 +177,22 @@ def test_layers_whose_units_are_neither_a_map_nor_a_vector() -> None:
     assert "<td>4 x 64</td>" in rec._repr_html_()
 
 
+class Running(nn.Module):
+    """A part without a rule."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.cumsum(1)
+
+
 def test_refused_and_stale() -> None:
-    net = dv.Network(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sigmoid(), nn.Conv2d(4, 2, 1)), size=8)
+    net = dv.Network(nn.Sequential(nn.Conv2d(3, 4, 1), Running(), nn.Conv2d(4, 2, 1)), size=8)
     rec = net.record(torch.randn(1, 3, 8, 8), ["0", "2"])
     assert len(rec.strongest("2", 2)) == 2
     with pytest.raises(RefusedOp) as wrong:
         rec.project("2", dv.Unit(0, 0, 1, 1))
     assert str(wrong.value) == (
-        "aten.sigmoid.default (in module '1') has no rule; "
-        "register one with deconvviz.rule(torch.ops.aten.sigmoid.default)"
+        "aten.cumsum.default (in module '1') has no rule; "
+        "register one with deconvviz.rule(torch.ops.aten.cumsum.default)"
     )
     assert bool(rec.project("0", dv.Unit(0, 0, 1, 1)).pixels.any())
     net.module.half()

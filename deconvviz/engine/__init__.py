@@ -2,10 +2,12 @@
 
 Read it in this order:
 
+    bands.py    how positions of one map see positions of another
     rules/      one class for each ATen operation: what it keeps on the way up, its mirror on the way down
     tape.py     a forward pass, as the list of its calls
     forward.py  the way up: a network is run, and its calls are written onto a tape
     windows.py  which positions a unit sees, and the window its signal is carried in
+    fields.py   how large receptive fields are
     mirror.py   the way down: the tape walked backwards, rule by rule
     units.py    units, whole channels and other things that can be kept, as the signal that goes down
 """

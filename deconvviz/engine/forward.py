@@ -13,8 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import TensorWeakRef
 
-from deconvviz.engine.rules import Call, lookup
+from deconvviz.engine.rules import Call, Rule, lookup
 from deconvviz.engine.tape import Output, Step, Tape
+from deconvviz.engine.windows import Form
 
 
 class _Writer(TorchDispatchMode):
@@ -26,11 +27,13 @@ class _Writer(TorchDispatchMode):
         self.modules: list[str] = []  # the modules that are running now, innermost last
         self.resting = False
         self._followed: dict[int, tuple[TensorWeakRef, int | None]] = {}  # by id; see `_known`
+        self._makers: dict[int, Rule | None] = {}  # by value: the call that gave it
+        self._broken: set[int] = set()  # values in which the pictures of a batch are mixed
         self._overwritten: dict[int, Tensor] = {}  # memory that took in the picture through a view
 
-    def follow(self, tensor: Tensor) -> int:
+    def follow(self, tensor: Tensor, form: Form, *, carries: bool) -> int:
         """Give a tensor a new value."""
-        value = self.tape.new_value(tensor)
+        value = self.tape.new_value(form, carries=carries)
         self._followed[id(tensor)] = (TensorWeakRef(tensor), value)
         return value
 
@@ -43,9 +46,9 @@ class _Writer(TorchDispatchMode):
 
     def look_at(self, output: Tensor) -> None:
         """A module gave this tensor: if it was overwritten through another one, write that down."""
-        if stale := self._stale([output], [self._known(output)]):
-            op = torch.ops.aten.alias.default
-            self.tape.add(Step(op, self._module, (None,), (self.follow(output),), None, stale))
+        if obstacle := self._stale([output], [self._known(output)]):
+            value = self.follow(output, Form.of(output.shape[1:]), carries=True)
+            self.tape.add(Step(torch.ops.aten.alias.default, self._module, (), (), value, None, obstacle))
 
     @property
     def _module(self) -> str:
@@ -64,39 +67,66 @@ class _Writer(TorchDispatchMode):
         tensors = _tensors(args)
         if kwargs:
             tensors += _tensors(kwargs.values())
-        inputs = tuple([self._known(tensor) for tensor in tensors])
-        stale = self._stale(tensors, inputs)
+        known = [self._known(tensor) for tensor in tensors]
+        obstacle = self._stale(tensors, known)
+        values = tuple([None if value is _FOREIGN else value for value in known])
+        took_part = bool(obstacle) or any(value is not None for value in values)
+        named = None
         if written := _written(op, args, kwargs):
             self._distrust_views(written)
+            cls = lookup(op)
+            if took_part and cls is not None and cls.keeps_inputs and not obstacle:
+                named = _copied(_named(op, args, kwargs), written)
         output = op(*args, **kwargs)
-        inputs = tuple([None if value is _FOREIGN else value for value in inputs])
-        if stale or any(value is not None for value in inputs):
-            self._write(op, args, kwargs, inputs, output, stale, written)
+        if took_part:
+            named = named or _named(op, args, kwargs)
+            self._write(op, named, values, tuple(_tensors([output])), obstacle, written)
         return output
 
     def _write(
         self,
         op: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        inputs: tuple[int | None, ...],
-        output: Any,
-        stale: str,
+        named: dict[str, Any],
+        values: tuple[int | None, ...],
+        results: tuple[Tensor, ...],
+        obstacle: str,
         written: Sequence[Tensor],
     ) -> None:
-        results = _tensors([output])
-        if not results:
-            return  # a number or nothing: no signal comes back through it
-        cls = lookup(op)
-        rule = None
-        if cls is not None:
-            derived = tuple(value is not None for value in inputs)
-            rule = cls(Call(op, _named(op, args, kwargs), output, derived))
+        """Write down one call; it gives `results`, or numbers, through which no signal comes back."""
         for target in written:
             if self.value(target) is None:
                 self._overwritten[target.untyped_storage()._cdata] = target
-        outputs = tuple(self.follow(result) for result in results)
-        self.tape.add(Step(op, self._module, inputs, outputs, rule, stale))
+        tape, cls = self.tape, lookup(op)
+        derived = tuple([value in tape.carrying for value in values])
+        forms = tuple([None if value is None else tape.forms[value] for value in values])
+        makers = tuple([self._maker(value) for value in values])
+        if any(value in self._broken for value in values):
+            obstacle = obstacle or "one of its arguments mixes the pictures of a batch"
+        rule: Rule | None = None
+        first = 0
+        for number, result in enumerate(results):
+            form, flows = Form.of(result.shape[1:]), derived
+            if cls is not None and number > 0 and not cls.each_output:  # indices, statistics
+                tape.beside[self.follow(result, form, carries=False)] = first
+                continue
+            if cls is not None and not obstacle:
+                call = Call(op, named, results, number, derived, forms, makers, tape.batch)
+                rule = cls.of(call)
+                form = rule.form(call)
+                flows = tuple([some and rule.flows(argument) for argument, some in enumerate(derived)])
+            elif not (result.is_floating_point() or result.is_complex()):
+                flows = (False,) * len(values)  # a mask, say
+            inputs = tuple([value if flow else None for value, flow in zip(values, flows, strict=True)])
+            why = obstacle or (_folded(cls, (*forms, form)) if any(flows) else "")
+            first = self.follow(result, form, carries=bool(why) or any(flows))
+            self._makers[first] = rule
+            if result.shape[:1] != form.real(tape.batch)[:1]:
+                self._broken.add(first)
+            tape.add(Step(op, self._module, values, inputs, first, rule, why))
+
+    def _maker(self, value: int | None) -> Rule | None:
+        """The call that gave a value."""
+        return None if value is None else self._makers.get(self.tape.beside.get(value, value))
 
     def _distrust_views(self, targets: Sequence[Tensor]) -> None:
         """What shares the memory of an overwritten tensor is no longer what was written down."""
@@ -118,6 +148,21 @@ class _Writer(TorchDispatchMode):
             if tensor.untyped_storage()._cdata in self._overwritten:
                 return "one of its arguments was written to through a view of its memory"
         return ""
+
+
+def _folded(cls: type[Rule] | None, forms: Sequence[Form | None]) -> str:
+    """Why a rule cannot work where the network has folded some of a map into its batch."""
+    if cls is None or cls.folds or not any(form and form.folded for form in forms):
+        return ""
+    return "it works on pictures cut into pieces, each a picture of its own for this call"
+
+
+def _copied(named: dict[str, Any], written: Sequence[Tensor]) -> dict[str, Any]:
+    """The arguments of a call with copies of those that it overwrites."""
+    return {
+        name: value.clone() if any(value is target for target in written) else value
+        for name, value in named.items()
+    }
 
 
 _FOREIGN: Any = object()
@@ -180,13 +225,13 @@ def write(module: nn.Module, pictures: Tensor, wanted: Callable[[Output, Tensor]
     runs in evaluation mode without gradients; hooks, training flags and grad mode are put back
     whatever happens.
     """
-    tape = Tape()
+    tape = Tape(len(pictures))
     writer = _Writer(tape)
     parts = list(module.named_modules())
     # inference mode hides how a call is made up of others
     with torch.inference_mode(False), torch.no_grad(), _evaluation(module), _watched(parts, writer, wanted):
         pictures = pictures.detach().clone()
-        writer.follow(pictures)
+        writer.follow(pictures, Form.of(pictures.shape[1:]), carries=True)
         try:
             with writer:
                 module(pictures)

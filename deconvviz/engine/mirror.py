@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deconvviz.engine.rules import Rule
 from deconvviz.engine.tape import PICTURE, Step, Tape
 from deconvviz.engine.units import Seed
-from deconvviz.engine.windows import Seen, Window, hull, seen_below, window
+from deconvviz.engine.windows import Form, Seen, Window, everything, hull, look_down, window
 
 DEFAULT_MEMORY = 1 << 30  # bytes that the signals of one batch of units may take
 
@@ -25,7 +24,9 @@ def project(tape: Tape, value: int, seed: Seed, like: Tensor, *, memory: int = D
     path = tape.path(value)
     tape.require(path)
     count = len(seed)
-    pixels = like.new_zeros(count, *tape.shapes[PICTURE])
+    pixels = like.new_zeros(count, *tape.forms[PICTURE].shape)
+    if not path and value != PICTURE:
+        return pixels  # held constant: nothing flows down from here
     order = torch.argsort(_places(seed), stable=True)  # neighbours share small windows and equal shifts
     first, step = 0, count
     while first < count:
@@ -35,7 +36,8 @@ def project(tape: Tape, value: int, seed: Seed, like: Tensor, *, memory: int = D
         if fits < len(part):
             step = fits
             continue
-        _down(path, plan, value, seed.signal(part, plan.windows[value]), pixels, part)
+        signal = seed.signal(part, plan.windows[value])
+        _down(path, plan, value, tape.forms[value].laid_out(signal), pixels, part)
         first += len(part)
     return pixels
 
@@ -51,6 +53,7 @@ class _Plan:
     """The window of every value on the path, for one batch of units."""
 
     windows: dict[int, Window]
+    straight: dict[tuple[int, int], tuple[bool, bool]]  # as in `windows.View`
     path: Sequence[Step]
 
     def bytes_per_unit(self, element: int) -> int:
@@ -58,20 +61,30 @@ class _Plan:
         return max((2 * element * self._numbers(step) for step in self.path), default=0)
 
     def _numbers(self, step: Step) -> int:
-        values = {*step.outputs, *(below for below in step.inputs if below is not None)} & set(self.windows)
-        return sum(_count(self.windows[value]) for value in values)
-
-
-def _count(at: Window) -> int:
-    shape = (at.shape[0], *at.size) if len(at.shape) == 3 else at.shape
-    return int(torch.Size(shape).numel())
+        values = {step.output, *(below for below in step.inputs if below is not None)} & set(self.windows)
+        return sum(torch.Size(self.windows[value].shape).numel() for value in values)
 
 
 def _plan(tape: Tape, path: Sequence[Step], value: int, seed: Seed, part: Tensor) -> _Plan:
-    seen = (seed.seen[0][part], seed.seen[1][part])
-    below = seen_below(path, tape.shapes, value, seen, whole_for_rules=True)
+    """A rule that cannot work on windows gets whole maps, and gives them."""
+    view = look_down(path, tape.forms, value, _within(seed, tape.forms[value], part))
+    whole = {value for value in view.seen if tape.forms[value].axes is None}
+    for step in path:
+        if step.rule is not None and not step.rule.windowed:
+            whole.update((step.output, *(below for below in step.inputs if below is not None)))
     images = seed.images[part]
-    return _Plan({v: window(found, tape.shapes[v], images) for v, found in below.items()}, path)
+    windows = {}
+    for number, seen in view.seen.items():
+        form = tape.forms[number]
+        windows[number] = window(everything(form, len(part)) if number in whole else seen, form, images)
+    return _Plan(windows, view.straight, path)
+
+
+def _within(seed: Seed, form: Form, part: Tensor) -> Seen:
+    """What some units of a seed fill in their own map."""
+    if form.axes is None:
+        return everything(form, len(part))
+    return seed.seen[0][part], seed.seen[1][part]
 
 
 def _down(
@@ -81,93 +94,52 @@ def _down(
     signals = {value: signal}
     for step in reversed(path):
         assert step.rule is not None  # else it was refused
-        outputs = [output for output in step.outputs if output in signals]
-        if not outputs:
-            continue  # an argument into which nothing flows
-        at = plan.windows[outputs[0]]
-        into = [plan.windows.get(below, at) if below is not None else at for below in step.inputs]
-        arrived = step.rule.down(signals.pop(outputs[0]), at, into)
+        if step.output not in signals:
+            continue  # an argument into which nothing flowed
+        at = plan.windows[step.output]
+        into = [plan.windows[below] if below is not None else at for below in step.inputs]
+        arrived = step.rule.down(signals.pop(step.output), at, into)
         for argument, (below, x) in enumerate(zip(step.inputs, arrived, strict=True)):
             if below is not None and x is not None:
-                x = _filled(step.rule, argument, x, at, into[argument])
+                x = _filled(x, at, into[argument], plan.straight[step.output, argument])
                 signals[below] = signals[below] + x if below in signals else x
-    arrived_below = signals.get(PICTURE)
-    if arrived_below is None:
+    if PICTURE not in signals:
         return
     at = plan.windows[PICTURE]
-    (h, w) = at.size
-    for k, x, (row, column) in zip(part.tolist(), arrived_below, at.start.tolist(), strict=True):
-        pixels[k, :, row : row + h, column : column + w] = x
+    (h, w) = at.size if at.form.axes else (None, None)
+    for k, x, (row, column) in zip(part.tolist(), signals[PICTURE], at.start.tolist(), strict=True):
+        if h is None or w is None:
+            pixels[k] = x
+        else:
+            pixels[k, :, row : row + h, column : column + w] = x
 
 
-def _filled(rule: Rule, argument: int, x: Tensor, at: Window, into: Window) -> Tensor:
+def _filled(x: Tensor, at: Window, into: Window, straight: tuple[bool, bool]) -> Tensor:
     """What goes position to position still lies as in `at`; another branch may have widened the argument."""
-    if not rule.windowed or len(at.shape) != 3 or len(into.shape) != 3:
+    if not any(straight) or into.form.axes is None or at.form.axes is None:
         return x
-    reaches = (rule.reach(argument, axis, at.shape[1 + axis], into.shape[1 + axis]) for axis in (0, 1))
-    return into.place(x, at.start) if all(reach is None for reach in reaches) else x
+    start = into.start
+    if straight[0] != straight[1]:
+        start = into.start.clone()
+        axis = 0 if straight[0] else 1
+        start[:, axis] = at.start[:, axis]
+    elif at.size == into.size and torch.equal(at.start, into.start):
+        return x
+    else:
+        start = at.start
+    return into.place(x, start)
 
 
 def boxes(tape: Tape, value: int, seen: Seen) -> list[tuple[int, int, int, int]]:
     """The receptive field of K units, in pixels of the network's input: x0, y0, x1, y1 (half open).
 
-    `seen` are the rows and columns that they fill in their own map.
+    `seen` are the rows and columns that they fill in their own map. What is held constant on the way down
+    (gates, statistics) does not count. Empty boxes, all 0, where nothing flows down to the picture.
     """
-    found = seen_below(tape.path(value), tape.shapes, value, seen, whole_for_rules=False)[PICTURE]
+    form = tape.forms[value]
+    above = everything(form, len(seen[0])) if form.axes is None else seen
+    found = look_down(tape.path(value), tape.forms, value, above).seen.get(PICTURE)
+    if found is None:
+        return [(0, 0, 0, 0)] * len(seen[0])
     (y0, y1), (x0, x1) = (hull(axis) for axis in found)
     return [tuple(box) for box in torch.stack([x0, y0, x1, y1], dim=1).tolist()]
-
-
-@dataclass(frozen=True)
-class Field:
-    """The receptive fields of a map's units, in pixels, as if the picture had no border: (rows, columns)."""
-
-    first: tuple[int, int]  # where the field of the unit at (0, 0) begins; negative: in the padding
-    size: tuple[int, int]
-    stride: tuple[int, int]  # from one unit to the next
-
-
-def fields(tape: Tape) -> dict[int, Field | None]:
-    """The receptive fields of every value's units, as large as they are on a picture without borders.
-
-    None where units see the whole picture, whatever its size, or where the way down is refused.
-    """
-    rows, columns = (_axis_spans(tape, axis) for axis in (0, 1))
-    found: dict[int, Field | None] = {}
-    for value in tape.shapes:
-        row, column = rows.get(value), columns.get(value)
-        found[value] = (
-            Field((row[0], column[0]), (row[1] - row[0], column[1] - column[0]), (row[2], column[2]))
-            if row and column
-            else None
-        )
-    return found
-
-
-_Span = tuple[int, int, int]
-"""First and one past the last pixel that a value's first position sees, borders ignored; and the stride."""
-
-
-def _axis_spans(tape: Tape, axis: int) -> dict[int, _Span | None]:
-    spans: dict[int, _Span | None] = {PICTURE: (0, 1, 1)}
-    for step in tape.steps:
-        spans.update(dict.fromkeys(step.outputs, _span(step, spans, axis)))
-    return spans
-
-
-def _span(step: Step, spans: dict[int, _Span | None], axis: int) -> _Span | None:
-    """What the first output position of a step sees, from what its arguments' positions see."""
-    found = []
-    for argument, below in enumerate(step.inputs):
-        if below is None:
-            continue
-        span = spans[below]
-        slide = step.rule.slide(argument, axis) if step.rule else None
-        if span is None or slide is None:
-            return None
-        first, past, stride = span
-        moved = first - slide.padding * stride
-        found.append((moved, moved + (slide.extent - 1) * stride + (past - first), stride * slide.stride))
-    if not found or any(span[2] != found[0][2] for span in found):
-        return None
-    return min(span[0] for span in found), max(span[1] for span in found), found[0][2]

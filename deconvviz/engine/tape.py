@@ -8,12 +8,14 @@ view of its memory is noticed, and refused.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from deconvviz.engine.rules import Rule
+from deconvviz.engine.windows import Form
 from deconvviz.errors import RefusedOp, StaleRecording
 
 PICTURE = 0  # the number of the first value
@@ -21,23 +23,33 @@ PICTURE = 0  # the number of the first value
 
 @dataclass(frozen=True, repr=False)
 class Step:
-    """One ATen call that took part in the forward pass."""
+    """One output of an ATen call that took part in the forward pass."""
 
     op: torch._ops.OpOverload
     module: str  # dotted name of the innermost module it stands in
-    inputs: tuple[int | None, ...]  # the values of its tensor arguments; None: does not come from the picture
-    outputs: tuple[int, ...]
+    arguments: tuple[int | None, ...]  # the values of its tensor arguments; None: not from the picture
+    inputs: tuple[
+        int | None, ...
+    ]  # those among them into which the signal goes down; None: not into this one
+    output: int
     rule: Rule | None  # None: the operation has no rule
-    stale: str  # why an argument is not what the tape believes it is; empty if it is
+    obstacle: str  # why no rule could be right here; empty if one could
 
     def __repr__(self) -> str:
-        return f"<Step {self.op} in {self.module or 'the network'}: {self.inputs} -> {self.outputs}>"
+        return f"<Step {self.op} in {self.module or 'the network'}: {self.inputs} -> {self.output}>"
+
+    @property
+    def carries(self) -> bool:
+        """Whether any signal goes down through it; a gate, say, is held constant."""
+        return bool(self.obstacle) or any(below is not None for below in self.inputs)
 
     def refusal(self) -> str:
         """Why the way down cannot pass here, as a sentence; empty if it can."""
         where = f"{self.op} (in module {self.module!r})" if self.module else f"{self.op}"
-        if self.stale:
-            return f"{where} is refused: {self.stale}"
+        if not self.carries:
+            return ""
+        if self.obstacle:
+            return f"{where} is refused: {self.obstacle}"
         if self.rule is None:
             return f"{where} has no rule; register one with deconvviz.rule(torch.ops.{self.op})"
         reason = self.rule.refuses()
@@ -58,30 +70,35 @@ class Output:
 class Tape:
     """The calls of one forward pass, from the picture (value 0) upwards."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
         self.steps: list[Step] = []
-        self.shapes: dict[int, tuple[int, ...]] = {}  # of each value, without the batch
+        self.forms: dict[int, Form] = {}  # of each value
         self.outputs: list[Output] = []  # of modules, in the order in which they were there
+        self.carrying: set[int] = set()  # values from which a signal goes down
+        self.beside: dict[int, int] = {}  # a value that a call gave beside another: indices, statistics
         self._constants: dict[int, tuple[Tensor, tuple[object, ...]]] = {}
 
     def __repr__(self) -> str:
         return f"<Tape of {len(self.steps)} calls, {len(self.outputs)} module outputs>"
 
-    def new_value(self, tensor: Tensor) -> int:
-        value = len(self.shapes)
-        self.shapes[value] = tuple(tensor.shape[1:])
+    def new_value(self, form: Form, *, carries: bool) -> int:
+        value = len(self.forms)
+        self.forms[value] = form
+        if carries:
+            self.carrying.add(value)
         return value
 
     def add(self, step: Step) -> None:
         self.steps.append(step)
-        for tensor in step.rule.constants if step.rule else ():
+        for tensor in step.rule.constants if step.rule and step.carries else ():
             self._constants.setdefault(id(tensor), (tensor, _state(tensor)))
 
     def path(self, value: int) -> list[Step]:
-        """The steps between the picture and a value, in forward order."""
+        """The steps through which a signal goes from a value down to the picture, in forward order."""
         wanted, path = {value}, []
         for step in reversed(self.steps):
-            if not wanted.isdisjoint(step.outputs):
+            if step.output in wanted and step.carries:
                 path.append(step)
                 wanted.update(below for below in step.inputs if below is not None)
         return path[::-1]
@@ -92,8 +109,13 @@ class Tape:
         for step in self.steps:
             below = next((found[value] for value in step.inputs if value in found), "")
             if refusal := below or step.refusal():
-                found.update(dict.fromkeys(step.outputs, refusal))
+                found[step.output] = refusal
         return found
+
+    def keep_only(self, values: Iterable[int]) -> None:
+        """Forget every call through which no signal goes from one of these values; its memory is free."""
+        kept = {id(step) for value in values for step in self.path(value)}
+        self.steps = [step for step in self.steps if id(step) in kept]
 
     def require(self, path: list[Step]) -> None:
         """Raise RefusedOp if a step has no mirror, StaleRecording if a weight is no longer what it was."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from deconvviz.engine.windows import Seen, Window
+from deconvviz.engine.windows import Form, Seen, Window
 from deconvviz.errors import UnitError
 
 
@@ -47,6 +48,12 @@ class Seed:
     def __len__(self) -> int:
         return len(self.images)
 
+    def everywhere(self) -> Seed:
+        """The same, taken to fill its whole map: it goes down at full size, without windows."""
+        other = copy(self)
+        other.seen = (torch.ones_like(self.seen[0]), torch.ones_like(self.seen[1]))
+        return other
+
     def signal(self, part: Tensor, at: Window) -> Tensor:
         """The signals of the units numbered `part` (k,), in their windows: (k, C, h, w) or (k, F)."""
         raise NotImplementedError
@@ -64,7 +71,7 @@ class UnitSeed(Seed):
 
     def signal(self, part: Tensor, at: Window) -> Tensor:
         own = self.activations.dim() == 4
-        (h, w) = at.size
+        (h, w) = at.size if at.form.axes else self.seen[0].shape[1:] + self.seen[1].shape[1:]
         x = self.activations.new_zeros(len(part), self.activations.shape[1], *((h, w) if own else ()))
         for k, (number, (row, column)) in enumerate(zip(part.tolist(), at.start.tolist(), strict=True)):
             unit = self.units[number]
@@ -97,7 +104,8 @@ class TensorSeed(Seed):
 
     def signal(self, part: Tensor, at: Window) -> Tensor:
         x = self.signals[part.to(self.signals.device)]
-        return x if at.whole else replace(at, images=torch.arange(len(part))).cut(x)
+        here = Window(at.start, at.size, Form.of(x.shape[1:]), torch.arange(len(part)))
+        return here.cut(x) if at.form.axes else x
 
 
 def checked(activations: Tensor, units: Sequence[Unit], layer: str) -> list[Unit]:

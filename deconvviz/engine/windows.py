@@ -7,6 +7,7 @@ each, exact also for dilated convolutions, unequal pooling windows and joined br
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,110 +21,172 @@ if TYPE_CHECKING:
 Seen = tuple[Tensor, Tensor]
 """(K, H) and (K, W) bool: the rows and columns of a map that K units see."""
 
+Axes = tuple[int, int]
+"""Which dimensions are rows and columns, the batch counted as 0."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The shape of a value for one picture, and where in it the rows and columns of a map are."""
+
+    shape: tuple[int, ...]  # (C, H, W) for most maps
+    axes: Axes | None  # (2, 3) for most maps, (1, 2) with channels last; None: no map of rows and columns
+    folded: int = 0  # so many dimensions the network has folded into its batch: (B * H * W, C) from (H, W, C)
+
+    @classmethod
+    def of(cls, shape: Sequence[int]) -> Form:
+        """A map, if it has the dimensions of one."""
+        return cls(tuple(shape), (2, 3) if len(shape) == 3 else None)
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Rows and columns; one of each if it is no map."""
+        return (self.shape[self.axes[0] - 1], self.shape[self.axes[1] - 1]) if self.axes else (1, 1)
+
+    def real(self, batch: int) -> tuple[int, ...]:
+        """The shape that the network's own tensor has."""
+        return (batch * math.prod(self.shape[: self.folded]), *self.shape[self.folded :])
+
+    def channels_first(self, tensor: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, C, H, W), where the network has its channels last."""
+        return tensor.movedim(-1, 1) if self.axes == (1, 2) else tensor
+
+    def laid_out(self, tensor: Tensor) -> Tensor:
+        """(B, C, H, W) to the order of dimensions that the network uses here."""
+        return tensor.movedim(1, -1) if self.axes == (1, 2) else tensor
+
+    def dim(self, real: int) -> int:
+        """Which dimension of (B, *shape) one of the network's own tensor is; its batch stays 0."""
+        real = real % (1 + len(self.shape) - self.folded)
+        return real + self.folded if real else 0
+
 
 @dataclass(frozen=True)
 class Window:
-    """Where the signals of K units lie in a map: one size for all, and one start for each.
+    """Where the signals of K units lie in a value: one size for all, and one start for each.
 
-    A value that is no map of rows and columns (a vector of a fully connected layer) is always whole.
+    What is no map of rows and columns (a vector of a fully connected layer) is always whole.
     """
 
     start: Tensor  # (K, 2) int64 on the CPU: first row, first column
     size: tuple[int, int]  # rows, columns
-    shape: tuple[int, ...]  # of the whole value, without the batch: (C, H, W) for a map
+    form: Form  # of the whole value
     images: Tensor  # (K,) int64 on the CPU: which picture of the recording each unit belongs to
 
     @property
     def whole(self) -> bool:
-        return len(self.shape) != 3 or self.size == self.shape[1:]
+        return self.size == self.form.lengths
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one unit's signal."""
+        shape = list(self.form.shape)
+        if self.form.axes:
+            for axis, length in zip(self.form.axes, self.size, strict=True):
+                shape[axis - 1] = length
+        return tuple(shape)
 
     def cut(self, kept: Tensor) -> Tensor:
-        """(B, C, H, W), recorded, to (K, C, h, w): each unit's own picture, in its own window."""
-        images: list[int] = self.images.tolist()
-        if self.whole:
+        """(B, *form.shape), recorded, to (K, *shape): each unit's own picture, in its own window.
+
+        Where a dimension of `kept` is 1, so it stays: one number for a whole axis, or for all pictures.
+        """
+        images = [0] * len(self.images) if len(kept) == 1 else self.images.tolist()
+        spans = [
+            (axis, number, length)
+            for number, (axis, length) in enumerate(zip(self.form.axes or (), self.size, strict=False))
+            if kept.shape[axis] > 1 and length != kept.shape[axis]
+        ]
+        if not spans:
             if len(set(images)) == 1:
                 return kept[images[0]].expand(len(images), *kept.shape[1:])
-            return kept[self.images.to(kept.device)]
-        (h, w), corners = self.size, self.start.tolist()
-        return torch.stack(
-            [kept[b, :, y : y + h, x : x + w] for b, (y, x) in zip(images, corners, strict=True)]
-        )
+            return kept[torch.tensor(images, device=kept.device)]
+        parts = []
+        for image, corner in zip(images, self.start.tolist(), strict=True):
+            part = kept[image]
+            for axis, number, length in spans:
+                part = part.narrow(axis - 1, corner[number], length)
+            parts.append(part)
+        return torch.stack(parts)
 
     def place(self, signal: Tensor, start: Tensor) -> Tensor:
-        """(K, C, n, m), unit k's first row and column at map position ``start[k]``, to (K, C, h, w) here.
+        """Signals (K, ...) whose first row and column lie at position ``start[k]``, to (K, *shape) here.
 
         What lies outside of the window is dropped, what is missing is zero.
         """
+        assert self.form.axes is not None
         shift = start - self.start  # (K, 2)
         if bool((shift == shift[0]).all()):
-            return _pad(signal, shift[0].tolist(), self.size)
-        placed = signal.new_zeros(*signal.shape[:2], *self.size)
+            return _pad(signal, self.form.axes, shift[0].tolist(), self.size)
+        placed = signal.new_zeros(len(signal), *self.shape)
+        rows, columns = self.form.axes
         for k, (dy, dx) in enumerate(shift.tolist()):
-            rows, from_rows = _overlap(dy, signal.shape[2], self.size[0])
-            columns, from_columns = _overlap(dx, signal.shape[3], self.size[1])
-            placed[k, :, rows, columns] = signal[k, :, from_rows, from_columns]
+            y, from_y, high = _overlap(dy, signal.shape[rows], self.size[0])
+            x, from_x, wide = _overlap(dx, signal.shape[columns], self.size[1])
+            here = placed[k].narrow(rows - 1, y, high).narrow(columns - 1, x, wide)
+            here.copy_(signal[k].narrow(rows - 1, from_y, high).narrow(columns - 1, from_x, wide))
         return placed
 
 
-def _pad(signal: Tensor, shift: Sequence[int], size: tuple[int, int]) -> Tensor:
+def _pad(signal: Tensor, axes: Axes, shift: Sequence[int], size: tuple[int, int]) -> Tensor:
     """One shift for all: pad and crop."""
-    (dy, dx), (h, w) = shift, signal.shape[2:]
-    if dy <= -h or dx <= -w or dy >= size[0] or dx >= size[1]:
-        return signal.new_zeros(*signal.shape[:2], *size)  # all of it lies outside; `pad` cannot crop so much
-    pads = (dx, size[1] - dx - w, dy, size[0] - dy - h)
+    pads = [0, 0] * (signal.dim() - min(axes))
+    for axis, moved, length in zip(axes, shift, size, strict=True):
+        there = signal.shape[axis]
+        if moved <= -there or moved >= length:  # all of it lies outside; `pad` cannot crop so much
+            shape = list(signal.shape)
+            for dim, wanted in zip(axes, size, strict=True):
+                shape[dim] = wanted
+            return signal.new_zeros(shape)
+        place = 2 * (signal.dim() - 1 - axis)
+        pads[place], pads[place + 1] = moved, length - moved - there
     return torch.nn.functional.pad(signal, pads) if any(pads) else signal
 
 
-def _overlap(shift: int, there: int, here: int) -> tuple[slice, slice]:
-    """The part of 0 .. here that 0 .. there covers when it is moved by shift; and the same part, there."""
-    first, last = max(0, shift), max(0, min(here, there + shift))
-    first = min(first, last)
-    return slice(first, last), slice(first - shift, last - shift)
+def _overlap(shift: int, there: int, here: int) -> tuple[int, int, int]:
+    """What 0 .. there, moved by shift, covers of 0 .. here: where that begins here, and there; its length."""
+    first, last = max(0, shift), min(here, there + shift)
+    return (first, first - shift, last - first) if last > first else (0, 0, 0)
 
 
-def seen_below(
-    steps: Sequence[Step],
-    shapes: dict[int, tuple[int, ...]],
-    value: int,
-    seen: Seen,
-    *,
-    whole_for_rules: bool,
-) -> dict[int, Seen]:
-    """What K units see of every value below theirs, down to the picture.
+@dataclass(frozen=True)
+class View:
+    """What K units see of every value below theirs, down to the picture."""
 
-    With `whole_for_rules`, a rule that cannot work on windows widens what it touches to the whole map.
-    """
+    seen: dict[int, Seen]
+    straight: dict[tuple[int, int], tuple[bool, bool]]
+    """By output of a step and number of its argument: do rows (columns) see only themselves?"""
+
+
+def look_down(steps: Sequence[Step], forms: dict[int, Form], value: int, seen: Seen) -> View:
+    """What K units see along a path."""
     found: dict[int, Seen] = {value: seen}
+    straight: dict[tuple[int, int], tuple[bool, bool]] = {}
     for step in reversed(steps):
-        for output in step.outputs:
-            if output in found and whole_for_rules and step.rule is not None and not step.rule.windowed:
-                found[output] = _everything(found[output])
-        outputs = [output for output in step.outputs if output in found]
+        above = found.get(step.output)
+        if above is None or step.rule is None:
+            continue
         for argument, below in enumerate(step.inputs):
-            if below is None or not outputs or step.rule is None:
+            if below is None:
                 continue
-            lengths = _lengths(shapes[below])
-            parts = []
+            lengths = forms[below].lengths
+            parts, kept = [], []
             for axis in (0, 1):
-                above = found[outputs[0]][axis]
-                reach = step.rule.reach(argument, axis, above.shape[1], lengths[axis])
-                if whole_for_rules and not step.rule.windowed:
-                    reach = torch.ones(above.shape[1], lengths[axis], dtype=torch.bool)
-                parts.append(above if reach is None else (above.float() @ reach.float()) > 0)
+                reach = step.rule.reach(argument, axis, above[axis].shape[1], lengths[axis])
+                kept.append(reach is None)
+                parts.append(above[axis] if reach is None else (above[axis].float() @ reach.float()) > 0)
+            straight[step.output, argument] = (kept[0], kept[1])
             rows, columns = parts
             if below in found:
                 rows, columns = rows | found[below][0], columns | found[below][1]
             found[below] = (rows, columns)
-    return found
+    return View(found, straight)
 
 
-def _lengths(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of a value; one of each if it is no map."""
-    return (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
-
-
-def _everything(seen: Seen) -> Seen:
-    return torch.ones_like(seen[0]), torch.ones_like(seen[1])
+def everything(form: Form, count: int) -> Seen:
+    """All of a value, for K units."""
+    rows, columns = form.lengths
+    return torch.ones(count, rows, dtype=torch.bool), torch.ones(count, columns, dtype=torch.bool)
 
 
 def hull(seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +198,7 @@ def hull(seen: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(some, first, 0), torch.where(some, past, 0)
 
 
-def window(seen: Seen, shape: tuple[int, ...], images: Tensor) -> Window:
+def window(seen: Seen, form: Form, images: Tensor) -> Window:
     """The smallest windows of one common size that hold what each unit sees, inside the map."""
     starts, size = [], []
     for axis_seen in seen:
@@ -143,4 +206,4 @@ def window(seen: Seen, shape: tuple[int, ...], images: Tensor) -> Window:
         length = max(1, int((past - first).max()))
         starts.append(first.clamp(max=axis_seen.shape[1] - length))
         size.append(length)
-    return Window(torch.stack(starts, dim=1), (size[0], size[1]), shape, images)
+    return Window(torch.stack(starts, dim=1), (size[0], size[1]), form, images)

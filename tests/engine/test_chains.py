@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from oracles import Autograd, difference, seen_pixels
 from torch import nn
 
-from deconvviz.engine import mirror
+from deconvviz.engine.fields import fields
 from deconvviz.engine.units import Unit
 
 EXACT = 1e-11
@@ -115,7 +115,7 @@ def test_the_field_is_what_a_unit_far_from_every_border_sees(case: Any) -> None:
     network, pictures = case
     ours = passes.run(positive(network), pictures[:1])
     layer = _last(network)
-    field = mirror.fields(ours.tape)[ours.values[layer]]
+    field = fields(ours.tape)[ours.values[layer]]
     assert field is not None
     h, w = ours.said[layer].shape[2:]
     y, x = h // 2, w // 2

@@ -50,7 +50,7 @@ def test_the_calls_and_where_they_stand() -> None:
         ("aten.addmm.default", "7"),
     ]
     assert repr(written) == "<Tape of 8 calls, 9 module outputs>"
-    assert repr(written.steps[0]) == "<Step aten.convolution.default in 0: (0, None, None) -> (1,)>"
+    assert repr(written.steps[0]) == "<Step aten.convolution.default in 0: (0, None, None) -> 1>"
 
 
 class Unreachable(nn.Module):

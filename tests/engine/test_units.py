@@ -13,7 +13,7 @@ from hypothesis import given
 from torch import Tensor, nn
 
 from deconvviz.engine.units import TensorSeed, Unit, UnitSeed, checked, strongest
-from deconvviz.engine.windows import window
+from deconvviz.engine.windows import Form, window
 from deconvviz.errors import UnitError
 
 MAP = torch.tensor(
@@ -140,18 +140,18 @@ def test_what_is_kept_of_a_unit_of_a_channel_and_of_a_vector() -> None:
     assert len(seed) == 2 and seed.images.tolist() == [0, 1]
     assert [axis.tolist() for axis in seed.seen] == [[[False, True], [True] * 2], [[True, False], [True] * 2]]
     both = torch.arange(2)
-    at = window(seed.seen, (3, 2, 2), seed.images)
+    at = window(seed.seen, Form.of((3, 2, 2)), seed.images)
     want = torch.zeros(2, 3, 2, 2)
     want[0, 1, 1, 0] = 3
     want[1, 0] = 5
     assert torch.equal(seed.signal(both, at), want)
     alone = torch.tensor([0])
-    small = window((seed.seen[0][:1], seed.seen[1][:1]), (3, 2, 2), seed.images[:1])
+    small = window((seed.seen[0][:1], seed.seen[1][:1]), Form.of((3, 2, 2)), seed.images[:1])
     assert small.size == (1, 1) and small.start.tolist() == [[1, 0]]
     assert seed.signal(alone, small).flatten().tolist() == [0, 3, 0]
 
     vector = UnitSeed(VECTOR, [Unit(1, 2)])
-    assert vector.signal(alone, window(vector.seen, (3,), vector.images)).tolist() == [[0, 0, -1]]
+    assert vector.signal(alone, window(vector.seen, Form.of((3,)), vector.images)).tolist() == [[0, 0, -1]]
 
 
 NONE = [False, False]
@@ -163,7 +163,7 @@ def test_what_is_kept_of_a_tensor() -> None:
     seed = TensorSeed(MAP.double(), signals, [1, 1], "conv1")
     assert [axis.tolist() for axis in seed.seen] == [[[True, False], NONE], [[False, True], NONE]]
     part = torch.tensor([0])
-    small = window((seed.seen[0][:1], seed.seen[1][:1]), (3, 2, 2), seed.images[:1])
+    small = window((seed.seen[0][:1], seed.seen[1][:1]), Form.of((3, 2, 2)), seed.images[:1])
     kept = seed.signal(part, small)
     assert kept.flatten().tolist() == [0, 0, 4] and kept.dtype == torch.float64
 

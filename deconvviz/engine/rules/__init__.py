@@ -6,8 +6,9 @@ A rule is a class; one instance stands for one call of the operation in one forw
     down(signal, at, into)       the way down: the signal at the output, carried to each tensor argument
     reach(argument, axis, ...)   positions: which rows (columns) of the argument each output row (column) sees
 
-Convolution, pooling, activation, linear and shape rules stand in the files of those names. A user's own
-operation gets a rule with ``deconvviz.rule``; see `Rule`.
+`convolution`, `activation`, `pooling` are the paper's own three; `linear`, `normalisation`, `arithmetic`,
+`shape` and `resampling` (with `separable`) are what networks have been built of since. A user's own operation
+gets a rule with ``deconvviz.rule``; see `Rule`.
 """
 
 from deconvviz.engine.rules.base import Call, Rule, Verdict, lookup, rule
@@ -15,4 +16,13 @@ from deconvviz.engine.rules.base import Call, Rule, Verdict, lookup, rule
 __all__ = ["Call", "Rule", "Verdict", "lookup", "rule"]
 
 # Importing the files fills the registry.
-from deconvviz.engine.rules import activation, convolution, linear, pooling, shape  # noqa: F401
+from deconvviz.engine.rules import (  # noqa: F401
+    activation,
+    arithmetic,
+    convolution,
+    linear,
+    normalisation,
+    pooling,
+    resampling,
+    shape,
+)

@@ -1,6 +1,7 @@
 """Activation functions: on the way down the signal itself is rectified (paper, section 2.1, "Rectification").
 
-The paper knows only ReLU. The other members of its family are rectified by analogy.
+The paper knows only ReLU. The other members of its family are rectified by analogy; a function that saturates
+(sigmoid, tanh, softmax) gates or weighs, and is held constant.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.rules.base import Rule, Verdict, rule
+from deconvviz.engine.bands import Band
+from deconvviz.engine.rules.base import Call, Rule, Verdict, rule
 from deconvviz.engine.windows import Window
 
 aten = torch.ops.aten
@@ -21,6 +23,7 @@ class ReLU(Rule):
     """y = max(x, 0); mirror: max(signal, 0). Nothing is kept: the recorded sign of x plays no part."""
 
     windowed = True
+    folds = True
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         return [signal.clamp_min(0)]
@@ -31,8 +34,11 @@ class ReLU(Rule):
     aten.hardtanh_.default,
     aten.leaky_relu.default,
     aten.leaky_relu_.default,
+    aten._prelu_kernel.default,
     aten.elu.default,
     aten.elu_.default,
+    aten.celu.default,
+    aten.celu_.default,
     aten.silu.default,
     aten.silu_.default,
     aten.gelu.default,
@@ -44,7 +50,91 @@ class ReLU(Rule):
     aten.softplus.default,
 )
 class RectifiedByAnalogy(ReLU):
-    """ReLU6, LeakyReLU, ELU, SiLU, GELU, Hardswish, Mish, Softplus."""
+    """ReLU6, LeakyReLU, PReLU, ELU, CELU, SELU, SiLU, GELU, Hardswish, Mish, Softplus."""
 
     verdict = Verdict.ANALOGY
     how = "the signal is rectified, as the paper does for ReLU"
+
+    def __init__(self, call: Call) -> None:
+        self.derived = call.derived  # of x, and of a slope if that is learned
+
+    def refuses(self) -> str:
+        return "its slope comes from the picture" if any(self.derived[1:]) else ""
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        return [signal.clamp_min(0)] + [None] * (len(self.derived) - 1)
+
+
+@rule(
+    aten.clamp.default, aten.clamp_.default, aten.clamp_min.default, aten.clamp_min_.default,
+    aten.threshold.default, aten.threshold_.default,
+)  # fmt: skip
+class Clamp(ReLU):
+    """min(max(x, 0), b): a ReLU, or a ReLU6, written out."""
+
+    def __init__(self, call: Call) -> None:
+        self.low = call["threshold"] if "threshold" in call.arguments else call["min"]
+        self.high = call.arguments.get("max")
+        self.other = call.arguments.get("value", 0)
+        if self.high is not None:
+            self.verdict, self.how = RectifiedByAnalogy.verdict, RectifiedByAnalogy.how
+
+    def refuses(self) -> str:
+        return "" if self.low == 0 == self.other else "it cuts off at other values than 0"
+
+
+class Held(Rule):
+    """What is constant on the way down: nothing flows into it."""
+
+    verdict = Verdict.ANALOGY
+    windowed = True
+    folds = True
+
+    def flows(self, argument: int) -> bool:
+        return False
+
+
+@rule(
+    aten.sigmoid.default,
+    aten.sigmoid_.default,
+    aten.hardsigmoid.default,
+    aten.hardsigmoid_.default,
+    aten.tanh.default,
+    aten.tanh_.default,
+)
+class Gate(Held):
+    """Sigmoid, hardsigmoid, tanh."""
+
+    how = "held constant at its recorded value: nothing flows into it"
+
+
+@rule(aten._softmax.default, aten._safe_softmax.default)
+class Softmax(Held):
+    """Weights that add up to 1 along a dimension: attention, routing, class probabilities."""
+
+    how = Gate.how
+
+    def __init__(self, call: Call) -> None:
+        form = call.form
+        dim = form.dim(call["dim"])
+        self.axis = form.axes.index(dim) if form.axes and dim in form.axes else None
+
+    def depends(self, argument: int, axis: int) -> Band | None:
+        return None if axis == self.axis else super().depends(argument, axis)
+
+
+@rule(
+    aten.reciprocal.default,
+    aten.rsqrt.default,
+    aten.linalg_vector_norm.default,
+    aten.norm.ScalarOpt_dim,
+    aten.var.correction,
+    aten.std.correction,
+    aten.var_mean.correction,
+    aten.std_mean.correction,
+)
+class Statistic(Held):
+    """What something is divided by, to bring it to one size."""
+
+    windowed = False
+    how = "a statistic, held constant at its recorded value: nothing flows into it"

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from deconvviz.engine.windows import Window
+from deconvviz.engine.bands import SAME, Band
+from deconvviz.engine.windows import Form, Window
 
 OpOverload = torch._ops.OpOverload
 
@@ -31,11 +30,28 @@ class Call:
 
     op: OpOverload
     arguments: dict[str, Any]  # defaults filled in
-    output: Any  # a tensor, or a tuple or list of tensors
-    derived: tuple[bool, ...]  # for each tensor argument in order: does it come from the picture?
+    outputs: tuple[Tensor, ...]
+    number: int  # which of the outputs this is about: the first, unless the rule has `each_output`
+    derived: tuple[bool, ...]  # for each tensor argument in order: can a signal go down into it?
+    forms: tuple[Form | None, ...]  # likewise; None for a tensor that does not come from the picture
+    makers: tuple[Rule | None, ...]  # likewise: the call that gave it
+    batch: int  # how many pictures
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
+
+    @property
+    def output(self) -> Tensor:
+        return self.outputs[self.number]
+
+    @property
+    def form(self) -> Form:
+        """Of the first argument that comes from the picture."""
+        return next(form for form in self.forms if form is not None)
+
+    def by_picture(self, tensor: Tensor, form: Form) -> Tensor:
+        """A recorded tensor as (B, *form.shape), whatever the network had folded into its batch."""
+        return tensor.reshape(self.batch, *form.shape) if form.folded else tensor
 
 
 class Rule:
@@ -43,16 +59,17 @@ class Rule:
 
     Subclass it, and register the class with ``deconvviz.rule(torch.ops.aten....)``. The simplest whole rule::
 
-        @dv.rule(torch.ops.aten.neg.default)
-        class Negation(dv.Rule):
-            windowed = True                              # position for position: works on any window
+        @dv.rule(torch.ops.aten.cumsum.default)
+        class RunningSum(dv.Rule):
+            def __init__(self, call):
+                self.dim = call["dim"]
 
             def down(self, signal, at, into):
-                return [-signal]
+                return [signal.flip(self.dim).cumsum(self.dim).flip(self.dim)]
     """
 
-    verdict: ClassVar[Verdict] = Verdict.EXACT
-    how: ClassVar[str] = ""
+    verdict: Verdict = Verdict.EXACT
+    how: str = ""
     """For a rule by analogy: one clause that says what is done."""
 
     windowed: bool = False
@@ -61,12 +78,36 @@ class Rule:
     constants: tuple[Tensor, ...] = ()
     """Weights the mirror refers to without a copy; a recording is stale once one of them has changed."""
 
+    each_output: ClassVar[bool] = False
+    """True if a signal comes down through each of several outputs; else only through the first."""
+
+    keeps_inputs: ClassVar[bool] = False
+    """True if the mirror needs numbers of its arguments: those of in-place calls are then copied before."""
+
+    folds: ClassVar[bool] = False
+    """True if `down` works on (K, *form.shape) also where the network folded some of it into its batch."""
+
+    @classmethod
+    def of(cls, call: Call) -> Rule:
+        """The rule for one call; another class, where an operation does several things."""
+        return cls(call)
+
     def __init__(self, call: Call) -> None:
-        """The way up. `call.output` is there already; inputs of in-place calls are overwritten."""
+        """The way up. The outputs are there already; inputs of in-place calls are overwritten."""
 
     def refuses(self) -> str:
         """Why this very call has no mirror, as a clause; empty if it has one."""
         return ""
+
+    def flows(self, argument: int) -> bool:
+        """Whether a signal goes down into a tensor argument; where not, it is held constant."""
+        return True
+
+    def form(self, call: Call) -> Form:
+        """Where the output has its rows and columns: where the argument had them, if it has its shape."""
+        if call.output.shape == call.form.real(call.batch):
+            return call.form
+        return Form.of(call.output.shape[1:])
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         """The way down: (K, *output shape in the window `at`) to one signal for each tensor argument.
@@ -84,39 +125,30 @@ class Rule:
         """
         return None if self.windowed else torch.ones(n_out, n_in, dtype=torch.bool)
 
-    def slide(self, argument: int, axis: int) -> Slide | None:
-        """The unclipped form of `reach` for a sliding window; None where the whole axis is seen."""
-        return Slide() if self.windowed else None
+    def band(self, argument: int, axis: int) -> Band | None:
+        """The form of `reach` without borders; None where the whole axis is seen."""
+        return SAME if self.windowed else None
+
+    def depends(self, argument: int, axis: int) -> Band | None:
+        """Like `band`, but for all that can change the output, also by way of what is held constant."""
+        return self.band(argument, axis)
 
 
-@dataclass(frozen=True)
-class Slide:
-    """Output position o sees positions ``o * stride - padding + dilation * t`` for t in 0 .. kernel - 1."""
+class Spatial(Rule):
+    """A rule whose operation slides over the last two dimensions of (B, C, H, W)."""
 
-    kernel: int = 1
-    stride: int = 1
-    padding: int = 0
-    dilation: int = 1
+    def __init__(self, call: Call) -> None:
+        self.below = Form.of(call.form.shape)
+        self.windowed = call.form.axes == self.below.axes == (2, 3)
 
-    @property
-    def extent(self) -> int:
-        """Positions from the first that is seen to the last, both counted."""
-        return self.dilation * (self.kernel - 1) + 1
+    def form(self, call: Call) -> Form:
+        return Form.of(call.output.shape[1:])
 
-    def reach(self, n_out: int, n_in: int) -> Tensor:
-        """(n_out, n_in) bool; what lies in the padding is not there. Shared: not to be written to."""
-        return _reach(self, n_out, n_in)
-
-
-@lru_cache(maxsize=128)  # each step of each way down asks, for the same few shapes
-def _reach(slide: Slide, n_out: int, n_in: int) -> Tensor:
-    o = torch.arange(n_out, device="cpu")[:, None]
-    t = torch.arange(slide.kernel, device="cpu")
-    seen = o * slide.stride - slide.padding + slide.dilation * t  # (n_out, kernel)
-    inside = (seen >= 0) & (seen < n_in)
-    matrix = torch.zeros(n_out, n_in, dtype=torch.bool, device="cpu")
-    matrix[o.expand_as(seen)[inside], seen[inside]] = True
-    return matrix
+    def frame(self, into: Window) -> Window:
+        """The window to be filled; all of it, where the network has its rows and columns elsewhere."""
+        if self.windowed:
+            return into
+        return Window(torch.zeros_like(into.start), self.below.lengths, self.below, into.images)
 
 
 _registry: dict[OpOverload, type[Rule]] = {}

@@ -7,60 +7,67 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.rules.base import Call, Rule, Slide, rule
-from deconvviz.engine.windows import Window
+from deconvviz.engine.bands import Band, Slide
+from deconvviz.engine.rules.base import Call, Rule, Spatial, rule
+from deconvviz.engine.windows import Form, Window
 
 aten = torch.ops.aten
 
 
-@rule(aten.convolution.default)
-class Convolution(Rule):
-    """y = W * x + b; mirror: the transposed convolution, the bias never added.
-
-    For a transposed convolution it is the other way round: its mirror is the plain one.
-    """
+class Filter(Rule):
+    """What every convolution keeps: a reference to its weight, and its geometry."""
 
     def __init__(self, call: Call) -> None:
+        super().__init__(call)
         self.weight: Tensor = call[
             "weight"
-        ]  # (out, in / groups, *kernel); transposed: (in, out / groups, *kernel)
+        ]  # (out, in / groups, *kernel); transposed: (in, out / groups, ...)
         self.constants = (self.weight,)
         self.derived = call.derived  # of picture, weight, and bias if there is one
-        self.transposed: bool = call["transposed"]
+        self.per_picture = call.batch > 1 and any(form is not None for form in call.forms[1:])
         self.groups: int = call["groups"]
         dims = self.weight.dim() - 2  # 1, 2 or 3: conv1d, conv2d, conv3d
         self.stride, self.padding, self.dilation = (
             [int(n) for n in call[name]] * (dims if len(call[name]) == 1 else 1)
             for name in ("stride", "padding", "dilation")
         )
-        self.windowed = dims == 2 and not self.transposed
+        self.slides = [
+            Slide(*numbers)
+            for numbers in zip(self.weight.shape[2:], self.stride, self.padding, self.dilation, strict=True)
+        ]
 
     def refuses(self) -> str:
-        return "its weight or bias comes from the picture" if any(self.derived[1:]) else ""
+        from_picture = any(self.derived[1:]) or self.per_picture
+        return "its weight or bias comes from the picture" if from_picture else ""
+
+    def and_nothing(self, x: Tensor) -> Sequence[Tensor | None]:
+        """Nothing flows into the weight and the bias."""
+        return [x] + [None] * (len(self.derived) - 1)
+
+
+@rule(aten.convolution.default)
+class Convolution(Filter, Spatial):
+    """y = W * x + b; mirror: the transposed convolution, the bias never added."""
+
+    @classmethod
+    def of(cls, call: Call) -> Rule:
+        if call["weight"].dim() != 4:
+            return WholeConvolution(call)
+        return TransposedConvolution(call) if call["transposed"] else cls(call)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        if self.transposed:
-            x = aten.convolution(
-                signal, self.weight, None, self.stride, self.padding, self.dilation,
-                False, [0] * len(self.stride), self.groups,
-            )  # fmt: skip
-        elif self.windowed:
-            x = self._transpose_into(signal, at, into[0])
-        else:
-            x = self._transpose_whole(signal, into[0])
-        return [x] + [None] * (len(self.derived) - 1)  # nothing flows into the weight and the bias
+        return self.and_nothing(self._transposed(signal, at, self.frame(into[0])))
 
-    def _transpose_into(self, signal: Tensor, at: Window, into: Window) -> Tensor:
+    def _transposed(self, signal: Tensor, at: Window, into: Window) -> Tensor:
         """(K, out, h, w) at its windows to (K, in, h', w') at theirs.
 
         Without padding the transposed convolution fills h * stride ... positions from ``start * stride -
         padding`` on; `into` wants a part of them. Where all units want the same part, cropping is left
         to the convolution's own padding argument, and it computes no more than is wanted.
         """
-        slides = [self._slide(axis) for axis in (0, 1)]
         origin = at.start * torch.tensor(self.stride) - torch.tensor(self.padding)  # (K, 2)
         crop, extra = [0, 0], [0, 0]
-        for axis, slide in enumerate(slides):
+        for axis, slide in enumerate(self.slides):
             before = into.start[:, axis] - origin[:, axis]  # (K,) positions that are not wanted in front
             length = (at.size[axis] - 1) * slide.stride + slide.extent
             after = length - into.size[axis] - before
@@ -72,28 +79,61 @@ class Convolution(Rule):
         )  # (K, out, h, w) -> (K, in, ~h * stride, ~w * stride)
         return into.place(x, origin + torch.tensor(crop))
 
-    def _transpose_whole(self, signal: Tensor, into: Window) -> Tensor:
-        lengths = [
-            (n - 1) * s + d * (k - 1) + 1 - 2 * p
-            for n, s, d, k, p in zip(
-                signal.shape[2:], self.stride, self.dilation, self.weight.shape[2:], self.padding, strict=True
-            )
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        if not self.windowed:
+            return torch.ones(n_out, n_in, dtype=torch.bool)
+        return self.slides[axis].reach(n_out, n_in)
+
+    def band(self, argument: int, axis: int) -> Band | None:
+        return self.slides[axis].band if self.windowed else None
+
+
+class TransposedConvolution(Filter, Spatial):
+    """y = W^T * x + b, as decoders have it; mirror: the plain convolution, the bias never added."""
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        wanted = self.frame(into[0])
+        first = wanted.start * torch.tensor(self.stride) - torch.tensor(self.padding)  # (K, 2)
+        size = [
+            (n - 1) * slide.stride + slide.extent for n, slide in zip(wanted.size, self.slides, strict=True)
         ]
-        extra = [wanted - length for wanted, length in zip(into.shape[1:], lengths, strict=True)]
+        seen = Window(first, (size[0], size[1]), at.form, at.images)
         x: Tensor = aten.convolution(
-            signal, self.weight, None, self.stride, self.padding, self.dilation, True, extra, self.groups
-        )
-        return x
-
-    def _slide(self, axis: int) -> Slide:
-        return Slide(self.weight.shape[2 + axis], self.stride[axis], self.padding[axis], self.dilation[axis])
-
-    def slide(self, argument: int, axis: int) -> Slide | None:
-        return self._slide(axis) if self.windowed else None
+            seen.place(signal, at.start), self.weight, None,
+            self.stride, [0, 0], self.dilation, False, [0, 0], self.groups,
+        )  # (K, out, h, w) -> (K, in, h', w')  # fmt: skip
+        return self.and_nothing(x)
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if self.weight.dim() != 4:
-            return super().reach(argument, axis, n_out, n_in)
+        if not self.windowed:
+            return torch.ones(n_out, n_in, dtype=torch.bool)
+        return self.slides[axis].reach(n_in, n_out).T
+
+    def band(self, argument: int, axis: int) -> Band | None:
+        return self.slides[axis].mirrored if self.windowed else None
+
+
+class WholeConvolution(Filter):
+    """A convolution over one or three dimensions, plain or transposed: it has no rows and columns."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.transposed: bool = call["transposed"]
+        self.below = call.form
+
+    def form(self, call: Call) -> Form:
+        return Form(tuple(call.output.shape[1:]), None)
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        lengths = [
+            (n - 1) * slide.stride + slide.extent - 2 * slide.padding
+            for n, slide in zip(signal.shape[2:], self.slides, strict=True)
+        ]
+        extra = [wanted - length for wanted, length in zip(self.below.shape[1:], lengths, strict=True)]
         if self.transposed:
-            return self._slide(axis).reach(n_in, n_out).T
-        return self._slide(axis).reach(n_out, n_in)
+            extra = [0] * len(extra)
+        x: Tensor = aten.convolution(
+            signal, self.weight, None, self.stride, self.padding, self.dilation, not self.transposed, extra,
+            self.groups,
+        )  # fmt: skip
+        return self.and_nothing(x)

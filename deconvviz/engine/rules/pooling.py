@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from math import gcd
 
 import torch
 from torch import Tensor
 
-from deconvviz.engine.rules.base import Call, Rule, Slide, rule
-from deconvviz.engine.windows import Window
+from deconvviz.engine.bands import SAME, Band, Slide
+from deconvviz.engine.rules.base import Call, Rule, Spatial, rule
+from deconvviz.engine.rules.separable import Separable
+from deconvviz.engine.windows import Form, Window
 
 aten = torch.ops.aten
 
@@ -17,7 +21,7 @@ def _pair(value: Sequence[int]) -> tuple[int, int]:
     return (int(value[0]), int(value[-1]))
 
 
-def _slides(call: Call) -> tuple[Slide, Slide]:
+def slides(call: Call) -> tuple[Slide, Slide]:
     kernel, padding = _pair(call["kernel_size"]), _pair(call["padding"])
     stride = _pair(call["stride"] or kernel)
     dilation = _pair(call.arguments.get("dilation", [1]))
@@ -25,18 +29,17 @@ def _slides(call: Call) -> tuple[Slide, Slide]:
 
 
 @rule(aten.max_pool2d_with_indices.default)
-class MaxPool(Rule):
+class MaxPool(Spatial):
     """y = max over each window; mirror: the signal goes to the place of the maximum, its switch.
 
     Where windows overlap and share a maximum their signals add up (``MaxUnpool2d`` overwrites: it
     loses a quarter of them on 3x3 windows with stride 2).
     """
 
-    windowed = True
-
     def __init__(self, call: Call) -> None:
-        self.rows, self.columns = _slides(call)
-        indices: Tensor = call.output[1]  # (B, C, h, w) int64: row * width + column, in the input map
+        super().__init__(call)
+        self.rows, self.columns = slides(call)
+        indices: Tensor = call.outputs[1]  # (B, C, h, w) int64: row * width + column, in the input map
         self.switches = self._switches(indices, width=call["self"].shape[-1])
 
     def _switches(self, indices: Tensor, width: int) -> Tensor:
@@ -76,51 +79,25 @@ class MaxPool(Rule):
             ] += signal * (switches == tap)  # fmt: skip
         stride = torch.tensor([rows.stride, columns.stride])
         padding = torch.tensor([rows.padding, columns.padding])
-        return [into[0].place(x, at.start * stride - padding)]  # (K, C, h, w) -> (K, C, h', w')
+        return [self.frame(into[0]).place(x, at.start * stride - padding)]  # (K, C, h, w) -> (K, C, h', w')
 
-    def slide(self, argument: int, axis: int) -> Slide:
+    def band(self, argument: int, axis: int) -> Band | None:
+        return self.slide(axis).band if self.windowed else None
+
+    def slide(self, axis: int) -> Slide:
         return (self.rows, self.columns)[axis]
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        return self.slide(argument, axis).reach(n_out, n_in)
+        return (
+            self.slide(axis).reach(n_out, n_in)
+            if self.windowed
+            else super().reach(argument, axis, n_out, n_in)
+        )
 
 
 def _first(slide: Slide, n_out: int, device: torch.device) -> Tensor:
     """(n_out,) int32: where each window begins; negative in the padding."""
     return torch.arange(n_out, device=device, dtype=torch.int32) * slide.stride - slide.padding
-
-
-class Separable(Rule):
-    """y = R x C^T, one matrix along the rows and one along the columns; mirror: R^T signal C."""
-
-    windowed = True
-    matrices: tuple[Tensor, Tensor]  # (h, H) and (w, W), float64
-
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        x, here = signal, at
-        for axis, matrix in enumerate(self.matrices):
-            there = _moved(here, into[0], axis)
-            if matrix.shape[0] == matrix.shape[1] and torch.equal(
-                matrix, torch.eye(len(matrix), dtype=matrix.dtype)
-            ):
-                x = there.place(x, here.start)
-            else:
-                rows = here.start[:, axis, None] + torch.arange(here.size[axis])  # (K, n)
-                columns = there.start[:, axis, None] + torch.arange(there.size[axis])  # (K, m)
-                part = matrix[rows[:, :, None], columns[:, None, :]].to(signal)[:, None]  # (K, 1, n, m)
-                x = part.mT @ x if axis == 0 else x @ part  # (K, C, n, w) -> (K, C, m, w); then the columns
-            here = there
-        return [x]
-
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        return self.matrices[axis] != 0
-
-
-def _moved(here: Window, into: Window, axis: int) -> Window:
-    """A window that lies like `into` along one axis, and like `here` along the other."""
-    start, size = here.start.clone(), list(here.size)
-    start[:, axis], size[axis] = into.start[:, axis], into.size[axis]
-    return Window(start, (size[0], size[1]), into.shape, here.images)
 
 
 @rule(aten.avg_pool2d.default)
@@ -129,7 +106,8 @@ class AveragePool(Separable):
 
     def __init__(self, call: Call) -> None:
         count_padding, divisor = call["count_include_pad"], call["divisor_override"]
-        self.slides = _slides(call)
+        super().__init__(call)
+        self.slides = slides(call)
         sizes = zip(call.output.shape[-2:], call["self"].shape[-2:], self.slides, strict=True)
         rows, columns = (
             slide.reach(n_out, n_in).double()
@@ -138,8 +116,8 @@ class AveragePool(Separable):
         )
         self.matrices = (rows / (divisor or 1), columns)
 
-    def slide(self, argument: int, axis: int) -> Slide:
-        return self.slides[axis]
+    def band(self, argument: int, axis: int) -> Band | None:
+        return self.slides[axis].band if self.windowed else None
 
 
 def _counted(slide: Slide, n_out: int, n_in: int, count_padding: bool) -> Tensor:
@@ -156,17 +134,24 @@ class AdaptiveAveragePool(Separable):
     """y = mean over windows chosen to give a fixed output size."""
 
     def __init__(self, call: Call) -> None:
+        super().__init__(call)
         rows, columns = (
             _adaptive(n_out, n_in)
             for n_out, n_in in zip(call.output.shape[-2:], call["self"].shape[-2:], strict=True)
         )
         self.matrices = (rows, columns)
 
-    def slide(self, argument: int, axis: int) -> Slide | None:
-        n_out, n_in = self.matrices[axis].shape
-        if n_in % n_out:
-            return None  # windows of unequal size
-        return Slide(n_in // n_out, n_in // n_out)
+    def band(self, argument: int, axis: int) -> Band | None:
+        return adaptive_band(*self.matrices[axis].shape) if self.windowed else None
+
+
+def adaptive_band(n_out: int, n_in: int) -> Band | None:
+    """The windows of an adaptive pool: they come round again; a single one sees everything there is."""
+    if n_out == 1:
+        return None if n_in > 1 else SAME
+    period = n_out // gcd(n_out, n_in)
+    bounds = tuple((o * n_in // n_out, -((o + 1) * n_in // -n_out)) for o in range(period))
+    return Band(bounds, period * n_in // n_out)
 
 
 def _adaptive(n_out: int, n_in: int) -> Tensor:
@@ -178,36 +163,177 @@ def _adaptive(n_out: int, n_in: int) -> Tensor:
     return matrix
 
 
-@rule(aten.mean.dim)
-class Mean(Rule):
-    """y = mean over some dimensions; mirror: the signal, shared out evenly."""
+class Reduction(Rule):
+    """One number for all positions along some dimensions."""
+
+    windowed = True
 
     def __init__(self, call: Call) -> None:
-        shape = call["self"].shape
-        dims = sorted(dim % len(shape) for dim in (call["dim"] or range(len(shape))))
-        self.kept_batch = 0 not in dims
-        self.shape = shape[1:]
-        self.dims = dims if self.kept_batch else []
-        self.keepdim: bool = call["keepdim"]
+        self.below = call.form
+        rank = call["self"].dim()
+        dims = call.arguments.get("dim")
+        dims = [dims] if isinstance(dims, int) else dims or range(rank)
+        self.dims = sorted(self.below.dim(int(dim)) for dim in dims)
+        self.keepdim: bool = call.arguments.get("keepdim", False)
         self.count = 1
-        for dim in dims:
-            self.count *= shape[dim]
+        for dim in self.dims:
+            self.count *= (call.batch, *self.below.shape)[dim]
+        axes = self.below.axes or ()
+        self.over = {axes.index(dim) for dim in self.dims if dim in axes}
 
     def refuses(self) -> str:
-        return "" if self.kept_batch else "it averages over the pictures of a batch"
+        return "it averages over the pictures of a batch" if 0 in self.dims else ""
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def form(self, call: Call) -> Form:
+        if 0 in self.dims:
+            return Form.of(call.output.shape[1:])
+        if self.keepdim:
+            shape = tuple(1 if dim in self.dims else n for dim, n in enumerate(self.below.shape, 1))
+            return Form(shape, self.below.axes)
+        shape = tuple(n for dim, n in enumerate(self.below.shape, 1) if dim not in self.dims)
+        if self.below.axes is None or self.over:
+            return Form.of(shape) if self.below.axes is None else Form(shape, None)
+        rows, columns = (axis - sum(dim < axis for dim in self.dims) for axis in self.below.axes)
+        return Form(shape, (rows, columns))
+
+    def spread(self, signal: Tensor) -> Tensor:
+        """The signal with its dimensions back, each that is gone of length 1."""
         if not self.keepdim:
             for dim in self.dims:
                 signal = signal.unsqueeze(dim)
-        return [(signal / self.count).expand(-1, *self.shape)]  # (K, C) -> (K, C, H, W)
-
-    def _keeps(self, axis: int) -> bool:
-        """Whether rows (columns) stay what they are: a mean over channels, or over the other axis."""
-        return self.keepdim and len(self.shape) == 3 and 2 + axis not in self.dims
+        return signal
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        return None if self._keeps(axis) else super().reach(argument, axis, n_out, n_in)
+        if axis in self.over or (self.over and not self.keepdim):
+            return torch.ones(n_out, n_in, dtype=torch.bool)
+        return None
 
-    def slide(self, argument: int, axis: int) -> Slide | None:
-        return Slide() if self._keeps(axis) else None
+    def band(self, argument: int, axis: int) -> Band | None:
+        return None if axis in self.over or (self.over and not self.keepdim) else SAME
+
+    def filled(self, at: Window, into: Window) -> tuple[int, ...]:
+        """The shape that `down` gives: as `at` along what stays, as `into` along what was reduced."""
+        shape = list(into.shape)
+        for number, axis in enumerate(self.below.axes or ()):
+            if number not in self.over and at.form.axes:
+                shape[axis - 1] = at.size[number]
+        return tuple(shape)
+
+
+@rule(aten.mean.dim, aten.mean.default)
+class Mean(Reduction):
+    """y = mean over some dimensions; mirror: the signal, shared out evenly."""
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        return [
+            (self.spread(signal) / self.count).expand(-1, *self.filled(at, into[0]))
+        ]  # (K, C) -> (K, C, H, W)
+
+
+@rule(aten.sum.dim_IntList, aten.sum.default)
+class Total(Reduction):
+    """y = sum over some dimensions; mirror: the signal, to each."""
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        return [self.spread(signal).expand(-1, *self.filled(at, into[0]))]
+
+
+@rule(aten.amax.default, aten.max.dim)
+class Maximum(Reduction):
+    """y = max over some dimensions; mirror: the signal goes to its place, the first of equals."""
+
+    keeps_inputs = True
+    windowed = False
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        if 0 not in self.dims:
+            self.others = [dim for dim in range(len(self.below.shape) + 1) if dim not in self.dims]
+            numbers = call["self"].permute(*self.others, *self.dims).flatten(len(self.others))
+            self.places = numbers.argmax(-1)  # (B, ...): in what was reduced, laid out in a row
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        if self.keepdim:
+            signal = signal.squeeze(self.dims)
+        images = at.images.to(signal.device)
+        x = signal.new_zeros(*signal.shape, self.count)
+        x.scatter_(-1, self.places[images].unsqueeze(-1), signal.unsqueeze(-1))
+        x = x.unflatten(-1, [self.below.shape[dim - 1] for dim in self.dims])
+        order = [*self.others, *self.dims]
+        return [x.permute([order.index(dim) for dim in range(len(order))])]
+
+
+class PlacedMaximum(Spatial):
+    """Maxima whose places in their maps PyTorch tells; mirror: each signal to its place, adding up."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.places: Tensor = call.outputs[1]  # (B, C, ...) int64: place in the map laid out in a row
+        self.shape = call.form.shape
+        self.windowed = False
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        places = self.places[at.images.to(self.places.device)].flatten(2)
+        x = signal.new_zeros(len(signal), self.shape[0], math.prod(self.shape[1:]))
+        return [x.scatter_add_(2, places, signal.flatten(2)).unflatten(2, self.shape[1:])]
+
+
+@rule(aten.max_pool3d_with_indices.default)
+class MaxPool3d(PlacedMaximum):
+    """y = max over each window of a volume."""
+
+
+@rule(aten.adaptive_max_pool2d.default)
+class AdaptiveMaxPool(PlacedMaximum):
+    """y = max over windows chosen to give a fixed output size."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.mapped = call.form.axes == (2, 3)
+        self.lengths = call.output.shape[-2:]
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        return _adaptive(n_out, n_in) > 0 if self.mapped else super().reach(argument, axis, n_out, n_in)
+
+    def band(self, argument: int, axis: int) -> Band | None:
+        return adaptive_band(self.lengths[axis], self.below.lengths[axis]) if self.mapped else None
+
+
+@rule(aten.max_unpool2d.default)
+class MaxUnpool(Spatial):
+    """Each number goes to where its maximum was, the rest is zero; mirror: the signal is fetched from there.
+
+    Where several have one place, and the network kept one of them, that one alone gets the signal.
+    """
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.windowed = False
+        self.places: Tensor = call["indices"]  # (B, C, h, w) int64: row * width + column, in the output map
+        self.arrived = self._arrived(call)
+        maker = call.makers[1]
+        self.pool = maker if isinstance(maker, MaxPool) and call.form.axes == (2, 3) else None
+
+    def _arrived(self, call: Call) -> Tensor:
+        """Which numbers were not overwritten by another; all, where there are no numbers (shapes alone)."""
+        numbers: Tensor = call["self"]
+        if numbers.is_meta:
+            return torch.ones_like(numbers, dtype=torch.bool)
+        return call.output.flatten(2).gather(2, self.places.flatten(2)).view_as(numbers) == numbers
+
+    def flows(self, argument: int) -> bool:
+        return argument == 0
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        images = at.images.to(self.places.device)
+        places, arrived = self.places[images], self.arrived[images]
+        x = signal.flatten(2).gather(2, places.flatten(2)).view_as(places)  # (K, C, H, W) -> (K, C, h, w)
+        return [x * arrived, None]
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        if self.pool is None:
+            return super().reach(argument, axis, n_out, n_in)
+        return self.pool.slide(axis).reach(n_in, n_out).T
+
+    def band(self, argument: int, axis: int) -> Band | None:
+        return None if self.pool is None else self.pool.slide(axis).mirrored

@@ -1,0 +1,133 @@
+"""How positions of one map see positions of another, along rows or along columns.
+
+A convolution sees a window that slides; an upsampling sees one whose place and size come round again every
+few positions. What the network as a whole sees is such a band too: the composition of those of its calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from math import gcd
+
+import torch
+from torch import Tensor
+
+_LONGEST = 4096  # a band that comes round only after more positions than this is not kept
+
+
+@dataclass(frozen=True)
+class Band:
+    """Output position ``q * len(bounds) + r`` sees input positions first + q * advance .. past + q * advance.
+
+    ``bounds[r]`` is (first, past), half open, as if the input had no border.
+    """
+
+    bounds: tuple[tuple[int, int], ...]
+    advance: int
+
+    @property
+    def size(self) -> int:
+        """Of the largest window."""
+        return max(past - first for first, past in self.bounds)
+
+    @property
+    def stride(self) -> Fraction:
+        """Input positions from one output position to the next."""
+        return Fraction(self.advance, len(self.bounds))
+
+    def place(self, position: int) -> tuple[int, int]:
+        """The first position that is seen, and one past the last."""
+        turns, phase = divmod(position, len(self.bounds))
+        first, past = self.bounds[phase]
+        return first + turns * self.advance, past + turns * self.advance
+
+    def over(self, below: Band) -> Band | None:
+        """What this band's output sees through a band below; None if that has no short period."""
+        turns = len(below.bounds) // gcd(self.advance, len(below.bounds))
+        period = turns * len(self.bounds)
+        if period > _LONGEST:
+            return None
+        bounds = []
+        for position in range(period):
+            first, past = self.place(position)
+            begin = below.place(first)[0]
+            bounds.append((begin, below.place(past - 1)[1] if past > first else begin))
+        return Band(tuple(bounds), self.advance * turns // len(below.bounds) * below.advance)
+
+    def __or__(self, other: Band) -> Band | None:
+        """What is seen through one or the other; None if they run apart."""
+        period = len(self.bounds) * len(other.bounds) // gcd(len(self.bounds), len(other.bounds))
+        if self.stride != other.stride or period > _LONGEST:
+            return None
+        bounds = tuple(_hull(self.place(o), other.place(o)) for o in range(period))
+        return Band(bounds, int(self.stride * period))
+
+
+def _hull(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    """From the first of two ranges to the end of the last; an empty one does not count."""
+    if one[0] >= one[1] or other[0] >= other[1]:
+        return other if one[0] >= one[1] else one
+    return min(one[0], other[0]), max(one[1], other[1])
+
+
+def union(bands: Iterable[Band | None]) -> Band | None:
+    """What is seen through any of several; None if one is None or they run apart."""
+    found: Band | None = None
+    for number, band in enumerate(bands):
+        if band is None:
+            return None
+        found = band if number == 0 else (found | band if found else None)
+        if found is None:
+            return None
+    return found
+
+
+@dataclass(frozen=True)
+class Slide:
+    """Output position o sees positions ``o * stride - padding + dilation * t`` for t in 0 .. kernel - 1."""
+
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+
+    @property
+    def extent(self) -> int:
+        """Positions from the first that is seen to the last, both counted."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    @property
+    def band(self) -> Band:
+        return Band(((-self.padding, self.extent - self.padding),), self.stride)
+
+    @property
+    def mirrored(self) -> Band:
+        """Which positions o see a position i; none, if i lies between two windows."""
+        bounds = []
+        for i in range(self.stride):
+            last = (i + self.padding) // self.stride
+            first = -((self.extent - 1 - i - self.padding) // self.stride)
+            bounds.append((first, last + 1))
+        return Band(tuple(bounds), 1)
+
+    def reach(self, n_out: int, n_in: int) -> Tensor:
+        """(n_out, n_in) bool; what lies in the padding is not there. Shared: not to be written to."""
+        return _reach(self, n_out, n_in)
+
+
+@lru_cache(maxsize=128)  # each step of each way down asks, for the same few shapes
+def _reach(slide: Slide, n_out: int, n_in: int) -> Tensor:
+    o = torch.arange(n_out, device="cpu")[:, None]
+    t = torch.arange(slide.kernel, device="cpu")
+    seen = o * slide.stride - slide.padding + slide.dilation * t  # (n_out, kernel)
+    inside = (seen >= 0) & (seen < n_in)
+    matrix = torch.zeros(n_out, n_in, dtype=torch.bool, device="cpu")
+    matrix[o.expand_as(seen)[inside], seen[inside]] = True
+    return matrix
+
+
+SAME = Slide().band
+"""Each position sees itself."""

@@ -1,0 +1,141 @@
+"""Normalisation: a mean is taken off, and what is left is divided by a deviation and scaled.
+
+Batch norm in evaluation mode knows its statistics beforehand: it is linear. Those of layer, group and
+instance norm come from the picture, and are held constant by analogy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deconvviz.engine.bands import Band
+from deconvviz.engine.rules.base import Call, Rule, Verdict, rule
+from deconvviz.engine.windows import Form, Window
+
+aten = torch.ops.aten
+HELD = "mean and variance are held constant at their recorded values"
+
+
+class Normalisation(Rule):
+    """y = (x - mean) / std * scale + shift; mirror: signal * scale / std."""
+
+    windowed = True
+    verdict: Verdict
+
+    def __init__(self, call: Call) -> None:
+        self.scale: Tensor | None = call["weight"]
+        self.constants = () if self.scale is None else (self.scale,)
+        self.derived = call.derived
+        self.below = call.form
+
+    def refuses(self) -> str:
+        return "its scale, shift or statistics come from the picture" if any(self.derived[1:]) else ""
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        return [signal * self.factor(at).to(signal.dtype)] + [None] * (len(self.derived) - 1)
+
+    def factor(self, at: Window) -> Tensor:
+        """scale / std, to be multiplied by signals (K, *at.shape)."""
+        raise NotImplementedError
+
+
+def _by_channel(numbers: Tensor, form: Form) -> Tensor:
+    """(C,) or (B, C) to (..., C, 1, 1)."""
+    return numbers.reshape(*numbers.shape, *[1] * (len(form.shape) - 1))
+
+
+@rule(
+    aten.native_batch_norm.default,
+    aten.cudnn_batch_norm.default,
+    aten.miopen_batch_norm.default,
+    aten._native_batch_norm_legit_no_training.default,
+    aten._native_batch_norm_legit.default,
+    aten._native_batch_norm_legit.no_stats,
+)
+class BatchNorm(Normalisation):
+    """Batch norm in evaluation mode; with the statistics of the batch only where that is one picture."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.variance: Tensor | None = call.arguments.get("running_var")
+        self.epsilon: float = call.arguments["eps" if "eps" in call.arguments else "epsilon"]
+        self.of_the_batch = bool(call.arguments.get("training", False)) or self.variance is None
+        if not self.of_the_batch and self.variance is not None:
+            self.constants = (*self.constants, self.variance)
+        elif call.batch == 1:
+            self.verdict, self.how = Verdict.ANALOGY, HELD
+            self.kept = call.outputs[2].clone()  # (C,): 1 / std
+        self.several = call.batch > 1
+
+    def refuses(self) -> str:
+        if self.of_the_batch and self.several:
+            return "it normalises by the statistics of the batch, not by recorded ones"
+        return super().refuses()
+
+    def factor(self, at: Window) -> Tensor:
+        if self.of_the_batch or self.variance is None:
+            factor = self.kept
+        else:
+            factor = (self.variance + self.epsilon).rsqrt()
+        if self.scale is not None:
+            factor = factor * self.scale
+        return _by_channel(factor, self.below)
+
+    def depends(self, argument: int, axis: int) -> Band | None:
+        return None if self.of_the_batch else super().depends(argument, axis)
+
+
+@rule(aten.native_layer_norm.default)
+class LayerNorm(Normalisation):
+    """Mean and deviation over the last dimensions of one picture."""
+
+    verdict = Verdict.ANALOGY
+    how = HELD
+    folds = True
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        rank, over = len(self.below.shape), len(call["normalized_shape"])
+        self.shape = (*self.below.shape[: rank - over], *[1] * over)
+        self.kept = call.outputs[2].reshape(call.batch, *self.shape).clone()  # 1 / std
+        self.mixed = [axis for axis in self.below.axes or () if axis > rank - over]
+
+    def factor(self, at: Window) -> Tensor:
+        factor = at.cut(self.kept)
+        if self.scale is not None:
+            whole = self.scale.reshape(
+                *[1] * (len(self.below.shape) + 1 - self.scale.dim()), *self.scale.shape
+            )
+            factor = factor * at.cut(whole)
+        return factor
+
+    def depends(self, argument: int, axis: int) -> Band | None:
+        mixed = self.below.axes is not None and self.below.axes[axis] in self.mixed
+        return None if mixed else super().depends(argument, axis)
+
+
+@rule(aten.native_group_norm.default)
+class GroupNorm(Normalisation):
+    """Mean and deviation over groups of channels of one picture."""
+
+    verdict = Verdict.ANALOGY
+    how = HELD
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        groups = int(call["group"])
+        self.kept = call.outputs[2].reshape(call.batch, groups).clone()  # 1 / std
+        self.each = self.below.shape[0] // groups  # channels
+
+    def factor(self, at: Window) -> Tensor:
+        images = at.images.to(self.kept.device)
+        factor = self.kept[images].repeat_interleave(self.each, dim=1)  # (K, C)
+        if self.scale is not None:
+            factor = factor * self.scale
+        return _by_channel(factor, self.below)
+
+    def depends(self, argument: int, axis: int) -> Band | None:
+        return None

@@ -1,0 +1,41 @@
+"""Linear maps that treat rows and columns each for itself: means, interpolation, borders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deconvviz.engine.rules.base import Spatial
+from deconvviz.engine.windows import Window
+
+
+class Separable(Spatial):
+    """y = R x C^T, one matrix along the rows and one along the columns; mirror: R^T signal C."""
+
+    matrices: tuple[Tensor, Tensor]  # (h, H) and (w, W), float64, on the CPU
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        x, here, wanted = signal, at, self.frame(into[0])
+        for axis, matrix in enumerate(self.matrices):
+            there = _moved(here, wanted, axis)
+            if matrix.shape[0] == matrix.shape[1] and torch.equal(matrix, torch.eye(len(matrix)).to(matrix)):
+                x = there.place(x, here.start)
+            else:
+                rows = here.start[:, axis, None] + torch.arange(here.size[axis])  # (K, n)
+                columns = there.start[:, axis, None] + torch.arange(there.size[axis])  # (K, m)
+                part = matrix[rows[:, :, None], columns[:, None, :]].to(signal)[:, None]  # (K, 1, n, m)
+                x = part.mT @ x if axis == 0 else x @ part  # (K, C, n, w) -> (K, C, m, w); then the columns
+            here = there
+        return [x]
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        return self.matrices[axis] != 0 if self.windowed else super().reach(argument, axis, n_out, n_in)
+
+
+def _moved(here: Window, into: Window, axis: int) -> Window:
+    """A window that lies like `into` along one axis, and like `here` along the other."""
+    start, size = here.start.clone(), list(here.size)
+    start[:, axis], size[axis] = into.start[:, axis], into.size[axis]
+    return Window(start, (size[0], size[1]), into.form, here.images)
