@@ -54,7 +54,8 @@ def load_spec(
     else:
         module, info = load_network(spec.name, weights, seed=seed)
         shapes = builders.build(spec.name, device="meta", classes=outputs(module))
-    drawn = seed if info.spec == "random" else None
+    # timm may draw a classifier of another size than its weights have
+    drawn = seed if info.spec == "random" or spec.arguments else None
     return Network(
         module.to(place),
         name=spec.short,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -16,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deconvviz.engine import forward, tape
-from deconvviz.errors import LayerError, NetworkError, PictureError
+from deconvviz.errors import DeconvvizError, LayerError, NetworkError, PictureError
 from deconvviz.layers import Layer, LayerTable, read_layers
 from deconvviz.nets.digests import digest
 from deconvviz.nets.names import class_index
@@ -99,23 +101,34 @@ class Network:
         """Every layer that can be asked for, from one forward pass over an empty picture."""
         like = _first_float(self._shapes)
         blank = torch.zeros((1, *self.preprocessing.shape), device=like.device, dtype=like.dtype)
-        try:
-            written = forward.write(self._shapes, blank, lambda out, tensor: True)
-        except Exception:
-            self._try_alone(blank)
-            raise
+        written = self._write(self._shapes, blank, _all)
         model = self.origin.model
         see = f"deconvviz layers {model.options}" if model else "net.layers"
         return read_layers(self._shapes, written, self.name, see=see)
 
-    def _try_alone(self, blank: Tensor) -> None:
+    def _write(
+        self, module: nn.Module, inputs: Tensor, wanted: Callable[[tape.Output, Tensor], bool]
+    ) -> tape.Tape:
+        """The way up. What a file's code prints goes to stderr; an input of our own choice has to fit."""
+        runs_code = self.origin.model is not None and self.origin.model.runs_code
+        with redirect_stdout(sys.stderr) if runs_code else nullcontext():
+            try:
+                return forward.write(module, inputs, wanted)
+            except DeconvvizError:
+                raise
+            except Exception:
+                if runs_code or wanted is _all:
+                    self._try_alone(module, inputs)
+                raise
+
+    def _try_alone(self, module: nn.Module, inputs: Tensor) -> None:
         """Raise NetworkError if the network does not run on this input by itself either."""
-        was_training = [part for part in self._shapes.modules() if part.training]
+        was_training = [part for part in module.modules() if part.training]
         try:
             with torch.no_grad():
-                self._shapes.eval()(blank)
+                module.eval()(inputs)
         except Exception as reason:  # whatever a network's code may raise
-            size = " x ".join(map(str, blank.shape[1:]))
+            size = " x ".join(map(str, inputs.shape[1:]))
             raise NetworkError(
                 f"{self.name} does not run on an input of {size}: {type(reason).__name__}: "
                 f"{' '.join(str(reason).split())} (deconvviz.Network(module, size=..., mean=..., std=...) "
@@ -162,10 +175,10 @@ class Network:
                 if out.value is None:
                     raise LayerError(f"{layer.name} of {self.name} does not depend on the picture")
                 values[layer] = out.value
-                activations[layer] = _channels_first(tensor, layer)  # a copy: an in-place call may overwrite it
+                activations[layer] = _channels_first(tensor, layer)
             return bool(pending)
 
-        written = forward.write(self.module, inputs, wanted)
+        written = self._write(self.module, inputs, wanted)
         if pending:
             names = ", ".join(layer.name for layer in pending.values())
             raise LayerError(f"{names} of {self.name} was not reached with these pictures")
@@ -201,6 +214,11 @@ class Network:
         return tensor.detach().to(self.device, self.dtype)
 
 
+def _all(out: tape.Output, tensor: Tensor) -> bool:
+    """Nothing is kept, and the network runs to its end."""
+    return True
+
+
 def _first_float(module: nn.Module) -> Tensor:
     """A tensor of the type and on the device that a network computes with."""
     tensors = chain(module.parameters(), module.buffers())
@@ -208,6 +226,7 @@ def _first_float(module: nn.Module) -> Tensor:
 
 
 def _channels_first(tensor: Tensor, layer: Layer) -> Tensor:
+    """A copy, because an in-place call may overwrite what a module gave."""
     return (tensor.detach().movedim(-1, 1) if layer.channels_last else tensor.detach()).clone()
 
 

@@ -190,8 +190,8 @@ class Projection:
     def _check_shows(self) -> None:
         if not self.network.preprocessing.reads_pictures:
             raise FigureError(
-                f"{self.network.name} reads {self.inputs.shape[1]} channels, which is no picture (3, or 1 for "
-                "grey), so that there is no figure: take the numbers, .pixels or .arrays()"
+                f"{self.network.name} reads {self.inputs.shape[1]} channels, which is no picture (3, or 1 "
+                "for grey), so that there is no figure: take the numbers, .pixels or .arrays()"
             )
 
     def _picture(self, image: int) -> np.ndarray[Any, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -39,6 +40,19 @@ def generator():
 
 def nothing():
     return None
+
+class Talking(nn.Conv2d):
+    def forward(self, images):
+        print("running")
+        if images.max() > 2:
+            raise ValueError("too bright")
+        return super().forward(images)
+
+def talking():
+    return dv.Network(Talking(3, 2, 3), size=8, mean=(0,) * 3, std=(0.25,) * 3)
+
+def scales():
+    return nn.BatchNorm2d(3)
 
 def of_another_size():
     return nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(10, 3))
@@ -125,6 +139,21 @@ def test_a_network_that_does_not_run_on_what_is_assumed(own: Path) -> None:
     told = str(wrong.value)
     assert told.startswith("own.py:of_another_size does not run on an input of 3 x 224 x 224: RuntimeError: ")
     assert told.endswith("(deconvviz.Network(module, size=..., mean=..., std=...) says what it reads)")
+
+
+def test_what_a_network_prints_is_no_result(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = dv.load(f"{own}:talking")
+    net.record(np.zeros((8, 8, 3), np.uint8), "output")
+    assert capsys.readouterr() == ("", "running\nrunning\n")  # for the layers, and for the picture
+    with pytest.raises(NetworkError, match=r"^own\.py:talking does not run on an input of 3 x 8 x 8: Value"):
+        net.record(np.full((8, 8, 3), 255, np.uint8), "output")
+    assert capsys.readouterr().out == ""
+
+
+def test_weights_of_a_network_without_matrices(own: Path, tmp_path: Path) -> None:
+    torch.save(nn.BatchNorm2d(5).state_dict(), tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"does not fit own\.py:scales: 4 tensors of another shape"):
+        dv.load(f"{own}:scales", tmp_path / "a.pth")
 
 
 def test_a_sketch_of_a_file(own: Path) -> None:

@@ -1,4 +1,7 @@
-"""What README says is run: its Python blocks, its shell lines, and every file in examples/."""
+"""What README says is run: its Python blocks, its shell lines, and every file in examples/.
+
+A block that begins with a file's name is that file.
+"""
 
 import re
 import shlex
@@ -14,6 +17,7 @@ from deconvviz.scenes import scene
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FILE = re.compile(r"# (\w+\.py)\n")
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name != "train_minivgg.py")
 
 
@@ -23,8 +27,11 @@ def blocks(language):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with the README's picture in it, where vgg19 gets random weights instead of a download."""
+    """A folder with the README's picture and files in it."""
     Image.fromarray(scene(1, size=300).image).save(tmp_path / "cat.jpg")
+    for block in blocks("python"):
+        if named := FILE.match(block):
+            (tmp_path / named[1]).write_text(block)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -36,18 +43,23 @@ def test_the_first_screen_is_six_lines_of_python_and_two_of_shell():
 
 
 def test_python_blocks_run_as_they_stand(folder, monkeypatch):
+    pytest.importorskip("timm")
     real = dv.load
 
     def without_download(name="vgg19", weights="default", **options):
-        return real(name, weights if name == "minivgg" else "random", **options)
+        downloads = not (name == "minivgg" or ".py:" in name)
+        return real(name, "random" if downloads else weights, **options)
 
     monkeypatch.setattr(dv, "load", without_download)
     namespace = {}
     for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), namespace)
+        if not FILE.match(block):
+            exec(compile(block, "README.md", "exec"), namespace)
     with Image.open(folder / "grid.png") as image:
         assert image.width > 1000
     assert (folder / "grid.json").exists() and (folder / "own.png").exists()
+    assert (folder / "timm.png").exists()
+    assert namespace["net"].name == "my net" and namespace["net"].layers["0"].shape == (16, 30, 30)
     assert tuple(namespace["proj"].pixels.shape) == (2, 3, 96, 96)
 
 

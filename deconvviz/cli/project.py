@@ -60,7 +60,12 @@ def project(
             show_default="default",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of random weights.", rich_help_panel=WHAT)] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Seed of random weights, and of what a file.py draws.", rich_help_panel=WHAT
+        ),
+    ] = 0,
     top: Annotated[
         int | None,
         typer.Option(

@@ -129,7 +129,10 @@ def _only_classes_differ(given: Mapping[str, Tensor], own: Mapping[str, Tensor])
     differing = [key for key in own if key not in given or given[key].shape != own[key].shape]
     if given.keys() != own.keys() or not differing:
         return None
-    last = [key for key in own if own[key].dim() > 1][-1]
+    matrices = [key for key in own if own[key].dim() > 1]
+    if not matrices:
+        return None
+    last = matrices[-1]
     of_last = all(key.rpartition(".")[0] == last.rpartition(".")[0] for key in differing)
     same_inputs = all(given[key].shape[1:] == own[key].shape[1:] for key in differing)
     return given[last].shape[0] if of_last and same_inputs else None

@@ -173,10 +173,6 @@ MISTAKES = {
         "no layer 'conv3_5' in minivgg: block 3 has conv3_1, conv3_2 (see: deconvviz layers --model minivgg)",
     ),
     "no layer": (["--model", "minivgg"], "name a layer"),
-    "refused": (
-        ["--model", "mobilenet_v3_small", "-l", "features.3"],
-        "features.3 cannot be projected: aten.hardsigmoid.default (in module",
-    ),
     "top 0": (["--model", "minivgg", "-l", "conv1_1", "--top", "0"], "--top 0: ask for 1 unit or more"),
     "top of too many": (
         ["--model", "minivgg", "-l", "conv1_1", "--top", "9999"],
@@ -339,6 +335,13 @@ def five():
 
 def broken():
     return [][1]
+
+class Summed(nn.Module):
+    def forward(self, images):
+        return images.cumsum(2)
+
+def refused():
+    return nn.Sequential(nn.Conv2d(3, 2, 3), Summed())
 """
 
 
@@ -407,6 +410,10 @@ FORMS = {
     "no function": (["-m", "nets/own.py:mke"], "no function 'mke' in nets/own.py: there is nets/own.py:make"),
     "no function named": (["-m", "nets/own.py"], "nets/own.py: which function makes the network?"),
     "an exception": (["-m", "nets/own.py:broken"], "nets/own.py:16: IndexError: list index out of range"),
+    "an operation without a rule": (
+        ["-m", "nets/own.py:refused"],
+        "output cannot be projected: aten.cumsum.default (in module '1') has no rule",
+    ),
     "an argument it does not take": (
         ["-m", "nets/own.py:make", "--model-arg", "w=3"],
         "make in nets/own.py cannot be called so: got an unexpected keyword argument 'w'",
