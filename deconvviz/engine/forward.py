@@ -120,7 +120,7 @@ class _Writer(TorchDispatchMode):
             why = obstacle or (_folded(cls, (*forms, form)) if any(flows) else "")
             first = self.follow(result, form, carries=bool(why) or any(flows))
             self._makers[first] = rule
-            if result.shape[:1] != form.real(tape.batch)[:1]:
+            if tuple(result.shape) != form.real(tape.batch):
                 self._broken.add(first)
             tape.add(Step(op, self._module, values, inputs, first, rule, why))
 
@@ -151,10 +151,14 @@ class _Writer(TorchDispatchMode):
 
 
 def _folded(cls: type[Rule] | None, forms: Sequence[Form | None]) -> str:
-    """Why a rule cannot work where the network has folded some of a map into its batch."""
-    if cls is None or cls.folds or not any(form and form.folded for form in forms):
+    """Why a rule cannot work where the network has folded some of a map into its batch, or moved that."""
+    if cls is None:
         return ""
-    return "it works on pictures cut into pieces, each a picture of its own for this call"
+    if not cls.folds and any(form and form.folded for form in forms):
+        return "it works on pictures cut into pieces, each a picture of its own for this call"
+    if not cls.anywhere and any(form and form.batch_at for form in forms):
+        return "the pictures of the batch do not lie along the first dimension"
+    return ""
 
 
 def _copied(named: dict[str, Any], written: Sequence[Tensor]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Form:
     shape: tuple[int, ...]  # (C, H, W) for most maps
     axes: Axes | None  # (2, 3) for most maps, (1, 2) with channels last; None: no map of rows and columns
     folded: int = 0  # so many dimensions the network has folded into its batch: (B * H * W, C) from (H, W, C)
+    batch_at: int = 0  # which dimension of the network's own tensor is the batch
 
     @classmethod
     def of(cls, shape: Sequence[int]) -> Form:
@@ -45,6 +46,8 @@ class Form:
 
     def real(self, batch: int) -> tuple[int, ...]:
         """The shape that the network's own tensor has."""
+        if self.batch_at:
+            return (*self.shape[: self.batch_at], batch, *self.shape[self.batch_at :])
         return (batch * math.prod(self.shape[: self.folded]), *self.shape[self.folded :])
 
     def channels_first(self, tensor: Tensor) -> Tensor:
@@ -56,8 +59,10 @@ class Form:
         return tensor.movedim(1, -1) if self.axes == (1, 2) else tensor
 
     def dim(self, real: int) -> int:
-        """Which dimension of (B, *shape) one of the network's own tensor is; its batch stays 0."""
+        """Which dimension of (B, *shape) one of the network's own tensor is; the batch is 0."""
         real = real % (1 + len(self.shape) - self.folded)
+        if self.batch_at:
+            return 0 if real == self.batch_at else real + (real < self.batch_at)
         return real + self.folded if real else 0
 
 
@@ -177,6 +182,8 @@ def look_down(steps: Sequence[Step], forms: dict[int, Form], value: int, seen: S
                 parts.append(above[axis] if reach is None else (above[axis].float() @ reach.float()) > 0)
             straight[step.output, argument] = (kept[0], kept[1])
             rows, columns = parts
+            nothing = ~(rows.any(1, keepdim=True) & columns.any(1, keepdim=True))  # all lies in a border
+            rows, columns = rows & ~nothing, columns & ~nothing
             if below in found:
                 rows, columns = rows | found[below][0], columns | found[below][1]
             found[below] = (rows, columns)

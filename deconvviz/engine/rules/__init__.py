@@ -7,8 +7,8 @@ A rule is a class; one instance stands for one call of the operation in one forw
     reach(argument, axis, ...)   positions: which rows (columns) of the argument each output row (column) sees
 
 `convolution`, `activation`, `pooling` are the paper's own three; `linear`, `normalisation`, `arithmetic`,
-`shape` and `resampling` (with `separable`) are what networks have been built of since. A user's own operation
-gets a rule with ``deconvviz.rule``; see `Rule`.
+`attention`, `shape` and `resampling` (with `separable`) are what networks have been built of since. A user's
+own operation gets a rule with ``deconvviz.rule``; see `Rule`.
 """
 
 from deconvviz.engine.rules.base import Call, Rule, Verdict, lookup, rule
@@ -19,6 +19,7 @@ __all__ = ["Call", "Rule", "Verdict", "lookup", "rule"]
 from deconvviz.engine.rules import (  # noqa: F401
     activation,
     arithmetic,
+    attention,
     convolution,
     linear,
     normalisation,

@@ -24,6 +24,7 @@ class ReLU(Rule):
 
     windowed = True
     folds = True
+    anywhere = True
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         return [signal.clamp_min(0)]
@@ -89,6 +90,7 @@ class Held(Rule):
     verdict = Verdict.ANALOGY
     windowed = True
     folds = True
+    anywhere = True
 
     def flows(self, argument: int) -> bool:
         return False

@@ -20,19 +20,22 @@ class Elementwise(Rule):
 
     windowed = True
     folds = True
+    anywhere = True
 
     def __init__(self, call: Call) -> None:
         self.derived = call.derived
         self.forms = call.forms
         self.whole = self.form(call)
-        self.mixes = call.output.shape[:1] != self.whole.real(call.batch)[:1] or any(
+        self.mixes = tuple(call.output.shape) != self.whole.real(call.batch) or any(
             form is not None and len(form.shape) != len(self.whole.shape) for form in call.forms
         )
         tensors = [t for t in call.arguments.values() if isinstance(t, Tensor)]
         self.shape = tuple(call.output.shape)
         self.shapes = [tuple(t.shape) for t in tensors]
         for tensor, form in zip(tensors, call.forms, strict=False):
-            if form is None and _rank(tensor) >= call.output.dim() and len(tensor) > 1:
+            before = call.output.dim() - tensor.dim()  # dimensions along which it is stretched
+            at = self.whole.batch_at - before
+            if form is None and at >= 0 and tensor.shape[at] > 1:
                 self.mixes |= call.batch > 1  # a weight that has a part for each picture
 
     def form(self, call: Call) -> Form:
@@ -75,10 +78,6 @@ class Elementwise(Rule):
             if own == 1 and whole > 1
         ]
         return signal.sum(dims, keepdim=True) if dims else signal
-
-
-def _rank(value: Any) -> int:
-    return value.dim() if isinstance(value, Tensor) else 0
 
 
 @rule(
@@ -129,8 +128,11 @@ class Factors(Elementwise):
         if form is not None:
             return call.by_picture(factor, form).clone()
         self.constants = (*self.constants, factor)
+        if self.whole.folded and tuple(factor.shape) == call.output.shape:
+            return factor.reshape(1, *self.whole.shape)  # of a batch of one
         rank = len(self.whole.shape) + 1
-        return factor.reshape(*[1] * (rank - factor.dim()), *factor.shape) if factor.dim() <= rank else factor
+        laid = factor.reshape(*[1] * (rank - factor.dim()), *factor.shape) if factor.dim() < rank else factor
+        return laid.movedim(self.whole.batch_at, 0)
 
     def times(self, signal: Tensor, factor: Tensor | float, at: Window) -> Tensor:
         if isinstance(factor, Tensor):

@@ -51,6 +51,8 @@ class Call:
 
     def by_picture(self, tensor: Tensor, form: Form) -> Tensor:
         """A recorded tensor as (B, *form.shape), whatever the network had folded into its batch."""
+        if form.batch_at:
+            return tensor.movedim(form.batch_at, 0)
         return tensor.reshape(self.batch, *form.shape) if form.folded else tensor
 
 
@@ -91,6 +93,9 @@ class Rule:
     def of(cls, call: Call) -> Rule:
         """The rule for one call; another class, where an operation does several things."""
         return cls(call)
+
+    anywhere: ClassVar[bool] = False
+    """True if it makes no difference to the rule which dimension of the network's tensors is the batch."""
 
     def __init__(self, call: Call) -> None:
         """The way up. The outputs are there already; inputs of in-place calls are overwritten."""

@@ -303,7 +303,7 @@ class AdaptiveMaxPool(PlacedMaximum):
 class MaxUnpool(Spatial):
     """Each number goes to where its maximum was, the rest is zero; mirror: the signal is fetched from there.
 
-    Where several have one place, and the network kept one of them, that one alone gets the signal.
+    Where several have one place, the network kept one of them, and that one alone gets the signal.
     """
 
     def __init__(self, call: Call) -> None:

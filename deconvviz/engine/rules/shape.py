@@ -27,6 +27,7 @@ class Same(Rule):
 
     windowed = True
     folds = True
+    anywhere = True
 
     def __init__(self, call: Call) -> None:
         self.dtype: torch.dtype = call["self"].dtype
@@ -92,7 +93,7 @@ class View(Rule):
         self.below = call.form
         self.output = tuple(call.output.shape)
         self.shape = tuple(call["self"].shape)
-        self.mixes = not self.output or self.output[0] % call.batch != 0
+        self.mixes = not self.output or self.output[0] % call.batch != 0 or self.below.batch_at > 0
         self.above = Form.of(self.output[1:]) if self.mixes else self._form(call.batch)
         followed = None if self.mixes else _followed(self.below, self.above.shape)
         self.windowed = followed is not None and self.above.axes == followed
@@ -154,6 +155,7 @@ class Permutation(Rule):
 
     windowed = True
     folds = True
+    anywhere = True
 
     def __init__(self, call: Call) -> None:
         self.below = call.form
@@ -164,21 +166,21 @@ class Permutation(Rule):
             real = list(range(rank))
             one, other = (call.arguments.get("dim0", 0) % rank, call.arguments.get("dim1", 1) % rank)
             real[one], real[other] = real[other], real[one]
-        self.moves_batch = real[0] != 0
+        moved = [self.below.dim(dim) for dim in real]  # 0 is the batch
+        self.batch_at = moved.index(0)
         kept = range(1 + self.below.folded)  # batch, and what is folded into it
-        self.order = [*kept, *(self.below.dim(dim) for dim in real[1:])]
-        self.back = [self.order.index(dim) for dim in range(len(self.order))] if not self.moves_batch else []
+        self.order = [*kept, *(dim for dim in moved if dim)]
+        self.back = [self.order.index(dim) for dim in range(len(self.order))]
 
     def refuses(self) -> str:
-        return "it moves the batch to another dimension" if self.moves_batch else ""
+        folded = self.batch_at and self.below.folded
+        return "it moves a batch into which a picture was cut" if folded else ""
 
     def form(self, call: Call) -> Form:
-        if self.moves_batch:
-            return super().form(call)
         shape = tuple(self.below.shape[dim - 1] for dim in self.order[1:])
         axes = self.below.axes
         moved = (self.order.index(axes[0]), self.order.index(axes[1])) if axes else None
-        return Form(shape, moved, self.below.folded)
+        return Form(shape, moved, self.below.folded, self.batch_at)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         return [signal.permute(self.back)]
@@ -283,6 +285,7 @@ class Split(Part):
 class Pick(Part):
     """One position along a dimension, which is then gone."""
 
+    anywhere = True
     step, count = 1, 1
 
     def __init__(self, call: Call) -> None:
@@ -296,10 +299,11 @@ class Pick(Part):
         if self.dim == 0:
             return Form.of(call.output.shape[1:])
         shape = (*self.below.shape[: self.dim - 1], *self.below.shape[self.dim :])
+        batch_at = self.below.batch_at - (self.dim <= self.below.batch_at)
         if self.below.axes is None or self.axis is not None:
-            return Form(shape, None)
+            return Form(shape, None, 0, max(0, batch_at))
         rows, columns = (axis - (axis > self.dim) for axis in self.below.axes)
-        return Form(shape, (rows, columns))
+        return Form(shape, (rows, columns), 0, max(0, batch_at))
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         shape = list(signal.shape)

@@ -1,0 +1,96 @@
+"""Products of matrices that both come from the picture: attention, where weights are dealt out by a softmax.
+
+A softmax is held constant, so the signal goes down through the values that are weighed, not the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deconvviz.engine.rules.activation import Gate
+from deconvviz.engine.rules.arithmetic import OF_BRANCHES
+from deconvviz.engine.rules.base import Call, Rule, Verdict, rule
+from deconvviz.engine.windows import Form, Window
+
+aten = torch.ops.aten
+
+
+@rule(aten.bmm.default)
+class MatrixProduct(Rule):
+    """y = a b, matrix by matrix; mirror: a gets signal b^T and b gets a^T signal, as recorded."""
+
+    keeps_inputs = True
+    folds = True
+
+    def __init__(self, call: Call) -> None:
+        self.derived = call.derived
+        known = [form for form in call.forms if form is not None]
+        self.lead = known[0].shape[:-2]  # heads, say
+        self.mixes = any(form.shape[:-2] != self.lead or form.folded != known[0].folded for form in known)
+        self.folded = known[0].folded
+        self.a, self.b = (self._kept(call, name, number) for number, name in enumerate(("self", "mat2")))
+        if None not in call.forms:
+            self.verdict = Verdict.ANALOGY
+            self.how = OF_BRANCHES if all(call.derived) else "a product with weights that are held constant"
+
+    def _kept(self, call: Call, name: str, number: int) -> Tensor | None:
+        """(B, *lead, n, m), if the other one gets a signal."""
+        if self.mixes or not call.derived[1 - number]:
+            return None
+        matrix: Tensor = call[name]
+        if call.forms[number] is None:
+            self.constants = (*self.constants, matrix)
+            return matrix.reshape(call.batch, *self.lead, *matrix.shape[-2:])
+        return matrix.reshape(call.batch, *self.lead, *matrix.shape[-2:]).clone()
+
+    def refuses(self) -> str:
+        return "it multiplies the pictures of a batch with one another" if self.mixes else ""
+
+    def form(self, call: Call) -> Form:
+        return Form((*self.lead, *call.output.shape[-2:]), None, self.folded)
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        images = at.images.to(signal.device)
+        first = signal @ self.b[images].mT if self.b is not None else None
+        second = self.a[images].mT @ signal if self.a is not None else None
+        return [first, second]
+
+
+@rule(
+    aten._scaled_dot_product_flash_attention_for_cpu.default,
+    aten._scaled_dot_product_flash_attention.default,
+    aten._scaled_dot_product_efficient_attention.default,
+    aten._scaled_dot_product_cudnn_attention.default,
+)
+class Attention(Rule):
+    """y = softmax(q k^T * scale + bias) v; mirror: v gets the signal by the same weights, as recorded."""
+
+    verdict = Verdict.ANALOGY
+    how = f"its softmax is {Gate.how}"
+
+    def __init__(self, call: Call) -> None:
+        query, key = call["query"], call["key"]
+        scale = call.arguments.get("scale")
+        scores = query @ key.mT * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+        bias = call.arguments.get("attn_mask", call.arguments.get("attn_bias"))
+        if bias is not None:
+            scores = scores.masked_fill(~bias, -math.inf) if bias.dtype == torch.bool else scores + bias
+        if call["is_causal"]:
+            later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+            scores = scores.masked_fill(later, -math.inf)
+        self.weights = scores.softmax(-1)  # (B, heads, n, m)
+        self.count = len(call.derived)
+
+    def flows(self, argument: int) -> bool:
+        return argument == 2
+
+    def form(self, call: Call) -> Form:
+        return Form(tuple(call.output.shape[1:]), None)
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        weights = self.weights[at.images.to(self.weights.device)]
+        return [None, None, weights.mT @ signal, *[None] * (self.count - 3)]
