@@ -316,10 +316,12 @@ class MaxUnpool(Spatial):
 
     def _arrived(self, call: Call) -> Tensor:
         """Which numbers were not overwritten by another; all, where there are no numbers (shapes alone)."""
-        numbers: Tensor = call["self"]
-        if numbers.is_meta:
-            return torch.ones_like(numbers, dtype=torch.bool)
-        return call.output.flatten(2).gather(2, self.places.flatten(2)).view_as(numbers) == numbers
+        if self.places.is_meta:
+            return torch.ones_like(self.places, dtype=torch.bool)
+        names = torch.arange(self.places.numel(), dtype=torch.float64, device=self.places.device)
+        names = names.view_as(self.places)
+        there: Tensor = call.op(names, self.places, call["output_size"])
+        return there.flatten(2).gather(2, self.places.flatten(2)).view_as(names) == names
 
     def flows(self, argument: int) -> bool:
         return argument == 0
