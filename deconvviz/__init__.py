@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from deconvviz.coverage import Coverage as Coverage
+    from deconvviz.coverage import OpUse as OpUse
     from deconvviz.engine.rules import Rule as Rule
     from deconvviz.engine.rules import rule as rule
     from deconvviz.engine.units import Unit as Unit
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
     from deconvviz.recording import Recording as Recording
 
 _HOME = {
+    "Coverage": "deconvviz.coverage",
     "DeconvvizError": "deconvviz.errors",
     "Layer": "deconvviz.layers",
     "LayerTable": "deconvviz.layers",
     "Network": "deconvviz.network",
+    "OpUse": "deconvviz.coverage",
     "Projection": "deconvviz.projection",
     "Recording": "deconvviz.recording",
     "Rule": "deconvviz.engine.rules",
@@ -46,10 +50,12 @@ _HOME = {
 }
 
 __all__ = [
+    "Coverage",
     "DeconvvizError",
     "Layer",
     "LayerTable",
     "Network",
+    "OpUse",
     "Projection",
     "Recording",
     "Rule",

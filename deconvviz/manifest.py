@@ -105,6 +105,7 @@ def describe(projection: Projection, figure: Path, style: Style, dpi: float) -> 
         "layer": {"name": projection.layer.name, "module": projection.layer.dotted},
         "units": [asdict(unit) for unit in projection.units],
         "boxes": [list(box) for box in projection.boxes],
+        "by_analogy": analogies(projection),
         "style": {**asdict(style), "dpi": dpi},
         "versions": {
             "deconvviz": __version__,
@@ -115,6 +116,11 @@ def describe(projection: Projection, figure: Path, style: Style, dpi: float) -> 
             **_version_of_timm(network.origin.model),
         },
     }
+
+
+def analogies(projection: Projection) -> list[dict[str, Any]]:
+    """What on the way down is no operation that the paper describes: how often, and what is done instead."""
+    return [{"op": use.op, "count": use.count, "how": use.how} for use in projection.coverage.by_analogy]
 
 
 def _model(spec: ModelSpec | None, figure: Path) -> dict[str, Any] | None:
@@ -158,11 +164,12 @@ def remake(
     weights: str | Path | None = None,
     device: str = "cpu",
     allow_code: bool = False,
+    memory: int | None = None,
 ) -> Remade:
     """Make the projection of a manifest again. `weights` says where they are now, if they were moved.
 
     A network of ``file.py:factory`` is made by running that file, as it was when the manifest was written:
-    only with `allow_code`, since somebody else may have written both.
+    only with `allow_code`, since somebody else may have written both. `memory` (bytes) is for `project`.
 
     Raises ManifestError if the file is no manifest, or if code, weights, picture or activations are not those
     that it names.
@@ -175,7 +182,7 @@ def remake(
                 f"{path} was made with a network that {spec.file} makes: to make it again, that file is run. "
                 "If you trust it, say so with --allow-code (allow_code=True)"
             )
-        return _remake(stored, Path(path), spec, weights, device)
+        return _remake(stored, Path(path), spec, weights, device, memory)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ManifestError(f"{path} is no complete manifest: {error!r}") from error
 
@@ -219,7 +226,12 @@ def _existing(one: Mapping[str, Any], manifest: Path) -> Path | None:
 
 
 def _remake(
-    stored: Mapping[str, Any], path: Path, spec: ModelSpec | None, weights: str | Path | None, device: str
+    stored: Mapping[str, Any],
+    path: Path,
+    spec: ModelSpec | None,
+    weights: str | Path | None,
+    device: str,
+    memory: int | None,
 ) -> Remade:
     told = stored["network"]
     if spec is None or told["weights"] is None or not stored["pictures"] or not stored["units"]:
@@ -243,7 +255,8 @@ def _remake(
                 f"the pixels of {picture.path} are not those of {path}: the file has changed, "
                 "or is decoded otherwise on this machine"
             )
-    projection = recording.project(stored["layer"]["name"], [Unit(**unit) for unit in stored["units"]])
+    units = [Unit(**unit) for unit in stored["units"]]
+    projection = recording.project(stored["layer"]["name"], units, memory=memory)
     for unit, one in zip(projection.units, stored["units"], strict=True):
         if not math.isclose(unit.activation, one["activation"], rel_tol=1e-3, abs_tol=1e-5):
             raise ManifestError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from deconvviz.coverage import Coverage, Survey
 from deconvviz.engine import forward, tape
 from deconvviz.errors import DeconvvizError, LayerError, NetworkError, PictureError
 from deconvviz.layers import Layer, LayerTable, read_layers
@@ -96,15 +98,39 @@ class Network:
     def dtype(self) -> torch.dtype:
         return _first_float(self.module).dtype
 
-    @cached_property
+    @property
     def layers(self) -> LayerTable:
         """Every layer that can be asked for, from one forward pass over an empty picture."""
+        return self._sketch[0]
+
+    def coverage(self, layers: str | Iterable[str] | None = None) -> Coverage:
+        """Each operation exact, by analogy or refused: of the way down from some layers, or from any.
+
+        It is a sketch, from the same pass over one empty picture as `layers`. A network that goes another way
+        for another picture may use other operations then, and some are refused only where they mix
+        several pictures; `Recording.coverage` tells what really happened. Raises LayerError.
+        """
+        asked = [layers] if isinstance(layers, str) else list(layers or ())
+        table, survey = self._sketch
+        found = dict.fromkeys(table.find(name) for name in asked)
+        return self._coverage(survey, found)
+
+    def _coverage(self, survey: Survey, layers: Iterable[Layer]) -> Coverage:
+        asked = [(layer.name, layer.dotted) for layer in layers]
+        see = "net.coverage()"
+        if self.origin.model is not None:
+            options = "".join(f" --layer {shlex.quote(name)}" for name, _ in asked)
+            see = f"deconvviz check {self.origin.model.options.removeprefix('--model ')}{options}"
+        return survey.coverage(self.name, asked, see=see)
+
+    @cached_property
+    def _sketch(self) -> tuple[LayerTable, Survey]:
         like = _first_float(self._shapes)
         blank = torch.zeros((1, *self.preprocessing.shape), device=like.device, dtype=like.dtype)
         written = self._write(self._shapes, blank, _all)
         model = self.origin.model
         see = f"deconvviz layers {model.options}" if model else "net.layers"
-        return read_layers(self._shapes, written, self.name, see=see)
+        return read_layers(self._shapes, written, self.name, see=see), Survey(written)
 
     def _write(
         self, module: nn.Module, inputs: Tensor, wanted: Callable[[tape.Output, Tensor], bool]
@@ -182,8 +208,9 @@ class Network:
         if pending:
             names = ", ".join(layer.name for layer in pending.values())
             raise LayerError(f"{names} of {self.name} was not reached with these pictures")
+        survey = Survey(written)  # before what only leads to constants is forgotten
         written.keep_only(values.values())
-        return Recording(self, tuple(layers), pictures, inputs, written, values, activations)
+        return Recording(self, tuple(layers), pictures, inputs, written, survey, values, activations)
 
     def _prepare(self, images: Pictures) -> tuple[tuple[Picture, ...], Tensor]:
         """Pictures and the tensor (B, C, H, W) made of them; no pictures if a tensor was given."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from deconvviz.coverage import Coverage
 from deconvviz.engine.units import Unit
 from deconvviz.errors import FigureError
 from deconvviz.figures.plan import Sheet, Tile
@@ -54,6 +55,7 @@ class Projection:
     network: Network
     pictures: tuple[Picture, ...]  # none, if a prepared tensor was recorded
     inputs: Tensor  # (B, C, H, W)
+    coverage: Coverage  # which operations on the way down are exact, and which by analogy
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -83,7 +85,10 @@ class Projection:
 
         Raises FigureError for a network whose input is no picture.
         """
-        x0, y0, x1, y1 = self.boxes[number]
+        return self._patch(number, self.boxes[number])
+
+    def _patch(self, number: int, box: Box) -> np.ndarray[Any, Any]:
+        x0, y0, x1, y1 = box
         return self._picture(self.images[number])[y0:y1, x0:x1]
 
     def crop(self, number: int) -> np.ndarray[Any, Any]:
@@ -92,7 +97,10 @@ class Projection:
         Raises FigureError for a network whose input is no picture.
         """
         self._check_shows()
-        x0, y0, x1, y1 = self.boxes[number]
+        return self._crop(number, self.boxes[number])
+
+    def _crop(self, number: int, box: Box) -> np.ndarray[Any, Any]:
+        x0, y0, x1, y1 = box
         signed = self.pixels[number, :, y0:y1, x0:x1].detach().cpu().float().numpy()
         scaled = np.moveaxis(signed, 0, -1) * np.asarray(self.network.preprocessing.std, dtype=np.float32)
         return np.broadcast_to(scaled, (*scaled.shape[:2], 3))  # (h, w, C) -> (h, w, 3)
@@ -206,7 +214,8 @@ class Projection:
         )
 
     def _tile(self, number: int, one: bool) -> Tile:
-        box = self.boxes[number]
+        box, whole = self.boxes[number], (0, 0, self.inputs.shape[-1], self.inputs.shape[-2])
+        sees = box[0] < box[2] and box[1] < box[3]  # else it is shown whole
         lines = self._caption(number)
         if not one:
             lines = (*lines, self.picture_name(self.images[number]))
@@ -214,10 +223,10 @@ class Projection:
         return Tile(
             number=number + 1,
             caption=lines,
-            projection=self.crop(number),
-            patch=self.patch(number),
-            box=box if one else None,
-            centre=self._centre(number) if one else None,
+            projection=self._crop(number, box if sees else whole),
+            patch=self._patch(number, box if sees else whole),
+            box=box if one and sees else None,
+            centre=self._centre(number) if one and sees else None,
             note=self._why_zero(number) if empty else None,
         )
 
@@ -240,6 +249,8 @@ class Projection:
         )
 
     def _why_zero(self, number: int) -> str:
+        if self.layer.held:
+            return "zero: this layer is held constant"
         said = self.units[number].activation if self.units else None
         return "zero: this unit is silent here" if said == 0 else "zero: nothing reaches the picture"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from deconvviz.coverage import Coverage, Survey
 from deconvviz.engine import mirror
 from deconvviz.engine.tape import Tape
 from deconvviz.engine.units import Seed, TensorSeed, Unit, UnitSeed, checked, strongest
@@ -34,6 +35,7 @@ class Recording:
         pictures: Sequence[Picture],
         inputs: Tensor,
         tape: Tape,
+        survey: Survey,
         values: dict[Layer, int],
         activations: dict[Layer, Tensor],
     ) -> None:
@@ -41,7 +43,9 @@ class Recording:
         self.layers = tuple(layers)
         self.pictures = tuple(pictures)  # none, if a prepared tensor was recorded
         self.inputs = inputs  # (B, C, H, W), as the network got them
-        self._tape, self._values, self._activations = tape, values, activations
+        self._tape, self._survey = tape, survey
+        self._values, self._activations = values, activations
+        self._coverages: dict[Layer, Coverage] = {}
 
     def __len__(self) -> int:
         """How many pictures were recorded."""
@@ -79,6 +83,13 @@ class Recording:
         found = self._find(layer)
         return strongest(self._units_of(found), k, found.name, channel)
 
+    def coverage(self, layer: str) -> Coverage:
+        """Each operation on the way down from a layer, exact, by analogy or refused, as it was recorded."""
+        found = self._find(layer)
+        if found not in self._coverages:
+            self._coverages[found] = self.network._coverage(self._survey, [found])
+        return self._coverages[found]
+
     def class_unit(self, asked: str | int, image: int = 0) -> Unit:
         """The unit of the layer ``output`` that is a class's score, by the class's name or number."""
         return Unit(image, self.network.class_index(asked))
@@ -89,14 +100,14 @@ class Recording:
         units: Unit | Sequence[Unit] | Tensor | None = None,
         *,
         images: Sequence[int] | None = None,
-        memory: int = mirror.DEFAULT_MEMORY,
+        memory: int | None = None,
     ) -> Projection:
         """Carry units of a layer down to the picture (paper, section 2.1).
 
         `units`: one or several `Unit`s, each kept alone; one without position keeps its whole channel. Or a
         tensor (K, *layer) of whatever is to be kept, everything else being zero, with `images` (K) saying
         which picture each belongs to. None: the nine strongest channels' peaks. All go down together, as
-        many at once as fit in `memory` bytes.
+        many at once as fit in `memory` bytes (None: a share of what is free), and at least one.
 
         Raises LayerError, UnitError, RefusedOp (before anything is computed), StaleRecording.
         """
@@ -126,6 +137,7 @@ class Recording:
             network=self.network,
             pictures=self.pictures,
             inputs=self.inputs,
+            coverage=self.coverage(layer),
         )
 
     def _images_of(self, units: Tensor, images: Sequence[int] | None) -> Sequence[int]:

@@ -15,7 +15,7 @@ import deconvviz
 
 PACKAGE = Path(deconvviz.__file__).parent
 
-NOUNS = {"layers", "network", "loading", "recording", "projection", "manifest"}
+NOUNS = {"coverage", "layers", "network", "loading", "recording", "projection", "manifest"}
 ROOMS = {"errors", "files", "engine", "nets", "figures", "scenes"}
 BELOW = {
     "errors": set(),
@@ -34,7 +34,7 @@ BELOW = {
 FOREIGN = {
     "errors": set(),
     "files": set(),
-    "engine": {"torch"},
+    "engine": {"torch", "psutil"},
     "scenes": {"numpy", "PIL"},
     "figures": {"numpy", "matplotlib", "PIL"},
     "cli": {"typer", "click", "rich", "PIL", "numpy", "torch", "torchvision", "shellingham"},

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from deconvviz import __version__
+from deconvviz.cli.check import check
 from deconvviz.cli.console import say
 from deconvviz.cli.demo import demo
 from deconvviz.cli.layers import layers
@@ -39,7 +40,7 @@ class Commands(TyperGroup):
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            say("deconvviz: out of memory; ask for fewer units (--top), fewer pictures or a shallower layer")
+            say("deconvviz: out of memory; give less to it (--memory), or ask for a shallower layer")
             raise typer.Exit(MISTAKE) from None
 
 
@@ -76,5 +77,5 @@ def deconvviz(
     """
 
 
-for _command in (project, layers, models, demo):
+for _command in (project, check, layers, models, demo):
     app.command()(_command)

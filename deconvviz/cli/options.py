@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -33,6 +34,22 @@ def model_arguments(typed: list[str] | None) -> dict[str, Any]:
     return arguments
 
 
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}  # powers of 2
+_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?|\.\d+)\s*(?P<unit>[KMGT]?)(I?B)?", re.IGNORECASE)
+
+
+def read_size(text: str) -> int:
+    """Bytes, as typed: 512M, 1.5G, 2GiB, 4096."""
+    found = _SIZE.fullmatch(text.strip())
+    size = int(float(found["number"]) * (1 << _UNITS[found["unit"].upper()])) if found else 0
+    if size < 1:
+        raise typer.BadParameter(
+            f"{text!r} is no amount of memory: give bytes, or a number with K, M, G or T: 512M, 1.5G",
+            param_hint="--memory",
+        )
+    return size
+
+
 def complete_model(incomplete: str) -> list[str]:
     """Names of networks, without torch; timm's after ``timm:``, found once and then kept in a cache."""
     if incomplete.startswith(TIMM):
@@ -46,7 +63,7 @@ def complete_layer(ctx: typer.Context, incomplete: str) -> list[str]:
     """Layer names of the network on the command line; found once (in seconds), then kept in a cache."""
     if ctx.params.get("model_arg"):
         return []
-    name = ctx.params.get("model") or DEFAULT_MODEL
+    name = ctx.params.get("model") or ctx.params.get("network") or DEFAULT_MODEL
     return [layer for layer in _layer_names(name) if layer.startswith(incomplete)]
 
 

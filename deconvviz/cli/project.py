@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
@@ -20,11 +21,14 @@ from deconvviz.cli.options import (
     model_arg_option,
     model_arguments,
     model_option,
+    read_size,
 )
 from deconvviz.cli.request import Look, Selection
 
 if TYPE_CHECKING:
     from deconvviz.cli.plan import Job
+    from deconvviz.coverage import Coverage
+    from deconvviz.layers import Layer
     from deconvviz.projection import Projection, Style
 
 DEFAULT_OUT = Path("deconvviz-out")
@@ -155,6 +159,15 @@ def project(
         typer.Option(metavar="N", min=1, help="Dots per inch.", rich_help_panel=LOOK, show_default="200"),
     ] = None,
     device: Device = "auto",
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="What the units that go down together may take: 512M, 2G, or bytes. Fewer go at once with "
+            "less; one always goes.",
+            show_default="a quarter of what is free, at most 4G",
+        ),
+    ] = None,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -167,6 +180,7 @@ def project(
     from deconvviz.cli.plan import plan
 
     arguments = model_arguments(model_arg)
+    budget = None if memory is None else read_size(memory)
     look = Look(format, arrays, scale, percentile, columns, projection_only, dpi)
     selection = Selection(
         tuple(layer or ()), tuple(channel or ()), tuple(unit or ()), tuple(class_ or ()), top, whole_channel
@@ -178,7 +192,11 @@ def project(
                 param_hint="--from",
             )
         with stage("importing torch and making the recording again", quiet=quiet):
-            written = [_remake(from_, weights, look, out, device, force=force, allow_code=allow_code)]
+            again = _remake(
+                from_, weights, look, out, device, force=force, allow_code=allow_code, memory=budget
+            )
+        tell_how(again[0].coverage, [again[0].layer], quiet=quiet)
+        written = [_save(*again, force=force)]
     else:
         if allow_code:
             raise typer.BadParameter(
@@ -197,7 +215,7 @@ def project(
                 force=force,
                 arguments=arguments,
             )
-        written = run(job, look, force=force, quiet=quiet)
+        written = run(job, look, force=force, quiet=quiet, memory=budget)
     if json:
         print_json({"figures": written})
         return
@@ -206,7 +224,7 @@ def project(
             typer.echo(path)
 
 
-def run(job: Job, look: Look, *, force: bool, quiet: bool) -> list[dict[str, Any]]:
+def run(job: Job, look: Look, *, force: bool, quiet: bool, memory: int | None = None) -> list[dict[str, Any]]:
     """Make every figure of a job; what was written, one entry for each."""
     from deconvviz.projection import Style
 
@@ -217,6 +235,8 @@ def run(job: Job, look: Look, *, force: bool, quiet: bool) -> list[dict[str, Any
     for page in job.pages:
         for asked in page.classes:
             network.class_index(asked)  # an unknown class is told before the first figure is written
+    layers = list(dict.fromkeys(page.layer for page in job.pages))
+    tell_how(network.coverage(layer.name for layer in layers), layers, quiet=quiet)
     written = []
     style = look.style(Style())
     with counting(len(job.pages), quiet=quiet) as counter:
@@ -227,9 +247,18 @@ def run(job: Job, look: Look, *, force: bool, quiet: bool) -> list[dict[str, Any
                 tell(f"{picture}: {note}", quiet=quiet)
             for page in several:
                 counter.step(f"{picture.name} {page.layer.name}")
-                projection = recording.project(page.layer.name, job.units(page, recording))
+                projection = recording.project(page.layer.name, job.units(page, recording), memory=memory)
                 written.append(_save(projection, page.target, style, look, force=force))
     return written
+
+
+def tell_how(coverage: Coverage, layers: Sequence[Layer], *, quiet: bool) -> None:
+    """Say before anything is drawn what is by analogy, and which layers give nothing but grey."""
+    if coverage.by_analogy:
+        tell(coverage.line(), quiet=quiet)
+    for layer in layers:
+        if layer.held:
+            tell(f"{layer.name} {layer.sees}; its projections are zero", quiet=quiet)
 
 
 def _remake(
@@ -241,21 +270,23 @@ def _remake(
     *,
     force: bool,
     allow_code: bool,
-) -> dict[str, Any]:
+    memory: int | None,
+) -> tuple[Projection, Path, Style, Look]:
+    """The projection of a manifest, and how `_save` is to write it."""
     from deconvviz.cli.plan import check_folder
     from deconvviz.manifest import refuse_existing, remake, targets
 
     target = out / f"{manifest.stem}.{look.format}"
     check_folder(out)
     refuse_existing(targets(target, look.arrays), force=force)
-    found = remake(manifest, weights=weights, device=device, allow_code=allow_code)
+    found = remake(manifest, weights=weights, device=device, allow_code=allow_code, memory=memory)
     look = replace(look, dpi=found.dpi if look.dpi is None else look.dpi)
-    return _save(found.projection, target, look.style(found.style), look, force=force)
+    return found.projection, target, look.style(found.style), look
 
 
 def _save(projection: Projection, target: Path, style: Style, look: Look, *, force: bool) -> dict[str, Any]:
     """Write one figure and what stands beside it; what was written, for --json."""
-    from deconvviz.manifest import save_projection
+    from deconvviz.manifest import analogies, save_projection
 
     paths = save_projection(
         projection,
@@ -273,4 +304,5 @@ def _save(projection: Projection, target: Path, style: Style, look: Look, *, for
             {**asdict(unit), "box": list(box)}
             for unit, box in zip(projection.units, projection.boxes, strict=True)
         ],
+        "by_analogy": analogies(projection),
     }

@@ -8,17 +8,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deconvviz.engine.memory import default_budget
 from deconvviz.engine.tape import PICTURE, Step, Tape
 from deconvviz.engine.units import Seed
 from deconvviz.engine.windows import Form, Seen, Window, everything, hull, look_down, window
 
-DEFAULT_MEMORY = 1 << 30  # bytes that the signals of one batch of units may take
+DEFAULT_MEMORY = None  # a share of what is free
 
 
-def project(tape: Tape, value: int, seed: Seed, like: Tensor, *, memory: int = DEFAULT_MEMORY) -> Tensor:
+def project(
+    tape: Tape, value: int, seed: Seed, like: Tensor, *, memory: int | None = DEFAULT_MEMORY
+) -> Tensor:
     """Carry K signals from a value of the tape down to the picture: (K, C, H, W) of `like`'s type.
 
-    Units go down together, each in its own window; as many at once as fit in `memory` (bytes).
+    Units go down together, each in its own window; as many at once as fit in `memory` (bytes; None: a share
+    of what is free), and one by one where not even one does.
     Raises RefusedOp and StaleRecording before anything is computed.
     """
     path = tape.path(value)
@@ -27,6 +31,8 @@ def project(tape: Tape, value: int, seed: Seed, like: Tensor, *, memory: int = D
     pixels = like.new_zeros(count, *tape.forms[PICTURE].shape)
     if not path and value != PICTURE:
         return pixels  # held constant: nothing flows down from here
+    if memory is None:
+        memory = default_budget(like.device)
     order = torch.argsort(_places(seed), stable=True)  # neighbours share small windows and equal shifts
     first, step = 0, count
     while first < count:
