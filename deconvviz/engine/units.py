@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from deconvviz.engine.windows import Form, Seen, Window
+from deconvviz.engine.windows import Form, Seen, Window, zeros
 from deconvviz.errors import UnitError
 
 
@@ -72,7 +72,7 @@ class UnitSeed(Seed):
     def signal(self, part: Tensor, at: Window) -> Tensor:
         own = self.activations.dim() == 4
         (h, w) = at.size if at.form.axes else self.seen[0].shape[1:] + self.seen[1].shape[1:]
-        x = self.activations.new_zeros(len(part), self.activations.shape[1], *((h, w) if own else ()))
+        x = zeros(self.activations, (len(part), self.activations.shape[1], *((h, w) if own else ())))
         for k, (number, (row, column)) in enumerate(zip(part.tolist(), at.start.tolist(), strict=True)):
             unit = self.units[number]
             channel = self.activations[unit.image, unit.channel]

@@ -12,7 +12,7 @@ from torch import Tensor
 from deconvviz.engine.bands import SAME, Band, Slide
 from deconvviz.engine.rules.base import Call, Rule, Spatial, rule
 from deconvviz.engine.rules.separable import Separable
-from deconvviz.engine.windows import Form, Window
+from deconvviz.engine.windows import Form, Window, zeros
 
 aten = torch.ops.aten
 
@@ -64,11 +64,11 @@ class MaxPool(Spatial):
         return tap_row.mul_(columns.kernel).add_(tap_column).to(narrow)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        switches = at.cut(self.switches)  # (K, C, h, w)
+        switches = _laid_out(at.cut(self.switches), signal)  # (K, C, h, w)
         rows, columns = self.rows, self.columns
         (k, c), (h, w) = signal.shape[:2], at.size
         high, wide = (h - 1) * rows.stride + rows.extent, (w - 1) * columns.stride + columns.extent
-        x = signal.new_zeros(k, c, high, wide)
+        x = zeros(signal, (k, c, high, wide))
         for tap in range(rows.kernel * columns.kernel):
             row, column = divmod(tap, columns.kernel)
             row, column = row * rows.dilation, column * columns.dilation
@@ -93,6 +93,12 @@ class MaxPool(Spatial):
             if self.windowed
             else super().reach(argument, axis, n_out, n_in)
         )
+
+
+def _laid_out(switches: Tensor, like: Tensor) -> Tensor:
+    """In the order of a signal's numbers."""
+    alike = like.is_contiguous(memory_format=torch.channels_last)
+    return switches.contiguous(memory_format=torch.channels_last) if alike else switches
 
 
 def _first(slide: Slide, n_out: int, device: torch.device) -> Tensor:
