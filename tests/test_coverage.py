@@ -1,0 +1,325 @@
+"""What is said of each operation: exact, by analogy, or refused; and what has no part in any way down."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import deconvviz as dv
+from deconvviz.coverage import OpUse
+from deconvviz.engine.rules import Verdict, base
+from deconvviz.errors import LayerError, RefusedOp
+from deconvviz.loading import sketch
+
+EXACT, ANALOGY, REFUSED = Verdict.EXACT, Verdict.ANALOGY, Verdict.REFUSED
+RECTIFIED = "the signal is rectified, as the paper does for ReLU"
+HELD = "held constant at its recorded value: nothing flows into it"
+GATED = "a product with a gate: the signal times the gate's recorded value"
+
+
+class Gate(nn.Module):
+    """What a squeeze-and-excitation block is, without its names."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc1, self.act = nn.Conv2d(channels, 2, 1), nn.SiLU()
+        self.fc2, self.gate = nn.Conv2d(2, channels, 1), nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.gate(self.fc2(self.act(self.fc1(x.mean((2, 3), keepdim=True)))))
+        return x * (weights * 2)
+
+
+class Own(nn.Module):
+    """A convolution, and then what a test wants."""
+
+    def __init__(self, then: nn.Module | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.relu, self.then = nn.Conv2d(3, 4, 3), nn.ReLU(), then or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.then(self.relu(self.conv(x)))
+        return y
+
+
+class Leads(nn.Module):
+    """An operation without a rule, whose result goes to a layer, into a gate, or nowhere."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+
+    def forward(self, x: Tensor) -> Tensor:
+        strange = x.cumsum(2)
+        if self.where == "to a layer":
+            return strange
+        return x * torch.sigmoid(strange) if self.where == "into a gate" else x.neg()
+
+
+@pytest.fixture
+def gated() -> dv.Network:
+    return dv.Network(Own(Gate(4)), size=8, name="gated")
+
+
+def test_every_operation_of_an_exact_network_in_its_order() -> None:
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+    found = dv.Network(nn.Sequential(*layers), size=10, name="plain").coverage()
+    assert found.uses == (
+        OpUse("aten.convolution.default", EXACT, "", 2, ("0", "2")),
+        OpUse("aten.relu.default", EXACT, "", 1, ("1",)),
+        OpUse("aten.relu_.default", EXACT, "", 1, ("3",)),
+        OpUse("aten.max_pool2d_with_indices.default", EXACT, "", 1, ("4",)),
+    )
+    assert (found.exact, found.by_analogy, found.refused) == (found.uses, (), ())
+    assert (found.network, found.layers, found.calls, found.without_part) == ("plain", (), 5, 0)
+    assert found.line() == "exact: all 5 calls"
+    assert repr(found) == "<Coverage of plain: 5 calls, 5 exact, 0 by analogy, 0 refused>"
+
+
+def test_a_gate_is_by_analogy_where_it_is_held_and_where_it_multiplies(gated: dv.Network) -> None:
+    found = gated.coverage()
+    assert found.by_analogy == (
+        OpUse("aten.silu.default", ANALOGY, RECTIFIED, 1, ("then.act",)),
+        OpUse("aten.sigmoid.default", ANALOGY, HELD, 1, ("then.gate",)),
+        OpUse("aten.mul.Tensor", ANALOGY, GATED, 1, ("then",)),
+    )
+    assert sum(use.count for use in found.exact) == 5  # three convolutions, a ReLU, a mean
+    assert found.without_part == 1  # twice the gate: a product of what is constant already
+    assert found.line() == (
+        f"by analogy: 3 of 8 calls (silu x1: {RECTIFIED}; sigmoid x1: held constant at its recorded value; "
+        "mul x1: a product with a gate); see: net.coverage()"
+    )
+
+
+def test_of_one_layer_it_is_the_way_down_and_what_is_held_beside_it(gated: dv.Network) -> None:
+    found = gated.coverage("output")
+    assert [(use.op, use.verdict) for use in found.uses] == [
+        ("aten.convolution.default", EXACT),  # that of the trunk alone
+        ("aten.relu.default", EXACT),
+        ("aten.sigmoid.default", ANALOGY),
+        ("aten.mul.Tensor", ANALOGY),
+    ]
+    assert found.uses[0].modules == ("conv",)
+    assert repr(found) == ("<Coverage of gated, down from output: 4 calls, 2 exact, 2 by analogy, 0 refused>")
+    assert found.without_part == 5
+    assert gated.coverage("relu").line() == "exact: all 2 calls"
+    assert [use.op for use in gated.coverage(["relu", "then.act"]).by_analogy] == ["aten.silu.default"]
+
+
+def test_a_layer_that_is_held_constant(gated: dv.Network) -> None:
+    assert gated.layers["then.gate"].held
+    found = gated.coverage("then.gate")
+    assert found.uses == (OpUse("aten.sigmoid.default", ANALOGY, HELD, 1, ("then.gate",)),)
+
+
+def test_what_works_on_constants_alone_gives_a_layer_without_operations() -> None:
+    class Doubled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2
+
+    net = dv.Network(Own(nn.Sequential(nn.Sigmoid(), Doubled())), size=8)
+    found = net.coverage("then.1")
+    assert [use.op for use in found.uses] == ["aten.sigmoid.default"]
+    assert found.without_part == 3
+
+
+@pytest.mark.parametrize(
+    ("where", "refused"), [("to a layer", True), ("into a gate", False), ("nowhere", False)]
+)
+def test_refused_is_only_what_a_way_down_comes_through(where: str, refused: bool) -> None:
+    net = dv.Network(Own(Leads(where)), size=8, name="odd")
+    found = net.coverage()
+    why = "it has no rule: deconvviz.rule(torch.ops.aten.cumsum.default) registers one"
+    assert found.refused == ((OpUse("aten.cumsum.default", REFUSED, why, 1, ("then",)),) if refused else ())
+    rec = net.record(torch.randn(1, 3, 8, 8), "then")
+    if refused:
+        with pytest.raises(RefusedOp):
+            rec.project("then")
+        assert found.line() == ("refused: 1 of 3 calls (cumsum x1: it has no rule); see: net.coverage()")
+    else:
+        rec.project("then")
+
+
+@pytest.mark.parametrize("name", ["googlenet", "mobilenet_v3_small", "vit_b_16"])
+def test_it_says_of_each_layer_what_the_layer_says(name: str) -> None:
+    net = sketch(name)
+    odd = [
+        layer.name
+        for layer in net.layers
+        if bool(net.coverage(layer.name).refused) != bool(layer.refused)
+        and "which is no map of channels" not in layer.refused
+    ]
+    assert not odd
+    assert any(layer.refused for layer in net.layers) == (name == "vit_b_16")
+
+
+def test_vgg_and_resnet_are_exact_and_efficientnet_is_by_analogy() -> None:
+    assert sketch("vgg19").coverage().line() == "exact: all 44 calls"
+    assert sketch("resnet50").coverage().line() == "exact: all 175 calls"
+    found = sketch("efficientnet_b0").coverage("output")
+    assert {(use.short, use.count, use.how) for use in found.by_analogy} == {
+        ("silu", 33, RECTIFIED),
+        ("sigmoid", 16, HELD),
+        ("mul", 16, GATED),
+    }
+    assert found.line().endswith("; see: deconvviz check efficientnet_b0 --layer output")
+
+
+def test_one_operation_may_be_exact_in_one_place_and_by_analogy_in_another() -> None:
+    class Both(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * 3) * (x * 5)
+
+    found = dv.Network(Own(Both()), size=8).coverage()
+    products = [use for use in found.uses if use.short == "mul"]
+    assert [(use.verdict, use.count) for use in products] == [(EXACT, 2), (ANALOGY, 1)]
+
+
+def test_refusals_are_told_with_their_reason() -> None:
+    class Cut(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.clamp(1, 2)
+
+    found = dv.Network(Own(Cut()), size=8).coverage()
+    (use,) = found.refused
+    assert (use.op, use.how) == ("aten.clamp.default", "it cuts off at other values than 0")
+
+
+def test_a_rule_of_ones_own_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_registry", dict(base._registry))
+
+    @dv.rule(torch.ops.aten.cumsum.default)
+    class RunningSum(dv.Rule):
+        verdict = ANALOGY
+        how = "for a test: the signal stays where it is"
+
+    found = dv.Network(Own(Leads("to a layer")), size=8).coverage()
+    assert found.by_analogy == (OpUse("aten.cumsum.default", ANALOGY, RunningSum.how, 1, ("then",)),)
+
+
+class Undecided(nn.Module):
+    """Goes another way for an empty picture."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not bool((x > 1).any()):
+            return x.neg()
+        return torch.nn.functional.silu(x) * torch.sigmoid(x)
+
+
+def test_a_recording_tells_what_really_happened() -> None:
+    net = dv.Network(Own(Undecided()), size=8, name="undecided")
+    assert net.coverage("then").line() == "exact: all 3 calls"
+    rec = net.record(100 * torch.randn(2, 3, 8, 8), "then")
+    found = rec.coverage("then")
+    assert [use.short for use in found.by_analogy] == ["silu", "sigmoid", "mul"]
+    assert rec.project("then").coverage is found
+    with pytest.raises(LayerError, match=r"^relu was not recorded: this recording has then$"):
+        rec.coverage("relu")
+
+
+def test_the_network_runs_once_for_its_layers_and_its_coverage() -> None:
+    runs = []
+    module = Own()
+    module.register_forward_hook(lambda *_: runs.append(1))
+    net = dv.Network(module, size=8)
+    assert net.coverage("conv").calls == 1 and len(net.layers) == 4 and net.coverage().calls == 2
+    assert runs == [1]
+
+
+def test_no_tensor_is_kept(gated: dv.Network) -> None:
+    gated.coverage()
+    rec = gated.record(torch.randn(1, 3, 8, 8), "output")
+    for survey in (gated._sketch[1], rec._survey):
+        reached = list(_reachable(survey))
+        assert len(reached) > 50
+        assert not [one for one in reached if isinstance(one, Tensor)]
+
+
+def _reachable(start: object) -> Iterator[object]:
+    seen, waiting = set[int](), [start]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(one, (type, ModuleType)) or callable(one):
+            continue
+        seen.add(id(one))
+        yield one
+        waiting += gc.get_referents(one)
+
+
+def test_an_unknown_layer() -> None:
+    net = sketch("minivgg")
+    with pytest.raises(LayerError) as raised:
+        net.coverage("conv9")
+    assert str(raised.value) == (
+        "no layer 'conv9' in minivgg: nearest are conv1_2, conv2_2, conv3_2 "
+        "(see: deconvviz layers --model minivgg)"
+    )
+
+
+def test_where_to_read_more_is_a_line_for_a_shell() -> None:
+    assert sketch("minivgg").coverage(["conv1_1", "fc5"]).see == (
+        "deconvviz check minivgg --layer conv1_1 --layer fc5"
+    )
+    pytest.importorskip("timm")
+    see = sketch("timm:test_resnet", {"num_classes": 3}).coverage().see
+    assert see == "deconvviz check timm:test_resnet --model-arg num_classes=3"
+
+
+def test_how_it_shows_itself(gated: dv.Network) -> None:
+    found = gated.coverage("output")
+    assert str(found).splitlines() == [
+        "aten.convolution.default x1: exact; in conv",
+        "aten.relu.default x1: exact; in relu",
+        f"aten.sigmoid.default x1: by analogy ({HELD}); in then.gate",
+        f"aten.mul.Tensor x1: by analogy ({GATED}); in then",
+        "gated, down from output: 4 calls, 2 exact, 2 by analogy, 0 refused",
+    ]
+    html = found._repr_html_()
+    assert html.startswith("<p>gated, down from output: 4 calls, 2 exact, 2 by analogy, 0 refused</p><table>")
+    assert html.count("<tr>") == 5
+    assert "<td>aten.sigmoid.default</td><td>1</td><td>by analogy</td><td>then.gate</td>" in html
+    assert "the gate&#x27;s recorded value" in html
+
+
+def test_names_and_places_in_short() -> None:
+    use = OpUse("aten.add_.Tensor", EXACT, "", 9, ("", "a", "b"))
+    assert (use.short, use.where) == ("add", "(the network) and 2 more")
+    assert OpUse("aten._softmax.default", EXACT, "", 1, ("a", "b")).where == "a, b"
+    assert OpUse("aten._softmax.default", EXACT, "", 1, ("a",)).short == "_softmax"
+    assert (
+        OpUse("torchvision.roi_align.default", EXACT, "", 1, ("a",)).short == "torchvision.roi_align.default"
+    )
+
+
+def test_json_has_everything(gated: dv.Network) -> None:
+    told = json.loads(json.dumps(gated.coverage("then.gate").to_json()))
+    assert told == {
+        "network": "gated",
+        "layers": ["then.gate"],
+        "calls": 1,
+        "exact": 0,
+        "by_analogy": 1,
+        "refused": 0,
+        "without_part": 8,
+        "ops": [
+            {
+                "op": "aten.sigmoid.default",
+                "verdict": "by analogy",
+                "how": HELD,
+                "count": 1,
+                "modules": ["then.gate"],
+            }
+        ],
+    }
+
+
+def test_equal_networks_have_equal_coverage(gated: dv.Network) -> None:
+    assert gated.coverage() == dv.Network(Own(Gate(4)), size=8, name="gated").coverage()
+    assert gated.coverage() != gated.coverage("output")
