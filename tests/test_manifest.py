@@ -51,6 +51,7 @@ def test_what_it_names(picture: Path, manifest: Path) -> None:
     assert told["pictures"][0]["beside"] == "../pictures/scene.png"
     assert [dv.Unit(**unit) for unit in told["units"]] == list(proj.units)
     assert [tuple(box) for box in told["boxes"]] == list(proj.boxes)
+    assert told["by_analogy"] == []
     assert told["style"] == {
         "scale": "row", "percentile": 98, "columns": 2, "projection_only": False, "dpi": 50,
     }  # fmt: skip

@@ -232,3 +232,34 @@ def test_no_figure_of_what_is_no_picture(tmp_path: Path) -> None:
             ask()
         assert str(wrong.value) == message
     assert proj._repr_png_() is None and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("module", "layer", "unit", "why"),
+    [
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid()),
+            "1",
+            dv.Unit(0, 2, 1, 1),
+            "this layer is held constant",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 1, padding=2)),
+            "0",
+            dv.Unit(0, 2, 0, 1),
+            "nothing reaches the picture",
+        ),
+    ],
+    ids=["held", "in the border"],
+)
+def test_what_sees_nothing_is_drawn_grey_beside_the_whole_picture(
+    module: nn.Module, layer: str, unit: dv.Unit, why: str
+) -> None:
+    proj = dv.Network(module, size=(12, 16)).record(scene(1).image, layer).project(layer, unit)
+    assert proj.boxes == ((0, 0, 0, 0),) and not proj.pixels.any()
+    assert proj.patch(0).shape == proj.crop(0).shape == (0, 0, 3)
+    (tile,) = proj.sheet(Style()).tiles
+    assert tile.note == f"zero: {why}" and tile.box is None and tile.centre is None
+    assert tile.projection.shape == (12, 16, 3) and not tile.projection.any()
+    assert tile.patch is not None and np.array_equal(tile.patch, proj.sheet(Style()).picture)
+    assert proj.figure() is not None

@@ -86,13 +86,23 @@ def test_pictures_and_links_are_there():
         assert (ROOT / target).exists(), target
 
 
+@pytest.mark.parametrize("family", ["squeezenet", "mobilenetv2", "segmentation.lraspp"])
+def test_the_table_of_families_is_what_its_command_prints(family):
+    command = [sys.executable, ROOT / "benchmarks" / "coverage.py", "--markdown", "--only", family]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    head, line, row = done.stdout.splitlines()
+    assert row.startswith(f"| `{family}` | ")
+    assert f"\n{head}\n{line}\n" in README and f"\n{row}\n" in README
+
+
 def test_options_that_readme_names_exist():
     from typer.testing import CliRunner
 
     from deconvviz.cli.app import app
 
     there = "--install-completion "
-    for command in ("project", "layers", "models", "demo"):
+    for command in ("project", "check", "layers", "models", "demo"):
         there += CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
     for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")):
         there += " ".join(re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8")))

@@ -80,7 +80,7 @@ def check(
     for note in made.origin.notes:
         tell(f"{made.name}: {note}", quiet=False)
     if json:
-        print_json(found.to_json())
+        print_json({**found.to_json(), "network": name})
     else:
         if found.uses:
             print_table(TITLES, [cells(use) for use in found.uses], right=(1,))

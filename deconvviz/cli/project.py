@@ -165,7 +165,7 @@ def project(
             metavar="SIZE",
             help="What the units that go down together may take: 512M, 2G, or bytes. Fewer go at once with "
             "less; one always goes.",
-            show_default="a quarter of what is free, at most 4G",
+            show_default="a share of what is free",
         ),
     ] = None,
     force: Force = False,
