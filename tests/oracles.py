@@ -1,6 +1,6 @@
 """Independent ways to the same numbers. Nothing in here uses deconvviz.
 
-Autograd     backpropagation, with the gradient of every activation function replaced by a rectifier
+Autograd     backpropagation, with the gradient of every call replaced whose mirror is another (semantics.py)
 captum_unit  captum's NeuronDeconvolution, for networks whose ReLUs are modules
 *_by_hand    the textbook loops, in NumPy
 seen_pixels  which pixels can change a unit
@@ -9,75 +9,44 @@ seen_pixels  which pixels can change a unit
 from __future__ import annotations
 
 import copy
-import inspect
 import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from reach import EverythingCounts
+from semantics import Semantics, audit
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 Array = np.ndarray[Any, Any]
 
 
-class _Rectifier(torch.autograd.Function):
-    """Any activation function on the way up, max(signal, 0) on the way down."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
-        return activation(x)
-
-    @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> Any:
-        return signal.clamp_min(0), None
-
-
-_RELU = (F.relu, F.relu_, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_)
-_OVERWRITING = (F.relu_, torch.relu_, torch.Tensor.relu_)
-_ANALOGOUS = (F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.silu, F.gelu, F.hardswish, F.mish, F.softplus)
-
-
-class _EveryActivationReplaced(TorchFunctionMode):
-    def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if call not in (*_RELU, *_ANALOGOUS):
-            return call(*args, **kwargs)
-        x = args[0]
-        activation, overwrites = _plain(call, args[1:], kwargs)
-        if not overwrites:
-            return _Rectifier.apply(x, activation)
-        return x.copy_(_Rectifier.apply(x.clone(), activation))
-
-
-def _plain(call: Any, rest: Any, kwargs: dict[str, Any]) -> tuple[Callable[[Tensor], Tensor], bool]:
-    """An activation as a function of its tensor alone that leaves it as it is; and whether it did not."""
-    if call in _RELU:
-        inplace = kwargs.get("inplace", rest[0] if rest else False)
-        return torch.relu, call in _OVERWRITING or bool(inplace)
-    if not inspect.isfunction(call):  # a builtin: none of these has an in-place form
-        return lambda x: call(x, *rest, **kwargs), False
-    named = inspect.signature(call).bind(None, *rest, **kwargs).arguments
-    overwrites = bool(named.pop("inplace", False))
-    del named["input"]
-    return lambda x: call(x, **named), overwrites
-
-
 class Autograd:
-    """One forward pass with gradients, and the projection of any signal at any module's first output."""
+    """One forward pass with gradients, and the projection of any signal at any module's first output.
 
-    def __init__(self, network: nn.Module, pictures: Tensor) -> None:
+    `layers` are those whose outputs are kept; without it all.
+    """
+
+    def __init__(self, network: nn.Module, pictures: Tensor, layers: Collection[str] | None = None) -> None:
         assert not network.training
         self.outputs: dict[str, Tensor] = {}
-        hooks = [part.register_forward_hook(self._keep(name)) for name, part in network.named_modules()]
-        with torch.enable_grad(), _EveryActivationReplaced():
-            self.pictures = pictures.detach().clone().requires_grad_(True)
-            network(self.pictures.clone())  # a leaf cannot be overwritten
-        for hook in hooks:
-            hook.remove()
+        self._audited: set[Any] = set()
+        parts = [(name, part) for name, part in network.named_modules() if layers is None or name in layers]
+        hooks = [part.register_forward_hook(self._keep(name)) for name, part in parts]
+        learning = [number for number in network.parameters() if number.requires_grad]
+        try:
+            for number in learning:
+                number.requires_grad_(False)  # what has a gradient now comes from the picture
+            with torch.enable_grad(), Semantics():
+                self.pictures = pictures.detach().clone().requires_grad_(True)
+                network(self.pictures.clone())  # a leaf cannot be overwritten
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for number in learning:
+                number.requires_grad_(True)
 
     def _keep(self, name: str) -> Callable[..., None]:
         def hook(part: nn.Module, args: Any, output: Any) -> None:
@@ -88,9 +57,11 @@ class Autograd:
 
     def project(self, module: str, signal: Tensor) -> Tensor:
         """(B, *layer) to (B, C, H, W)."""
-        (pixels,) = torch.autograd.grad(
-            self.outputs[module], self.pictures, signal, retain_graph=True, allow_unused=True
-        )
+        output = self.outputs[module]
+        if not output.requires_grad:
+            return torch.zeros_like(self.pictures)
+        audit(output.grad_fn, self._audited)
+        (pixels,) = torch.autograd.grad(output, self.pictures, signal, retain_graph=True, allow_unused=True)
         return torch.zeros_like(self.pictures) if pixels is None else pixels
 
     def unit(self, module: str, image: int, channel: int, *position: int) -> Tensor:
@@ -171,52 +142,36 @@ def unpool_by_hand(
 def seen_pixels(network: nn.Module, module: str, shape: Sequence[int], place: tuple[int, ...]) -> Array:
     """(H, W) bool: which pixels can change a unit. The network must have no negative weight.
 
-    A maximum is replaced by a mean over the same window: each of its positions can be the highest.
+    Gates and statistics are constants, as they are on the way down. A maximum is replaced by a sum over the
+    same window: each of its positions can be the highest; and an unpooled one can come back at any of them.
     """
-    picture = torch.ones(1, *shape, dtype=torch.float64, requires_grad=True)
+    generator = torch.Generator().manual_seed(11)
+    picture = 0.5 + torch.rand(1, *shape, generator=generator, dtype=torch.float64)
+    picture.requires_grad_(True)
     kept: list[Tensor] = []
-    handle = network.get_submodule(module).register_forward_hook(lambda part, args, out: kept.append(out))
+
+    def keep(part: nn.Module, args: Any, output: Any) -> None:
+        kept.append(output.clone())
+
+    handle = network.get_submodule(module).register_forward_hook(keep)
     try:
-        with torch.enable_grad(), _MaximaBecomeSums():
+        with torch.enable_grad(), EverythingCounts():
             network(picture.clone())  # a leaf cannot be overwritten
     finally:
         handle.remove()
-    (gradient,) = torch.autograd.grad(kept[0][(0, *place)], picture)
+    unit = kept[0][(0, *place)]
+    if not unit.requires_grad:
+        return np.zeros(tuple(shape[1:]), dtype=bool)
+    (gradient,) = torch.autograd.grad(unit, picture, allow_unused=True)
+    if gradient is None:
+        return np.zeros(tuple(shape[1:]), dtype=bool)
     seen: Array = (gradient[0] != 0).any(0).numpy()
     return seen
 
 
-class _MaximaBecomeSums(TorchFunctionMode):
-    def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if call in _RELU:
-            return args[0]  # where nothing is negative; and no in-place call stands in autograd's way
-        if call not in (F.max_pool2d, torch.max_pool2d):
-            return call(*args, **kwargs)
-        names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
-        given = dict(zip(names, args, strict=False)) | kwargs
-        return _sum_pool(**{name: value for name, value in given.items() if name in names})
-
-
-def _sum_pool(
-    input: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-) -> Tensor:
-    """What a max-pool sees, added up."""
-    size = F.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode).shape[2:]
-    kernel, step, pad, apart = (_pair(n) for n in (kernel_size, stride or kernel_size, padding, dilation))
-    needed = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(size, step, kernel, apart, strict=True)]
-    after = [max(0, n - m - p) for n, m, p in zip(needed, input.shape[2:], pad, strict=True)]
-    wide = F.pad(input, (pad[1], after[1], pad[0], after[0]))
-    channels = input.shape[1]
-    ones = input.new_ones(channels, 1, *kernel)
-    summed = F.conv2d(wide, ones, stride=step, dilation=apart, groups=channels)
-    return summed[:, :, : size[0], : size[1]]
-
-
-def _pair(n: Any) -> tuple[int, int]:
-    return (n, n) if isinstance(n, int) else (int(n[0]), int(n[-1]))
+def hull(seen: Array) -> tuple[int, int, int, int] | None:
+    """x0, y0, x1, y1 around all that is seen; None where that is nothing."""
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -17,10 +17,10 @@ def convolutions(draw: Draw) -> nn.Module:
     return nn.Conv2d(
         CHANNELS,
         CHANNELS,
-        kernel_size=draw(_pairs(1, 4)),
-        stride=draw(_pairs(1, 3)),
-        padding=draw(_pairs(0, 3)),
-        dilation=draw(_pairs(1, 3)),
+        kernel_size=draw(pairs(1, 4)),
+        stride=draw(pairs(1, 3)),
+        padding=draw(pairs(0, 3)),
+        dilation=draw(pairs(1, 3)),
         groups=draw(st.sampled_from([1, 1, 2, 4])),
         bias=draw(st.booleans()),
     )
@@ -28,23 +28,23 @@ def convolutions(draw: Draw) -> nn.Module:
 
 @st.composite
 def max_pools(draw: Draw) -> nn.Module:
-    kernel = draw(_pairs(1, 4))
+    kernel = draw(pairs(1, 4))
     return nn.MaxPool2d(
         kernel,
-        stride=draw(st.one_of(st.none(), _pairs(1, 3))),
-        padding=draw(_half_of(kernel)),
-        dilation=draw(_pairs(1, 3)),
+        stride=draw(st.one_of(st.none(), pairs(1, 3))),
+        padding=draw(half_of(kernel)),
+        dilation=draw(pairs(1, 3)),
         ceil_mode=draw(st.booleans()),
     )
 
 
 @st.composite
 def average_pools(draw: Draw) -> nn.Module:
-    kernel = draw(_pairs(1, 4))
+    kernel = draw(pairs(1, 4))
     return nn.AvgPool2d(
         kernel,
-        stride=draw(st.one_of(st.none(), _pairs(1, 3))),
-        padding=draw(_half_of(kernel)),
+        stride=draw(st.one_of(st.none(), pairs(1, 3))),
+        padding=draw(half_of(kernel)),
         ceil_mode=draw(st.booleans()),
         count_include_pad=draw(st.booleans()),
         divisor_override=draw(st.sampled_from([None, None, 1, 5])),
@@ -53,7 +53,7 @@ def average_pools(draw: Draw) -> nn.Module:
 
 @st.composite
 def adaptive_pools(draw: Draw) -> nn.Module:
-    return nn.AdaptiveAvgPool2d(draw(_pairs(1, 6)))
+    return nn.AdaptiveAvgPool2d(draw(pairs(1, 6)))
 
 
 @st.composite
@@ -74,7 +74,7 @@ ANY = st.one_of(SLIDING, SLIDING, adaptive_pools())
 def chains(draw: Draw, layers: Any = ANY, longest: int = 5, sizes: tuple[int, int] = (3, 13)) -> Any:
     """(network, pictures): a chain of layers, those left out for which nothing would be left of the map."""
     torch.manual_seed(draw(st.integers(0, 9999)))
-    pictures = torch.randn(draw(st.integers(1, 3)), CHANNELS, *draw(_pairs(*sizes)), dtype=torch.float64)
+    pictures = torch.randn(draw(st.integers(1, 3)), CHANNELS, *draw(pairs(*sizes)), dtype=torch.float64)
     network = nn.Sequential()
     for layer in draw(st.lists(layers, min_size=1, max_size=longest)):
         _enliven(layer)
@@ -108,10 +108,10 @@ def _fits(network: nn.Module, pictures: Tensor) -> bool:
         return False
 
 
-def _pairs(low: int, high: int) -> Any:
+def pairs(low: int, high: int) -> Any:
     one = st.integers(low, high)
     return st.one_of(one.map(lambda n: (n, n)), st.tuples(one, one))
 
 
-def _half_of(kernel: tuple[int, int]) -> Any:
+def half_of(kernel: tuple[int, int]) -> Any:
     return st.tuples(*(st.integers(0, n // 2) for n in kernel))

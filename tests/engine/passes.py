@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,25 @@ from deconvviz.engine.units import TensorSeed, Unit, UnitSeed, checked
 
 @dataclass
 class Pass:
-    """A tape, and of every module's first output its value and its numbers."""
+    """A tape, and of every module's first output its value and its numbers, with channels first."""
 
-    tape: tape.Tape
-    values: dict[str, int]
-    said: dict[str, Tensor]
+    tape: tape.Tape = field(repr=False)
+    values: dict[str, int] = field(repr=False)
+    said: dict[str, Tensor] = field(repr=False)
+
+    @property
+    def maps(self) -> list[str]:
+        """The modules that give (B, C, H, W), or that with channels last."""
+        batch = self.tape.batch
+        return [
+            name
+            for name, value in self.values.items()
+            if self.tape.forms[value].axes in ((2, 3), (1, 2)) and self.said[name].shape[0] == batch
+        ]
+
+    def laid_out(self, module: str, tensor: Tensor) -> Tensor:
+        """(B, C, H, W) as the module itself gives it: some have their channels last."""
+        return self.tape.forms[self.values[module]].laid_out(tensor)
 
     def units(
         self, module: str, units: Sequence[Unit], memory: int = mirror.DEFAULT_MEMORY
@@ -29,6 +43,13 @@ class Pass:
         with torch.no_grad():
             pixels = mirror.project(self.tape, self.values[module], seed, said, memory=memory)
         return pixels, mirror.boxes(self.tape, self.values[module], seed.seen)
+
+    def units_at_full_size(self, module: str, units: Sequence[Unit]) -> Tensor:
+        """The same projections with every signal carried in the whole map: (K, C, H, W)."""
+        said = self.said[module]
+        seed = UnitSeed(said, checked(said, units, module)).everywhere()
+        with torch.no_grad():
+            return mirror.project(self.tape, self.values[module], seed, said)
 
     def signals(
         self, module: str, signals: Tensor, images: Sequence[int], memory: int = mirror.DEFAULT_MEMORY
@@ -50,7 +71,9 @@ def run(network: nn.Module, pictures: Tensor, deepest: str | None = None) -> Pas
             said[out.module] = tensor.clone()
         return out.module != deepest
 
-    return Pass(forward.write(network, pictures, wanted), values, said)
+    written = forward.write(network, pictures, wanted)
+    forms = {name: written.forms[value] for name, value in values.items()}
+    return Pass(written, values, {name: forms[name].channels_first(said[name]) for name in said})
 
 
 def some_units(said: Tensor, generator: torch.Generator) -> list[Unit]:

@@ -54,17 +54,24 @@ def _no_rule(op: str, more: int = 0) -> str:
     return f"aten.{op} (in module 'odd') has no rule; register one with {register}{others}"
 
 
+def _sampled(x: Tensor) -> Tensor:
+    return F.grid_sample(x, torch.zeros(2, 6, 6, 2), align_corners=True)
+
+
 UNRULED = [
-    (torch.sigmoid, _no_rule("sigmoid.default")),
-    (lambda x: x * torch.sigmoid(x), _no_rule("sigmoid.default", more=1)),
-    (torch.tanh, _no_rule("tanh.default")),
-    (lambda x: x * x, _no_rule("mul.Tensor")),
-    (lambda x: F.softmax(x, 1), _no_rule("_softmax.default")),
-    (lambda x: F.layer_norm(x, x.shape[1:]), _no_rule("native_layer_norm.default")),
-    (lambda x: F.group_norm(x, 2), _no_rule("native_group_norm.default")),
-    (lambda x: F.interpolate(x, scale_factor=2), _no_rule("upsample_nearest2d.default")),
-    (lambda x: 1 - x, _no_rule("rsub.Scalar")),
-    (lambda x: x.amax(3, keepdim=True), _no_rule("amax.default")),
+    (torch.exp, _no_rule("exp.default")),
+    (torch.sin, _no_rule("sin.default")),
+    (torch.erf, _no_rule("erf.default")),
+    (torch.abs, _no_rule("abs.default")),
+    (lambda x: x.abs() + x, _no_rule("abs.default")),
+    (lambda x: x.exp().log(), _no_rule("exp.default", more=1)),
+    (lambda x: torch.cumsum(x, 1), _no_rule("cumsum.default")),
+    (lambda x: torch.sort(x, 1).values, _no_rule("sort.default")),
+    (lambda x: torch.topk(x, 4, 1).values, _no_rule("topk.default")),
+    (lambda x: torch.prod(x, 3, keepdim=True), _no_rule("prod.dim_int")),
+    (lambda x: torch.median(x, 3, keepdim=True).values, _no_rule("median.dim")),
+    (lambda x: torch.logsumexp(x, 3, keepdim=True), _no_rule("logsumexp.default")),
+    (_sampled, _no_rule("grid_sampler_2d.default")),
 ]
 
 
@@ -138,11 +145,11 @@ MIXED = [
     (
         lambda x: x.reshape(1, 8, 6, 6)[:, :4],
         "aten.view.default (in module 'odd') is refused: it mixes the pictures of a batch: "
-        "(2, 4, 6, 6) to (1, 8, 6, 6) (and 1 more)",
+        "(2, 4, 6, 6) to (1, 8, 6, 6) (and 2 more)",
     ),
     (
         lambda x: torch.cat([x, x], 0),
-        "aten.cat.default (in module 'odd') is refused: it joins pictures into one batch",
+        "aten.cat.default (in module 'odd') is refused: it joins pictures into one batch (and 1 more)",
     ),
     (
         lambda x: x + x.mean(0, keepdim=True),
@@ -210,7 +217,7 @@ def test_weights_that_come_from_the_picture(wiring: Callable[[Tensor], Tensor], 
 
 
 def test_what_is_refused_above_the_layer_does_not_matter() -> None:
-    ours = passes.run(Wired(torch.sigmoid), torch.randn(1, 3, 6, 6))
+    ours = passes.run(Wired(torch.exp), torch.randn(1, 3, 6, 6))
     pixels, _ = ours.units("a", [Unit(0, 0, 2, 2)])
     assert bool(pixels.any())
 
@@ -223,17 +230,17 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
 
 
 def test_a_rule_of_ones_own(registry: dict[Any, Any]) -> None:
-    assert lookup(aten.neg.default) is None
+    assert lookup(aten.sin.default) is None
 
-    @dv.rule(aten.neg.default)
+    @dv.rule(aten.sin.default)
     class Negation(dv.Rule):
         windowed = True
 
         def down(self, signal: Tensor, at: Any, into: Sequence[Any]) -> Sequence[Tensor | None]:
             return [-signal]
 
-    assert lookup(aten.neg.default) is Negation and Negation.verdict is Verdict.EXACT
-    network = Wired(torch.neg).double()
+    assert lookup(aten.sin.default) is Negation and Negation.verdict is Verdict.EXACT
+    network = Wired(torch.sin).double()
     pictures = torch.randn(1, 3, 6, 6).double()
     pixels, boxes = passes.run(network, pictures).units("b", [Unit(0, 1, 2, 3)])
     said = network(pictures)[0, 1, 2, 3].item()
@@ -257,23 +264,23 @@ def test_a_rule_in_place_of_ours(registry: dict[Any, Any]) -> None:
 
 
 def test_what_was_registered_is_gone() -> None:
-    assert lookup(aten.neg.default) is None
+    assert lookup(aten.sin.default) is None
     found = lookup(aten.relu.default)
     assert found is not None and found.__module__ == "deconvviz.engine.rules.activation"
 
 
-@pytest.mark.parametrize("wrong", [aten.neg, "aten.neg", torch.neg])
+@pytest.mark.parametrize("wrong", [aten.sin, "aten.sin", torch.sin])
 def test_registering_anything_but_an_overload(wrong: Any) -> None:
     with pytest.raises(TypeError, match="is no overload of an operation; did you mean"):
         dv.rule(wrong)
 
 
 def test_an_error_in_a_rule_of_ones_own_is_the_users_to_see(registry: dict[Any, Any]) -> None:
-    @dv.rule(aten.neg.default)
+    @dv.rule(aten.sin.default)
     class Broken(dv.Rule):
         def down(self, signal: Tensor, at: Any, into: Sequence[Any]) -> Sequence[Tensor | None]:
             raise ZeroDivisionError("in the rule")
 
-    ours = passes.run(Wired(torch.neg), torch.randn(1, 3, 6, 6))
+    ours = passes.run(Wired(torch.sin), torch.randn(1, 3, 6, 6))
     with pytest.raises(ZeroDivisionError, match="in the rule"):
         ours.units("b", [Unit(0, 0, 0, 0)])

@@ -1,0 +1,52 @@
+"""The textbook case: a convolution as a matrix, and its mirror as a product with the transposed matrix."""
+
+import torch
+from torch import nn
+
+import deconvviz as dv
+
+DATA = torch.tensor([[3.0, 3, 2, 1], [0, 0, 1, 3], [3, 1, 2, 2], [2, 0, 0, 2]])
+MASK = torch.tensor([[0.0, 1, 2], [2, 2, 0], [0, 1, 2]])
+
+
+def show(title, rows):
+    print(f"{title}:")
+    for row in rows.tolist():
+        print("  " + " ".join(f"{number:3g}" for number in row))
+
+
+class Textbook(nn.Module):
+    """One valid 3x3 convolution (as everywhere in deep learning: a correlation), without bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.mask = nn.Conv2d(1, 1, 3, bias=False)
+        self.mask.weight = nn.Parameter(MASK[None, None])
+
+    def forward(self, x):
+        return self.mask(x)
+
+
+net = dv.Network(Textbook(), size=4, mean=[0], std=[1], name="textbook")
+rec = net.record(DATA[None, None], layers="mask")
+result = rec.activations("mask")[0, 0]
+show("data", DATA)
+show("mask", MASK)
+show("valid correlation", result)
+
+# Column k of the matrix C (16 x 4) says where unit k looks, and with which weights. A unit's projection
+# is that times its activation.
+proj = rec.project("mask", [dv.Unit(0, 0, y, x) for y in (0, 1) for x in (0, 1)])
+columns = [one.flatten() / unit.activation for one, unit in zip(proj.pixels, proj.units, strict=True)]
+C = torch.stack(columns, dim=1).round(decimals=4)
+show("C: the data in one row of 16, times this, is the correlation", C)
+assert torch.equal((DATA.flatten() @ C).reshape(2, 2), result)
+
+# All four units down together: the matrix the other way round.
+below = rec.project("mask", result[None, None]).pixels[0, 0]
+show("the correlation, carried down", below)
+assert torch.equal(C @ result.flatten(), below.flatten())
+
+# Which is what a transposed convolution does.
+assert torch.equal(nn.functional.conv_transpose2d(result[None, None], MASK[None, None])[0, 0], below)
+print("The mirror of the convolution is the transposed convolution: the two agree.")

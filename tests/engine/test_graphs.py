@@ -1,0 +1,72 @@
+"""Random graphs: the mirror against the oracle, the boxes against what can change a unit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import passes
+import torch
+from chains import positive
+from graphs import graphs
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import Autograd, difference, hull, seen_pixels
+
+from deconvviz.engine.units import Unit
+
+EXACT = 1e-9
+
+
+def _units(draw: Any, said: torch.Tensor) -> list[Unit]:
+    b, c, h, w = said.shape
+    one = st.builds(
+        Unit,
+        st.integers(0, b - 1), st.integers(0, c - 1), st.integers(0, h - 1), st.integers(0, w - 1),
+    )  # fmt: skip
+    return draw(st.lists(one, min_size=1, max_size=3))
+
+
+@given(graphs(), st.data())
+def test_units_and_signals_equal_the_oracle(case: Any, data: Any) -> None:
+    network, pictures = case
+    ours, theirs = passes.run(network, pictures), Autograd(network, pictures)
+    said = ours.said[""]
+    assert difference(said, theirs.outputs[""].detach()) <= EXACT
+    units = _units(data.draw, said)
+    pixels, boxes = ours.units("", units)
+    for one, unit, (x0, y0, x1, y1) in zip(pixels, units, boxes, strict=True):
+        want = theirs.unit("", unit.image, unit.channel, unit.y, unit.x)  # type: ignore[arg-type]
+        assert difference(one, want) <= EXACT, unit
+        outside = one.clone()
+        outside[:, y0:y1, x0:x1] = 0
+        assert not outside.any()
+    assert difference(ours.units_at_full_size("", units), pixels) <= EXACT
+    generator = torch.Generator().manual_seed(1)
+    signal = torch.randn(said.shape, generator=generator, dtype=torch.float64)
+    pixels = ours.signals("", signal, range(len(said)))
+    assert difference(pixels, theirs.project("", signal)) <= EXACT
+
+
+def _seen(case: Any, data: Any) -> list[tuple[Unit, Any, Any]]:
+    """Units, their boxes, and the hulls of what can change them."""
+    network, pictures = case
+    ours = passes.run(positive(network), pictures[:1])
+    units = _units(data.draw, ours.said[""])
+    _, boxes = ours.units("", units)
+    places = [(unit.channel, unit.y, unit.x) for unit in units]
+    hulls = [hull(seen_pixels(network, "", pictures.shape[1:], place)) for place in places]  # type: ignore[arg-type]
+    return list(zip(units, boxes, hulls, strict=True))
+
+
+@given(graphs(depth=0), st.data())
+def test_boxes_of_rows_are_the_pixels_that_can_change_a_unit(case: Any, data: Any) -> None:
+    for unit, (x0, y0, x1, y1), want in _seen(case, data):
+        assert (x0, y0, x1, y1) == want or (want is None and (x1 - x0) * (y1 - y0) == 0), unit
+
+
+@given(graphs(depth=2), st.data())
+def test_boxes_of_forks_hold_all_that_can_change_a_unit(case: Any, data: Any) -> None:
+    """Rows and columns are followed apart: where a branch ends in the padding, a box can be too large."""
+    for unit, (x0, y0, x1, y1), want in _seen(case, data):
+        if want is not None:
+            assert x0 <= want[0] and y0 <= want[1] and x1 >= want[2] and y1 >= want[3], unit

@@ -1,0 +1,47 @@
+"""Trained SqueezeNet on twenty photographs: units in windows, at full size, and by the oracle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import passes
+import pytest
+import torch
+from oracles import Autograd, difference
+
+import deconvviz as dv
+
+pytestmark = pytest.mark.usefixtures("two_threads")
+DEPTHS = ["features.2", "features.7", "features.12", ""]
+
+
+@pytest.mark.parametrize("batch", range(4))
+def test_twenty_photographs_windowed_and_full_size(real_data: Path, batch: int) -> None:
+    """Of five photographs at a time: the peaks of three layers and the class, and a unit at the border."""
+    some = sorted((real_data / "imagenet-sample").glob("*.JPEG"))[15 * batch : 300 : 60]
+    assert len(some) == 5
+    net = dv.load("squeezenet1_0", weights=real_data / "squeezenet1_0.pth")
+    pictures = net.record(some, "features.0").inputs.double()
+    network = net.module.double().eval()
+    ours, theirs = passes.run(network, pictures), Autograd(network, pictures, DEPTHS)
+    for layer in DEPTHS:
+        said = ours.said[layer]
+        every = passes.some_units(said, torch.Generator().manual_seed(batch))
+        units = [every[batch], *every[-len(some) :]]
+        pixels, boxes = ours.units(layer, units)
+        full = ours.units_at_full_size(layer, units)
+        assert difference(pixels, full) <= 1e-10
+        for numbers in passes.by_picture(units, len(some)):
+            signal = torch.zeros_like(said)
+            for unit in (units[k] for k in numbers):
+                place = (unit.image, unit.channel) + (() if unit.y is None else (unit.y, unit.x))
+                signal[place] = said[place]
+            want = theirs.project(layer, signal)
+            for k in numbers:
+                assert difference(pixels[k], want[units[k].image]) <= 1e-10, (layer, units[k])
+        peaks = pixels[-len(some) :]
+        assert bool(peaks.flatten(1).any(1).all()) or layer == ""  # a class may have no positive path
+        for one, (x0, y0, x1, y1) in zip(pixels, boxes, strict=True):
+            outside = one.clone()
+            outside[:, y0:y1, x0:x1] = 0
+            assert not outside.any()

@@ -1,0 +1,191 @@
+"""The oracle itself, against closed forms; and that nothing can slip past it with its plain gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from oracles import Autograd
+from torch import Tensor, nn
+
+
+class Calls(nn.Module):
+    def __init__(self, wiring: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.wiring = wiring
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.wiring(x)
+
+
+def _x() -> Tensor:
+    return torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def _down(wiring: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """A random signal above a call, and what comes out below it."""
+    network = Calls(wiring).eval()
+    oracle = Autograd(network, _x())
+    torch.testing.assert_close(oracle.outputs[""].detach(), wiring(_x()), rtol=1e-12, atol=1e-14)
+    generator = torch.Generator().manual_seed(1)
+    signal = torch.randn(oracle.outputs[""].shape, generator=generator, dtype=torch.float64)
+    return signal, oracle.project("", signal)
+
+
+def _close(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+RECTIFIED: list[Callable[[Tensor], Tensor]] = [
+    torch.relu, torch.relu_, F.relu, Tensor.relu, Tensor.relu_, lambda x: F.relu(x, inplace=True),
+    nn.ReLU(True), F.relu6, lambda x: F.relu6(x, True), F.hardtanh, lambda x: F.hardtanh_(x, 0.1, 0.7),
+    nn.Hardtanh(-2, 1, True), F.leaky_relu, lambda x: F.leaky_relu(x, 0.3, inplace=True), F.elu,
+    lambda x: F.elu(x, inplace=True), F.selu,
+    F.silu, lambda x: F.silu(x, inplace=True), F.gelu, lambda x: F.gelu(x, approximate="tanh"), F.hardswish,
+    nn.Hardswish(inplace=True), F.mish, nn.Mish(inplace=True), F.softplus, nn.Softplus(2, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", RECTIFIED)
+def test_the_signal_is_rectified(call: Callable[[Tensor], Tensor]) -> None:
+    signal, below = _down(lambda x: call(x.clone()))
+    _close(below, signal.clamp_min(0))
+
+
+CONSTANT: list[Callable[[Tensor], Tensor]] = [
+    torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_, F.sigmoid, nn.Sigmoid(),
+    torch.special.expit, F.hardsigmoid, lambda x: F.hardsigmoid(x, inplace=True), nn.Hardsigmoid(),
+    torch.tanh, Tensor.tanh_, F.tanh, nn.Tanh(), lambda x: x.softmax(1), lambda x: F.softmax(x, dim=-1),
+    lambda x: torch.softmax(x, 0), nn.Softmax(1),
+    lambda x: x.var(1), lambda x: torch.std(x, (2, 3)), lambda x: x.norm(dim=1), torch.linalg.vector_norm,
+    lambda x: (x * x).sqrt(), lambda x: (x * x).rsqrt(), lambda x: 3 / x, lambda x: x.reciprocal(),
+    lambda x: torch.var_mean(x, 1)[1],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", CONSTANT)
+def test_nothing_flows_into_a_constant(call: Callable[[Tensor], Tensor]) -> None:
+    _, below = _down(lambda x: call(x.clone()))
+    assert not below.any()
+
+
+def test_gates_and_products() -> None:
+    x = _x()
+    signal, below = _down(lambda x: x * torch.sigmoid(x))
+    _close(below, signal * torch.sigmoid(x))
+    signal, below = _down(lambda x: x * F.relu(x))
+    _close(below, signal * x.relu() + (signal * x).clamp_min(0))
+    squares = (torch.square, lambda x: x**2, lambda x: x.pow(2), lambda x: x * x, lambda x: x.clone().mul_(x))
+    for square in squares:
+        signal, below = _down(square)
+        _close(below, signal * 2 * x)
+    signal, below = _down(lambda x: x @ x.transpose(2, 3).softmax(-1))
+    _close(below, signal @ x.transpose(2, 3).softmax(-1).transpose(2, 3))
+
+
+def test_denominators() -> None:
+    x = _x()
+    length = x.norm(dim=1, keepdim=True)
+    for normalised in (lambda x: x / x.norm(dim=1, keepdim=True), lambda x: F.normalize(x, dim=1)):
+        signal, below = _down(normalised)
+        _close(below, signal / length)
+    signal, below = _down(lambda x: x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1))
+    _close(below, signal * ((x * x).mean(1, keepdim=True) + 1) ** -0.5)
+
+
+def test_norms() -> None:
+    x, weight, bias = _x(), torch.rand(4).double() + 0.5, torch.rand(4).double()
+    per_channel = weight.reshape(4, 1, 1)
+
+    signal, below = _down(lambda x: F.layer_norm(x.permute(0, 2, 3, 1), [4], weight, bias))
+    scale = weight * (x.permute(0, 2, 3, 1).var(3, correction=0, keepdim=True) + 1e-5) ** -0.5
+    _close(below, (signal * scale).permute(0, 3, 1, 2))
+
+    signal, below = _down(lambda x: F.group_norm(x, 2, weight, bias))
+    deviation = (x.reshape(2, 2, 30).var(2, correction=0) + 1e-5) ** 0.5
+    _close(below, signal * per_channel / deviation.repeat_interleave(2, 1).reshape(2, 4, 1, 1))
+
+    signal, below = _down(lambda x: F.instance_norm(x, weight=weight, bias=bias))
+    _close(below, signal * per_channel * (x.var((2, 3), correction=0, keepdim=True) + 1e-5) ** -0.5)
+
+    signal, below = _down(lambda x: F.rms_norm(x, [5], weight.new_full((5,), 3.0), 1e-6))
+    _close(below, signal * 3 * ((x * x).mean(3, keepdim=True) + 1e-6) ** -0.5)
+
+    signal, below = _down(lambda x: F.local_response_norm(x, 1, 0.3, 2, 0.7))
+    _close(below, signal * (0.7 + 0.3 * x * x) ** -2)
+
+    signal, below = _down(lambda x: F.batch_norm(x, bias, weight, per_channel.flatten(), bias, eps=0.0))
+    _close(below, signal * per_channel * per_channel**-0.5)
+
+
+def test_attention() -> None:
+    x = _x()
+    signal, below = _down(lambda x: F.scaled_dot_product_attention(x, 2 * x, 3 * x, scale=0.5))
+    weights = (0.5 * x @ (2 * x).transpose(2, 3)).softmax(-1)
+    _close(below, 3 * weights.transpose(2, 3) @ signal)
+
+
+def test_a_maximum_is_sent_to_its_first_place() -> None:
+    even = torch.ones(1, 2, 1, 3, dtype=torch.float64)
+    highest = (
+        lambda x: x.amax((2, 3)),
+        lambda x: torch.amax(x, (2, 3)),
+        lambda x: x.flatten(2).max(2).values,
+    )
+    for call in highest:
+        below = Autograd(Calls(call).eval(), even).project("", torch.tensor([[5.0, 7.0]]).double())
+        assert below.tolist() == [[[[5, 0, 0]], [[7, 0, 0]]]]
+
+
+class Own(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> Any:
+        return signal
+
+
+def _overwritten(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, :1].exp_()
+    return x
+
+
+UNKNOWN: list[Callable[[Tensor], Tensor]] = [
+    torch.exp, torch.sort, lambda x: x**3, lambda x: torch.cumsum(x, 1), Own.apply, lambda x: x.abs(),
+    F.logsigmoid, lambda x: torch.ops.aten.sigmoid(x), lambda x: torch.ops.aten.div.Tensor(x, x),
+    F.hardshrink, _overwritten,
+    lambda x: F.conv2d(x, x.mean(0, keepdim=True)[..., :2, :2]),
+    lambda x: torch.native_layer_norm(x, [5], None, None, 1e-5),
+    lambda x: F.batch_norm(x, None, None, training=True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", UNKNOWN)
+def test_what_the_oracle_does_not_know_raises(call: Callable[[Tensor], Any]) -> None:
+    def one(x: Tensor) -> Tensor:
+        given = call(x)
+        return given if isinstance(given, Tensor) else given[0]
+
+    with pytest.raises((NotImplementedError, AssertionError)):
+        oracle = Autograd(Calls(one).eval(), _x())
+        oracle.project("", torch.ones_like(oracle.outputs[""]))
+
+
+def test_a_jit_script_cannot_hide_an_activation() -> None:
+    scripted = torch.jit.CompilationUnit("def gate(x):\n    return x.sigmoid()\n").gate
+    oracle = Autograd(Calls(scripted).eval(), _x())
+    with pytest.raises(NotImplementedError, match="SigmoidBackward0"):
+        oracle.project("", _x())
+
+
+def test_weights_keep_their_flags() -> None:
+    network = nn.Sequential(nn.Conv2d(4, 2, 1), nn.ReLU()).double().eval()
+    network[0].bias.requires_grad_(False)  # type: ignore[union-attr]
+    Autograd(network, _x())
+    assert [number.requires_grad for number in network.parameters()] == [True, False]
