@@ -83,12 +83,14 @@ class Coverage:
     def line(self) -> str:
         """One line: what is refused and what is by analogy, and where to read more."""
         told = [
-            f"{verdict.value}: {_calls(some)} of {self.calls} calls ({_spoken(some)})"
+            f"{verdict.value}: {_calls(some)} of {counted(self.calls)} ({_spoken(some)})"
             for verdict, some in ((Verdict.REFUSED, self.refused), (Verdict.ANALOGY, self.by_analogy))
             if some
         ]
         if not told:
-            return f"exact: all {self.calls} calls" if self.calls else "nothing flows down: held constant"
+            return (
+                f"exact: all of {counted(self.calls)}" if self.calls else "nothing flows down: held constant"
+            )
         return f"{'; '.join(told)}; see: {self.see}"
 
     def summary(self) -> str:
@@ -102,7 +104,7 @@ class Coverage:
             )
         ]
         below = f", down from {', '.join(self.layers)}" if self.layers else ""
-        return f"{self.network}{below}: {self.calls} calls, {', '.join(counts)}"
+        return f"{self.network}{below}: {counted(self.calls)}, {', '.join(counts)}"
 
     def __repr__(self) -> str:
         return f"<Coverage of {self.summary()}>"
@@ -138,6 +140,10 @@ TITLES = ("operation", "calls", "verdict", "in", "how, or why not")
 def cells(use: OpUse) -> tuple[str, str, str, str, str]:
     """One operation as the five columns of a table, as text."""
     return use.op, str(use.count), use.verdict.value, use.where, use.how
+
+
+def counted(calls: int) -> str:
+    return "1 call" if calls == 1 else f"{calls} calls"
 
 
 def _calls(uses: Sequence[OpUse]) -> int:
@@ -201,7 +207,7 @@ class Survey:
                 taking.add(number)
                 down.update(below for below in call.inputs if below is not None)
                 held.update(self._constants(call))
-            elif not call.carries and (call.output in held or call.output in down):
+            elif call.output in held or call.output in down:
                 held.update(self._constants(call))
                 holds = any(argument in self._carrying for argument in call.arguments)
                 if holds and call.use[1] is Verdict.ANALOGY:  # a mask, say, is no choice of ours

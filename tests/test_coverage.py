@@ -79,7 +79,7 @@ def test_every_operation_of_an_exact_network_in_its_order() -> None:
     )
     assert (found.exact, found.by_analogy, found.refused) == (found.uses, (), ())
     assert (found.network, found.layers, found.calls, found.without_part) == ("plain", (), 5, 0)
-    assert found.line() == "exact: all 5 calls"
+    assert found.line() == "exact: all of 5 calls"
     assert repr(found) == "<Coverage of plain: 5 calls, 5 exact, 0 by analogy, 0 refused>"
 
 
@@ -109,7 +109,7 @@ def test_of_one_layer_it_is_the_way_down_and_what_is_held_beside_it(gated: dv.Ne
     assert found.uses[0].modules == ("conv",)
     assert repr(found) == ("<Coverage of gated, down from output: 4 calls, 2 exact, 2 by analogy, 0 refused>")
     assert found.without_part == 5
-    assert gated.coverage("relu").line() == "exact: all 2 calls"
+    assert gated.coverage("relu").line() == "exact: all of 2 calls"
     assert [use.op for use in gated.coverage(["relu", "then.act"]).by_analogy] == ["aten.silu.default"]
 
 
@@ -147,6 +147,25 @@ def test_refused_is_only_what_a_way_down_comes_through(where: str, refused: bool
         rec.project("then")
 
 
+class Masked(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x > 0)
+
+
+class Divided(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / torch.nn.functional.softplus(x)
+
+
+@pytest.mark.parametrize(("then", "op"), [(Masked(), "mul"), (Divided(), "div")])
+def test_what_is_made_for_constants_alone_has_no_part(then: nn.Module, op: str) -> None:
+    """A mask is no choice of ours, and nothing flows into a divisor, so that what made it does not matter."""
+    found = dv.Network(Own(then), size=8).coverage()
+    assert [use.short for use in found.uses] == ["convolution", "relu", op]
+    assert [use.short for use in found.by_analogy] == [op]
+    assert found.without_part == 1
+
+
 @pytest.mark.parametrize("name", ["googlenet", "mobilenet_v3_small", "vit_b_16"])
 def test_it_says_of_each_layer_what_the_layer_says(name: str) -> None:
     net = sketch(name)
@@ -161,8 +180,8 @@ def test_it_says_of_each_layer_what_the_layer_says(name: str) -> None:
 
 
 def test_vgg_and_resnet_are_exact_and_efficientnet_is_by_analogy() -> None:
-    assert sketch("vgg19").coverage().line() == "exact: all 44 calls"
-    assert sketch("resnet50").coverage().line() == "exact: all 175 calls"
+    assert sketch("vgg19").coverage().line() == "exact: all of 44 calls"
+    assert sketch("resnet50").coverage().line() == "exact: all of 175 calls"
     found = sketch("efficientnet_b0").coverage("output")
     assert {(use.short, use.count, use.how) for use in found.by_analogy} == {
         ("silu", 33, RECTIFIED),
@@ -215,7 +234,7 @@ class Undecided(nn.Module):
 
 def test_a_recording_tells_what_really_happened() -> None:
     net = dv.Network(Own(Undecided()), size=8, name="undecided")
-    assert net.coverage("then").line() == "exact: all 3 calls"
+    assert net.coverage("then").line() == "exact: all of 3 calls"
     rec = net.record(100 * torch.randn(2, 3, 8, 8), "then")
     found = rec.coverage("then")
     assert [use.short for use in found.by_analogy] == ["silu", "sigmoid", "mul"]

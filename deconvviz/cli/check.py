@@ -72,7 +72,7 @@ def check(
     name = network or model or ""
     arguments = model_arguments(model_arg)
     with stage("importing torch"):
-        from deconvviz.coverage import TITLES, cells
+        from deconvviz.coverage import TITLES, cells, counted
         from deconvviz.loading import sketch
 
         made = sketch(name, arguments)
@@ -87,6 +87,6 @@ def check(
             typer.echo()
         typer.echo(found.summary())
         if found.without_part:
-            typer.echo(f"({found.without_part} more calls have no part in it)")
+            typer.echo(f"without a part in it: {counted(found.without_part)}")
     if found.refused or (strict and found.by_analogy):
         raise typer.Exit(FOUND)

@@ -96,7 +96,7 @@ def test_a_table_and_one_line(nets):
     assert lines[5:] == [
         "",
         "nets.py:product: 4 calls, 2 exact, 2 by analogy, 0 refused",
-        "(1 more calls have no part in it)",
+        "without a part in it: 1 call",
     ]
     assert told(result) == ""
 
@@ -159,8 +159,8 @@ def test_a_layer_without_any_operation_has_no_table(nets):
     assert result.exit_code == 0, result.output
     assert "aten.sigmoid.default" in result.stdout
     assert result.stdout.splitlines()[-2:] == [
-        "nets.py:held, down from 3: 1 calls, 0 exact, 1 by analogy, 0 refused",
-        "(3 more calls have no part in it)",
+        "nets.py:held, down from 3: 1 call, 0 exact, 1 by analogy, 0 refused",
+        "without a part in it: 3 calls",
     ]
 
 
