@@ -188,9 +188,9 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
         parameters = sum(p.numel() for p in parts[out.module].parameters()) if out.call == 1 else 0
         shape = tuple(out.shape[1:])
         refused = refusals.get(out.value, "")
-        if len(shape) == 3 and form.axes not in ((2, 3), (1, 2)):
+        if len(shape) == 3 and (form.axes not in ((2, 3), (1, 2)) or form.shape != shape):
             refused = refused or f"it gives {_times(shape)} for a picture, which is no map of channels"
-        last = form.axes == (1, 2)
+        last = form.channels_last
         layers.append(
             Layer(
                 name,

@@ -7,11 +7,11 @@ import deconvviz as dv
 from deconvviz.scenes import scene
 
 
-class Flip(nn.Module):
-    """Mirrors its map from left to right. Not a usual layer."""
+class RunningSum(nn.Module):
+    """Adds up its map from left to right. Not a usual layer."""
 
     def forward(self, x):
-        return x.flip(3)
+        return x.cumsum(3) / x.shape[3]
 
 
 class Own(nn.Module):
@@ -19,11 +19,11 @@ class Own(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.stem = nn.Conv2d(3, 16, 5, stride=2, padding=2)
-        self.flip = Flip()
+        self.sum = RunningSum()
         self.block = nn.Conv2d(16, 16, 3, padding=1)
 
     def forward(self, x):
-        x = self.flip(self.stem(x).relu())
+        x = self.sum(self.stem(x).relu())
         return torch.relu(x + self.block(x))
 
 
@@ -35,15 +35,15 @@ except dv.DeconvvizError as error:
     print("before:", error)
 
 
-@dv.rule(torch.ops.aten.flip.default)
-class FlipRule(dv.Rule):
-    """y = x, flipped; mirror: the signal, flipped back."""
+@dv.rule(torch.ops.aten.cumsum.default)
+class RunningSumRule(dv.Rule):
+    """y = what stands to the left, added up; mirror: the signals of what stands to the right, added up."""
 
     def __init__(self, call):
-        self.dims = [dim for dim in call["dims"] if dim != 0]
+        self.dim = call["dim"]
 
     def down(self, signal, at, into):
-        return [signal.flip(self.dims)]
+        return [signal.flip(self.dim).cumsum(self.dim).flip(self.dim)]
 
 
 rec = net.record(scene(seed=4).image, layers="block")

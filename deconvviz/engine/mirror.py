@@ -11,7 +11,17 @@ from torch import Tensor
 from deconvviz.engine.memory import default_budget
 from deconvviz.engine.tape import PICTURE, Step, Tape
 from deconvviz.engine.units import Seed
-from deconvviz.engine.windows import Form, Seen, Window, everything, hull, look_down, window
+from deconvviz.engine.windows import (
+    Form,
+    Seen,
+    Window,
+    everything,
+    hull,
+    look_closely,
+    look_down,
+    meets,
+    window,
+)
 
 DEFAULT_MEMORY = None  # a share of what is free
 
@@ -122,6 +132,9 @@ def _down(
 
 def _filled(x: Tensor, at: Window, into: Window, straight: tuple[bool, bool]) -> Tensor:
     """What goes position to position still lies as in `at`; another branch may have widened the argument."""
+    if at.form.axes and not any(straight) and tuple(x.shape[1:]) != into.shape:
+        whole = Window(torch.zeros_like(at.start), at.form.lengths, at.form, at.images)
+        return whole.place(x, at.start)  # a term that has its rows and columns elsewhere, or none
     if not any(straight) or into.form.axes is None or at.form.axes is None:
         return x
     start = into.start
@@ -144,7 +157,12 @@ def boxes(tape: Tape, value: int, seen: Seen) -> list[tuple[int, int, int, int]]
     """
     form = tape.forms[value]
     above = everything(form, len(seen[0])) if form.axes is None else seen
-    found = look_down(tape.path(value), tape.forms, value, above).seen.get(PICTURE)
+    path = tape.path(value)
+    if meets(path):
+        mask = look_closely(path, tape.forms, value, above).get(PICTURE)
+        found = None if mask is None else (mask.any(2), mask.any(1))
+    else:
+        found = look_down(path, tape.forms, value, above).seen.get(PICTURE)
     if found is None:
         return [(0, 0, 0, 0)] * len(seen[0])
     (y0, y1), (x0, x1) = (hull(axis) for axis in found)

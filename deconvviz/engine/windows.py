@@ -2,7 +2,8 @@
 
 A unit sees only its receptive field, so its signal needs no more of a map than that. Rows and columns
 never mix on the way down, so what is seen is kept as one set of rows and one of columns: a boolean vector
-each, exact also for dilated convolutions, unequal pooling windows and joined branches.
+each, exact also for dilated convolutions and unequal pooling windows. Where branches meet it can hold a
+little more than is seen: enough for a window, and for a receptive field there is `look_closely`.
 """
 
 from __future__ import annotations
@@ -46,24 +47,25 @@ class Form:
 
     def real(self, batch: int) -> tuple[int, ...]:
         """The shape that the network's own tensor has."""
-        if self.batch_at:
-            return (*self.shape[: self.batch_at], batch, *self.shape[self.batch_at :])
-        return (batch * math.prod(self.shape[: self.folded]), *self.shape[self.folded :])
+        pictures, rest = batch * math.prod(self.shape[: self.folded]), self.shape[self.folded :]
+        return (*rest[: self.batch_at], pictures, *rest[self.batch_at :])
+
+    @property
+    def channels_last(self) -> bool:
+        return self.axes == (1, 2) and len(self.shape) == 3
 
     def channels_first(self, tensor: Tensor) -> Tensor:
         """(B, H, W, C) to (B, C, H, W), where the network has its channels last."""
-        return tensor.movedim(-1, 1) if self.axes == (1, 2) else tensor
+        return tensor.movedim(-1, 1) if self.channels_last else tensor
 
     def laid_out(self, tensor: Tensor) -> Tensor:
         """(B, C, H, W) to the order of dimensions that the network uses here."""
-        return tensor.movedim(1, -1) if self.axes == (1, 2) else tensor
+        return tensor.movedim(1, -1) if self.channels_last else tensor
 
     def dim(self, real: int) -> int:
         """Which dimension of (B, *shape) one of the network's own tensor is; the batch is 0."""
         real = real % (1 + len(self.shape) - self.folded)
-        if self.batch_at:
-            return 0 if real == self.batch_at else real + (real < self.batch_at)
-        return real + self.folded if real else 0
+        return 0 if real == self.batch_at else self.folded + real + (real < self.batch_at)
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,36 @@ def look_down(steps: Sequence[Step], forms: dict[int, Form], value: int, seen: S
                 rows, columns = rows | found[below][0], columns | found[below][1]
             found[below] = (rows, columns)
     return View(found, straight)
+
+
+def look_closely(steps: Sequence[Step], forms: dict[int, Form], value: int, seen: Seen) -> dict[int, Tensor]:
+    """What K units see along a path, position by position: (K, H, W) bool.
+
+    Where branches meet, rows seen through one and columns seen through another say too much.
+    """
+    found = {value: seen[0][:, :, None] & seen[1][:, None, :]}
+    for step in reversed(steps):
+        above = found.get(step.output)
+        if above is None or step.rule is None:
+            continue
+        for argument, below in enumerate(step.inputs):
+            if below is None:
+                continue
+            lengths, mask = forms[below].lengths, above
+            rows = step.rule.reach(argument, 0, above.shape[1], lengths[0])
+            columns = step.rule.reach(argument, 1, above.shape[2], lengths[1])
+            if rows is not None:
+                mask = (rows.T.float() @ mask.float()) > 0
+            if columns is not None:
+                mask = (mask.float() @ columns.float()) > 0
+            found[below] = found[below] | mask if below in found else mask
+    return found
+
+
+def meets(steps: Sequence[Step]) -> bool:
+    """Whether the branches of a path meet somewhere."""
+    below = [value for step in steps for value in step.inputs if value is not None]
+    return len(below) > len(set(below))
 
 
 def everything(form: Form, count: int) -> Seen:

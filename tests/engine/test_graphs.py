@@ -58,15 +58,7 @@ def _seen(case: Any, data: Any) -> list[tuple[Unit, Any, Any]]:
     return list(zip(units, boxes, hulls, strict=True))
 
 
-@given(graphs(depth=0), st.data())
-def test_boxes_of_rows_are_the_pixels_that_can_change_a_unit(case: Any, data: Any) -> None:
+@given(graphs(depth=2), st.data())
+def test_boxes_are_the_pixels_that_can_change_a_unit(case: Any, data: Any) -> None:
     for unit, (x0, y0, x1, y1), want in _seen(case, data):
         assert (x0, y0, x1, y1) == want or (want is None and (x1 - x0) * (y1 - y0) == 0), unit
-
-
-@given(graphs(depth=2), st.data())
-def test_boxes_of_forks_hold_all_that_can_change_a_unit(case: Any, data: Any) -> None:
-    """Rows and columns are followed apart: where a branch ends in the padding, a box can be too large."""
-    for unit, (x0, y0, x1, y1), want in _seen(case, data):
-        if want is not None:
-            assert x0 <= want[0] and y0 <= want[1] and x1 >= want[2] and y1 >= want[3], unit

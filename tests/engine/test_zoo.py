@@ -7,7 +7,6 @@ A network is within 1e-8 of the oracle everywhere, or stands in REFUSED with the
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import passes
 import pytest
@@ -24,35 +23,17 @@ EXACT = 1e-8
 REFUSED = {
     # filters that are mixed for each picture: a batch becomes groups of one picture
     "timm:tf_efficientnet_cc_b0_4e": "aten.view",
-    # attention with relative positions, inside windows, or over patches
+    # a product of matrices that are cut out of each other
     "timm:bat_resnext26ts": "aten.view",
-    "timm:botnet26t_256": "aten.constant_pad_nd",
-    "timm:sebotnet33ts_256": "aten.constant_pad_nd",
-    "timm:halonet26t": "aten.unfold",
-    "timm:lamhalobotnet50ts_256": "aten.unfold",
-    "timm:edgenext_xx_small": "aten.add",
-    "timm:test_maxvit": "aten.split",
-    "timm:maxvit_pico_rw_256": "aten.split",
-    "timm:maxxvit_rmlp_nano_rw_256": "aten.split",
-    "timm:maxxvitv2_nano_rw_256": "aten.split",
-    "timm:mobilevit_xxs": "aten.permute",
     # a cosine transform by indexed frequencies
     "timm:csatv2": "aten.index",
 }
 """network: the operation that has no mirror."""
 
-BROKEN = {"timm:mobilenetv4_hybrid_medium", "timm:mobilenetv5_base"}
-"""The way down fails on their multi-query attention where there is more than one picture: to be mended."""
-
 NETWORKS = [*zoo.TORCHVISION, *zoo.SEGMENTATION, *(f"timm:{name}" for name in zoo.TIMM)]
 
 
-def _parameters() -> list[Any]:
-    mended = pytest.mark.xfail(raises=RuntimeError, strict=True)
-    return [pytest.param(name, marks=mended if name in BROKEN else ()) for name in NETWORKS]
-
-
-@pytest.mark.parametrize("name", _parameters())
+@pytest.mark.parametrize("name", NETWORKS)
 def test_units_at_several_depths(name: str) -> None:
     if name.startswith("timm:"):
         pytest.importorskip("timm")

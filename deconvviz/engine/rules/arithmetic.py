@@ -32,11 +32,6 @@ class Elementwise(Rule):
         tensors = [t for t in call.arguments.values() if isinstance(t, Tensor)]
         self.shape = tuple(call.output.shape)
         self.shapes = [tuple(t.shape) for t in tensors]
-        for tensor, form in zip(tensors, call.forms, strict=False):
-            before = call.output.dim() - tensor.dim()  # dimensions along which it is stretched
-            at = self.whole.batch_at - before
-            if form is None and at >= 0 and tensor.shape[at] > 1:
-                self.mixes |= call.batch > 1  # a weight that has a part for each picture
 
     def form(self, call: Call) -> Form:
         """That of the argument that has its shape: the others are stretched."""
@@ -128,11 +123,12 @@ class Factors(Elementwise):
         if form is not None:
             return call.by_picture(factor, form).clone()
         self.constants = (*self.constants, factor)
-        if self.whole.folded and tuple(factor.shape) == call.output.shape:
-            return factor.reshape(1, *self.whole.shape)  # of a batch of one
-        rank = len(self.whole.shape) + 1
-        laid = factor.reshape(*[1] * (rank - factor.dim()), *factor.shape) if factor.dim() < rank else factor
-        return laid.movedim(self.whole.batch_at, 0)
+        rank = call.output.dim()
+        laid = factor.reshape(*[1] * (rank - factor.dim()), *factor.shape).movedim(self.whole.batch_at, 0)
+        pieces = self.whole.shape[: self.whole.folded]
+        if len(laid) == 1:
+            return laid.reshape(1, *[1] * len(pieces), *laid.shape[1:])
+        return laid.reshape(call.batch, *pieces, *laid.shape[1:])  # it has a part for each picture
 
     def times(self, signal: Tensor, factor: Tensor | float, at: Window) -> Tensor:
         if isinstance(factor, Tensor):

@@ -71,6 +71,7 @@ class Attention(Rule):
 
     verdict = Verdict.ANALOGY
     how = f"its softmax is {Gate.how}"
+    folds = True
 
     def __init__(self, call: Call) -> None:
         query, key = call["query"], call["key"]
@@ -82,15 +83,26 @@ class Attention(Rule):
         if call["is_causal"]:
             later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
             scores = scores.masked_fill(later, -math.inf)
-        self.weights = scores.softmax(-1)  # (B, heads, n, m)
+        asking = call.forms[0] or call.form
+        self.lead, self.folded = asking.shape[:-2], asking.folded
+        self.shared = [  # one set of values for several heads
+            dim
+            for dim, (own, whole) in enumerate(
+                zip((call.forms[2] or asking).shape, self.lead, strict=False), 1
+            )
+            if own == 1 and whole > 1
+        ]
+        self.weights = scores.softmax(-1).reshape(call.batch, *self.lead, *scores.shape[-2:])
         self.count = len(call.derived)
 
     def flows(self, argument: int) -> bool:
         return argument == 2
 
     def form(self, call: Call) -> Form:
-        return Form(tuple(call.output.shape[1:]), None)
+        return Form((*self.lead, *call.output.shape[-2:]), None, self.folded)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         weights = self.weights[at.images.to(self.weights.device)]
-        return [None, None, weights.mT @ signal, *[None] * (self.count - 3)]
+        x = weights.mT @ signal  # (K, heads, m, d)
+        x = x.sum(self.shared, keepdim=True) if self.shared else x
+        return [None, None, x, *[None] * (self.count - 3)]

@@ -51,8 +51,7 @@ class Call:
 
     def by_picture(self, tensor: Tensor, form: Form) -> Tensor:
         """A recorded tensor as (B, *form.shape), whatever the network had folded into its batch."""
-        if form.batch_at:
-            return tensor.movedim(form.batch_at, 0)
+        tensor = tensor.movedim(form.batch_at, 0)
         return tensor.reshape(self.batch, *form.shape) if form.folded else tensor
 
 

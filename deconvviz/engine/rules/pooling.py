@@ -173,6 +173,7 @@ class Reduction(Rule):
     """One number for all positions along some dimensions."""
 
     windowed = True
+    folds = True
 
     def __init__(self, call: Call) -> None:
         self.below = call.form
@@ -195,12 +196,12 @@ class Reduction(Rule):
             return Form.of(call.output.shape[1:])
         if self.keepdim:
             shape = tuple(1 if dim in self.dims else n for dim, n in enumerate(self.below.shape, 1))
-            return Form(shape, self.below.axes)
+            return Form(shape, self.below.axes, self.below.folded)
         shape = tuple(n for dim, n in enumerate(self.below.shape, 1) if dim not in self.dims)
         if self.below.axes is None or self.over:
-            return Form.of(shape) if self.below.axes is None else Form(shape, None)
+            return Form(shape, None, self.below.folded)
         rows, columns = (axis - sum(dim < axis for dim in self.dims) for axis in self.below.axes)
-        return Form(shape, (rows, columns))
+        return Form(shape, (rows, columns), self.below.folded)
 
     def spread(self, signal: Tensor) -> Tensor:
         """The signal with its dimensions back, each that is gone of length 1."""
@@ -250,6 +251,7 @@ class Maximum(Reduction):
 
     keeps_inputs = True
     windowed = False
+    folds = False
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)

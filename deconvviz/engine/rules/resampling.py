@@ -127,6 +127,7 @@ class ConstantBorder(Rule):
     """A border of one number, or (less than nothing) a cut; mirror: what lies inside goes back."""
 
     windowed = True
+    folds = True
 
     def __init__(self, call: Call) -> None:
         self.below = call.form
@@ -141,7 +142,9 @@ class ConstantBorder(Rule):
         return "it pads the batch with pictures" if self.over_batch else ""
 
     def form(self, call: Call) -> Form:
-        return Form(tuple(call.output.shape[1:]), self.below.axes)
+        below = self.below
+        shape = (*below.shape[: below.folded], *call.output.shape[1:])
+        return Form(shape, below.axes, below.folded)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         axes = self.below.axes or ()

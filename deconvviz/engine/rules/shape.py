@@ -119,9 +119,9 @@ class View(Rule):
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         if not self.windowed:
-            return [signal.reshape(-1, *self.below.shape)]  # (K, C * H * W) -> (K, C, H, W)
+            return [signal.reshape(len(signal), *self.below.shape)]  # (K, C * H * W) -> (K, C, H, W)
         here = Window(at.start, at.size, self.below, at.images)
-        return [signal.reshape(-1, *here.shape)]
+        return [signal.reshape(len(signal), *here.shape)]
 
 
 def _followed(below: Form, shape: tuple[int, ...]) -> Axes | None:
@@ -172,10 +172,6 @@ class Permutation(Rule):
         self.order = [*kept, *(dim for dim in moved if dim)]
         self.back = [self.order.index(dim) for dim in range(len(self.order))]
 
-    def refuses(self) -> str:
-        folded = self.batch_at and self.below.folded
-        return "it moves a batch into which a picture was cut" if folded else ""
-
     def form(self, call: Call) -> Form:
         shape = tuple(self.below.shape[dim - 1] for dim in self.order[1:])
         axes = self.below.axes
@@ -190,6 +186,7 @@ class Part(Rule):
     """Some positions along one dimension, first, first + step, ...; mirror: the rest is zero."""
 
     windowed = True
+    folds = True
     first: int
     step: int
     count: int
@@ -197,7 +194,7 @@ class Part(Rule):
     def __init__(self, call: Call) -> None:
         self.below = call.form
         self.dim = self.below.dim(call["dim"])
-        self.length = (1, *self.below.shape)[self.dim] if self.dim else call.batch
+        self.length = self.below.shape[self.dim - 1] if self.dim else self.below.real(call.batch)[0]
         axes = self.below.axes
         self.axis = axes.index(self.dim) if axes and self.dim in axes else None
 
@@ -211,7 +208,7 @@ class Part(Rule):
             return super().form(call)
         shape = list(self.below.shape)
         shape[self.dim - 1] = self.count
-        return Form(tuple(shape), self.below.axes)
+        return Form(tuple(shape), self.below.axes, self.below.folded)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         if self.dim == 0:
@@ -298,12 +295,17 @@ class Pick(Part):
     def form(self, call: Call) -> Form:
         if self.dim == 0:
             return Form.of(call.output.shape[1:])
-        shape = (*self.below.shape[: self.dim - 1], *self.below.shape[self.dim :])
-        batch_at = self.below.batch_at - (self.dim <= self.below.batch_at)
-        if self.below.axes is None or self.axis is not None:
-            return Form(shape, None, 0, max(0, batch_at))
-        rows, columns = (axis - (axis > self.dim) for axis in self.below.axes)
-        return Form(shape, (rows, columns), 0, max(0, batch_at))
+        below = self.below
+        shape = (*below.shape[: self.dim - 1], *below.shape[self.dim :])
+        batch_at = below.batch_at - (self.dim - below.folded <= below.batch_at)
+        axes = below.axes
+        if axes is not None:
+            axes = (
+                None
+                if self.axis is not None
+                else (axes[0] - (axes[0] > self.dim), axes[1] - (axes[1] > self.dim))
+            )
+        return Form(shape, axes, below.folded, batch_at)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         shape = list(signal.shape)
@@ -342,11 +344,17 @@ class Unbind(Pick):
         self.first = call.number
 
 
+def _unlike(call: Call) -> list[bool]:
+    """For each argument: has it its rows and columns elsewhere than the first one?"""
+    return [form is not None and form.axes != call.form.axes for form in call.forms]
+
+
 @rule(aten.cat.default)
 class Concat(Rule):
     """Several maps, one behind the other; mirror: each gets its part of the signal."""
 
     windowed = True
+    folds = True
 
     def __init__(self, call: Call) -> None:
         tensors: list[Tensor] = call["tensors"]
@@ -356,6 +364,7 @@ class Concat(Rule):
             0 if skip else t.shape[self.real] for t, skip in zip(tensors, self.skipped, strict=True)
         ]
         self.forms = call.forms
+        self.unlike = _unlike(call)
         self.dim = call.form.dim(call["dim"])
         axes = call.form.axes
         self.axis = axes.index(self.dim) if axes and self.dim in axes else None  # of a map: rows 0, columns 1
@@ -364,7 +373,11 @@ class Concat(Rule):
         return "it joins pictures into one batch" if self.real == 0 else ""
 
     def form(self, call: Call) -> Form:
-        return Form(tuple(call.output.shape[1:]), call.form.axes) if self.real else super().form(call)
+        if self.real == 0:
+            return super().form(call)
+        shape = list(call.form.shape)
+        shape[self.dim - 1] = sum(self.lengths)
+        return Form(tuple(shape), call.form.axes, call.form.folded)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         parts: list[Tensor | None] = []
@@ -381,13 +394,15 @@ class Concat(Rule):
         return parts
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        if self.unlike[argument]:
+            return torch.ones(n_out, n_in, dtype=torch.bool)
         if self.axis != axis:
             return None
         before = sum(self.lengths[:argument])
         return torch.eye(n_out, dtype=torch.bool)[:, before : before + n_in]
 
     def band(self, argument: int, axis: int) -> Band | None:
-        return SAME if self.axis != axis else None
+        return SAME if self.axis != axis and not self.unlike[argument] else None
 
 
 @rule(aten.stack.default)
@@ -395,21 +410,34 @@ class Stack(Rule):
     """Several maps, side by side along a new dimension; mirror: each gets its part of the signal."""
 
     windowed = True
+    folds = True
 
     def __init__(self, call: Call) -> None:
-        self.dim: int = call["dim"] % call.output.dim()
+        self.real: int = call["dim"] % call.output.dim()
+        self.dim = self.real + call.form.folded
         self.count = len(call["tensors"])
+        self.unlike = _unlike(call)
 
     def refuses(self) -> str:
-        return "it puts maps side by side as if they were pictures of a batch" if self.dim == 0 else ""
+        return "it puts maps side by side as if they were pictures of a batch" if self.real == 0 else ""
 
     def form(self, call: Call) -> Form:
         axes = call.form.axes
         moved = (axes[0] + (axes[0] >= self.dim), axes[1] + (axes[1] >= self.dim)) if axes else None
-        return Form(tuple(call.output.shape[1:]), moved) if self.dim else super().form(call)
+        if self.real == 0:
+            return super().form(call)
+        shape = list(call.form.shape)
+        shape.insert(self.dim - 1, self.count)
+        return Form(tuple(shape), moved, call.form.folded)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         return [signal.select(self.dim, number) for number in range(self.count)]
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        return torch.ones(n_out, n_in, dtype=torch.bool) if self.unlike[argument] else None
+
+    def band(self, argument: int, axis: int) -> Band | None:
+        return None if self.unlike[argument] else SAME
 
 
 @rule(aten.expand.default)
@@ -448,6 +476,36 @@ class Expand(Rule):
 
     def band(self, argument: int, axis: int) -> Band | None:
         return None if self._stretched(axis) else SAME
+
+
+@rule(aten.unfold.default)
+class Unfold(Rule):
+    """Windows that slide along a dimension, side by side; mirror: each back to its place, adding up."""
+
+    folds = True
+
+    def __init__(self, call: Call) -> None:
+        self.below = call.form
+        self.dim = self.below.dim(call["dimension"])
+        self.size, self.step = int(call["size"]), int(call["step"])
+
+    def refuses(self) -> str:
+        return "it slides over the pictures of a batch" if self.dim == 0 else ""
+
+    def form(self, call: Call) -> Form:
+        if self.dim == 0:
+            return super().form(call)
+        shape = [*self.below.shape, self.size]
+        shape[self.dim - 1] = (self.below.shape[self.dim - 1] - self.size) // self.step + 1
+        return Form(tuple(shape), None, self.below.folded)
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        x = signal.new_zeros(len(signal), *self.below.shape)
+        span = (signal.shape[self.dim] - 1) * self.step + 1
+        for tap in range(self.size):
+            along = (*[slice(None)] * self.dim, slice(tap, tap + span, self.step))
+            x[along] += signal[..., tap]
+        return [x]
 
 
 @rule(aten.repeat.default)
