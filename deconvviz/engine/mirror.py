@@ -12,15 +12,14 @@ from deconvviz.engine.memory import default_budget
 from deconvviz.engine.tape import PICTURE, Step, Tape
 from deconvviz.engine.units import Seed
 from deconvviz.engine.windows import (
-    Form,
     Seen,
+    Spans,
     Window,
     everything,
     hull,
     look_closely,
     look_down,
     meets,
-    window,
 )
 
 DEFAULT_MEMORY = None  # a share of what is free
@@ -43,11 +42,13 @@ def project(
         return pixels  # held constant: nothing flows down from here
     if memory is None:
         memory = default_budget(like.device)
+    spans, straight = _look(tape, path, value, seed)
     order = torch.argsort(_places(seed), stable=True)  # neighbours share small windows and equal shifts
     first, step = 0, count
     while first < count:
         part = order[first : first + step]
-        plan = _plan(tape, path, value, seed, part)
+        images = seed.images[part]
+        plan = _Plan({v: span.window(part, images) for v, span in spans.items()}, straight, path)
         fits = max(1, memory // max(1, plan.bytes_per_unit(like.element_size())))
         if fits < len(part):
             step = fits
@@ -81,26 +82,23 @@ class _Plan:
         return sum(torch.Size(self.windows[value].shape).numel() for value in values)
 
 
-def _plan(tape: Tape, path: Sequence[Step], value: int, seed: Seed, part: Tensor) -> _Plan:
-    """A rule that cannot work on windows gets whole maps, and gives them."""
-    view = look_down(path, tape.forms, value, _within(seed, tape.forms[value], part))
+def _look(
+    tape: Tape, path: Sequence[Step], value: int, seed: Seed
+) -> tuple[dict[int, Spans], dict[tuple[int, int], tuple[bool, bool]]]:
+    """Where all units see every value; all of it, where a rule cannot work on windows."""
+    form = tape.forms[value]
+    view = look_down(path, tape.forms, value, everything(form, len(seed)) if form.axes is None else seed.seen)
     whole = {value for value in view.seen if tape.forms[value].axes is None}
     for step in path:
         if step.rule is not None and not step.rule.windowed:
             whole.update((step.output, *(below for below in step.inputs if below is not None)))
-    images = seed.images[part]
-    windows = {}
-    for number, seen in view.seen.items():
-        form = tape.forms[number]
-        windows[number] = window(everything(form, len(part)) if number in whole else seen, form, images)
-    return _Plan(windows, view.straight, path)
-
-
-def _within(seed: Seed, form: Form, part: Tensor) -> Seen:
-    """What some units of a seed fill in their own map."""
-    if form.axes is None:
-        return everything(form, len(part))
-    return seed.seen[0][part], seed.seen[1][part]
+    spans = {
+        number: Spans.whole(tape.forms[number], len(seed))
+        if number in whole
+        else Spans.of(seen, tape.forms[number])
+        for number, seen in view.seen.items()
+    }
+    return spans, view.straight
 
 
 def _down(

@@ -125,21 +125,28 @@ class Window:
         shift = start - self.start  # (K, 2)
         if bool((shift == shift[0]).all()):
             return _pad(signal, self.form.axes, shift[0].tolist(), self.size)
-        placed = zeros(signal, (len(signal), *self.shape))
+        placed = empty(signal, (len(signal), *self.shape))
         rows, columns = self.form.axes
         for k, (dy, dx) in enumerate(shift.tolist()):
             y, from_y, high = _overlap(dy, signal.shape[rows], self.size[0])
             x, from_x, wide = _overlap(dx, signal.shape[columns], self.size[1])
+            if (high, wide) != self.size:
+                placed[k].zero_()
             here = placed[k].narrow(rows - 1, y, high).narrow(columns - 1, x, wide)
             here.copy_(signal[k].narrow(rows - 1, from_y, high).narrow(columns - 1, from_x, wide))
         return placed
 
 
 def zeros(like: Tensor, shape: Sequence[int]) -> Tensor:
-    """Of the type and on the device of another; maps as a CPU convolves them quickest, channel by channel."""
+    """Of the type and on the device of another, laid out as `empty` is."""
+    return empty(like, shape).zero_()
+
+
+def empty(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """Room for a signal; for maps as a CPU convolves them quickest, position by position."""
     maps = len(shape) == 4 and like.device.type == "cpu"
     layout = torch.channels_last if maps else torch.contiguous_format
-    return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=layout).zero_()
+    return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=layout)
 
 
 def _pad(signal: Tensor, axes: Axes, shift: Sequence[int], size: tuple[int, int]) -> Tensor:
@@ -246,10 +253,30 @@ def hull(seen: Tensor) -> tuple[Tensor, Tensor]:
 
 def window(seen: Seen, form: Form, images: Tensor) -> Window:
     """The smallest windows of one common size that hold what each unit sees, inside the map."""
-    starts, size = [], []
-    for axis_seen in seen:
-        first, past = hull(axis_seen)
-        length = max(1, int((past - first).max()))
-        starts.append(first.clamp(max=axis_seen.shape[1] - length))
-        size.append(length)
-    return Window(torch.stack(starts, dim=1), (size[0], size[1]), form, images)
+    return Spans.of(seen, form).window(slice(None), images)
+
+
+@dataclass(frozen=True)
+class Spans:
+    """From where to where each of K units sees a value, along its rows and along its columns."""
+
+    first: Tensor  # (K, 2)
+    length: Tensor  # (K, 2)
+    form: Form
+
+    @classmethod
+    def of(cls, seen: Seen, form: Form) -> Spans:
+        hulls = [torch.stack(hull(axis), dim=1) for axis in seen]  # (K, 2) of rows, and of columns
+        both = torch.stack(hulls, dim=2)
+        return cls(both[:, 0], both[:, 1] - both[:, 0], form)
+
+    @classmethod
+    def whole(cls, form: Form, count: int) -> Spans:
+        return cls(torch.zeros(count, 2, dtype=torch.long), torch.tensor([form.lengths] * count), form)
+
+    def window(self, part: Tensor | slice, images: Tensor) -> Window:
+        """The smallest windows of one common size for some of the units, inside the map."""
+        high, wide = (max(1, length) for length in self.length[part].amax(0).tolist())
+        rows, columns = self.form.lengths
+        start = torch.minimum(self.first[part], torch.tensor([rows - high, columns - wide]))
+        return Window(start, (high, wide), self.form, images)
