@@ -70,7 +70,7 @@ class _Writer(TorchDispatchMode):
         known = [self._known(tensor) for tensor in tensors]
         obstacle = self._stale(tensors, known)
         values = tuple([None if value is _FOREIGN else value for value in known])
-        took_part = bool(obstacle) or any(value is not None for value in values)
+        took_part = (bool(obstacle) or any(value is not None for value in values)) and op not in _SHAPE_ALONE
         named = None
         if written := _written(op, args, kwargs):
             self._distrust_views(written)
@@ -168,6 +168,15 @@ def _copied(named: dict[str, Any], written: Sequence[Tensor]) -> dict[str, Any]:
         for name, value in named.items()
     }
 
+
+_SHAPE_ALONE = frozenset(
+    getattr(torch.ops.aten, name).default
+    for name in (
+        "new_zeros", "new_ones", "new_empty", "new_full",
+        "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like",
+    )
+)  # fmt: skip
+"""Calls that take a tensor's shape and type, and none of its numbers."""
 
 _FOREIGN: Any = object()
 """In place of its value, for a tensor that does not come from the picture."""

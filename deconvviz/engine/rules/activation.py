@@ -125,18 +125,11 @@ class Softmax(Held):
         return None if axis == self.axis else super().depends(argument, axis)
 
 
-@rule(
-    aten.reciprocal.default,
-    aten.rsqrt.default,
-    aten.linalg_vector_norm.default,
-    aten.norm.ScalarOpt_dim,
-    aten.var.correction,
-    aten.std.correction,
-    aten.var_mean.correction,
-    aten.std_mean.correction,
-)
-class Statistic(Held):
-    """What something is divided by, to bring it to one size."""
+STATISTIC = "a statistic, held constant at its recorded value: nothing flows into it"
 
-    windowed = False
-    how = "a statistic, held constant at its recorded value: nothing flows into it"
+
+@rule(aten.reciprocal.default, aten.rsqrt.default)
+class Inverse(Held):
+    """One over something, or over its root: what numbers are brought to one size by."""
+
+    how = STATISTIC

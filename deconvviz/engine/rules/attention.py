@@ -28,10 +28,12 @@ class MatrixProduct(Rule):
 
     def __init__(self, call: Call) -> None:
         self.derived = call.derived
+        self.forms = call.forms
         known = [form for form in call.forms if form is not None]
         self.lead = known[0].shape[:-2]  # heads, say
-        self.mixes = any(form.shape[:-2] != self.lead or form.folded != known[0].folded for form in known)
         self.folded = known[0].folded
+        same = {(math.prod(form.shape[:-2]), form.folded == len(form.shape) - 2) for form in known}
+        self.mixes = len(same) > 1
         self.a, self.b = (self._kept(call, name, number) for number, name in enumerate(("self", "mat2")))
         if None not in call.forms:
             self.verdict = Verdict.ANALOGY
@@ -57,7 +59,12 @@ class MatrixProduct(Rule):
         images = at.images.to(signal.device)
         first = signal @ self.b[images].mT if self.b is not None else None
         second = self.a[images].mT @ signal if self.a is not None else None
-        return [first, second]
+        return [self._shaped(first, 0), self._shaped(second, 1)]
+
+    def _shaped(self, x: Tensor | None, argument: int) -> Tensor | None:
+        """As the argument's own form has it: what is folded into the batch may be cut differently there."""
+        form = self.forms[argument]
+        return x if x is None or form is None else x.reshape(len(x), *form.shape)
 
 
 @rule(

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from deconvviz.engine.bands import Band
+from deconvviz.engine.rules.activation import STATISTIC
 from deconvviz.engine.rules.base import Call, Rule, Verdict, rule
+from deconvviz.engine.rules.pooling import Reduction
 from deconvviz.engine.windows import Form, Window
 
 aten = torch.ops.aten
@@ -139,3 +141,21 @@ class GroupNorm(Normalisation):
 
     def depends(self, argument: int, axis: int) -> Band | None:
         return None
+
+
+@rule(
+    aten.linalg_vector_norm.default,
+    aten.norm.ScalarOpt_dim,
+    aten.var.correction,
+    aten.std.correction,
+    aten.var_mean.correction,
+    aten.std_mean.correction,
+)
+class Spread(Reduction):
+    """How large numbers are, or how far apart: what something is then divided by."""
+
+    verdict = Verdict.ANALOGY
+    how = STATISTIC
+
+    def flows(self, argument: int) -> bool:
+        return False

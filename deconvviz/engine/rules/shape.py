@@ -88,21 +88,25 @@ class View(Rule):
     """The same numbers in another shape; mirror: back to the old shape, picture by picture."""
 
     folds = True
+    anywhere = True
 
     def __init__(self, call: Call) -> None:
         self.below = call.form
         self.output = tuple(call.output.shape)
         self.shape = tuple(call["self"].shape)
-        self.mixes = not self.output or self.output[0] % call.batch != 0 or self.below.batch_at > 0
+        self.moved = self.below.batch_at
+        self.laid = Form(self.below.real(1), None) if self.moved else self.below  # as the numbers stand
+        mixed = self.moved > 0 and call.batch > 1  # a batch of one can stand anywhere
+        self.mixes = not self.output or self.output[0] % call.batch != 0 or mixed
         self.above = Form.of(self.output[1:]) if self.mixes else self._form(call.batch)
-        followed = None if self.mixes else _followed(self.below, self.above.shape)
+        followed = None if self.mixes else _followed(self.laid, self.above.shape)
         self.windowed = followed is not None and self.above.axes == followed
 
     def refuses(self) -> str:
         return f"it mixes the pictures of a batch: {self.shape} to {self.output}" if self.mixes else ""
 
     def _form(self, batch: int) -> Form:
-        below, rest = self.below.shape, self.output[1:]
+        below, rest = self.laid.shape, self.output[1:]
         pieces = self.output[0] // batch  # of one picture, each a picture of its own from here on
         for folded in range(len(below) + 1):
             if pieces > 1 and math.prod(below[:folded]) == pieces and folded:
@@ -111,13 +115,15 @@ class View(Rule):
         else:
             folded = 1 if pieces > 1 else 0
             shape = (pieces, *rest) if pieces > 1 else rest
-        followed = _followed(self.below, shape)
+        followed = _followed(self.laid, shape)
         return Form(shape, followed or (None if folded else Form.of(shape).axes), folded)
 
     def form(self, call: Call) -> Form:
         return self.above
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        if self.moved:
+            signal = signal.reshape(len(signal), *self.laid.shape).movedim(1 + self.moved, 1)
         if not self.windowed:
             return [signal.reshape(len(signal), *self.below.shape)]  # (K, C * H * W) -> (K, C, H, W)
         here = Window(at.start, at.size, self.below, at.images)
