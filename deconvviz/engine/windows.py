@@ -93,6 +93,12 @@ class Window:
                 shape[axis - 1] = length
         return tuple(shape)
 
+    def towards(self, other: Window, axis: int) -> Window:
+        """One that lies like another along one axis, and still like this one along the other."""
+        start, size = self.start.clone(), list(self.size)
+        start[:, axis], size[axis] = other.start[:, axis], other.size[axis]
+        return Window(start, (size[0], size[1]), other.form, self.images)
+
     def cut(self, kept: Tensor) -> Tensor:
         """(B, *form.shape), recorded, to (K, *shape): each unit's own picture, in its own window.
 

@@ -6,9 +6,9 @@ A rule is a class; one instance stands for one call of the operation in one forw
     down(signal, at, into)       the way down: the signal at the output, carried to each tensor argument
     reach(argument, axis, ...)   positions: which rows (columns) of the argument each output row (column) sees
 
-`convolution`, `activation`, `pooling` are the paper's own three; `linear`, `normalisation`, `arithmetic`,
-`attention`, `shape` and `resampling` (with `separable`) are what networks have been built of since. A user's
-own operation gets a rule with ``deconvviz.rule``; see `Rule`.
+`convolution`, `activation`, `pooling` are the paper's own three. `linear`, `normalisation`, `arithmetic`,
+`reduction`, `attention`, `resampling` (with `separable`), `shape`, `order`, `parts` and `joins` are what
+networks have been built of since. A user's own operation gets a rule with ``deconvviz.rule``; see `Rule`.
 """
 
 from deconvviz.engine.rules.base import Call, Rule, Verdict, lookup, rule
@@ -21,9 +21,13 @@ from deconvviz.engine.rules import (  # noqa: F401
     arithmetic,
     attention,
     convolution,
+    joins,
     linear,
     normalisation,
+    order,
+    parts,
     pooling,
+    reduction,
     resampling,
     shape,
 )

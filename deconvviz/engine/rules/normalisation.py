@@ -14,7 +14,7 @@ from torch import Tensor
 from deconvviz.engine.bands import Band
 from deconvviz.engine.rules.activation import STATISTIC
 from deconvviz.engine.rules.base import Call, Rule, Verdict, rule
-from deconvviz.engine.rules.pooling import Reduction
+from deconvviz.engine.rules.reduction import Reduction
 from deconvviz.engine.windows import Form, Window
 
 aten = torch.ops.aten

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from deconvviz.engine.bands import SAME, Band, Slide
-from deconvviz.engine.rules.base import Call, Rule, Spatial, rule
+from deconvviz.engine.rules.base import Call, Spatial, rule
 from deconvviz.engine.rules.separable import Separable
-from deconvviz.engine.windows import Form, Window, zeros
+from deconvviz.engine.windows import Window, zeros
 
 aten = torch.ops.aten
 
@@ -167,108 +167,6 @@ def _adaptive(n_out: int, n_in: int) -> Tensor:
         first, last = o * n_in // n_out, -((o + 1) * n_in // -n_out)
         matrix[o, first:last] = 1 / (last - first)
     return matrix
-
-
-class Reduction(Rule):
-    """One number for all positions along some dimensions."""
-
-    windowed = True
-    folds = True
-
-    def __init__(self, call: Call) -> None:
-        self.below = call.form
-        rank = call["self"].dim()
-        dims = call.arguments.get("dim")
-        dims = [dims] if isinstance(dims, int) else dims or range(rank)
-        self.dims = sorted(self.below.dim(int(dim)) for dim in dims)
-        self.keepdim: bool = call.arguments.get("keepdim", False)
-        self.count = 1
-        for dim in self.dims:
-            self.count *= (call.batch, *self.below.shape)[dim]
-        axes = self.below.axes or ()
-        self.over = {axes.index(dim) for dim in self.dims if dim in axes}
-
-    def refuses(self) -> str:
-        return "it averages over the pictures of a batch" if 0 in self.dims else ""
-
-    def form(self, call: Call) -> Form:
-        if 0 in self.dims:
-            return Form.of(call.output.shape[1:])
-        if self.keepdim:
-            shape = tuple(1 if dim in self.dims else n for dim, n in enumerate(self.below.shape, 1))
-            return Form(shape, self.below.axes, self.below.folded)
-        shape = tuple(n for dim, n in enumerate(self.below.shape, 1) if dim not in self.dims)
-        if self.below.axes is None or self.over:
-            return Form(shape, None, self.below.folded)
-        rows, columns = (axis - sum(dim < axis for dim in self.dims) for axis in self.below.axes)
-        return Form(shape, (rows, columns), self.below.folded)
-
-    def spread(self, signal: Tensor) -> Tensor:
-        """The signal with its dimensions back, each that is gone of length 1."""
-        if not self.keepdim:
-            for dim in self.dims:
-                signal = signal.unsqueeze(dim)
-        return signal
-
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if axis in self.over or (self.over and not self.keepdim):
-            return torch.ones(n_out, n_in, dtype=torch.bool)
-        return None
-
-    def band(self, argument: int, axis: int) -> Band | None:
-        return None if axis in self.over or (self.over and not self.keepdim) else SAME
-
-    def filled(self, at: Window, into: Window) -> tuple[int, ...]:
-        """The shape that `down` gives: as `at` along what stays, as `into` along what was reduced."""
-        shape = list(into.shape)
-        for number, axis in enumerate(self.below.axes or ()):
-            if number not in self.over and at.form.axes:
-                shape[axis - 1] = at.size[number]
-        return tuple(shape)
-
-
-@rule(aten.mean.dim, aten.mean.default)
-class Mean(Reduction):
-    """y = mean over some dimensions; mirror: the signal, shared out evenly."""
-
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        return [
-            (self.spread(signal) / self.count).expand(-1, *self.filled(at, into[0]))
-        ]  # (K, C) -> (K, C, H, W)
-
-
-@rule(aten.sum.dim_IntList, aten.sum.default)
-class Total(Reduction):
-    """y = sum over some dimensions; mirror: the signal, to each."""
-
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        return [self.spread(signal).expand(-1, *self.filled(at, into[0]))]
-
-
-@rule(aten.amax.default, aten.max.dim)
-class Maximum(Reduction):
-    """y = max over some dimensions; mirror: the signal goes to its place, the first of equals."""
-
-    keeps_inputs = True
-    windowed = False
-    folds = False
-
-    def __init__(self, call: Call) -> None:
-        super().__init__(call)
-        if 0 not in self.dims:
-            self.others = [dim for dim in range(len(self.below.shape) + 1) if dim not in self.dims]
-            numbers = call["self"].permute(*self.others, *self.dims).flatten(len(self.others))
-            self.places = numbers.argmax(-1)  # (B, ...): in what was reduced, laid out in a row
-
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        if self.keepdim:
-            signal = signal.squeeze(self.dims)
-        images = at.images.to(signal.device)
-        x = signal.new_zeros(*signal.shape, self.count)
-        x.scatter_(-1, self.places[images].unsqueeze(-1), signal.unsqueeze(-1))
-        x = x.unflatten(-1, [self.below.shape[dim - 1] for dim in self.dims])
-        order = [*self.others, *self.dims]
-        return [x.permute([order.index(dim) for dim in range(len(order))])]
 
 
 class PlacedMaximum(Spatial):

@@ -19,7 +19,7 @@ class Separable(Spatial):
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         x, here, wanted = signal, at, self.frame(into[0])
         for axis, matrix in enumerate(self.matrices):
-            there = _moved(here, wanted, axis)
+            there = here.towards(wanted, axis)
             if matrix.shape[0] == matrix.shape[1] and torch.equal(matrix, torch.eye(len(matrix)).to(matrix)):
                 x = there.place(x, here.start)
             else:
@@ -32,10 +32,3 @@ class Separable(Spatial):
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         return self.matrices[axis] != 0 if self.windowed else super().reach(argument, axis, n_out, n_in)
-
-
-def _moved(here: Window, into: Window, axis: int) -> Window:
-    """A window that lies like `into` along one axis, and like `here` along the other."""
-    start, size = here.start.clone(), list(here.size)
-    start[:, axis], size[axis] = into.start[:, axis], into.size[axis]
-    return Window(start, (size[0], size[1]), into.form, here.images)
