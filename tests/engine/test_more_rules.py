@@ -1,0 +1,139 @@
+"""Operations that the oracle does not know, each against its mirror, written out; and a batch of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import passes
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deconvviz.engine.units import Unit
+from deconvviz.errors import RefusedOp
+
+Wiring = Callable[[Tensor, Tensor], Tensor]
+
+
+class Two(nn.Module):
+    """Two convolutions of the picture, and something done to both."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.a, self.b = (nn.Conv2d(3, 4, 3, padding=1, bias=False) for _ in range(2))
+        self.wiring = wiring
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.wiring(self.a(x), self.b(x))
+
+
+def _down(network: Two, to_a: Tensor, to_b: Tensor) -> Tensor:
+    a = F.conv_transpose2d(to_a, network.a.weight.detach(), padding=1)
+    return a + F.conv_transpose2d(to_b, network.b.weight.detach(), padding=1)
+
+
+PICTURES = torch.randn(2, 3, 6, 7, generator=torch.Generator().manual_seed(1)).double()
+SIGNAL = torch.randn(2, 4, 6, 7, generator=torch.Generator().manual_seed(2)).double()
+MASK = torch.rand(4, 6, 7, generator=torch.Generator().manual_seed(4)) > 0.4
+NOTHING = torch.zeros_like(SIGNAL)
+SLOPE = torch.full((4,), 0.2).double()
+
+CASES: dict[str, tuple[Wiring, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]]] = {
+    "clamp from 0": (lambda a, b: a.clamp(min=0), lambda a, b: (SIGNAL.clamp(min=0), NOTHING)),
+    "clamp_min 0": (lambda a, b: torch.clamp_min(a, 0), lambda a, b: (SIGNAL.clamp(min=0), NOTHING)),
+    "clamp 0 to 1": (lambda a, b: a.clamp(0, 1), lambda a, b: (SIGNAL.clamp(min=0), NOTHING)),
+    "threshold 0": (lambda a, b: F.threshold(a, 0, 0), lambda a, b: (SIGNAL.clamp(min=0), NOTHING)),
+    "prelu": (lambda a, b: F.prelu(a, SLOPE), lambda a, b: (SIGNAL.clamp(min=0), NOTHING)),
+    "where": (lambda a, b: torch.where(MASK, a, b), lambda a, b: (SIGNAL * MASK, SIGNAL * ~MASK)),
+    "where by the picture": (
+        lambda a, b: torch.where(a > 0.1, a, b),
+        lambda a, b: (SIGNAL * (a > 0.1), SIGNAL * (a <= 0.1)),
+    ),
+    "where or a number": (
+        lambda a, b: torch.where(b > 0, a, torch.zeros(()).double()),
+        lambda a, b: (SIGNAL * (b > 0), NOTHING),
+    ),
+    "masked_fill": (
+        lambda a, b: a.masked_fill(MASK, 5.0) + b,
+        lambda a, b: (SIGNAL * ~MASK, SIGNAL),
+    ),
+    "masked_fill in place": (
+        lambda a, b: a.masked_fill_(b > 0, 0.0),
+        lambda a, b: (SIGNAL * (b <= 0), NOTHING),
+    ),
+    "maximum": (lambda a, b: torch.maximum(a, b), lambda a, b: (SIGNAL * (a >= b), SIGNAL * (a < b))),
+    "addcmul": (
+        lambda a, b: torch.addcmul(a, a, b, value=0.5),
+        lambda a, b: (SIGNAL + 0.5 * SIGNAL * b, 0.5 * SIGNAL * a),
+    ),
+    "a product in place": (lambda a, b: a.mul_(b), lambda a, b: (SIGNAL * b, SIGNAL * a)),
+    "a cube": (lambda a, b: a**3 + b, lambda a, b: (3 * SIGNAL * a**2, SIGNAL)),
+    "by a mask of its own": (lambda a, b: a * (b > 0), lambda a, b: (SIGNAL * (b > 0), NOTHING)),
+    "roll and flip": (
+        lambda a, b: a.roll((1, -2), (2, 3)) + b.flip(1, 2),
+        lambda a, b: (SIGNAL.roll((-1, 2), (2, 3)), SIGNAL.flip(1, 2)),
+    ),
+    "zeros like it": (lambda a, b: torch.zeros_like(b) + a, lambda a, b: (SIGNAL, NOTHING)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_against_the_mirror_written_out(name: str) -> None:
+    wiring, mirror = CASES[name]
+    network = Two(wiring).double().eval()
+    ours = passes.run(network, PICTURES)
+    with torch.no_grad():
+        want = _down(network, *mirror(network.a(PICTURES), network.b(PICTURES)))
+    torch.testing.assert_close(ours.signals("", SIGNAL, [0, 1]), want, rtol=0, atol=1e-13)
+    peak = Unit(1, 2, 3, 4)
+    alone = torch.zeros_like(SIGNAL[:1])
+    alone[0, 2, 3, 4] = ours.said[""][1, 2, 3, 4]
+    in_a_window, _ = ours.units("", [peak])
+    torch.testing.assert_close(in_a_window, ours.signals("", alone, [1]), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("wiring", "reason"),
+    [
+        (lambda a, b: a.clamp(min=0.5), "it cuts off at other values than 0"),
+        (lambda a, b: F.threshold(a, 0, -1), "it cuts off at other values than 0"),
+        (lambda a, b: a**0.5, "the power 0.5 is no product"),
+    ],
+)
+def test_what_they_refuse(wiring: Wiring, reason: str) -> None:
+    ours = passes.run(Two(wiring).double(), PICTURES[:1])
+    with pytest.raises(RefusedOp, match=reason):
+        ours.units("", [Unit(0, 0, 0, 0)])
+
+
+class Heads(nn.Module):
+    """Attention by einsum, which lets a batch of one stand anywhere; over windows cut out of the map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.stem, self.mixed = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)  # (B, 8, 4, 6)
+        pieces = x.unflatten(2, (2, 2)).unflatten(4, (2, 3)).permute(0, 2, 4, 3, 5, 1)  # (B, 2, 2, 2, 3, 8)
+        pieces = pieces.flatten(3, 4).flatten(0, 2)  # (B * 4, 6, 8)
+        q, k, v = self.mixed(pieces).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)  # each (B * 4, 2, 6, 4)
+        weights = torch.einsum("bhnd,bhmd->bhnm", q, k).softmax(-1)
+        out = torch.einsum("bhnm,bhmd->bhnd", weights, v).transpose(1, 2).flatten(2)  # (B * 4, 6, 8)
+        out = out.unflatten(0, (-1, 2, 2)).unflatten(3, (2, 3)).permute(0, 5, 1, 3, 2, 4)
+        return x + out.flatten(4, 5).flatten(2, 3)  # (B, 8, 4, 6)
+
+
+def test_a_picture_alone_is_projected_as_in_a_batch() -> None:
+    network = Heads().double().eval()
+    pictures = torch.randn(3, 3, 4, 6, generator=torch.Generator().manual_seed(6)).double()
+    together = passes.run(network, pictures)
+    for number in range(3):
+        alone = passes.run(network, pictures[number : number + 1])
+        mine, box = alone.units("", [Unit(0, 5, 1, 2)])
+        theirs, same_box = together.units("", [Unit(number, 5, 1, 2)])
+        assert mine.any() and box == same_box
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-14)
