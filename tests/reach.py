@@ -32,10 +32,12 @@ class EverythingCounts(Semantics):
         return x
 
     def _multiply(self, call: Any, input: Any, other: Any) -> Tensor:
-        """Both factors count, also where one of them happens to be zero."""
+        """Both factors count, also where one of them, or a gate, happens to be zero."""
         both = all(isinstance(n, Tensor) and n.requires_grad for n in (input, other))
-        if not both or "mul" not in call.__name__ or "mat" in call.__name__:
+        if "mul" not in call.__name__ or "mat" in call.__name__:
             return super()._multiply(call, input, other)
+        if not both:
+            return super()._multiply(call, _open(input), _open(other))
         total = input.clone() + other.clone()
         return input.copy_(total) if overwrites(call) else total
 
@@ -118,6 +120,13 @@ def _sum_pool(
     ones = input.new_ones(channels, 1, *kernel)
     summed = F.conv2d(wide, ones, stride=step, dilation=apart, groups=channels)
     return summed[:, :, : size[0], : size[1]]
+
+
+def _open(factor: Any) -> Any:
+    """A gate that is shut here is open for another picture."""
+    if not isinstance(factor, Tensor) or factor.requires_grad:
+        return factor
+    return factor.masked_fill(factor == 0, 1)
 
 
 def _pair(n: Any) -> tuple[int, int]:
