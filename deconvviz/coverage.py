@@ -225,12 +225,8 @@ def _call(step: Step) -> _Call:
 
 
 def _verdict(step: Step) -> tuple[Verdict, str]:
-    if step.refusal():
-        if step.obstacle:
-            return Verdict.REFUSED, step.obstacle
-        if step.rule is None:
-            return Verdict.REFUSED, f"it has no rule: deconvviz.rule(torch.ops.{step.op}) registers one"
-        return Verdict.REFUSED, step.rule.refuses()
+    if reason := step.reason():
+        return Verdict.REFUSED, reason
     if step.rule is None:
         return Verdict.EXACT, ""  # it gives a mask or numbers of places, into which nothing can flow
     return step.rule.verdict, step.rule.how if step.rule.verdict is Verdict.ANALOGY else ""

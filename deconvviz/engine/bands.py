@@ -6,7 +6,7 @@ few positions. What the network as a whole sees is such a band too: the composit
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -73,15 +73,11 @@ def _hull(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     return min(one[0], other[0]), max(one[1], other[1])
 
 
-def union(bands: Iterable[Band | None]) -> Band | None:
+def union(bands: Sequence[Band | None]) -> Band | None:
     """What is seen through any of several; None if one is None or they run apart."""
-    found: Band | None = None
-    for number, band in enumerate(bands):
-        if band is None:
-            return None
-        found = band if number == 0 else (found | band if found else None)
-        if found is None:
-            return None
+    found = bands[0]
+    for band in bands[1:]:
+        found = found | band if found and band else None
     return found
 
 

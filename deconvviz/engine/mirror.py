@@ -22,12 +22,8 @@ from deconvviz.engine.windows import (
     meets,
 )
 
-DEFAULT_MEMORY = None  # a share of what is free
 
-
-def project(
-    tape: Tape, value: int, seed: Seed, like: Tensor, *, memory: int | None = DEFAULT_MEMORY
-) -> Tensor:
+def project(tape: Tape, value: int, seed: Seed, like: Tensor, *, memory: int | None = None) -> Tensor:
     """Carry K signals from a value of the tape down to the picture: (K, C, H, W) of `like`'s type.
 
     Units go down together, each in its own window; as many at once as fit in `memory` (bytes; None: a share
@@ -135,16 +131,9 @@ def _filled(x: Tensor, at: Window, into: Window, straight: tuple[bool, bool]) ->
         return whole.place(x, at.start)  # a term that has its rows and columns elsewhere, or none
     if not any(straight) or into.form.axes is None or at.form.axes is None:
         return x
-    start = into.start
-    if straight[0] != straight[1]:
-        start = into.start.clone()
-        axis = 0 if straight[0] else 1
-        start[:, axis] = at.start[:, axis]
-    elif at.size == into.size and torch.equal(at.start, into.start):
+    if at.size == into.size and torch.equal(at.start, into.start):
         return x
-    else:
-        start = at.start
-    return into.place(x, start)
+    return into.place(x, torch.where(torch.tensor(straight), at.start, into.start))
 
 
 def boxes(tape: Tape, value: int, seen: Seen) -> list[tuple[int, int, int, int]]:

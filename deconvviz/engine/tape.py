@@ -43,17 +43,23 @@ class Step:
         """Whether any signal goes down through it; a gate, say, is held constant."""
         return bool(self.obstacle) or any(below is not None for below in self.inputs)
 
+    def reason(self) -> str:
+        """Why the way down cannot pass here, as a clause; empty if it can."""
+        if self.obstacle or not self.carries:
+            return self.obstacle
+        if self.rule is None:
+            return f"it has no rule: deconvviz.rule(torch.ops.{self.op}) registers one"
+        return self.rule.refuses()
+
     def refusal(self) -> str:
         """Why the way down cannot pass here, as a sentence; empty if it can."""
-        where = f"{self.op} (in module {self.module!r})" if self.module else f"{self.op}"
-        if not self.carries:
+        reason = self.reason()
+        if not reason:
             return ""
-        if self.obstacle:
-            return f"{where} is refused: {self.obstacle}"
-        if self.rule is None:
+        where = f"{self.op} (in module {self.module!r})" if self.module else f"{self.op}"
+        if self.rule is None and not self.obstacle:
             return f"{where} has no rule; register one with deconvviz.rule(torch.ops.{self.op})"
-        reason = self.rule.refuses()
-        return f"{where} is refused: {reason}" if reason else ""
+        return f"{where} is refused: {reason}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ little more than is seen: enough for a window, and for a receptive field there i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from deconvviz.engine.rules import Rule
     from deconvviz.engine.tape import Step
 
 Seen = tuple[Tensor, Tensor]
@@ -189,26 +190,20 @@ def look_down(steps: Sequence[Step], forms: dict[int, Form], value: int, seen: S
     """What K units see along a path."""
     found: dict[int, Seen] = {value: seen}
     straight: dict[tuple[int, int], tuple[bool, bool]] = {}
-    for step in reversed(steps):
-        above = found.get(step.output)
-        if above is None or step.rule is None:
-            continue
-        for argument, below in enumerate(step.inputs):
-            if below is None:
-                continue
-            lengths = forms[below].lengths
-            parts, kept = [], []
-            for axis in (0, 1):
-                reach = step.rule.reach(argument, axis, above[axis].shape[1], lengths[axis])
-                kept.append(reach is None)
-                parts.append(above[axis] if reach is None else (above[axis].float() @ reach.float()) > 0)
-            straight[step.output, argument] = (kept[0], kept[1])
-            rows, columns = parts
-            nothing = ~(rows.any(1, keepdim=True) & columns.any(1, keepdim=True))  # all lies in a border
-            rows, columns = rows & ~nothing, columns & ~nothing
-            if below in found:
-                rows, columns = rows | found[below][0], columns | found[below][1]
-            found[below] = (rows, columns)
+    for step, rule, argument, below in _links(steps, found):
+        above, lengths = found[step.output], forms[below].lengths
+        parts, kept = [], []
+        for axis in (0, 1):
+            reach = rule.reach(argument, axis, above[axis].shape[1], lengths[axis])
+            kept.append(reach is None)
+            parts.append(above[axis] if reach is None else (above[axis].float() @ reach.float()) > 0)
+        straight[step.output, argument] = (kept[0], kept[1])
+        rows, columns = parts
+        something = rows.any(1, keepdim=True) & columns.any(1, keepdim=True)  # not all lies in a border
+        rows, columns = rows & something, columns & something
+        if below in found:
+            rows, columns = rows | found[below][0], columns | found[below][1]
+        found[below] = (rows, columns)
     return View(found, straight)
 
 
@@ -218,22 +213,25 @@ def look_closely(steps: Sequence[Step], forms: dict[int, Form], value: int, seen
     Where branches meet, rows seen through one and columns seen through another say too much.
     """
     found = {value: seen[0][:, :, None] & seen[1][:, None, :]}
-    for step in reversed(steps):
-        above = found.get(step.output)
-        if above is None or step.rule is None:
-            continue
-        for argument, below in enumerate(step.inputs):
-            if below is None:
-                continue
-            lengths, mask = forms[below].lengths, above
-            rows = step.rule.reach(argument, 0, above.shape[1], lengths[0])
-            columns = step.rule.reach(argument, 1, above.shape[2], lengths[1])
-            if rows is not None:
-                mask = (rows.T.float() @ mask.float()) > 0
-            if columns is not None:
-                mask = (mask.float() @ columns.float()) > 0
-            found[below] = found[below] | mask if below in found else mask
+    for step, rule, argument, below in _links(steps, found):
+        mask, lengths = found[step.output], forms[below].lengths
+        rows = rule.reach(argument, 0, mask.shape[1], lengths[0])
+        columns = rule.reach(argument, 1, mask.shape[2], lengths[1])
+        if rows is not None:
+            mask = (rows.T.float() @ mask.float()) > 0
+        if columns is not None:
+            mask = (mask.float() @ columns.float()) > 0
+        found[below] = found[below] | mask if below in found else mask
     return found
+
+
+def _links(steps: Sequence[Step], found: Mapping[int, object]) -> Iterator[tuple[Step, Rule, int, int]]:
+    """Downwards, each step whose output is found: its rule, and number and value of each argument below."""
+    for step in reversed(steps):
+        if step.output in found and step.rule is not None:
+            for argument, below in enumerate(step.inputs):
+                if below is not None:
+                    yield step, step.rule, argument, below
 
 
 def meets(steps: Sequence[Step]) -> bool:

@@ -35,7 +35,7 @@ class Pass:
         return self.tape.forms[self.values[module]].laid_out(tensor)
 
     def units(
-        self, module: str, units: Sequence[Unit], memory: int = mirror.DEFAULT_MEMORY
+        self, module: str, units: Sequence[Unit], memory: int | None = None
     ) -> tuple[Tensor, list[tuple[int, int, int, int]]]:
         """Projections (K, C, H, W) and receptive-field boxes."""
         said = self.said[module]
@@ -52,7 +52,7 @@ class Pass:
             return mirror.project(self.tape, self.values[module], seed, said)
 
     def signals(
-        self, module: str, signals: Tensor, images: Sequence[int], memory: int = mirror.DEFAULT_MEMORY
+        self, module: str, signals: Tensor, images: Sequence[int], memory: int | None = None
     ) -> Tensor:
         """Projections (K, C, H, W) of any tensors shaped like the layer."""
         seed = TensorSeed(self.said[module], signals, images, module)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import SAME, Band
 from deconvviz.engine.rules.base import Call, Rule, Verdict, rule
 from deconvviz.engine.windows import Form, Window
 
@@ -49,19 +48,10 @@ class Elementwise(Rule):
             return f"it stretches over the pictures of a batch: {some} to {self.shape}"
         return ""
 
-    def _stretched(self, argument: int, axis: int) -> bool:
-        """Whether a term has one row (column) for all."""
-        form = self.forms[argument]
-        if form is None or form.axes is None or self.whole.axes is None:
-            return form is None or form.axes != self.whole.axes
-        return form.axes != self.whole.axes or form.lengths[axis] != self.whole.lengths[axis]
-
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        stretched = self._stretched(argument, axis)
-        return torch.ones(n_out, n_in, dtype=torch.bool) if stretched else None
-
-    def band(self, argument: int, axis: int) -> Band | None:
-        return None if self._stretched(argument, axis) else SAME
+    def straight(self, argument: int, axis: int) -> bool:
+        """Not where a term has one row (column) for all, or has its rows and columns elsewhere."""
+        form, whole = self.forms[argument], self.whole
+        return form is not None and form.axes == whole.axes and form.lengths[axis] == whole.lengths[axis]
 
     def share(self, signal: Tensor, argument: int) -> Tensor:
         """A signal (K, ...) summed over the dimensions in which an argument was stretched."""

@@ -121,17 +121,24 @@ class Rule:
         """
         raise NotImplementedError
 
+    def straight(self, argument: int, axis: int) -> bool:
+        """Whether each row (column) of the output sees the same one of an argument, and no other.
+
+        Unless a rule says otherwise, a windowed rule maps position to position.
+        """
+        return self.windowed
+
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         """(n_out, n_in) bool: the rows (axis 0) or columns (axis 1) of an argument that each output row sees.
 
-        None: each position sees only itself. Unless a rule says otherwise, a windowed rule maps
-        position to position, and any other sees everything.
+        None: each position sees only itself. Unless a rule says otherwise, one that is not `straight` sees
+        everything.
         """
-        return None if self.windowed else torch.ones(n_out, n_in, dtype=torch.bool)
+        return None if self.straight(argument, axis) else torch.ones(n_out, n_in, dtype=torch.bool)
 
     def band(self, argument: int, axis: int) -> Band | None:
         """The form of `reach` without borders; None where the whole axis is seen."""
-        return SAME if self.windowed else None
+        return SAME if self.straight(argument, axis) else None
 
     def depends(self, argument: int, axis: int) -> Band | None:
         """Like `band`, but for all that can change the output, also by way of what is held constant."""

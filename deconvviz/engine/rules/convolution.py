@@ -81,7 +81,7 @@ class Convolution(Filter, Spatial):
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         if not self.windowed:
-            return torch.ones(n_out, n_in, dtype=torch.bool)
+            return super().reach(argument, axis, n_out, n_in)
         return self.slides[axis].reach(n_out, n_in)
 
     def band(self, argument: int, axis: int) -> Band | None:
@@ -106,7 +106,7 @@ class TransposedConvolution(Filter, Spatial):
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         if not self.windowed:
-            return torch.ones(n_out, n_in, dtype=torch.bool)
+            return super().reach(argument, axis, n_out, n_in)
         return self.slides[axis].reach(n_in, n_out).T
 
     def band(self, argument: int, axis: int) -> Band | None:

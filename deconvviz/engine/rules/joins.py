@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import SAME, Band
 from deconvviz.engine.rules.base import Call, Rule, rule
 from deconvviz.engine.windows import Form, Window
 
@@ -63,16 +62,14 @@ class Concat(Rule):
                 parts.append(at.towards(into[argument], self.axis).place(signal, start))
         return parts
 
+    def straight(self, argument: int, axis: int) -> bool:
+        return self.axis != axis and not self.unlike[argument]
+
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if self.unlike[argument]:
-            return torch.ones(n_out, n_in, dtype=torch.bool)
-        if self.axis != axis:
-            return None
+        if self.axis != axis or self.unlike[argument]:
+            return super().reach(argument, axis, n_out, n_in)
         before = sum(self.lengths[:argument])
         return torch.eye(n_out, dtype=torch.bool)[:, before : before + n_in]
-
-    def band(self, argument: int, axis: int) -> Band | None:
-        return SAME if self.axis != axis and not self.unlike[argument] else None
 
 
 @rule(aten.stack.default)
@@ -103,11 +100,8 @@ class Stack(Rule):
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         return [signal.select(self.dim, number) for number in range(self.count)]
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        return torch.ones(n_out, n_in, dtype=torch.bool) if self.unlike[argument] else None
-
-    def band(self, argument: int, axis: int) -> Band | None:
-        return None if self.unlike[argument] else SAME
+    def straight(self, argument: int, axis: int) -> bool:
+        return not self.unlike[argument]
 
 
 @rule(aten.expand.default)
@@ -133,19 +127,13 @@ class Expand(Rule):
     def form(self, call: Call) -> Form:
         return self.above
 
-    def _stretched(self, axis: int) -> bool:
-        return self.below.lengths[axis] != self.above.lengths[axis]
-
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         shapes = zip(self.below.shape, self.above.shape, strict=True)
         dims = [dim for dim, (own, whole) in enumerate(shapes, 1) if own != whole]
         return [signal.sum(dims, keepdim=True) if dims else signal]
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        return torch.ones(n_out, n_in, dtype=torch.bool) if self._stretched(axis) else None
-
-    def band(self, argument: int, axis: int) -> Band | None:
-        return None if self._stretched(axis) else SAME
+    def straight(self, argument: int, axis: int) -> bool:
+        return self.below.lengths[axis] == self.above.lengths[axis]
 
 
 @rule(aten.unfold.default)

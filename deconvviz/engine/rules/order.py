@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import SAME, Band
 from deconvviz.engine.rules.base import Call, Rule, rule
 from deconvviz.engine.windows import Form, Window
 
@@ -61,17 +60,15 @@ class Reordered(Rule):
     def refuses(self) -> str:
         return "it reorders the pictures of a batch" if 0 in self.dims else ""
 
+    def straight(self, argument: int, axis: int) -> bool:
+        return axis not in self.along
+
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if axis not in self.along:
-            return None
-        return self._order(axis, n_out)
+        return None if self.straight(argument, axis) else self._order(axis, n_out)
 
     def _order(self, axis: int, length: int) -> Tensor:
         """(length, length) bool: which position each one comes from."""
         raise NotImplementedError
-
-    def band(self, argument: int, axis: int) -> Band | None:
-        return None if axis in self.along else SAME
 
 
 @rule(aten.flip.default)

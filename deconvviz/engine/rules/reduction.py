@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import SAME, Band
 from deconvviz.engine.rules.base import Call, Rule, rule
 from deconvviz.engine.windows import Form, Window
 
@@ -55,13 +54,8 @@ class Reduction(Rule):
                 signal = signal.unsqueeze(dim)
         return signal
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if axis in self.over or (self.over and not self.keepdim):
-            return torch.ones(n_out, n_in, dtype=torch.bool)
-        return None
-
-    def band(self, argument: int, axis: int) -> Band | None:
-        return None if axis in self.over or (self.over and not self.keepdim) else SAME
+    def straight(self, argument: int, axis: int) -> bool:
+        return axis not in self.over and (self.keepdim or not self.over)
 
     def filled(self, at: Window, into: Window) -> tuple[int, ...]:
         """The shape that `down` gives: as `at` along what stays, as `into` along what was reduced."""

@@ -107,13 +107,12 @@ class View(Rule):
     def _form(self, batch: int) -> Form:
         below, rest = self.laid.shape, self.output[1:]
         pieces = self.output[0] // batch  # of one picture, each a picture of its own from here on
-        for folded in range(len(below) + 1):
-            if pieces > 1 and math.prod(below[:folded]) == pieces and folded:
-                shape = (*below[:folded], *rest)
-                break
-        else:
-            folded = 1 if pieces > 1 else 0
-            shape = (pieces, *rest) if pieces > 1 else rest
+        folded, lead = 0, tuple[int, ...]()
+        if pieces > 1:
+            cuts = range(1, len(below) + 1)
+            lead = next((below[:n] for n in cuts if math.prod(below[:n]) == pieces), (pieces,))
+            folded = len(lead)
+        shape = (*lead, *rest)
         followed = _followed(self.laid, shape)
         return Form(shape, followed or (None if folded else Form.of(shape).axes), folded)
 
