@@ -149,10 +149,9 @@ class Network:
 
     def _try_alone(self, module: nn.Module, inputs: Tensor) -> None:
         """Raise NetworkError if the network does not run on this input by itself either."""
-        was_training = [part for part in module.modules() if part.training]
         try:
-            with torch.no_grad():
-                module.eval()(inputs)
+            with torch.no_grad(), forward.evaluation(module):
+                module(inputs)
         except Exception as reason:  # whatever a network's code may raise
             size = " x ".join(map(str, inputs.shape[1:]))
             raise NetworkError(
@@ -160,9 +159,6 @@ class Network:
                 f"{' '.join(str(reason).split())} (deconvviz.Network(module, size=..., mean=..., std=...) "
                 "says what it reads)"
             ) from reason
-        finally:
-            for part in was_training:
-                part.training = True
 
     @property
     def digest(self) -> str:
@@ -201,13 +197,15 @@ class Network:
                 if out.value is None:
                     raise LayerError(f"{layer.name} of {self.name} does not depend on the picture")
                 values[layer] = out.value
-                activations[layer] = _channels_first(tensor, layer)
+                activations[layer] = tensor.detach().clone()  # an in-place call may overwrite it
             return bool(pending)
 
         written = self._write(self.module, inputs, wanted)
         if pending:
             names = ", ".join(layer.name for layer in pending.values())
             raise LayerError(f"{names} of {self.name} was not reached with these pictures")
+        for layer, value in values.items():
+            activations[layer] = written.forms[value].channels_first(activations[layer])
         survey = Survey(written)  # before what only leads to constants is forgotten
         written.keep_only(values.values())
         return Recording(self, tuple(layers), pictures, inputs, written, survey, values, activations)
@@ -250,11 +248,6 @@ def _first_float(module: nn.Module) -> Tensor:
     """A tensor of the type and on the device that a network computes with."""
     tensors = chain(module.parameters(), module.buffers())
     return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
-
-
-def _channels_first(tensor: Tensor, layer: Layer) -> Tensor:
-    """A copy, because an in-place call may overwrite what a module gave."""
-    return (tensor.detach().movedim(-1, 1) if layer.channels_last else tensor.detach()).clone()
 
 
 def _picture(image: Any) -> Picture:

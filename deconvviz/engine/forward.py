@@ -242,7 +242,7 @@ def write(module: nn.Module, pictures: Tensor, wanted: Callable[[Output, Tensor]
     writer = _Writer(tape)
     parts = list(module.named_modules())
     # inference mode hides how a call is made up of others
-    with torch.inference_mode(False), torch.no_grad(), _evaluation(module), _watched(parts, writer, wanted):
+    with torch.inference_mode(False), torch.no_grad(), evaluation(module), _watched(parts, writer, wanted):
         pictures = pictures.detach().clone()
         writer.follow(pictures, Form.of(pictures.shape[1:]), carries=True)
         try:
@@ -254,7 +254,7 @@ def write(module: nn.Module, pictures: Tensor, wanted: Callable[[Output, Tensor]
 
 
 @contextmanager
-def _evaluation(module: nn.Module) -> Iterator[None]:
+def evaluation(module: nn.Module) -> Iterator[None]:
     """Every submodule in evaluation mode, and each back to its own flag."""
     flags = [(part, part.training) for part in module.modules()]
     try:

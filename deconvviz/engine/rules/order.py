@@ -52,8 +52,7 @@ class Reordered(Rule):
     def __init__(self, call: Call) -> None:
         self.below = call.form
         axes = self.below.axes or ()
-        self.real: list[int] = [int(dim) for dim in call["dims"]]
-        self.dims = [self.below.dim(dim) for dim in self.real]
+        self.dims = [self.below.dim(int(dim)) for dim in call["dims"]]
         self.along = {axes.index(dim) for dim in self.dims if dim in axes}
         self.windowed = not self.along
 
