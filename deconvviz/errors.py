@@ -8,6 +8,8 @@ DeconvvizError               everything a user can mend; the command line prints
 ├── LayerError               a layer that this network does not have
 ├── UnitError                a channel, position, class or count outside the layer
 ├── RefusedOp                an operation on the way down that has no rule
+├── SourceError              a source of pictures that is missing, empty, or cannot be read
+├── SearchError              a search that is not there, not whole, or not what was asked for
 ├── StaleRecording           something was changed that the recording still needs
 ├── DeviceError              a device that this machine does not have
 ├── ManifestError            a manifest that cannot be read, or that no longer describes what is there
@@ -46,6 +48,14 @@ class UnitError(DeconvvizError):
 
 class RefusedOp(DeconvvizError):
     """An operation on the way down that has no rule."""
+
+
+class SourceError(DeconvvizError):
+    """A source of pictures that is missing, empty, or cannot be read."""
+
+
+class SearchError(DeconvvizError):
+    """A search that is not there, not whole, or not what was asked for."""
 
 
 class StaleRecording(DeconvvizError):

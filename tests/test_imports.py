@@ -25,9 +25,10 @@ BELOW = {
     "nets": {"errors", "files", "scenes"},
     "figures": {"errors", "files"},
     **{noun: ROOMS | NOUNS for noun in NOUNS},
-    "cli": ROOMS | NOUNS,
+    "search": ROOMS | NOUNS,
+    "cli": ROOMS | NOUNS | {"search"},
     "__main__": {"cli"},
-    "__init__": {"errors", "engine", *NOUNS},
+    "__init__": {"errors", "engine", "search", *NOUNS},
 }
 """Which rooms a room may import, besides itself. The version number is everybody's."""
 
