@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from deconvviz.coverage import Coverage, Survey
 from deconvviz.engine import forward, tape
+from deconvviz.engine.watching import evaluation
 from deconvviz.errors import DeconvvizError, LayerError, NetworkError, PictureError
 from deconvviz.layers import Layer, LayerTable, read_layers
 from deconvviz.nets.digests import digest
@@ -150,7 +151,7 @@ class Network:
     def _try_alone(self, module: nn.Module, inputs: Tensor) -> None:
         """Raise NetworkError if the network does not run on this input by itself either."""
         try:
-            with torch.no_grad(), forward.evaluation(module):
+            with torch.no_grad(), evaluation(module):
                 module(inputs)
         except Exception as reason:  # whatever a network's code may raise
             size = " x ".join(map(str, inputs.shape[1:]))

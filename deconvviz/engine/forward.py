@@ -15,6 +15,7 @@ from torch.utils.weak import TensorWeakRef
 
 from deconvviz.engine.rules import Call, Rule, lookup
 from deconvviz.engine.tape import Output, Step, Tape
+from deconvviz.engine.watching import Stop, evaluation
 from deconvviz.engine.windows import Form
 
 
@@ -227,10 +228,6 @@ def _overwritten(op: Any) -> tuple[str, ...]:
     return tuple(name for name, _, written in _schema(op) if written)
 
 
-class _Stop(BaseException):
-    """Leaves the network once everything that was asked for is there; no `except Exception` catches it."""
-
-
 def write(module: nn.Module, pictures: Tensor, wanted: Callable[[Output, Tensor], bool]) -> Tape:
     """Run a network on pictures (B, C, H, W) and write down what happens.
 
@@ -248,23 +245,9 @@ def write(module: nn.Module, pictures: Tensor, wanted: Callable[[Output, Tensor]
         try:
             with writer:
                 module(pictures)
-        except _Stop:
+        except Stop:
             pass
     return tape
-
-
-@contextmanager
-def evaluation(module: nn.Module) -> Iterator[None]:
-    """Every submodule in evaluation mode, and each back to its own flag."""
-    flags = [(part, part.training) for part in module.modules()]
-    try:
-        if any(training for _, training in flags):
-            module.eval()
-        yield
-    finally:
-        for part, training in flags:
-            if part.training != training:
-                part.training = training
 
 
 @contextmanager
@@ -297,7 +280,7 @@ def _watched(
                 finally:
                     writer.resting = False
                 if not go_on:
-                    raise _Stop
+                    raise Stop
 
         return hook
 
