@@ -10,28 +10,21 @@ import hashlib
 import json
 import math
 import os
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
-import torchvision
 
-from deconvviz import __version__
 from deconvviz.engine.units import Unit
 from deconvviz.errors import ManifestError, OutputError
 from deconvviz.figures.save import save as save_figure
 from deconvviz.figures.sheet import draw
 from deconvviz.files import write_whole
-from deconvviz.loading import load_spec
-from deconvviz.nets.preprocessing import Preprocessing
-from deconvviz.nets.spec import ModelSpec, as_literals, from_literals
 from deconvviz.projection import Projection, Style
+from deconvviz.provenance import describe_network, existing, network_of, place_of, versions
 
 FORMAT = "deconvviz manifest 1"
 
@@ -83,20 +76,10 @@ def describe(projection: Projection, figure: Path, style: Style, dpi: float) -> 
     return {
         "format": FORMAT,
         "figure": figure.name,
-        "network": {
-            "name": network.name,
-            "model": _model(network.origin.model, figure),
-            "weights": network.origin.spec,
-            "seed": network.origin.seed,
-            "source": network.origin.source,
-            "digest": network.digest,
-            "preprocessing": network.preprocessing.to_json(),
-            "device": str(network.device),
-            "dtype": str(network.dtype).removeprefix("torch."),
-        },
+        "network": describe_network(network, figure.parent),
         "pictures": [
             {
-                **_place(picture.path, figure),
+                **place_of(picture.path, figure.parent),
                 "pixels": pixel_digest(picture.rgb),
                 "notes": list(picture.notes),
             }
@@ -107,40 +90,13 @@ def describe(projection: Projection, figure: Path, style: Style, dpi: float) -> 
         "boxes": [list(box) for box in projection.boxes],
         "by_analogy": analogies(projection),
         "style": {**asdict(style), "dpi": dpi},
-        "versions": {
-            "deconvviz": __version__,
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            **_version_of_timm(network.origin.model),
-        },
+        "versions": versions(network),
     }
 
 
 def analogies(projection: Projection) -> list[dict[str, Any]]:
     """What on the way down is no operation that the paper describes: how often, and what is done instead."""
     return [{"op": use.op, "count": use.count, "how": use.how} for use in projection.coverage.by_analogy]
-
-
-def _model(spec: ModelSpec | None, figure: Path) -> dict[str, Any] | None:
-    """What `load` was asked for; None for a network that was made in Python."""
-    if spec is None or (arguments := as_literals(spec.arguments)) is None:
-        return None
-    told = {"registry": spec.registry, "name": spec.name, "arguments": arguments}
-    return {**told, "file": {**_place(spec.file, figure), "digest": spec.digest}} if spec.file else told
-
-
-def _place(file: Path | None, figure: Path) -> dict[str, str | None]:
-    """Where a file is, and where from the figure's folder, in case both are moved."""
-    if file is None:
-        return {"path": None, "beside": None}
-    whole = file.resolve()
-    return {"path": str(whole), "beside": os.path.relpath(whole, figure.resolve().parent)}
-
-
-def _version_of_timm(spec: ModelSpec | None) -> dict[str, str]:
-    return {"timm": version("timm")} if spec is not None and spec.registry == "timm" else {}
 
 
 def pixel_digest(rgb: np.ndarray[Any, Any]) -> str:
@@ -176,13 +132,7 @@ def remake(
     """
     stored = _read(Path(path))
     try:
-        spec = _spec(stored["network"], Path(path))
-        if spec is not None and spec.runs_code and not allow_code:
-            raise ManifestError(
-                f"{path} was made with a network that {spec.file} makes: to make it again, that file is run. "
-                "If you trust it, say so with --allow-code (allow_code=True)"
-            )
-        return _remake(stored, Path(path), spec, weights, device, memory)
+        return _remake(stored, Path(path), weights, device, memory, allow_code=allow_code)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ManifestError(f"{path} is no complete manifest: {error!r}") from error
 
@@ -201,52 +151,21 @@ def _read(path: Path) -> Mapping[str, Any]:
     return stored
 
 
-def _spec(told: Mapping[str, Any], manifest: Path) -> ModelSpec | None:
-    """The network that a manifest names; None if it cannot be asked for by name."""
-    if "model" not in told:  # before there was anything but torchvision's
-        return ModelSpec("torchvision", told["name"])
-    model = told["model"]
-    if model is None:
-        return None
-    arguments = from_literals(model["arguments"])
-    if model["registry"] in ("torchvision", "timm"):
-        return ModelSpec(model["registry"], model["name"], arguments)
-    file = _existing(model["file"], manifest)
-    if file is None:
-        raise ManifestError(
-            f"the file that makes the network of {manifest} is gone: it was {model['file']['path']}"
-        )
-    return ModelSpec("file", model["name"], arguments, file, str(model["file"]["digest"]))
-
-
-def _existing(one: Mapping[str, Any], manifest: Path) -> Path | None:
-    """Where the file is that `_place` wrote down, if it still is."""
-    places = [Path(one["path"]), manifest.resolve().parent / one["beside"]]
-    return next((place for place in places if place.is_file()), None)
-
-
 def _remake(
     stored: Mapping[str, Any],
     path: Path,
-    spec: ModelSpec | None,
     weights: str | Path | None,
     device: str,
     memory: int | None,
+    *,
+    allow_code: bool,
 ) -> Remade:
-    told = stored["network"]
-    if spec is None or told["weights"] is None or not stored["pictures"] or not stored["units"]:
+    network = network_of(stored["network"], path, weights=weights, device=device, allow_code=allow_code)
+    if not stored["pictures"] or not stored["units"]:
         raise ManifestError(
-            f"{path} was made in Python from a module, tensor or signal of the user's own; "
+            f"{path} was made in Python from a tensor of the user's own; "
             "only that program can make it again"
         )
-    network = load_spec(spec, weights or told["weights"], seed=told["seed"] or 0, device=device)
-    if network.digest != told["digest"]:
-        raise ManifestError(
-            f"the weights of {told['name']} are not those of {path}: {network.digest} instead of "
-            f"{told['digest']}; give the right file with --weights"
-        )
-    network.module.to(getattr(torch, told["dtype"]))
-    network.preprocessing = Preprocessing.from_json(told["preprocessing"])
     pictures = [_picture_path(one, path) for one in stored["pictures"]]
     recording = network.record(pictures, stored["layer"]["name"])
     for picture, one in zip(recording.pictures, stored["pictures"], strict=True):
@@ -273,7 +192,7 @@ def _picture_path(one: Mapping[str, Any], manifest: Path) -> Path:
         raise ManifestError(
             f"{manifest} was made from a picture in memory; only that program can make it again"
         )
-    place = _existing(one, manifest)
+    place = existing(one, manifest.resolve().parent)
     if place is None:
         raise ManifestError(f"the picture of {manifest} is gone: it was {one['path']}")
     return place

@@ -15,7 +15,7 @@ import deconvviz
 
 PACKAGE = Path(deconvviz.__file__).parent
 
-NOUNS = {"coverage", "layers", "network", "loading", "recording", "projection", "manifest"}
+NOUNS = {"coverage", "layers", "network", "loading", "recording", "projection", "provenance", "manifest"}
 ROOMS = {"errors", "files", "engine", "nets", "figures", "scenes"}
 BELOW = {
     "errors": set(),

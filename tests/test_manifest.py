@@ -180,12 +180,12 @@ def test_an_unknown_layer_and_missing_weights(picture: Path, manifest: Path) -> 
 def test_what_only_the_users_own_program_can_make_again(picture: Path, manifest: Path) -> None:
     net = dv.Network(nn.Sequential(nn.Conv2d(3, 4, 3)), size=8)
     net.record(picture, "0").project("0", dv.Unit(0, 1, 1, 1)).save(manifest.with_suffix(".png"))
-    own = f"{manifest} was made in Python from a module, tensor or signal of the user's own; "
-    assert _refusal(manifest) == own + "only that program can make it again"
+    again = "of the user's own; only that program can make it again"
+    assert _refusal(manifest) == f"{manifest} was made in Python from a module {again}"
     mini = dv.load("minivgg", weights="random")
     rec = mini.record(picture, "conv1_1")
     rec.project("conv1_1", torch.ones(1, 16, 96, 96)).save(manifest.with_suffix(".png"), force=True)
-    assert _refusal(manifest) == own + "only that program can make it again"
+    assert _refusal(manifest) == f"{manifest} was made in Python from a tensor {again}"
     memory = mini.record(scene(1).image, "conv1_1")
     memory.project("conv1_1", dv.Unit(0, 1, 1, 1)).save(manifest.with_suffix(".png"), force=True)
     assert _refusal(manifest) == (

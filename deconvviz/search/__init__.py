@@ -1,1 +1,1 @@
-"""A dataset, streamed: the strongest pictures of every channel, their index on disk, and the paper's Figure 2."""
+"""A dataset, streamed: the strongest pictures of every channel, the index of them, the paper's Figure 2."""
