@@ -20,14 +20,15 @@ _AFTER_KEY = 0.12
 
 
 class Foot:
-    def __init__(self, sheet: Sheet, limits: Sequence[Limit], room: float) -> None:
-        self._ends = _key_ends(sheet, limits)
+    """`ends` of the key are texts; `said` explains it, and stands beside it where it fits."""
+
+    def __init__(self, ends: tuple[str, str], said: str, footer: str, room: float) -> None:
+        self._ends = ends
         self._key_width = sum(width_of(end, SMALL) for end in self._ends) + _BAR[0] + 2 * _GAP
-        said = scale_line(sheet, limits)
         fits = len(wrap(said, room - self._key_width - _AFTER_KEY, SMALL)) == 1
         self._beside_key = said if fits else ""
         below = [] if fits else list(wrap(said, room, SMALL))
-        below += [line for line in wrap(clean(sheet.footer), room, SMALL) if line]
+        below += [line for line in wrap(clean(footer), room, SMALL) if line]
         self._below = [Line(line, SMALL, ink=SOFT_INK) for line in below]
 
     @property
@@ -56,18 +57,19 @@ def scale_line(sheet: Sheet, limits: Sequence[Limit]) -> str:
     if not any(limit.value for limit in limits):
         said = "every projection here is zero: all mid-grey"
     outside = " · light grey: outside the picture" if shows_outside(sheet) else ""
-    return said + _clipped(sheet, limits) + outside
+    return said + clipped(sheet.percentile, limits, one=sheet.scale == "sheet") + outside
 
 
-def _clipped(sheet: Sheet, limits: Sequence[Limit]) -> str:
-    if sheet.percentile == 100:
+def clipped(percentile: float, limits: Sequence[Limit], *, one: bool) -> str:
+    """How much is beyond full colour, in brackets; `one` limit for all, or each its own."""
+    if percentile == 100:
         return ""
-    most = 100 * max(limit.clipped for limit in limits)
-    share = f"up to {most:.2g} %" if sheet.scale != "sheet" else f"{most:.2g} %"
-    return f" ({sheet.percentile:g}th percentile; {share} of the non-zero values clipped)"
+    most = f"{100 * max(limit.clipped for limit in limits):.2g} %"
+    share = most if one else f"up to {most}"
+    return f" ({percentile:g}th percentile; {share} of the non-zero values clipped)"
 
 
-def _key_ends(sheet: Sheet, limits: Sequence[Limit]) -> tuple[str, str]:
+def key_ends(sheet: Sheet, limits: Sequence[Limit]) -> tuple[str, str]:
     if sheet.scale == "sheet" and limits[0].value:
         size = str(limits[0]).removeprefix("±")
         return f"−{size}", f"+{size}"

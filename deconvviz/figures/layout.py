@@ -81,8 +81,8 @@ def crop_in(frame: Rect, tile: Tile, sheet: Sheet) -> Rect:
     left = top = 0.5
     if tile.box is not None and sheet.picture is not None:
         x0, y0, x1, y1 = tile.box
-        left = _space_before(x0 == 0, x1 == columns)
-        top = _space_before(y0 == 0, y1 == rows)
+        left = space_before(x0 == 0, x1 == columns)
+        top = space_before(y0 == 0, y1 == rows)
     return frame.fitted(width * zoom, height * zoom, left=left, top=top)
 
 
@@ -95,5 +95,6 @@ def shows_outside(sheet: Sheet) -> bool:
     return any(crop_in(frame, tile, sheet).area < 0.999 * frame.area for tile in sheet.tiles)
 
 
-def _space_before(cut_before: bool, cut_behind: bool) -> float:
+def space_before(cut_before: bool, cut_behind: bool) -> float:
+    """The share of a frame's free width (or height) that stands before a crop which the border cut."""
     return 0.5 if cut_before == cut_behind else float(cut_before)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from deconvviz.errors import FigureError
-from deconvviz.figures.colour import SCALES, Array, Scale, as_rgb
+from deconvviz.figures.checks import (
+    check_columns,
+    check_pair,
+    check_percentile,
+    is_whole,
+    lines_of,
+    true_colours,
+)
+from deconvviz.figures.colour import SCALES, Array, Scale
 
 Box = tuple[int, int, int, int]
-_ROUNDING = 1e-3  # how far undone preprocessing may leave [0, 1]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,19 +41,12 @@ class Tile:
 
     def __post_init__(self) -> None:
         what = f"tile {self.number}"
-        if not _is_int(self.number) or self.number < 0:
+        if not is_whole(self.number) or self.number < 0:
             raise FigureError(f"tile number {self.number!r}: it must be a whole number from 0 on")
-        object.__setattr__(self, "caption", _lines(self.caption, f"{what}: caption"))
+        object.__setattr__(self, "caption", lines_of(self.caption, f"{what}: caption"))
         if not any(line.strip() for line in self.caption):
             raise FigureError(f"{what} has no caption: say its layer, channel, position and activation")
-        height, width = as_rgb(self.projection, f"{what}: projection").shape[:2]
-        if self.patch is not None:
-            crop = true_colours(self.patch, f"{what}: patch").shape[:2]
-            if crop != (height, width):
-                raise FigureError(
-                    f"{what}: the patch is {crop[1]}x{crop[0]} px and the projection {width}x{height} px: "
-                    "cut both at the same box"
-                )
+        check_pair(self.projection, self.patch, what)
         if self.box is not None:
             _check_box(self.box, what)
 
@@ -86,18 +85,14 @@ class Sheet:
     units: str = "network input units"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "title", _lines(self.title, "title"))
+        object.__setattr__(self, "title", lines_of(self.title, "title"))
         object.__setattr__(self, "tiles", tuple(self.tiles))
         if not self.tiles:
             raise FigureError("a sheet needs at least one tile: choose at least one unit")
         if self.scale not in SCALES:
             raise FigureError(f"no scale {self.scale!r}; there are {', '.join(SCALES)}")
-        if not 0 < self.percentile <= 100:
-            raise FigureError(
-                f"percentile {self.percentile!r}: it must be above 0 and at most 100 (100 clips nothing)"
-            )
-        if self.columns is not None and (not _is_int(self.columns) or self.columns < 1):
-            raise FigureError(f"columns {self.columns!r}: it must be a whole number from 1 on, or None")
+        check_percentile(self.percentile)
+        check_columns(self.columns)
         self._check_tiles()
 
     def _check_tiles(self) -> None:
@@ -140,32 +135,9 @@ class Sheet:
         return f"Sheet({name!r}: {len(self.tiles)} tiles, scale {self.scale})"
 
 
-def true_colours(array: Array, what: str) -> Array:
-    """A new (h, w, 3) array in [0, 1], rounding errors of undone preprocessing cut off."""
-    colours = as_rgb(array, what)
-    low, high = float(colours.min()), float(colours.max())
-    if low < -_ROUNDING or high > 1 + _ROUNDING:
-        raise FigureError(
-            f"{what} has values from {low:.3g} to {high:.3g}: true colours lie from 0 to 1 "
-            "(undo the preprocessing, or divide 8-bit values by 255)"
-        )
-    return np.clip(colours, 0, 1)
-
-
-def _lines(given: Iterable[str], what: str) -> tuple[str, ...]:
-    lines = (given,) if isinstance(given, str) else tuple(given)
-    if not all(isinstance(line, str) for line in lines):
-        raise FigureError(f"{what} must be lines of text, not {lines!r}")
-    return lines
-
-
 def _check_box(box: Box, what: str) -> None:
-    if len(box) != 4 or not all(_is_int(edge) for edge in box):
+    if len(box) != 4 or not all(is_whole(edge) for edge in box):
         raise FigureError(f"{what}: box {box!r} must be four whole numbers x0, y0, x1, y1")
     x0, y0, x1, y1 = box
     if x0 < 0 or y0 < 0 or x1 <= x0 or y1 <= y0:
         raise FigureError(f"{what}: box {box!r} (x0, y0, x1, y1, half-open) is empty or begins below 0")
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

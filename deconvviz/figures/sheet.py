@@ -6,15 +6,15 @@ import math
 
 from matplotlib.figure import Figure
 
-from deconvviz.errors import FigureError
+from deconvviz.figures.checks import check_width, true_colours
 from deconvviz.figures.colour import FloatArray, Limit, limits, to_rgb
-from deconvviz.figures.foot import Foot
+from deconvviz.figures.foot import Foot, key_ends, scale_line
 from deconvviz.figures.geometry import Rect
 from deconvviz.figures.grid import MARGIN, badge_width
 from deconvviz.figures.labels import place_labels
 from deconvviz.figures.layout import Body, Cell, arrange, crop_in
 from deconvviz.figures.paper import BADGE_HEIGHT, Line, Paper
-from deconvviz.figures.plan import Box, Sheet, Tile, true_colours
+from deconvviz.figures.plan import Box, Sheet, Tile
 from deconvviz.figures.style import (
     CAPTION,
     INK,
@@ -22,13 +22,13 @@ from deconvviz.figures.style import (
     PAPER,
     SMALL,
     SOFT_INK,
-    SUBTITLE,
     TITLE,
     colour,
     line_height,
     sheet_style,
 )
 from deconvviz.figures.text import clean, elide, wrap
+from deconvviz.figures.title import title_lines
 
 __all__ = ["Box", "Sheet", "Tile", "draw"]
 
@@ -42,8 +42,7 @@ def draw(sheet: Sheet, *, width: float | None = None) -> Figure:
 
     The user's own matplotlib settings have no part in it and stay as they are.
     """
-    if width is not None and not 1 <= width <= 300:
-        raise FigureError(f"width {width!r}: a figure is from 1 to 300 inches wide")
+    check_width(width)
     with sheet_style():
         body = arrange(sheet, width, around=0.6 + len(sheet.title) * line_height(TITLE))
         rows = [cell.row for cell in body.cells]
@@ -52,7 +51,8 @@ def draw(sheet: Sheet, *, width: float | None = None) -> Figure:
         )
         page_width = width if width is not None else max(body.width + 2 * MARGIN, _NARROWEST)
         room = page_width - 2 * MARGIN
-        title, foot = _title(sheet, room), Foot(sheet, scale, room)
+        title = title_lines(sheet.title, room)
+        foot = Foot(key_ends(sheet, scale), scale_line(sheet, scale), sheet.footer, room)
         top = MARGIN + sum(line.height for line in title) + (_BELOW_TITLE if title else 0)
         below = top + body.height + _ABOVE_FOOT
 
@@ -61,17 +61,6 @@ def draw(sheet: Sheet, *, width: float | None = None) -> Figure:
         _Painter(paper, sheet, MARGIN, top).paint(body, scale)
         foot.paint(paper, MARGIN, below)
         return paper.figure
-
-
-def _title(sheet: Sheet, room: float) -> list[Line]:
-    lines: list[Line] = []
-    for index, given in enumerate(sheet.title):
-        size, bold, ink = (SUBTITLE, False, SOFT_INK) if index else (TITLE, True, INK)
-        parts = wrap(clean(given, bold=bold), room, size, bold)
-        if len(parts) > 2:  # what does not fit in two lines loses its middle
-            parts = (parts[0], elide(" · ".join(parts[1:]), room, size, bold))
-        lines += [Line(part, size, bold, ink) for part in parts]
-    return lines
 
 
 class _Painter:
