@@ -7,6 +7,7 @@ pixels are decoded they are held at a fixed value, for as long as any thread is 
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 import warnings
@@ -95,19 +96,31 @@ def decode(path: str | Path, limit: int) -> tuple[Image.Image, str, list[str]]:
     except OSError as reason:
         raise PictureError(f"cannot read {file}: {spoken(reason)}") from reason
     with stream:
-        try:
-            image: Image.Image = _header(stream, file)
-            check_size(image.size, limit, file)
-            notes = _frames(stream, file, image)
-            _check_marks(stream, image)
-            packed, orientation = packing(image), _orientation_of_tiff(image)
-            load_whole(image)
-            if image.format == "JPEG" and _made_up(stream, image):
-                raise EOFError
-            image, turned = upright(image, orientation)
-        except COMPLAINTS as reason:
-            raise PictureError(_refusal(file, reason)) from reason
+        return decode_stream(stream, str(file), limit)
+
+
+def decode_stream(stream: BinaryIO, told: str, limit: int) -> tuple[Image.Image, str, list[str]]:
+    """`decode` for what is open already, and can seek; messages call it `told`."""
+    try:
+        _check_not_empty(stream, told)
+        image: Image.Image = _header(stream, told)
+        check_size(image.size, limit, told)
+        notes = _frames(stream, told, image)
+        _check_marks(stream, image)
+        packed, orientation = packing(image), _orientation_of_tiff(image)
+        load_whole(image)
+        if image.format == "JPEG" and _made_up(stream, image):
+            raise EOFError
+        image, turned = upright(image, orientation)
+    except COMPLAINTS as reason:
+        raise PictureError(_refusal(told, reason)) from reason
     return image, packed, [*notes, *turned]
+
+
+def _check_not_empty(stream: BinaryIO, told: str) -> None:
+    if stream.seek(0, os.SEEK_END) == 0:
+        raise PictureError(f"{told} is empty (0 bytes): fetch or write the picture again")
+    stream.seek(0)
 
 
 def check_size(size: tuple[int, int], limit: int, told: object) -> None:
@@ -149,7 +162,7 @@ def packing(image: Image.Image) -> str:
     return str(args[0]) if isinstance(args, tuple) and args else str(args or image.mode)
 
 
-def _header(stream: BinaryIO, file: Path) -> ImageFile.ImageFile:
+def _header(stream: BinaryIO, told: str) -> ImageFile.ImageFile:
     """Image.open without its limit of pixels, which is not ours, and for FORMATS alone."""
     Image.init()
     beginning = stream.read(16)
@@ -164,15 +177,15 @@ def _header(stream: BinaryIO, file: Path) -> ImageFile.ImageFile:
                 unsupported.append(accepted)
             elif accepted:
                 stream.seek(0)
-                return factory(stream, str(file))
-    raise PictureError(_no_picture(stream, file, unsupported))
+                return factory(stream, "")  # with a name, Pillow opens bitmaps once more, by that name
+    raise PictureError(_no_picture(stream, told, unsupported))
 
 
-def _frames(stream: BinaryIO, file: Path, image: Image.Image) -> list[str]:
+def _frames(stream: BinaryIO, told: str, image: Image.Image) -> list[str]:
     try:
         stream.seek(0)
         with _NoWarnings():  # counting goes through all frames of a GIF, so on a second look at the file
-            count = getattr(_header(stream, file), "n_frames", 1)
+            count = getattr(_header(stream, told), "n_frames", 1)
     except COMPLAINTS:
         return ["first of several frames"]  # a later one is broken
     word = {"TIFF": "pages", "MPO": "pictures in the file"}.get(image.format or "", "frames")
@@ -218,28 +231,28 @@ def _made_up(stream: BinaryIO, image: Image.Image) -> bool:
         return breaks_off(stream, image)
 
 
-def _refusal(file: Path, reason: BaseException) -> str:
+def _refusal(told: str, reason: BaseException) -> str:
     words = str(reason)
     if isinstance(reason, EOFError) or "truncated" in words.lower() or "incomplete" in words.lower():
-        return f"{file} is broken off: the file ends before its picture does (fetch it again)"
+        return f"{told} is broken off: the file ends before its picture does (fetch it again)"
     if isinstance(reason, MemoryError):
-        return f"{file} does not fit into memory"
-    return f"{file} is damaged, or of a kind that Pillow does not read: {spoken(reason)}"
+        return f"{told} does not fit into memory"
+    return f"{told} is damaged, or of a kind that Pillow does not read: {spoken(reason)}"
 
 
-def _no_picture(stream: BinaryIO, file: Path, unsupported: list[str]) -> str:
+def _no_picture(stream: BinaryIO, told: str, unsupported: list[str]) -> str:
     stream.seek(0)
     beginning = stream.read(256)
     kinds = ", ".join(FORMATS)
     if unsupported:
-        return f"{file} cannot be read by this Pillow: {unsupported[0]}"
+        return f"{told} cannot be read by this Pillow: {unsupported[0]}"
     if beginning.startswith(b"version https://git-lfs"):
-        return f"{file} is the pointer of a file that Git LFS keeps: fetch it with git lfs pull"
+        return f"{told} is the pointer of a file that Git LFS keeps: fetch it with git lfs pull"
     if beginning[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"):
-        return f"{file} is a HEIC picture, which Pillow does not read: save it as JPEG or PNG"
+        return f"{told} is a HEIC picture, which Pillow does not read: save it as JPEG or PNG"
     if beginning.lstrip()[:1] == b"<":
         kind = "an SVG drawing" if b"<svg" in beginning else "a web page or XML"
-        return f"{file} is no picture but {kind} (read are {kinds})"
+        return f"{told} is no picture but {kind} (read are {kinds})"
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in beginning):
-        return f"{file} is no picture but text: {beginning[:24].decode()!r} (read are {kinds})"
-    return f"{file} is no picture that is known here: it begins with {beginning[:12]!r} (read are {kinds})"
+        return f"{told} is no picture but text: {beginning[:24].decode()!r} (read are {kinds})"
+    return f"{told} is no picture that is known here: it begins with {beginning[:12]!r} (read are {kinds})"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,15 @@ from PIL import Image
 
 from deconvviz.errors import PictureError
 from deconvviz.nets.colours import Colour, to_rgb
-from deconvviz.nets.decoding import COMPLAINTS, check_size, decode, load_whole, packing, upright
+from deconvviz.nets.decoding import (
+    COMPLAINTS,
+    check_size,
+    decode,
+    decode_stream,
+    load_whole,
+    packing,
+    upright,
+)
 from deconvviz.nets.given import spoken
 
 MAX_PIXELS = 100_000_000
@@ -46,6 +55,17 @@ def open_picture(
     image, packed, done = decode(path if isinstance(path, str) else Path(path), limit)
     rgb, converted = to_rgb(image, packed, sheet, str(path))
     return Picture(rgb, Path(path), (*done, *converted))
+
+
+def read_picture(
+    data: bytes | BinaryIO, name: str, *, background: Colour = WHITE, max_pixels: int | None = None
+) -> Picture:
+    """`open_picture` for the bytes of a file, or a stream of them that can seek; messages call it `name`."""
+    sheet, limit = _background(background), _limit(max_pixels)
+    stream = io.BytesIO(data) if isinstance(data, bytes) else data
+    image, packed, done = decode_stream(stream, name, limit)
+    rgb, converted = to_rgb(image, packed, sheet, name)
+    return Picture(rgb, None, (*done, *converted))
 
 
 def as_picture(
