@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
-from deconvviz.figures.colour import FloatArray
+from deconvviz.figures.colour import Array
 from deconvviz.figures.geometry import Rect
 from deconvviz.figures.style import INK, PAPER, SMALL, ink_on, line_height, sheet_style
 from deconvviz.figures.text import font
@@ -76,7 +76,7 @@ class Paper:
         """Read from below, its left side at x and its middle at y."""
         self._text(x, y, line, gid, ha="left", va="center", rotation=90)
 
-    def image(self, colours: FloatArray, place: Rect, gid: str) -> None:
+    def image(self, colours: Array, place: Rect, gid: str) -> None:
         # 'antialiased' shows enlarged pixels as squares, and averages where there are more than the page has.
         self._axes.imshow(
             colours, extent=place.extent, aspect="auto", interpolation="antialiased", origin="upper",

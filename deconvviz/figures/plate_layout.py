@@ -1,0 +1,273 @@
+"""Where a plate's panels, blocks, frames, crops and captions stand, and how many columns it has.
+
+All blocks of a plate have one width. Every number of columns is measured, and the cheapest is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from deconvviz.errors import FigureError
+from deconvviz.figures.colour import Limit
+from deconvviz.figures.geometry import Rect
+from deconvviz.figures.layout import space_before
+from deconvviz.figures.paper import Line
+from deconvviz.figures.plate import Block, Crop, Layout, Panel, Plate
+from deconvviz.figures.style import CAPTION, INK, SMALL, SOFT_INK
+from deconvviz.figures.text import clean, elide, wrap
+from deconvviz.figures.title import title_lines
+
+PAGE = 7.0  # inches: two columns of a paper
+MARGIN = 0.06
+HAIRLINE = 0.012  # between the crops of a block
+PANEL_GAP = 0.18
+
+_BLOCK_GAP = {"panels": 0.1, "pairs": 0.2}  # between two columns; in pairs each column is two blocks wide
+_SIDE_GAP = {"panels": 0.2, "pairs": 0.05}  # between projections and patches
+_ROW_GAP, _CAPTION_GAP, _BELOW_TITLE = 0.1, 0.04, 0.03
+_PANEL_TITLE = 7.6  # points
+
+_COMFORT, _TIGHT = 0.75, 0.5  # inches: a block is narrower than the first only where a width was asked for
+_CROP_COMFORT = 0.24
+_AMPLE = 0.34  # inches: a crop needs no more
+_WIDEST_CROP = {1: 1.0, 2: 0.65}  # by the columns of a block
+_TALLEST = 9.4  # inches: what a page takes
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Lines of text below a block, or above a column of blocks."""
+
+    gid: str
+    lines: tuple[Line, ...]
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A channel's two blocks of frames."""
+
+    block: Block
+    limit: Limit
+    projections: Rect
+    patches: Rect
+    captions: tuple[Caption, ...]
+
+
+@dataclass(frozen=True)
+class PlacedPanel:
+    panel: Panel
+    title: Caption
+    heads: tuple[Caption, ...]
+    blocks: tuple[Placed, ...]
+    height: float
+
+
+@dataclass(frozen=True)
+class PlateBody:
+    """All panels, from the corner (0, 0)."""
+
+    columns: int
+    width: float
+    height: float
+    panels: tuple[PlacedPanel, ...]
+
+
+def arrange_plate(
+    plate: Plate, limits: Sequence[Sequence[Limit]], width: float | None, around: float
+) -> PlateBody:
+    """The body for a page of `width` inches; `around` is the height of title and foot.
+
+    Without a width it is PAGE, wider where the columns asked for need it, and narrower where little is shown.
+    """
+    bodies = [_Grid(plate, *choice).body(limits) for choice in _choices(plate, width)]
+    return min(bodies, key=lambda body: _cost(plate, body, around))
+
+
+def frames_of(block: Rect, shape: tuple[int, int]) -> Iterator[Rect]:
+    """A block's frames, row by row; `shape` is (rows, columns)."""
+    rows, columns = shape
+    wide = (block.w - (columns - 1) * HAIRLINE) / columns
+    high = (block.h - (rows - 1) * HAIRLINE) / rows
+    for row in range(rows):
+        for column in range(columns):
+            yield Rect(block.x + column * (wide + HAIRLINE), block.y + row * (high + HAIRLINE), wide, high)
+
+
+def place_crop(frame: Rect, crop: Crop, panel: Panel) -> Rect:
+    """Where a crop is drawn in its frame. One zoom for the panel, so that a field cut by the picture's border
+    is smaller, and stands on the side where it was not cut."""
+    height, width = crop.size
+    down, across = panel.largest_crop
+    zoom = min(frame.w / across, frame.h / down)
+    left = space_before(crop.cut_left, crop.cut_right)
+    top = space_before(crop.cut_top, crop.cut_bottom)
+    return frame.fitted(width * zoom, height * zoom, left=left, top=top)
+
+
+def plate_shows_outside(plate: Plate) -> bool:
+    """Whether some crop does not fill its frame."""
+    return any(
+        crop.size != panel.largest_crop
+        for panel in plate.panels
+        for block in panel.blocks
+        for crop in block.crops
+    )
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """One choice: how many channels side by side, and how wide a block is."""
+
+    plate: Plate
+    columns: int
+    wide: float
+
+    @property
+    def width(self) -> float:
+        return _width(self.plate.layout, self.columns, self.wide)
+
+    def body(self, limits: Sequence[Sequence[Limit]]) -> PlateBody:
+        panels: list[PlacedPanel] = []
+        y = 0.0
+        for number, (panel, of_panel) in enumerate(zip(self.plate.panels, limits, strict=True)):
+            panels.append(self._panel(number, panel, of_panel, y))
+            y += panels[-1].height + PANEL_GAP
+        return PlateBody(self.columns, self.width, y - PANEL_GAP, tuple(panels))
+
+    def _panel(self, number: int, panel: Panel, limits: Sequence[Limit], top: float) -> PlacedPanel:
+        title = tuple(title_lines(panel.title, self.width, size=_PANEL_TITLE))
+        below = top + sum(line.height for line in title) + _BELOW_TITLE
+        heads = tuple(self._heads(number, min(self.columns, len(panel.blocks)), below))
+        first = below + Line("", SMALL).height + _CAPTION_GAP
+        written = [self._written(block, limit) for block, limit in zip(panel.blocks, limits, strict=True)]
+        captions = max(_height(lines) for pair in written for lines in pair)
+        high = self._high(panel)
+        step = high + _CAPTION_GAP + captions + _ROW_GAP
+        blocks = tuple(
+            self._placed(f"{number}-{index}", block, limit, index, first, step, high, lines)
+            for index, (block, limit, lines) in enumerate(zip(panel.blocks, limits, written, strict=True))
+        )
+        rows = math.ceil(len(blocks) / self.columns)
+        bottom = first + rows * step - _ROW_GAP
+        return PlacedPanel(panel, Caption(f"panel-{number}", title, 0.0, top), heads, blocks, bottom - top)
+
+    def _high(self, panel: Panel) -> float:
+        """The height of a block."""
+        rows, columns = self.plate.block_shape
+        down, across = panel.largest_crop
+        frame = (self.wide - (columns - 1) * HAIRLINE) / columns
+        return rows * frame * min(max(down / across, 0.25), 4.0) + (rows - 1) * HAIRLINE
+
+    def _placed(
+        self,
+        name: str,
+        block: Block,
+        limit: Limit,
+        index: int,
+        first: float,
+        step: float,
+        high: float,
+        written: tuple[tuple[Line, ...], tuple[Line, ...]],
+    ) -> Placed:
+        row, column = divmod(index, self.columns)
+        left, right = self._sides(column)
+        y = first + row * step
+        below = y + high + _CAPTION_GAP
+        captions = (
+            Caption(f"caption-{name}", written[0], left, below),
+            Caption(f"patch-caption-{name}", written[1], right, below),
+        )
+        return Placed(block, limit, Rect(left, y, self.wide, high), Rect(right, y, self.wide, high), captions)
+
+    def _sides(self, column: int) -> tuple[float, float]:
+        """The left edges of a column's projections and of its patches."""
+        gap, side = _BLOCK_GAP[self.plate.layout], _SIDE_GAP[self.plate.layout]
+        if self.plate.layout == "pairs":
+            left = column * (2 * self.wide + side + gap)
+            return left, left + self.wide + side
+        left = column * (self.wide + gap)
+        return left, left + self.columns * (self.wide + gap) - gap + side
+
+    def _heads(self, panel: int, columns: int, y: float) -> Iterator[Caption]:
+        """'projections' and 'patches', once for each side, or above each pair."""
+        for column in range(columns if self.plate.layout == "pairs" else 1):
+            for name, x in zip(("projections", "patches"), self._sides(column), strict=True):
+                yield Caption(f"head-{panel}-{column}-{name}", (_soft(elide(name, self.wide, SMALL)),), x, y)
+
+    def _written(self, block: Block, limit: Limit) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+        """The lines below a channel's projections and below its patches."""
+        full = str(limit) if limit.value else "all zero"
+        caption = [clean(line) for line in block.caption]
+        if self.plate.layout == "pairs":
+            room = 2 * self.wide + _SIDE_GAP["pairs"]
+            rest = wrap(" · ".join([*filter(None, caption), full]), room, CAPTION)
+            return (_name(block, room), *map(_soft, rest)), ()
+        below = [part for line in caption for part in wrap(line, self.wide, CAPTION)]
+        name = _name(block, self.wide)
+        return (name, _soft(full)), (name, *map(_soft, below))
+
+
+def _choices(plate: Plate, width: float | None) -> Iterator[tuple[int, float]]:
+    """Columns, and how wide their blocks become."""
+    across = plate.block_shape[1]
+    comfort = max(_COMFORT, _CROP_COMFORT * across)
+    most = _WIDEST_CROP.get(across, 0.54) * across
+    count = max(len(panel.blocks) for panel in plate.panels)
+    page = PAGE if width is None else width
+    columns = range(1, count + 1) if plate.columns is None else (min(plate.columns, count),)
+    for least in (comfort, _TIGHT):
+        fitting = [(c, min(wide, most)) for c in columns if (wide := _wide(plate.layout, c, page)) >= least]
+        if fitting:
+            yield from fitting
+            return
+        if width is None and plate.columns is not None:
+            yield columns[0], comfort  # a page as wide as the columns asked for need
+            return
+    if width is None:
+        yield 1, comfort
+        return
+    asked = f"{columns[0]} columns do" if columns[0] > 1 else "one column does"
+    needed = _width(plate.layout, columns[0], _TIGHT) + 2 * MARGIN
+    raise FigureError(
+        f"{asked} not fit into a figure {width:g} inches wide, which must have at least {needed:.2g}: "
+        "ask for fewer columns or a wider figure"
+    )
+
+
+def _wide(layout: Layout, columns: int, page: float) -> float:
+    """The width of a block where so many columns fill the page."""
+    return (page - 2 * MARGIN - _width(layout, columns, 0.0)) / (2 * columns)
+
+
+def _width(layout: Layout, columns: int, wide: float) -> float:
+    gap, side = _BLOCK_GAP[layout], _SIDE_GAP[layout]
+    if layout == "pairs":
+        return columns * (2 * wide + side + gap) - gap
+    return 2 * (columns * (wide + gap) - gap) + side
+
+
+def _cost(plate: Plate, body: PlateBody, around: float) -> float:
+    """Weights found by looking at plates of 1 to 40 channels and 1 to 5 layers."""
+    height = body.height + around
+    block = body.panels[0].blocks[0].projections.w
+    printed = block * min(1.0, _TALLEST / height) / plate.block_shape[1]  # a crop, after shrinking to a page
+    ragged = [-len(panel.panel.blocks) % body.columns / body.columns for panel in body.panels]
+    cost = -math.log(min(printed, _AMPLE)) - 0.3 * math.log(printed)
+    cost += 0.3 * sum(ragged) / len(ragged) + 0.08 * min(height, _TALLEST)
+    return cost + 0.8 * max(math.log(height / (1.25 * body.width)), 0.0)
+
+
+def _name(block: Block, room: float) -> Line:
+    return Line(elide(clean(block.name), room, CAPTION), CAPTION, ink=INK)
+
+
+def _soft(text: str) -> Line:
+    return Line(text, CAPTION, ink=SOFT_INK)
+
+
+def _height(lines: tuple[Line, ...]) -> float:
+    return sum(line.height for line in lines)
