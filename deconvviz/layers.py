@@ -48,6 +48,8 @@ class Layer:
     held: bool = False  # constant on the way down, as a gate is: the projections of its units are zero
     sees_more: bool = False  # pixels outside of the field can change a unit, by way of what is held constant
     channels_last: bool = False  # in the network itself; `shape` and all that is recorded has them first
+    same_as: str = ""  # the layer before it that gives the very same tensor, as a block's last part does
+    has_channels: bool = True  # its units are positions of a map (C, H, W) or entries of a vector (F)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kind}): {_times(self.shape)}, {self.sees}"
@@ -174,7 +176,8 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
     paper = {dotted: name for name, dotted in paper_names(leaves).items()}
     taken = {out.module for out in tape.outputs}
     seen, refusals = fields(tape), tape.refusals()
-    layers = []
+    layers: list[Layer] = []
+    first_of: dict[int, str] = {}
     for out in tape.outputs:
         if out.value is None or len(out.shape) < 2:
             continue
@@ -188,7 +191,8 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
         parameters = sum(p.numel() for p in parts[out.module].parameters()) if out.call == 1 else 0
         shape = tuple(out.shape[1:])
         refused = refusals.get(out.value, "")
-        if len(shape) == 3 and (form.axes not in ((2, 3), (1, 2)) or form.shape != shape):
+        no_map = len(shape) == 3 and (form.axes not in ((2, 3), (1, 2)) or form.shape != shape)
+        if no_map:
             refused = refused or f"it gives {_times(shape)} for a picture, which is no map of channels"
         last = form.channels_last
         layers.append(
@@ -205,8 +209,11 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
                 held=out.value not in tape.carrying,
                 sees_more=found is not None and found.sees_more,
                 channels_last=last,
+                same_as=first_of.get(out.value, ""),
+                has_channels=len(shape) in (1, 3) and not no_map,
             )
         )
+        first_of.setdefault(out.value, name)
     return LayerTable(layers, network, see=see)
 
 

@@ -16,7 +16,7 @@ from deconvviz.engine.units import Seed, TensorSeed, Unit, UnitSeed, checked, st
 from deconvviz.errors import LayerError, UnitError
 from deconvviz.layers import Layer
 from deconvviz.nets.pictures import Picture
-from deconvviz.projection import Projection
+from deconvviz.projection import Box, Projection
 
 if TYPE_CHECKING:
     from deconvviz.network import Network
@@ -140,6 +140,18 @@ class Recording:
             coverage=self.coverage(layer),
         )
 
+    def boxes(self, layer: str, units: Sequence[Unit]) -> list[Box]:
+        """The receptive fields of units in the network's input: x0, y0, x1, y1, half open, cut at its border.
+
+        All zero where nothing flows down. Raises LayerError, UnitError, RefusedOp.
+        """
+        found = self._find(layer)
+        said = self._units_of(found)
+        seed = UnitSeed(said, checked(said, units, found.name))
+        value = self._values[found]
+        self._tape.require(self._tape.path(value))
+        return mirror.boxes(self._tape, value, seed.seen)
+
     def _images_of(self, units: Tensor, images: Sequence[int] | None) -> Sequence[int]:
         if images is None:
             if len(self) > 1 and len(units) != len(self):
@@ -161,7 +173,7 @@ class Recording:
 
     def _units_of(self, layer: Layer) -> Tensor:
         """A layer's activations, if they are channels of a map or a vector."""
-        if len(layer.shape) not in (1, 3):
+        if not layer.has_channels:
             raise LayerError(
                 f"{layer.name} gives {' x '.join(map(str, layer.shape))} for a picture; "
                 "units are positions of a map (C, H, W) or entries of a vector (F)"

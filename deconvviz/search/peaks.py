@@ -1,0 +1,82 @@
+"""The highest position of every channel, for each picture of a batch, while the network runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from deconvviz.engine.watching import watching
+from deconvviz.errors import LayerError
+from deconvviz.layers import Layer
+from deconvviz.network import Network
+
+Numbers: TypeAlias = npt.NDArray[Any]
+Finder: TypeAlias = Callable[[Tensor], tuple[Numbers, Numbers]]
+"""Prepared pictures (B, C, H, W) -> what each channel says at most (B, N), and where on its map (B, N).
+
+N counts the channels of all layers, one layer after the other. A place is row times columns plus column, the
+first of equal ones; 0 for a unit without position.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks:
+    """What a batch of b pictures gave."""
+
+    said: Numbers  # (b, N) float, finite
+    places: Numbers  # (b, N) int32
+    numbers: Numbers  # (b) int64, of the pictures
+    skipped: Mapping[int, str]  # pictures that count for nothing: number, reason
+
+
+@contextmanager
+def finding(network: Network, layers: Sequence[Layer]) -> Iterator[Finder]:
+    """The network with hooks on these layers alone, run no further than the deepest of them.
+
+    Nothing of a map is kept but its peaks. Raises LayerError where a layer is not reached, or gives something
+    else than in the sketch.
+    """
+    asked = {layer.dotted: layer for layer in layers}
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def see(name: str, output: Tensor) -> None:
+        found[name] = _highest(_flat(output, asked[name], network))
+
+    def find(pictures: Tensor) -> tuple[Numbers, Numbers]:
+        found.clear()
+        run(pictures.to(network.device, network.dtype, non_blocking=True))
+        if missed := [layer.name for layer in layers if layer.dotted not in found]:
+            raise LayerError(f"{', '.join(missed)} of {network.name} was not reached with these pictures")
+        said = torch.cat([found[layer.dotted][0] for layer in layers], dim=1)
+        places = torch.cat([found[layer.dotted][1] for layer in layers], dim=1)
+        return said.cpu().numpy(), places.cpu().numpy()
+
+    with watching(network.module, asked, see) as run:
+        yield find
+
+
+def _flat(output: Tensor, layer: Layer, network: Network) -> Tensor:
+    """(B, C, positions), in single precision at least."""
+    maps = output.movedim(-1, 1) if layer.channels_last else output
+    if tuple(maps.shape[1:]) != layer.shape:
+        raise LayerError(
+            f"{layer.name} of {network.name} gave {tuple(maps.shape[1:])} for a picture and not {layer.shape}"
+        )
+    whole = maps if maps.dtype in (torch.float32, torch.float64) else maps.float()
+    return whole.reshape(*whole.shape[:2], -1)  # (B, C, H, W) -> (B, C, H * W)
+
+
+def _highest(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, C, P) -> (B, C) the highest number, NaN if there is one, and the first place that has it."""
+    if flat.device.type == "cpu":  # one look at the memory; torch's own takes four times as long
+        places = torch.from_numpy(np.argmax(flat.numpy(), axis=2))
+    else:
+        places = flat.argmax(dim=2)
+    return flat.gather(2, places[..., None])[..., 0], places.int()
