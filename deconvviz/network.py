@@ -32,8 +32,8 @@ from deconvviz.projection import Projection
 from deconvviz.recording import Recording
 
 Pictures: TypeAlias = (
-    "str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor"
-    "| Sequence[str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any]]"
+    "str | os.PathLike[str] | Picture | Image.Image | np.ndarray[Any, Any] | Tensor"
+    "| Sequence[str | os.PathLike[str] | Picture | Image.Image | np.ndarray[Any, Any]]"
 )
 
 

@@ -85,9 +85,10 @@ class Projection:
 
         Raises FigureError for a network whose input is no picture.
         """
-        return self._patch(number, self.boxes[number])
+        return self.patch_at(number, self.boxes[number])
 
-    def _patch(self, number: int, box: Box) -> np.ndarray[Any, Any]:
+    def patch_at(self, number: int, box: Box) -> np.ndarray[Any, Any]:
+        """As `patch`, of any box."""
         x0, y0, x1, y1 = box
         return self._picture(self.images[number])[y0:y1, x0:x1]
 
@@ -97,9 +98,10 @@ class Projection:
         Raises FigureError for a network whose input is no picture.
         """
         self._check_shows()
-        return self._crop(number, self.boxes[number])
+        return self.crop_at(number, self.boxes[number])
 
-    def _crop(self, number: int, box: Box) -> np.ndarray[Any, Any]:
+    def crop_at(self, number: int, box: Box) -> np.ndarray[Any, Any]:
+        """As `crop`, of any box."""
         x0, y0, x1, y1 = box
         signed = self.pixels[number, :, y0:y1, x0:x1].detach().cpu().float().numpy()
         scaled = np.moveaxis(signed, 0, -1) * np.asarray(self.network.preprocessing.std, dtype=np.float32)
@@ -223,8 +225,8 @@ class Projection:
         return Tile(
             number=number + 1,
             caption=lines,
-            projection=self._crop(number, box if sees else whole),
-            patch=self._patch(number, box if sees else whole),
+            projection=self.crop_at(number, box if sees else whole),
+            patch=self.patch_at(number, box if sees else whole),
             box=box if one and sees else None,
             centre=self._centre(number) if one and sees else None,
             note=self._why_zero(number) if empty else None,

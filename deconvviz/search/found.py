@@ -142,6 +142,10 @@ class Search:
         """The channels of a layer that never were above zero."""
         return [int(channel) for channel in np.flatnonzero(self._column(layer, "dead"))]
 
+    def largest(self, layer: str) -> float:
+        """The largest peak of a layer, whatever its sign."""
+        return float(np.abs(self._column(layer, "maximum")).max())
+
     def choose(self, layer: str, count: int, by: str = "activation", seed: int = 0) -> list[int]:
         """`count` channels of a layer that are not dead: the first by maximum or density, or random ones.
 
