@@ -163,8 +163,7 @@ def _remake(
     network = network_of(stored["network"], path, weights=weights, device=device, allow_code=allow_code)
     if not stored["pictures"] or not stored["units"]:
         raise ManifestError(
-            f"{path} was made in Python from a tensor of the user's own; "
-            "only that program can make it again"
+            f"{path} was made in Python from a tensor of the user's own; only that program can make it again"
         )
     pictures = [_picture_path(one, path) for one in stored["pictures"]]
     recording = network.record(pictures, stored["layer"]["name"])

@@ -246,8 +246,8 @@ def topnine(
     if changed:
         raise SearchError(
             f"{len(changed)} of {len(peaks)} activations are not those of the index, and nothing is drawn: "
-            f"{'; '.join(changed[:3])}{'; ...' if len(changed) > 3 else ''} (pictures or weights were changed: "
-            "search again)"
+            f"{'; '.join(changed[:3])}{'; ...' if len(changed) > 3 else ''} (pictures or weights have "
+            "changed: search again)"
         )
     return TopNine(search, _arranged(peaks, shown), by_analogy, notes)
 
