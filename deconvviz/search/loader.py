@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from deconvviz.errors import PictureError, SourceError
 from deconvviz.nets.preprocessing import Preprocessing
-from deconvviz.search.peaks import Numbers
 from deconvviz.search.sources import Source
 
 
@@ -22,7 +22,7 @@ class Batch:
     """Some pictures next to each other in a source; those that cannot be read are told and left out."""
 
     index: int
-    numbers: Numbers  # (b) int64, of the pictures that could be read
+    numbers: npt.NDArray[np.int64]  # (b), of the pictures that could be read
     inputs: Tensor  # (b, C, H, W)
     failures: tuple[tuple[int, str], ...]  # number, reason
     seconds: float  # that reading, decoding and preparing took

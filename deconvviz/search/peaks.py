@@ -16,6 +16,7 @@ from deconvviz.engine.watching import watching
 from deconvviz.errors import LayerError
 from deconvviz.layers import Layer
 from deconvviz.network import Network
+from deconvviz.search.loader import Batch
 
 Numbers: TypeAlias = npt.NDArray[Any]
 Finder: TypeAlias = Callable[[Tensor], tuple[Numbers, Numbers]]
@@ -60,6 +61,31 @@ def finding(network: Network, layers: Sequence[Layer]) -> Iterator[Finder]:
 
     with watching(network.module, asked, see) as run:
         yield find
+
+
+def look(find: Finder, layers: Sequence[Layer], batch: Batch, size: int) -> Peaks:
+    """The peaks in one batch. The network always sees `size` pictures: its last digits depend on that."""
+    count, skipped = len(batch.numbers), dict(batch.failures)
+    if not count:
+        nothing = np.empty((0, sum(layer.shape[0] for layer in layers)))
+        return Peaks(nothing, nothing.astype(np.int32), batch.numbers, skipped)
+    said, places = (found[:count] for found in find(_filled(batch.inputs, size)))
+    finite = np.isfinite(said).all(axis=1)
+    for row in np.flatnonzero(~finite):
+        skipped[int(batch.numbers[row])] = _not_finite(layers, said[row])
+    return Peaks(said[finite], places[finite], batch.numbers[finite], skipped)
+
+
+def _filled(inputs: Tensor, size: int) -> Tensor:
+    if len(inputs) == size:
+        return inputs
+    return torch.cat([inputs, inputs.new_zeros(size - len(inputs), *inputs.shape[1:])])
+
+
+def _not_finite(layers: Sequence[Layer], said: Numbers) -> str:
+    ends = np.cumsum([layer.shape[0] for layer in layers])
+    first = int(np.flatnonzero(~np.isfinite(said))[0])
+    return f"{layers[int(np.searchsorted(ends, first, side='right'))].name} gives NaN or infinity"
 
 
 def _flat(output: Tensor, layer: Layer, network: Network) -> Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from deconvviz.errors import LayerError, SearchError
+from deconvviz.errors import LayerError, PictureError, SearchError
 from deconvviz.layers import Layer
 from deconvviz.network import Network
 from deconvviz.search.loader import Batches
@@ -44,6 +44,14 @@ class Plan:
     def empty(self) -> Top:
         double = str(self.network.dtype) == "torch.float64"
         return Top.empty(self.channels, self.top, np.float64 if double else np.float32)
+
+    def check_strict(self, skipped: Mapping[int, str]) -> None:
+        """Raise PictureError for a picture that is no good, where that is to end the search."""
+        if skipped and self.strict:
+            number = min(skipped)
+            name, reason = self.source.names[number], skipped[number]
+            told = reason if name in reason else f"{name}: {reason}"
+            raise PictureError(f"{told} (without --strict it is counted, listed and left out)")
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a search to be gone on with."""

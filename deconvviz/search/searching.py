@@ -15,8 +15,8 @@ from deconvviz.provenance import describe_network, versions
 from deconvviz.search import local, state
 from deconvviz.search.found import FORMAT, MANIFEST, Search, open_search
 from deconvviz.search.index import channels_table, dead, peaks_table
-from deconvviz.search.local import Progress, Report
 from deconvviz.search.plan import BATCH_SIZE, TOP, Plan, plan
+from deconvviz.search.progress import Progress, Report
 from deconvviz.search.sources import Source, open_source
 from deconvviz.search.state import Saver, State
 
