@@ -57,7 +57,7 @@ def watching(
         calls.clear()
         pending.clear()
         pending.update(names)
-        with suppress(Stop):
+        with torch.no_grad(), suppress(Stop):  # here, because grad mode is that of a thread
             module(pictures)
 
     watched = {name.partition(":")[0] for name in names}
@@ -65,7 +65,7 @@ def watching(
         part.register_forward_hook(hook_of(name)) for name, part in module.named_modules() if name in watched
     ]
     try:
-        with torch.no_grad(), evaluation(module):
+        with evaluation(module):
             yield run
     finally:
         for handle in handles:
