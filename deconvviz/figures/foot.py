@@ -57,16 +57,15 @@ def scale_line(sheet: Sheet, limits: Sequence[Limit]) -> str:
     if not any(limit.value for limit in limits):
         said = "every projection here is zero: all mid-grey"
     outside = " · light grey: outside the picture" if shows_outside(sheet) else ""
-    return said + clipped(sheet.percentile, limits, one=sheet.scale == "sheet") + outside
+    return said + _clipped(sheet, limits) + outside
 
 
-def clipped(percentile: float, limits: Sequence[Limit], *, one: bool) -> str:
-    """How much is beyond full colour, in brackets; `one` limit for all, or each its own."""
-    if percentile == 100:
+def _clipped(sheet: Sheet, limits: Sequence[Limit]) -> str:
+    if sheet.percentile == 100:
         return ""
-    most = f"{100 * max(limit.clipped for limit in limits):.2g} %"
-    share = most if one else f"up to {most}"
-    return f" ({percentile:g}th percentile; {share} of the non-zero values clipped)"
+    most = 100 * max(limit.clipped for limit in limits)
+    share = f"up to {most:.2g} %" if sheet.scale != "sheet" else f"{most:.2g} %"
+    return f" ({sheet.percentile:g}th percentile; {share} of the non-zero values clipped)"
 
 
 def key_ends(sheet: Sheet, limits: Sequence[Limit]) -> tuple[str, str]:

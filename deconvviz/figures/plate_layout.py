@@ -19,7 +19,9 @@ from deconvviz.figures.style import CAPTION, INK, SMALL, SOFT_INK
 from deconvviz.figures.text import clean, elide, wrap
 from deconvviz.figures.title import title_lines
 
+Lines = tuple[Line, ...]
 PAGE = 7.0  # inches: two columns of a paper
+NARROWEST = 3.45  # one column of a paper: a plate that chooses its width is never narrower
 MARGIN = 0.06
 HAIRLINE = 0.012  # between the crops of a block
 PANEL_GAP = 0.18
@@ -41,7 +43,7 @@ class Caption:
     """Lines of text below a block, or above a column of blocks."""
 
     gid: str
-    lines: tuple[Line, ...]
+    lines: Lines
     x: float
     y: float
 
@@ -72,6 +74,7 @@ class PlateBody:
 
     columns: int
     width: float
+    room: float  # the page's width without margins
     height: float
     panels: tuple[PlacedPanel, ...]
 
@@ -83,7 +86,8 @@ def arrange_plate(
 
     Without a width it is PAGE, wider where the columns asked for need it, and narrower where little is shown.
     """
-    bodies = [_Grid(plate, *choice).body(limits) for choice in _choices(plate, width)]
+    grids = [_Grid(plate, width, *choice) for choice in _choices(plate, width)]
+    bodies = [grid.body(limits) for grid in grids]
     return min(bodies, key=lambda body: _cost(plate, body, around))
 
 
@@ -123,6 +127,7 @@ class _Grid:
     """One choice: how many channels side by side, and how wide a block is."""
 
     plate: Plate
+    page: float | None
     columns: int
     wide: float
 
@@ -130,30 +135,40 @@ class _Grid:
     def width(self) -> float:
         return _width(self.plate.layout, self.columns, self.wide)
 
+    @property
+    def room(self) -> float:
+        """What the page has for a line of text."""
+        page = max(self.width + 2 * MARGIN, NARROWEST) if self.page is None else self.page
+        return page - 2 * MARGIN
+
     def body(self, limits: Sequence[Sequence[Limit]]) -> PlateBody:
         panels: list[PlacedPanel] = []
         y = 0.0
         for number, (panel, of_panel) in enumerate(zip(self.plate.panels, limits, strict=True)):
             panels.append(self._panel(number, panel, of_panel, y))
             y += panels[-1].height + PANEL_GAP
-        return PlateBody(self.columns, self.width, y - PANEL_GAP, tuple(panels))
+        return PlateBody(self.columns, self.width, self.room, y - PANEL_GAP, tuple(panels))
 
     def _panel(self, number: int, panel: Panel, limits: Sequence[Limit], top: float) -> PlacedPanel:
-        title = tuple(title_lines(panel.title, self.width, size=_PANEL_TITLE))
+        title = tuple(title_lines(panel.title, self.room, size=_PANEL_TITLE))
         below = top + sum(line.height for line in title) + _BELOW_TITLE
         heads = tuple(self._heads(number, min(self.columns, len(panel.blocks)), below))
-        first = below + Line("", SMALL).height + _CAPTION_GAP
+        y = below + Line("", SMALL).height + _CAPTION_GAP
         written = [self._written(block, limit) for block, limit in zip(panel.blocks, limits, strict=True)]
-        captions = max(_height(lines) for pair in written for lines in pair)
         high = self._high(panel)
-        step = high + _CAPTION_GAP + captions + _ROW_GAP
-        blocks = tuple(
-            self._placed(f"{number}-{index}", block, limit, index, first, step, high, lines)
-            for index, (block, limit, lines) in enumerate(zip(panel.blocks, limits, written, strict=True))
-        )
-        rows = math.ceil(len(blocks) / self.columns)
-        bottom = first + rows * step - _ROW_GAP
-        return PlacedPanel(panel, Caption(f"panel-{number}", title, 0.0, top), heads, blocks, bottom - top)
+        blocks: list[Placed] = []
+        for row in range(0, len(panel.blocks), self.columns):
+            those = slice(row, row + self.columns)
+            for column, (block, limit, lines) in enumerate(
+                zip(panel.blocks[those], limits[those], written[those], strict=True)
+            ):
+                left, right = self._sides(column)
+                sides = Rect(left, y, self.wide, high), Rect(right, y, self.wide, high)
+                blocks.append(_placed(f"{number}-{row + column}", block, limit, sides, lines))
+            y += high + _CAPTION_GAP + max(_height(lines) for pair in written[those] for lines in pair)
+            y += _ROW_GAP
+        caption = Caption(f"panel-{number}", title, 0.0, top)
+        return PlacedPanel(panel, caption, heads, tuple(blocks), y - _ROW_GAP - top)
 
     def _high(self, panel: Panel) -> float:
         """The height of a block."""
@@ -161,27 +176,6 @@ class _Grid:
         down, across = panel.largest_crop
         frame = (self.wide - (columns - 1) * HAIRLINE) / columns
         return rows * frame * min(max(down / across, 0.25), 4.0) + (rows - 1) * HAIRLINE
-
-    def _placed(
-        self,
-        name: str,
-        block: Block,
-        limit: Limit,
-        index: int,
-        first: float,
-        step: float,
-        high: float,
-        written: tuple[tuple[Line, ...], tuple[Line, ...]],
-    ) -> Placed:
-        row, column = divmod(index, self.columns)
-        left, right = self._sides(column)
-        y = first + row * step
-        below = y + high + _CAPTION_GAP
-        captions = (
-            Caption(f"caption-{name}", written[0], left, below),
-            Caption(f"patch-caption-{name}", written[1], right, below),
-        )
-        return Placed(block, limit, Rect(left, y, self.wide, high), Rect(right, y, self.wide, high), captions)
 
     def _sides(self, column: int) -> tuple[float, float]:
         """The left edges of a column's projections and of its patches."""
@@ -198,17 +192,28 @@ class _Grid:
             for name, x in zip(("projections", "patches"), self._sides(column), strict=True):
                 yield Caption(f"head-{panel}-{column}-{name}", (_soft(elide(name, self.wide, SMALL)),), x, y)
 
-    def _written(self, block: Block, limit: Limit) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+    def _written(self, block: Block, limit: Limit) -> tuple[Lines, Lines]:
         """The lines below a channel's projections and below its patches."""
         full = str(limit) if limit.value else "all zero"
-        caption = [clean(line) for line in block.caption]
+        caption = [clean(line) for line in block.caption if line.strip()]
         if self.plate.layout == "pairs":
             room = 2 * self.wide + _SIDE_GAP["pairs"]
-            rest = wrap(" · ".join([*filter(None, caption), full]), room, CAPTION)
+            rest = wrap(" · ".join([*caption, full]), room, CAPTION)
             return (_name(block, room), *map(_soft, rest)), ()
         below = [part for line in caption for part in wrap(line, self.wide, CAPTION)]
         name = _name(block, self.wide)
         return (name, _soft(full)), (name, *map(_soft, below))
+
+
+def _placed(
+    name: str, block: Block, limit: Limit, sides: tuple[Rect, Rect], written: tuple[Lines, Lines]
+) -> Placed:
+    gids = f"caption-{name}", f"patch-caption-{name}"
+    captions = tuple(
+        Caption(gid, lines, side.x, side.bottom + _CAPTION_GAP)
+        for gid, lines, side in zip(gids, written, sides, strict=True)
+    )
+    return Placed(block, limit, *sides, captions)
 
 
 def _choices(plate: Plate, width: float | None) -> Iterator[tuple[int, float]]:
@@ -227,14 +232,12 @@ def _choices(plate: Plate, width: float | None) -> Iterator[tuple[int, float]]:
         if width is None and plate.columns is not None:
             yield columns[0], comfort  # a page as wide as the columns asked for need
             return
-    if width is None:
-        yield 1, comfort
-        return
-    asked = f"{columns[0]} columns do" if columns[0] > 1 else "one column does"
+    asked, instead = f"{columns[0]} columns do", "fewer columns or a wider figure"
+    if columns[0] == 1:
+        asked, instead = "projections and patches side by side do", "a wider figure"
     needed = _width(plate.layout, columns[0], _TIGHT) + 2 * MARGIN
     raise FigureError(
-        f"{asked} not fit into a figure {width:g} inches wide, which must have at least {needed:.2g}: "
-        "ask for fewer columns or a wider figure"
+        f"{asked} not fit into a figure {page:g} inches wide, they need {needed:.2f}: ask for {instead}"
     )
 
 
@@ -269,5 +272,5 @@ def _soft(text: str) -> Line:
     return Line(text, CAPTION, ink=SOFT_INK)
 
 
-def _height(lines: tuple[Line, ...]) -> float:
+def _height(lines: Lines) -> float:
     return sum(line.height for line in lines)

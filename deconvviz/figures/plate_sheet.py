@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from deconvviz.figures.checks import check_width, true_colours
 from deconvviz.figures.colour import Array, FloatArray, Limit, to_rgb
-from deconvviz.figures.foot import Foot, clipped
+from deconvviz.figures.foot import Foot
 from deconvviz.figures.geometry import Rect
 from deconvviz.figures.paper import Line, Paper
 from deconvviz.figures.plate import Block, Crop, Panel, Plate
@@ -30,7 +30,6 @@ from deconvviz.figures.title import title_lines
 
 __all__ = ["Block", "Crop", "Panel", "Plate", "draw_plate"]
 
-_NARROWEST = 3.45  # inches, one column of a paper: a plate that chooses its width is never narrower
 _BELOW_TITLE, _ABOVE_FOOT = 0.09, 0.1
 
 
@@ -43,15 +42,15 @@ def draw_plate(plate: Plate, *, width: float | None = None) -> Figure:
     with sheet_style():
         limits = [[block.limit(plate.percentile) for block in panel.blocks] for panel in plate.panels]
         body = arrange_plate(plate, limits, width, around=0.6 + len(plate.title) * line_height(TITLE))
-        page_width = width if width is not None else max(body.width + 2 * MARGIN, _NARROWEST)
-        room = page_width - 2 * MARGIN
+        room = body.room
         title, notes = title_lines(plate.title, room), Notes(plate, body)
-        said = " · ".join(filter(None, (_scale_line(plate, limits), notes.legend)))
+        every = [limit for of_panel in limits for limit in of_panel]
+        said = " · ".join(filter(None, (_scale_line(plate, every), notes.legend)))
         foot = Foot(("−", "+"), said, plate.footer, room)
         top = MARGIN + sum(line.height for line in title) + (_BELOW_TITLE if title else 0)
         below = top + body.height + _ABOVE_FOOT
 
-        paper = Paper(page_width, below + foot.height + MARGIN, " – ".join(map(clean, plate.title)))
+        paper = Paper(room + 2 * MARGIN, below + foot.height + MARGIN, " – ".join(map(clean, plate.title)))
         paper.lines(title, MARGIN, MARGIN, "title")
         _Painter(paper, plate, notes, (MARGIN, top)).paint(body)
         foot.paint(paper, MARGIN, below)
@@ -112,16 +111,27 @@ class _Painter:
         self.paper.lines(caption.lines, caption.x + self.corner[0], caption.y + self.corner[1], caption.gid)
 
 
-def _scale_line(plate: Plate, limits: Sequence[Sequence[Limit]]) -> str:
-    """What mid-grey and full colour mean, and how much was clipped."""
-    every = [limit for of_panel in limits for limit in of_panel]
-    units = f", {clean(plate.units)}" if plate.units else ""
-    where = "below its projections" if plate.layout == "panels" else "in its caption"
-    said = f"one scale per channel: mid-grey = 0, full colour = the ± {where}{units}"
-    if not any(limit.value for limit in every):
-        said = "every projection here is zero: all mid-grey"
-    outside = " · light grey: outside the picture" if plate_shows_outside(plate) else ""
-    return said + clipped(plate.percentile, every, one=len(every) == 1) + outside
+def _scale_line(plate: Plate, limits: Sequence[Limit]) -> str:
+    """What mid-grey, full colour and light grey mean, and how much was clipped."""
+    if not any(limit.value for limit in limits):
+        said = ["every projection here is zero: all mid-grey"]
+    else:
+        where = "below its projections" if plate.layout == "panels" else "in its caption"
+        units = f", {clean(plate.units)}" if plate.units else ""
+        said = [
+            f"one scale per channel: mid-grey = 0, full colour = the ± {where}{units}",
+            _clipped(plate.percentile, limits),
+        ]
+    said.append("light grey: outside the picture" if plate_shows_outside(plate) else "")
+    return " · ".join(filter(None, said))
+
+
+def _clipped(percentile: float, limits: Sequence[Limit]) -> str:
+    if percentile == 100:
+        return ""
+    most = 100 * max(limit.clipped for limit in limits)
+    share = f"up to {most:.2g} % of the non-zero values" if most else "nothing"
+    return f"{percentile:g}th percentile: {share} clipped"
 
 
 def _bytes(colours: FloatArray) -> Array:
