@@ -60,7 +60,7 @@ def watching(
         with torch.no_grad(), suppress(Stop):  # here, because grad mode is that of a thread
             module(pictures)
 
-    watched = {name.partition(":")[0] for name in names}
+    watched = {*names, *(name.rpartition(":")[0] for name in names if ":" in name)}
     handles = [
         part.register_forward_hook(hook_of(name)) for name, part in module.named_modules() if name in watched
     ]

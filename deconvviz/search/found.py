@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from deconvviz.errors import SearchError, UnitError
 from deconvviz.files import write_whole
+from deconvviz.manifest import refuse_existing
 from deconvviz.nets.names import nearest
 from deconvviz.projection import Box
 from deconvviz.provenance import network_of
@@ -131,6 +132,7 @@ class Search:
         or more peaks than were kept.
         """
         self.check_channels(layer, [channel])
+        layer = self.name_of(layer)
         kept = min(int(self.manifest["top"]), self.pictures)
         if k is not None and not 1 <= k <= kept:
             raise UnitError(f"{k} peaks of a channel were asked for: from 1 to {kept} are kept")
@@ -156,6 +158,10 @@ class Search:
         if count < 1:
             raise UnitError(f"{count} channels were asked for: ask for 1 or more")
         alive = np.flatnonzero(~self._column(layer, "dead"))
+        if not len(alive):
+            raise SearchError(
+                f"no channel of {layer} was ever above zero on these pictures: name the channels to be shown"
+            )
         if by == "random":
             chosen = np.random.default_rng(seed).permutation(alive)[:count]
             return sorted(int(channel) for channel in chosen)
@@ -180,7 +186,8 @@ class Search:
         """
         from deconvviz.search.topnine import topnine
 
-        asked = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+        named = [layers] if isinstance(layers, str) else layers
+        asked = list(dict.fromkeys(self.name_of(layer) for layer in named))
         chosen = {
             layer: list(dict.fromkeys(channels))
             if channels is not None
@@ -195,6 +202,7 @@ class Search:
         Raises OutputError.
         """
         into = Path(folder)
+        refuse_existing([into / name for name in (PEAKS, CHANNELS, SKIPPED, MANIFEST)], force=force)
         write_whole(into / PEAKS, partial(_write_table, self.peaks), force=force)
         write_whole(into / CHANNELS, partial(_write_table, self.channels), force=force)
         write_whole(into / SKIPPED, partial(_write_csv, self.skipped), force=force)
@@ -204,26 +212,32 @@ class Search:
 
     def check_channels(self, layer: str, channels: Iterable[int]) -> None:
         """Raise SearchError or UnitError for what was not searched."""
-        self._first(layer)
+        count = self.layers[self.name_of(layer)]
         for channel in channels:
-            if not 0 <= channel < self.layers[layer]:
-                there = self.layers[layer] - 1
+            if not 0 <= channel < count:
+                there = count - 1
                 raise UnitError(f"no channel {channel} in {layer}: there are 0 to {there}")
 
-    def _first(self, layer: str) -> int:
-        """The row of a layer's first channel among all channels."""
-        first = 0
-        for name, count in self.layers.items():
-            if name == layer:
-                return first
-            first += count
+    def name_of(self, layer: str) -> str:
+        """A layer's name in this search, given either of its names. Raises SearchError."""
+        if layer in self.layers:
+            return layer
+        for told in self.manifest["layers"]:
+            if told["module"] == layer:
+                return str(told["name"])
         like = nearest(layer, list(self.layers)) or list(self.layers)[:8]
         raise SearchError(
             f"no layer {layer!r} in this search: there is {', '.join(like)} "
             f"({len(self.layers)} layers; search again with --layer {layer} for it)"
         )
 
+    def _first(self, layer: str) -> int:
+        """The row of a layer's first channel among all channels."""
+        before = list(self.layers).index(layer)
+        return sum(list(self.layers.values())[:before])
+
     def _column(self, layer: str, name: str) -> Numbers:
+        layer = self.name_of(layer)
         rows = self.channels.slice(self._first(layer), self.layers[layer])
         column: Numbers = rows.column(name).to_numpy()
         return column

@@ -69,6 +69,7 @@ def load(batches: Batches, indices: Sequence[int], *, workers: int, pin: bool = 
         num_workers=workers,
         pin_memory=pin,
         worker_init_fn=_one_thread if workers else None,
+        generator=torch.Generator(),  # it draws a seed, by default from the user's own generator
     )
     stream = iter(loader)
     while True:

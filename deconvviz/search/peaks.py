@@ -46,12 +46,15 @@ def finding(network: Network, layers: Sequence[Layer]) -> Iterator[Finder]:
     """
     asked = {layer.dotted: layer for layer in layers}
     found: dict[str, tuple[Tensor, Tensor]] = {}
+    count = 0
 
     def see(name: str, output: Tensor) -> None:
-        found[name] = _highest(_flat(output, asked[name], network))
+        found[name] = _highest(_flat(output, asked[name], network, count))
 
     def find(pictures: Tensor) -> tuple[Numbers, Numbers]:
+        nonlocal count
         found.clear()
+        count = len(pictures)
         run(pictures.to(network.device, network.dtype, non_blocking=True))
         if missed := [layer.name for layer in layers if layer.dotted not in found]:
             raise LayerError(f"{', '.join(missed)} of {network.name} was not reached with these pictures")
@@ -88,14 +91,19 @@ def _not_finite(layers: Sequence[Layer], said: Numbers) -> str:
     return f"{layers[int(np.searchsorted(ends, first, side='right'))].name} gives NaN or infinity"
 
 
-def _flat(output: Tensor, layer: Layer, network: Network) -> Tensor:
-    """(B, C, positions), in single precision at least."""
-    maps = output.movedim(-1, 1) if layer.channels_last else output
+def _flat(output: Tensor, layer: Layer, network: Network, count: int) -> Tensor:
+    """(B, C, positions), in double precision if the network computes so, else in single."""
+    if len(output) != count:
+        raise LayerError(
+            f"{layer.name} of {network.name} gave {len(output)} rows for {count} pictures: what it says "
+            "cannot be told picture by picture"
+        )
+    maps = output.detach().movedim(-1, 1) if layer.channels_last else output.detach()
     if tuple(maps.shape[1:]) != layer.shape:
         raise LayerError(
             f"{layer.name} of {network.name} gave {tuple(maps.shape[1:])} for a picture and not {layer.shape}"
         )
-    whole = maps if maps.dtype in (torch.float32, torch.float64) else maps.float()
+    whole = maps.to(torch.float64 if network.dtype == torch.float64 else torch.float32)
     return whole.reshape(*whole.shape[:2], -1)  # (B, C, H, W) -> (B, C, H * W)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deconvviz.errors import LayerError, PictureError, SearchError
+from deconvviz.errors import LayerError, PictureError, SearchError, SourceError
 from deconvviz.layers import Layer
 from deconvviz.network import Network
 from deconvviz.search.loader import Batches
@@ -43,7 +43,8 @@ class Plan:
 
     def empty(self) -> Top:
         double = str(self.network.dtype) == "torch.float64"
-        return Top.empty(self.channels, self.top, np.float64 if double else np.float32)
+        kept = min(self.top, len(self.source))
+        return Top.empty(self.channels, kept, np.float64 if double else np.float32)
 
     def check_strict(self, skipped: Mapping[int, str]) -> None:
         """Raise PictureError for a picture that is no good, where that is to end the search."""
@@ -77,7 +78,10 @@ def plan(
     batch_size: int = BATCH_SIZE,
     strict: bool = False,
 ) -> Plan:
-    """Check a whole search. `layers`: names, or ``all``. Raises LayerError, SearchError, PictureError."""
+    """Check a whole search. `layers`: names, or ``all``.
+
+    Raises LayerError, SearchError, SourceError, PictureError.
+    """
     network.preprocessing.check_reads_pictures(network.name)
     if top < 1:
         raise SearchError(f"the {top} strongest pictures were asked for: ask for 1 or more (--top)")
@@ -85,6 +89,8 @@ def plan(
         raise SearchError(
             f"batches of {batch_size} pictures were asked for: ask for 1 or more (--batch-size)"
         )
+    if not len(source):
+        raise SourceError(f"no pictures in {source.place}")
     found = chosen_layers(network, layers)
     return Plan(network, found, source, top, min(batch_size, len(source)), strict)
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deconvviz.errors import OutputError, SearchError
+from deconvviz.errors import OutputError, PictureError, SearchError
 from deconvviz.loading import load
+from deconvviz.nets.given import spoken
 from deconvviz.network import Network
 from deconvviz.provenance import describe_network, versions
 from deconvviz.search import local, state
@@ -71,9 +72,11 @@ def search(
     planned = plan(
         net, pictures, layers, top=top, batch_size=BATCH_SIZE if size is None else size, strict=strict
     )
+    _check_listed(planned)
     if folder is not None and (found := _before(planned, folder, resume=resume, force=force)):
         return found
     begun = _begin(planned, folder, resume=resume)
+    planned.check_strict(begun.skipped)
     save: Callable[[State], None] = Saver(planned, folder, every) if folder is not None else _nowhere
     save(begun)
     if engine == "ray":
@@ -84,6 +87,8 @@ def search(
         local.run(planned, begun, workers=_workers(workers, planned), save=save, report=report or _silent)
     if not begun.top.pictures:
         first = begun.skipped[min(begun.skipped)]
+        if folder is not None:
+            state.remove(folder)  # there is nothing in it to go on with
         raise SearchError(f"none of the {len(pictures)} pictures of {pictures.place} could be read: {first}")
     done = result(planned, begun, engine, folder)
     if folder is not None:
@@ -151,9 +156,26 @@ def _before(planned: Plan, folder: Path, *, resume: bool, force: bool) -> Search
             "on with --resume (resume=True), or start anew with --force (force=True)"
         )
     if force:
-        (folder / MANIFEST).unlink(missing_ok=True)
+        _remove_manifest(folder)
         state.remove(folder)
     return None
+
+
+def _remove_manifest(folder: Path) -> None:
+    """Without it what lies in the folder is no search, whatever happens from here on."""
+    try:
+        (folder / MANIFEST).unlink(missing_ok=True)
+    except NotADirectoryError:
+        return  # the first checkpoint tells it better
+    except OSError as reason:
+        raise OutputError(f"cannot overwrite {folder / MANIFEST}: {spoken(reason)}") from reason
+
+
+def _check_listed(planned: Plan) -> None:
+    """Raise PictureError where the plan is strict and a picture was no good when they were listed."""
+    if planned.strict and planned.source.skipped:
+        name, reason = planned.source.skipped[0]
+        raise PictureError(f"{name}: {reason} (without --strict it is counted, listed and left out)")
 
 
 def _batch_size(folder: Path) -> int | None:

@@ -39,8 +39,11 @@ class State:
 
     def take(self, indices: Sequence[int], found: Top, skipped: Mapping[int, str]) -> None:
         """Take in what was found in some batches, once: a second time it changes nothing."""
-        if self.done[list(indices)].all():
+        there = self.done[list(indices)]
+        if there.all():
             return
+        if there.any():
+            raise ValueError("some of these batches, but not all, were taken in before")
         self.top.merge(found)
         self.skipped.update(skipped)
         self.done[list(indices)] = True
@@ -161,7 +164,7 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[str, Numbers]]:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("done", *_ARRAYS)}
             told = json.loads(str(stored["told"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as reason:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as reason:
         raise SearchError(
             f"{path} cannot be read as a checkpoint: {reason} (start anew with --force)"
         ) from reason

@@ -89,7 +89,7 @@ class TopNine:
         source = Path(search.manifest["source"]["place"]).name
         return Plate(
             title=(
-                f"{network.name} · the {search.manifest['top']} strongest of {search.pictures:,} pictures",
+                f"{network.name} · the {self._most} strongest of {search.pictures:,} pictures",
                 f"weights: {network.origin.short} · pictures: {source}",
             ),
             panels=tuple(self._panel(layer) for layer in self.shown),
@@ -156,6 +156,11 @@ class TopNine:
         from deconvviz.figures.save import render_png
 
         return render_png(self.figure(), dpi=150)
+
+    @property
+    def _most(self) -> int:
+        """How many pictures of a channel are shown."""
+        return max(len(shown) for channels in self.shown.values() for shown in channels.values())
 
     def _panel(self, name: str) -> Panel:
         layer = self.search.network.layers.find(name)
@@ -270,12 +275,11 @@ def _chosen(search: Search, channels: Mapping[str, Sequence[int]], k: int) -> li
 def _source(search: Search) -> tuple[Source, tuple[str, ...]]:
     """The pictures, and a note if there are others among them now: what is shown is checked one by one."""
     told = search.manifest["source"]
-    if isinstance(search.given_source, Source):
-        source = search.given_source
-    else:
-        source = open_source(search.given_source or told["place"], limit=told["limit"])
+    whole = open_source(search.given_source or told["place"])
+    source = whole if told["limit"] is None else whole.limited(told["limit"])
     if source.digest == told["digest"]:
         return source, ()
+    source = whole  # the first ones by id may be others now
     return source, (
         f"{source.place} is not as it was searched ({told['pictures']} pictures then, {len(source)} now); "
         "those that are shown are",
