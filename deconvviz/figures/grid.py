@@ -208,16 +208,17 @@ def _cost(sheet: Sheet, grid: Grid, room: float, around: float) -> float:
     lines = max(len(caption) for caption in grid.captions)
     height = grid.height + around
     cost = 2.0 * (1 - used / (room * grid.height)) + 0.3 * ragged + 0.2 * max(lines - 2, 0)
-    cost += 1.5 * _excess(_COMFORT / min(wide, high)) + 0.3 * _excess(min(wide, high) / _AMPLE)
-    cost += 0.08 * height + 0.8 * _excess(height / (1.25 * room)) + 0.4 * max(height - _TALLEST, 0)
+    cost += 1.5 * excess(_COMFORT / min(wide, high)) + 0.3 * excess(min(wide, high) / _AMPLE)
+    cost += 0.08 * height + 0.8 * excess(height / (1.25 * room)) + 0.4 * max(height - _TALLEST, 0)
     if grid.picture is not None:
         side = math.sqrt(grid.picture.area)
-        cost += 0.8 * _excess(1.8 / side) + 0.8 * _excess(side / 2.8)
-        cost += 1.5 * _excess(count * 0.12 / grid.picture.area)  # about six times the area of the numbers
+        cost += 0.8 * excess(1.8 / side) + 0.8 * excess(side / 2.8)
+        cost += 1.5 * excess(count * 0.12 / grid.picture.area)  # about six times the area of the numbers
     return cost
 
 
-def _excess(ratio: float) -> float:
+def excess(ratio: float) -> float:
+    """The logarithm of a ratio above 1, and 0 below."""
     return max(math.log(ratio), 0.0)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from deconvviz.errors import FigureError
 from deconvviz.figures.colour import Limit
 from deconvviz.figures.geometry import Rect
+from deconvviz.figures.grid import excess
 from deconvviz.figures.layout import space_before
 from deconvviz.figures.paper import Line
 from deconvviz.figures.plate import Block, Crop, Layout, Panel, Plate
@@ -31,8 +32,8 @@ _SIDE_GAP = {"panels": 0.2, "pairs": 0.05}  # between projections and patches
 _ROW_GAP, _CAPTION_GAP, _BELOW_TITLE = 0.1, 0.04, 0.03
 _PANEL_TITLE = 7.6  # points
 
-_COMFORT, _TIGHT = 0.75, 0.5  # inches: a block is narrower than the first only where a width was asked for
-_CROP_COMFORT = 0.24
+_COMFORT, _CROP_COMFORT = 0.75, 0.24  # inches: the least for a block, and for each crop of a row in it
+_TIGHT = 0.5  # the least for a block where a width was asked for
 _AMPLE = 0.34  # inches: a crop needs no more
 _WIDEST_CROP = {1: 1.0, 2: 0.65}  # by the columns of a block
 _TALLEST = 9.4  # inches: what a page takes
@@ -222,22 +223,30 @@ def _choices(plate: Plate, width: float | None) -> Iterator[tuple[int, float]]:
     comfort = max(_COMFORT, _CROP_COMFORT * across)
     most = _WIDEST_CROP.get(across, 0.54) * across
     count = max(len(panel.blocks) for panel in plate.panels)
-    page = PAGE if width is None else width
     columns = range(1, count + 1) if plate.columns is None else (min(plate.columns, count),)
-    for least in (comfort, _TIGHT):
-        fitting = [(c, min(wide, most)) for c in columns if (wide := _wide(plate.layout, c, page)) >= least]
+    wide = {c: _wide(plate.layout, c, PAGE if width is None else width) for c in columns}
+    if width is not None:
+        return _within(plate.layout, width, wide, comfort, most)
+    sizes = (most, 0.42 * across, max(_AMPLE * across, comfort))
+    choices = [(c, min(room, size)) for c, room in wide.items() if room >= comfort for size in sizes]
+    return iter(choices or [(columns[0], comfort)])  # or a page as wide as the columns asked for need
+
+
+def _within(
+    layout: Layout, width: float, wide: dict[int, float], comfort: float, most: float
+) -> Iterator[tuple[int, float]]:
+    """The same for a page that must have this width."""
+    for least in (0.9 * comfort, _TIGHT):
+        fitting = [(c, min(room, most)) for c, room in wide.items() if room >= least]
         if fitting:
-            yield from fitting
-            return
-        if width is None and plate.columns is not None:
-            yield columns[0], comfort  # a page as wide as the columns asked for need
-            return
-    asked, instead = f"{columns[0]} columns do", "fewer columns or a wider figure"
-    if columns[0] == 1:
+            return iter(fitting)
+    fewest = min(wide)
+    asked, instead = f"{fewest} columns do", "fewer columns or a wider figure"
+    if fewest == 1:
         asked, instead = "projections and patches side by side do", "a wider figure"
-    needed = _width(plate.layout, columns[0], _TIGHT) + 2 * MARGIN
+    needed = _width(layout, fewest, _TIGHT) + 2 * MARGIN
     raise FigureError(
-        f"{asked} not fit into a figure {page:g} inches wide, they need {needed:.2f}: ask for {instead}"
+        f"{asked} not fit into a figure {width:g} inches wide, they need {needed:.2f}: ask for {instead}"
     )
 
 
@@ -256,12 +265,13 @@ def _width(layout: Layout, columns: int, wide: float) -> float:
 def _cost(plate: Plate, body: PlateBody, around: float) -> float:
     """Weights found by looking at plates of 1 to 40 channels and 1 to 5 layers."""
     height = body.height + around
-    block = body.panels[0].blocks[0].projections.w
-    printed = block * min(1.0, _TALLEST / height) / plate.block_shape[1]  # a crop, after shrinking to a page
+    crop = body.panels[0].blocks[0].projections.w / plate.block_shape[1]
+    printed = crop * min(1.0, _TALLEST / height)  # shrunk to a page
     ragged = [-len(panel.panel.blocks) % body.columns / body.columns for panel in body.panels]
-    cost = -math.log(min(printed, _AMPLE)) - 0.3 * math.log(printed)
-    cost += 0.3 * sum(ragged) / len(ragged) + 0.08 * min(height, _TALLEST)
-    return cost + 0.8 * max(math.log(height / (1.25 * body.width)), 0.0)
+    cost = -math.log(min(printed, _AMPLE)) - 0.3 * math.log(printed) + excess(_CROP_COMFORT / crop)
+    cost += 0.3 * sum(ragged) / len(ragged) + 0.3 * excess(PAGE / body.room)
+    cost += 0.08 * min(height, _TALLEST) + 0.5 * excess(height / _TALLEST)
+    return cost + 0.8 * excess(height / (1.25 * body.room))
 
 
 def _name(block: Block, room: float) -> Line:
