@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -215,15 +216,23 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
 def _connect(ray: Any, address: str | None) -> None:
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
     try:
+        _check_answers(address)
         if address is None:
             ray.init(address="local", include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as reason:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as reason:
         raise SearchError(
             f"no Ray cluster answers at {address or 'this machine'}: {_last_line(reason)} "
             "(start one with: ray start --head)"
         ) from reason
+
+
+def _check_answers(address: str | None) -> None:
+    """Raise OSError if nothing listens at HOST:PORT: Ray itself tries for minutes, then ends the process."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _ray() -> Any:
