@@ -8,9 +8,13 @@ from typing import Any
 
 from deconvviz.errors import SourceError
 from deconvviz.nets.given import missing
-from deconvviz.search.sources import generated
-from deconvviz.search.sources.folder import folder_of, list_folder
+from deconvviz.nets.picture_files import SUFFIXES
+from deconvviz.search.sources import generated, huggingface, listing
+from deconvviz.search.sources.folder import TAR, folder_of, list_folder
+from deconvviz.search.sources.patterns import fixed_folder, is_pattern, matching
+from deconvviz.search.sources.shards import open_shards
 from deconvviz.search.sources.source import Source, of_pictures
+from deconvviz.search.sources.zipped import open_zip
 
 FORMS = (
     "a folder, a text file of paths (.txt, .lst), a .zip, tar shards (.tar, 'shard-*.tar', "
@@ -42,14 +46,54 @@ def reopen(described: Mapping[str, Any], place: str | os.PathLike[str] | Source 
 
 
 KINDS = ("folder", "list", "zip", "tar", "hf", "scenes")
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 
 
 def _open(source: str | os.PathLike[str]) -> Source:
     place = os.fspath(source)
     if isinstance(source, str) and place.startswith(generated.PREFIX):
         return generated.open_scenes(place)
+    if isinstance(source, str) and place.startswith(huggingface.PREFIX):
+        return huggingface.open_named(place)
     if os.path.isdir(place):
-        return folder_of(place, list_folder(place))
+        return _open_folder(place)
+    if os.path.isfile(place):
+        return _open_file(place)
+    if not os.path.exists(place) and is_pattern(place):
+        return _open_pattern(place)
     if not os.path.exists(place):
         raise SourceError(missing(place, "source of pictures"))
+    raise SourceError(f"{place} is no ordinary file: give {FORMS}")
+
+
+def _open_folder(place: str) -> Source:
+    if huggingface.is_saved_dataset(place):
+        return huggingface.open_saved(place)
+    found = list_folder(place)
+    if found.tars and not (found.pictures or found.others or found.skipped):
+        return open_shards(place, [os.path.join(place, tar) for tar in found.tars], place)
+    return folder_of(place, found)
+
+
+def _open_file(place: str) -> Source:
+    name = place.lower()
+    if name.endswith(listing.SUFFIXES):
+        return listing.open_list(place)
+    if name.endswith(".zip"):
+        return open_zip(place)
+    if name.endswith((TAR, *_COMPRESSED)):
+        return open_shards(place, [place], os.path.dirname(place) or os.curdir)
+    if name.endswith(SUFFIXES):
+        raise SourceError(f"{place} is one picture: give the folder that it is in, or a list of pictures")
     raise SourceError(f"{place} is no source of pictures: give {FORMS}")
+
+
+def _open_pattern(place: str) -> Source:
+    shards = matching(place)
+    wrong = [path for path in shards if not path.lower().endswith(TAR)]
+    if wrong:
+        raise SourceError(
+            f"{place!r} stands for {len(shards)} files, but {wrong[0]} is no .tar: a pattern stands for tar "
+            "shards alone; for pictures give their folder or a list of them"
+        )
+    return open_shards(place, shards, fixed_folder(place))
