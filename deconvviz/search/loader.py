@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from traceback import clear_frames
 
 import numpy as np
 import numpy.typing as npt
@@ -58,10 +60,7 @@ class Batches(Dataset[Batch]):
 
 
 def load(batches: Batches, indices: Sequence[int], *, workers: int, pin: bool = False) -> Iterator[Batch]:
-    """These batches, in this order, read ahead by `workers` processes (0: by this one).
-
-    Raises SourceError if a worker dies.
-    """
+    """These batches, in this order, read ahead by `workers` processes (0: by this one)."""
     loader = DataLoader(
         batches,
         batch_size=None,
@@ -71,20 +70,23 @@ def load(batches: Batches, indices: Sequence[int], *, workers: int, pin: bool = 
         worker_init_fn=_one_thread if workers else None,
         generator=torch.Generator(),  # it draws a seed, by default from the user's own generator
     )
-    stream = iter(loader)
-    while True:
-        try:
-            batch = next(stream, None)
-        except RuntimeError as reason:
-            if "DataLoader worker" not in str(reason):
-                raise
-            raise SourceError(
-                f"a process that read pictures has died ({str(reason).splitlines()[0]}): memory may have run "
-                "out; go on with --resume, and fewer --workers or a smaller --batch-size"
-            ) from reason
-        if batch is None:
-            return
-        yield batch
+    yield from loader
+
+
+@contextmanager
+def telling_of_deaths() -> Iterator[None]:
+    """A worker that dies is a SourceError: torch raises it wherever this process just is, by a signal."""
+    try:
+        yield
+    except RuntimeError as reason:
+        if not str(reason).startswith("DataLoader worker (pid"):
+            raise
+        # they hold the reader, and while that lives the end of any child raises the same again
+        clear_frames(reason.__traceback__)
+        raise SourceError(
+            f"a process that read pictures has died ({str(reason).splitlines()[0]}): memory may have run "
+            "out; go on with --resume, and fewer --workers or a smaller --batch-size"
+        ) from reason
 
 
 def _one_thread(worker: int) -> None:

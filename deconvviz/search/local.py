@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from deconvviz.search.loader import load
+from deconvviz.search.loader import load, telling_of_deaths
 from deconvviz.search.peaks import finding, look
 from deconvviz.search.plan import Plan
 from deconvviz.search.progress import Progress, Report
@@ -15,11 +15,11 @@ from deconvviz.search.state import State
 def run(plan: Plan, state: State, *, workers: int, save: Callable[[State], None], report: Report) -> None:
     """Look at every batch that is left. `save` is called after each, and so may write the state down.
 
-    Raises PictureError where the plan is strict and a picture is no good.
+    Raises PictureError where the plan is strict and a picture is no good, SourceError if a worker dies.
     """
     progress = Progress(len(plan.source), state.seen, len(state.skipped), readers=max(workers, 1))
     pin = plan.network.device.type == "cuda"
-    with finding(plan.network, plan.layers) as find:
+    with telling_of_deaths(), finding(plan.network, plan.layers) as find:
         for batch in load(plan.batches, state.pending, workers=workers, pin=pin):
             begun = time.perf_counter()
             peaks = look(find, plan.layers, batch, plan.batch_size)

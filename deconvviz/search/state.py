@@ -161,7 +161,7 @@ def _dump(state: State, told: str, stream: BinaryIO) -> None:
 
 def _load(path: Path) -> tuple[dict[str, Any], dict[str, Numbers]]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("done", *_ARRAYS)}
             told = json.loads(str(stored["told"]))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as reason:
