@@ -13,13 +13,13 @@ from deconvviz import __version__
 from deconvviz.cli.check import check
 from deconvviz.cli.console import say
 from deconvviz.cli.demo import demo
+from deconvviz.cli.endings import INTERRUPTED, MISTAKE, is_out_of_memory
 from deconvviz.cli.layers import layers
 from deconvviz.cli.models import models
 from deconvviz.cli.project import project
+from deconvviz.cli.search import search
+from deconvviz.cli.topnine import topnine
 from deconvviz.errors import DeconvvizError
-
-INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
-MISTAKE = 2
 
 
 class Commands(TyperGroup):
@@ -38,15 +38,10 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             say("deconvviz: out of memory; give less to it (--memory), or ask for a shallower layer")
             raise typer.Exit(MISTAKE) from None
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    told = str(error)
-    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
 
 
 def _version(asked: bool) -> None:
@@ -77,5 +72,5 @@ def deconvviz(
     """
 
 
-for _command in (project, check, layers, models, demo):
+for _command in (project, search, topnine, check, layers, models, demo):
     app.command()(_command)

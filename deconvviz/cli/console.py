@@ -80,6 +80,11 @@ class Counter:
         self._show(text)
         self._done += 1
 
+    def reach(self, done: int, total: int) -> None:
+        """So many of `total` things are done."""
+        self._done, self._total = done, total
+        self._show("")
+
     def _show(self, text: str) -> None:
         now = time.monotonic()
         if self._quiet or now - self._begun < PATIENCE or self._total < 2:

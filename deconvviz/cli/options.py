@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, Literal
 
 import typer
 
@@ -18,6 +18,9 @@ from deconvviz.nets.catalog import MODEL_NAMES
 from deconvviz.nets.spec import read_value
 
 DEFAULT_MODEL = "vgg19"
+DEFAULT_OUT = Path("deconvviz-out")
+DEFAULT_DPI = 200
+LOOK = "How the figure looks"
 TIMM = "timm:"
 
 
@@ -65,6 +68,16 @@ def complete_layer(ctx: typer.Context, incomplete: str) -> list[str]:
         return []
     name = ctx.params.get("model") or ctx.params.get("network") or DEFAULT_MODEL
     return [layer for layer in _layer_names(name) if layer.startswith(incomplete)]
+
+
+def complete_searched_layer(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of the layers that were searched, out of the manifest of the search on the command line."""
+    try:
+        told = json.loads((Path(ctx.params["search"]) / "manifest.json").read_text(encoding="utf-8"))
+        names = [str(layer["name"]) for layer in told["layers"]]
+    except (OSError, ValueError, KeyError, TypeError):  # no search there
+        return []
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def _layer_names(network: str) -> list[str]:
@@ -145,6 +158,50 @@ model_arg_option = typer.Option(
     help="An argument of timm's network or of the factory; VALUE as in Python (32, None, [1, 2]), else text. "
     "May be repeated.",
 )
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="default|random|FILE",
+        help="Trained ones (fetched once), random ones, or a .pth, .pt or .safetensors file.",
+        show_default="default",
+    ),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="N", help="Seed of random weights, and of what a file.py draws.")
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="What the units that go down together may take: 512M, 2G, or bytes. Fewer go at once with "
+        "less; one always goes.",
+        show_default="a share of what is free",
+    ),
+]
+Format = Literal["png", "svg", "pdf"]
+Arrays = Annotated[
+    bool, typer.Option("--arrays", help="Also write the numbers (.npz).", rich_help_panel=LOOK)
+]
+Percentile = Annotated[
+    float | None,
+    typer.Option(
+        "--percentile",
+        metavar="P",
+        min=1,
+        max=100,
+        help="Full colour at this percentile, larger values clipped (100: none); the figure says so.",
+        rich_help_panel=LOOK,
+        show_default="99.5",
+    ),
+]
+Dpi = Annotated[
+    float | None,
+    typer.Option(
+        "--dpi", metavar="N", min=1, help="Dots per inch.", rich_help_panel=LOOK, show_default="200"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")]

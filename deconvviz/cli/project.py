@@ -12,11 +12,21 @@ import typer
 
 from deconvviz.cli.console import counting, print_json, stage, tell
 from deconvviz.cli.options import (
+    DEFAULT_DPI,
     DEFAULT_MODEL,
+    DEFAULT_OUT,
+    LOOK,
+    Arrays,
     Device,
+    Dpi,
     Force,
+    Format,
     Json,
+    Memory,
+    Percentile,
     Quiet,
+    Seed,
+    Weights,
     complete_layer,
     model_arg_option,
     model_arguments,
@@ -31,11 +41,7 @@ if TYPE_CHECKING:
     from deconvviz.layers import Layer
     from deconvviz.projection import Projection, Style
 
-DEFAULT_OUT = Path("deconvviz-out")
-DEFAULT_DPI = 200
-
 WHAT = "What to project"
-LOOK = "How the figure looks"
 
 
 def project(
@@ -55,21 +61,8 @@ def project(
     ] = None,
     model: Annotated[str | None, model_option] = None,
     model_arg: Annotated[list[str] | None, model_arg_option] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="default|random|FILE",
-            help="Trained ones (fetched once), random ones, or a .pth, .pt or .safetensors file.",
-            rich_help_panel=WHAT,
-            show_default="default",
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            metavar="N", help="Seed of random weights, and of what a file.py draws.", rich_help_panel=WHAT
-        ),
-    ] = 0,
+    weights: Weights = None,
+    seed: Seed = 0,
     top: Annotated[
         int | None,
         typer.Option(
@@ -123,27 +116,13 @@ def project(
         ),
     ] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the figures go.")] = DEFAULT_OUT,
-    format: Annotated[
-        Literal["png", "svg", "pdf"], typer.Option(help="File type.", rich_help_panel=LOOK)
-    ] = "png",
-    arrays: Annotated[
-        bool, typer.Option("--arrays", help="Also write the numbers (.npz).", rich_help_panel=LOOK)
-    ] = False,
+    format: Annotated[Format, typer.Option(help="File type.", rich_help_panel=LOOK)] = "png",
+    arrays: Arrays = False,
     scale: Annotated[
         Literal["sheet", "row", "tile"] | None,
         typer.Option(help="Who shares full colour.", rich_help_panel=LOOK, show_default="sheet"),
     ] = None,
-    percentile: Annotated[
-        float | None,
-        typer.Option(
-            metavar="P",
-            min=1,
-            max=100,
-            help="Full colour at this percentile, larger values clipped (100: none); the figure says so.",
-            rich_help_panel=LOOK,
-            show_default="99.5",
-        ),
-    ] = None,
+    percentile: Percentile = None,
     columns: Annotated[
         int | None,
         typer.Option(
@@ -154,20 +133,9 @@ def project(
         bool | None,
         typer.Option("--projection-only", help="Leave the patches out.", rich_help_panel=LOOK),
     ] = None,
-    dpi: Annotated[
-        float | None,
-        typer.Option(metavar="N", min=1, help="Dots per inch.", rich_help_panel=LOOK, show_default="200"),
-    ] = None,
+    dpi: Dpi = None,
     device: Device = "auto",
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="What the units that go down together may take: 512M, 2G, or bytes. Fewer go at once with "
-            "less; one always goes.",
-            show_default="a share of what is free",
-        ),
-    ] = None,
+    memory: Memory = None,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,

@@ -60,15 +60,35 @@ def test_models_says_what_needs_a_download(tmp_path, monkeypatch):
     assert any(line.startswith("minivgg") and line.endswith("ships inside") for line in lines)
 
 
-def test_demo_makes_a_scene_and_two_figures(tmp_path):
+def test_demo_makes_a_scene_two_figures_of_it_a_search_and_its_figure(tmp_path):
     result = run("demo", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     written = result.stdout.splitlines()
-    assert len(written) == 5 and all(os.path.getsize(path) for path in written)
-    assert sum(path.endswith(".png") for path in written) == 3
+    assert [os.path.relpath(path, tmp_path) for path in written] == [
+        "scene-7.png",
+        "scene-7-conv3_2.png",
+        "scene-7-conv3_2.json",
+        "scene-7-conv4_2.png",
+        "scene-7-conv4_2.json",
+        "search/top.parquet",
+        "search/channels.parquet",
+        "search/skipped.csv",
+        "search/manifest.json",
+        "topnine-conv4_2.png",
+        "topnine-conv4_2.json",
+    ]
+    assert all(os.path.getsize(path) for path in written)
+    there = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert there == {tmp_path / path for path in written}
+    assert "The scene shows: fish." in result.stderr and written[-2] in result.stderr
+    told = json.loads((tmp_path / "topnine-conv4_2.json").read_text())
+    (layer,) = told["layers"]
+    assert len(layer["channels"]) == 12 and len(layer["peaks"]) == 108
+    assert json.loads((tmp_path / "search" / "manifest.json").read_text())["pictures"] == 1000
     again = run("demo", "--out", tmp_path)
     assert again.exit_code == 2 and "--force" in again.stderr
-    assert run("demo", "--out", tmp_path, "--force", "--quiet").exit_code == 0
+    told = json.loads(run("demo", "--out", tmp_path, "--force", "--quiet", "--json").stdout)
+    assert told["shows"] == "fish" and told["topnine"] == written[-2:]
 
 
 def test_version():
