@@ -22,66 +22,66 @@ _OPEN_AT_ONCE = 16
 class ArchiveFiles:
     """The files of one source. Each process opens its own, when it first reads them."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], sizes: Sequence[int]) -> None:
+        """`sizes`: of the files when they were listed."""
         self._paths = [os.path.abspath(path) for path in paths]
-        self._sizes = [os.path.getsize(path) for path in paths]
-        self._forget()
+        self._sizes = list(sizes)
+        self._opened: dict[int, _Opened] = {}  # by process
 
     def piece(self, file: int, start: int, count: int, told: str) -> bytes:
         """`count` bytes from `start` on, for the member that messages call `told`. Raises PictureError."""
-        if self._process != os.getpid():
-            self._forget()
         if count > LARGEST:
             raise PictureError(
                 f"{told} has {count} bytes; more than {LARGEST} are not read from an archive: "
                 "put it into a folder as a file of its own"
             )
+        # A forked child must not use its parent's: they share a place in each file, and perhaps a held lock.
+        opened = self._opened.setdefault(os.getpid(), _Opened())
+        path = self._paths[file]
         try:
-            with self._lock:
-                stream = self._stream(file, told)
+            with opened.lock:
+                stream = opened.stream(path)
+                now = os.fstat(stream.fileno()).st_size
                 stream.seek(start)
                 data = _whole(stream, count)
-        except OSError as reason:
-            raise PictureError(f"cannot read {told}: {self._paths[file]}: {spoken(reason)}") from reason
+        except (OSError, OverflowError) as reason:
+            raise PictureError(f"cannot read {told}: {path}: {spoken(reason)}") from reason
+        if now != self._sizes[file]:
+            raise PictureError(
+                f"cannot read {told}: {path} has changed since it was listed, from {self._sizes[file]} "
+                f"to {now} bytes"
+            )
         if len(data) < count:
-            raise PictureError(f"{told} is broken off: {self._paths[file]} ends before it does")
+            raise PictureError(f"{told} is broken off: {path} ends before it does")
         return data
 
-    def _stream(self, file: int, told: str) -> FileIO:
-        if file in self._open:
-            self._open.move_to_end(file)
-            return self._open[file]
-        stream = FileIO(self._paths[file])
-        now = os.fstat(stream.fileno()).st_size
-        if now != self._sizes[file]:
-            stream.close()
-            raise PictureError(
-                f"cannot read {told}: {self._paths[file]} has changed since it was listed, from "
-                f"{self._sizes[file]} to {now} bytes"
-            )
-        self._open[file] = stream
-        if len(self._open) > _OPEN_AT_ONCE:
-            self._open.popitem(last=False)[1].close()
-        return stream
-
-    def _forget(self) -> None:
-        # A fork gives the child its parent's lock, perhaps held, and one place in each file for both.
-        self.close()
-        self._process, self._lock = os.getpid(), threading.Lock()
-        self._open: OrderedDict[int, FileIO] = OrderedDict()
-
-    def close(self) -> None:
-        for stream in vars(self).get("_open", {}).values():
-            stream.close()
-
-    __del__ = close
+    def __del__(self) -> None:
+        for opened in vars(self).get("_opened", {}).values():
+            opened.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_paths": self._paths, "_sizes": self._sizes}
+        return {**vars(self), "_opened": {}}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._forget()
+
+class _Opened:
+    """What one process has open, for all its threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._streams: OrderedDict[str, FileIO] = OrderedDict()
+
+    def stream(self, path: str) -> FileIO:
+        """To be used while the lock is held. Raises OSError."""
+        if path not in self._streams:
+            self._streams[path] = FileIO(path)
+        self._streams.move_to_end(path)
+        if len(self._streams) > _OPEN_AT_ONCE:
+            self._streams.popitem(last=False)[1].close()
+        return self._streams[path]
+
+    def close(self) -> None:
+        for stream in self._streams.values():
+            stream.close()
 
 
 def _whole(stream: FileIO, count: int) -> bytes:

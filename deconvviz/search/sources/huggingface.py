@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PREFIX = "hf:"
 _SAVED = ("dataset_dict.json", "dataset_info.json")
+MOST = 100_000_000  # rows of a split: ids have eight digits, so that they stand in the order of the rows
 _COLUMN = "picture"
 _ROWS_AT_ONCE = 1000
 
@@ -34,6 +35,10 @@ class Rows(Source):
         self._load = load
         self._splits: Mapping[str, Dataset] | None = load()
         lengths = {split: len(rows) for split, rows in self._splits.items()}
+        if max(lengths.values(), default=0) > MOST:
+            raise SourceError(
+                f"{place} has a split of more than {MOST} rows: name a part, as hf:NAME:train[:10%]"
+            )
         names = Names(_id(split, row) for split, length in lengths.items() for row in range(length))
         if not names:
             raise SourceError(f"no pictures in {place}: {_splits_and_rows(lengths)}")
@@ -144,19 +149,16 @@ def _pictures(rows: Dataset, place: str) -> Dataset:
 
 def _sizes(splits: Mapping[str, Dataset], names: Names) -> Sizes:
     """From Arrow's bounds, without looking at the bytes."""
-    sizes = np.full(len(names), -1, np.int64)
-    for split, rows in splits.items():
-        for row, size in enumerate(_sizes_of_rows(rows)):
-            sizes[names.index(_id(split, row))] = size
-    return sizes
-
-
-def _sizes_of_rows(rows: Dataset) -> Iterator[int]:
     import pyarrow.compute as pc
 
-    for batch in rows.with_format("arrow").iter(_ROWS_AT_ONCE):
-        lengths = pc.binary_length(pc.struct_field(batch.column(_COLUMN), "bytes"))
-        yield from (-1 if length is None else length for length in lengths.to_pylist())
+    sizes = np.full(len(names), -1, np.int64)
+    for split, rows in splits.items():
+        place = names.index(_id(split, 0)) if len(rows) else 0
+        for batch in rows.with_format("arrow").iter(_ROWS_AT_ONCE):
+            lengths = pc.fill_null(pc.binary_length(pc.struct_field(batch.column(_COLUMN), "bytes")), -1)
+            sizes[place : place + len(batch)] = lengths.to_numpy()
+            place += len(batch)
+    return sizes
 
 
 def _id(split: str, row: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,7 +34,7 @@ class Shards(Source):
     def __init__(
         self,
         place: str,
-        shards: Sequence[str],
+        shards: Mapping[str, int],
         names: Names,
         sizes: Sizes,
         skipped: Skipped,
@@ -42,7 +42,7 @@ class Shards(Source):
     ) -> None:
         super().__init__(place, names, sizes=sizes, skipped=skipped)
         self._places = places
-        self._files = ArchiveFiles(shards)
+        self._files = ArchiveFiles(list(shards), list(shards.values()))
 
     def read(self, number: int) -> Picture:
         name = self.names[number]
@@ -70,10 +70,10 @@ class Members:
 def open_shards(place: str, shards: Sequence[str], folder: str) -> Shards:
     """`shards` below `folder`. Raises SourceError."""
     shards = sorted(shards)
-    members = Members()
+    members, whole = Members(), dict[str, int]()
     for number, shard in enumerate(shards):
         told = as_id(os.path.relpath(shard, folder).replace(os.sep, "/"))
-        _list_shard(shard, number, told, members)
+        whole[shard] = _list_shard(shard, number, told, members)
     if not members.ids:
         raise SourceError(_no_pictures(place, len(shards), members))
     names, order, again = sorted_once(members.ids)
@@ -81,13 +81,17 @@ def open_shards(place: str, shards: Sequence[str], folder: str) -> Shards:
         (name, "it stands in its shard more than once: the last one is read") for name in again
     ]
     places = np.array(members.where, _PLACES)[order]
-    return Shards(place, shards, names, places["size"].copy(), tuple(sorted(members.skipped)), places)
+    return Shards(place, whole, names, places["size"].copy(), tuple(sorted(members.skipped)), places)
 
 
-def _list_shard(path: str, number: int, told: str, members: Members) -> None:
-    """Raises SourceError for what is no tar; a tar that is damaged further on gives what stands before."""
-    data = dict[str, tuple[int, int, int]]()  # of ordinary files, which links may mean
+def _list_shard(path: str, number: int, told: str, members: Members) -> int:
+    """How many bytes the shard has. One that is damaged gives what stands before, one that is no tar nothing.
+
+    Raises SourceError for one that is compressed.
+    """
+    size, data = -1, dict[str, tuple[int, int, int]]()  # of ordinary files, which links may mean
     try:
+        size = os.path.getsize(path)
         packed = compression(path)
         if packed:
             raise SourceError(
@@ -103,10 +107,10 @@ def _list_shard(path: str, number: int, told: str, members: Members) -> None:
             except _COMPLAINTS as reason:
                 damage = f"it is broken off or damaged after byte {tar.offset}: {spoken(reason)}"
     except _COMPLAINTS as reason:
-        empty = "it is empty" if os.path.exists(path) and os.path.getsize(path) == 0 else spoken(reason)
-        raise SourceError(f"{path} cannot be read as a tar: {empty}") from reason
+        damage = "it is empty (0 bytes)" if size == 0 else f"it cannot be read as a tar: {spoken(reason)}"
     if damage:
         members.skipped.append((told, damage))
+    return size
 
 
 def _sort_in(
@@ -163,8 +167,8 @@ def _after_the_end(path: str, end: int) -> str | None:
 
 
 def _no_pictures(place: str, shards: int, members: Members) -> str:
-    first = members.skipped[0] if members.skipped else None
-    unread = f", and {len(members.skipped)} that cannot be read ({first[0]}: {first[1]})" if first else ""
+    lost = members.skipped
+    unread = f", and {len(lost)} that cannot be read ({lost[0][0]}: {lost[0][1]})" if lost else ""
     return (
         f"no pictures in {place}: {members.others} other file{'s' * (members.others != 1)} in "
         f"{shards} shard{'s' * (shards != 1)}{unread} (pictures end in {' '.join(SUFFIXES)}; hidden ones are "

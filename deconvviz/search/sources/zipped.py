@@ -7,6 +7,7 @@ again; here a member is five numbers.
 from __future__ import annotations
 
 import bz2
+import os
 import stat
 import struct
 import zipfile
@@ -57,11 +58,17 @@ class Zip(Source):
     kind = "zip"
 
     def __init__(
-        self, place: str, names: Names, sizes: Sizes, skipped: Skipped, places: npt.NDArray[np.void]
+        self,
+        place: str,
+        size: int,
+        names: Names,
+        sizes: Sizes,
+        skipped: Skipped,
+        places: npt.NDArray[np.void],
     ) -> None:
         super().__init__(place, names, sizes=sizes, skipped=skipped)
         self._places = places
-        self._files = ArchiveFiles([place])
+        self._files = ArchiveFiles([place], [size])
 
     def read(self, number: int) -> Picture:
         name = self.names[number]
@@ -91,6 +98,7 @@ class Zip(Source):
 def open_zip(place: str) -> Zip:
     """Raises SourceError."""
     try:
+        size = os.path.getsize(place)
         with zipfile.ZipFile(place) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
     except _COMPLAINTS as reason:
@@ -110,7 +118,7 @@ def open_zip(place: str) -> Zip:
     chosen = [chosen[one] for one in order]
     sizes = np.array([member.file_size for member in chosen], np.int64)
     places = np.array([_place(member) for member in chosen], _PLACES)
-    return Zip(place, names, sizes, tuple(sorted(skipped)), places)
+    return Zip(place, size, names, sizes, tuple(sorted(skipped)), places)
 
 
 def _place(member: zipfile.ZipInfo) -> tuple[int, int, int, int, int]:
