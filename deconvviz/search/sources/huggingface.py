@@ -42,7 +42,8 @@ class Rows(Source):
         names = Names(_id(split, row) for split, length in lengths.items() for row in range(length))
         if not names:
             raise SourceError(f"no pictures in {place}: {_splits_and_rows(lengths)}")
-        super().__init__(place, names, sizes=_sizes(self._splits, names))
+        lasts = place if place.startswith(PREFIX) else lasting(place)
+        super().__init__(place, names, sizes=_sizes(self._splits, names), lasting_place=lasts)
 
     def read(self, number: int) -> Picture:
         name = self.names[number]
@@ -62,9 +63,6 @@ class Rows(Source):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_splits": None}
-
-    def _lasting_place(self) -> str:
-        return self.place if self.place.startswith(PREFIX) else lasting(self.place)
 
 
 class _Named:

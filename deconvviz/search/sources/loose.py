@@ -21,7 +21,7 @@ class LooseFiles(Source):
     def __init__(
         self, place: str, folder: str, names: Names, sizes: Sizes, skipped: Skipped, odd: Mapping[str, str]
     ) -> None:
-        super().__init__(place, names, sizes=sizes, skipped=skipped)
+        super().__init__(place, names, sizes=sizes, skipped=skipped, lasting_place=lasting(place))
         self._folder = folder
         self._odd = dict(odd)
 
@@ -40,9 +40,6 @@ class LooseFiles(Source):
         with stream:
             picture = read_picture(stream, name)
         return Picture(picture.rgb, path, picture.notes)
-
-    def _lasting_place(self) -> str:
-        return lasting(self.place)
 
 
 class Found(NamedTuple):

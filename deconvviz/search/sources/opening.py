@@ -28,6 +28,8 @@ def open_source(source: str | os.PathLike[str] | Source, *, limit: int | None = 
     `limit`: only so many pictures, the first by id. Raises SourceError.
     """
     opened = source if isinstance(source, Source) else _open(source)
+    if not len(opened):
+        raise SourceError(f"no pictures in {opened.place}: it is a source of kind {opened.kind!r} without names")
     return opened if limit is None else opened.limited(limit)
 
 

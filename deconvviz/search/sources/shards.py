@@ -40,7 +40,7 @@ class Shards(Source):
         skipped: Skipped,
         places: npt.NDArray[np.void],
     ) -> None:
-        super().__init__(place, names, sizes=sizes, skipped=skipped)
+        super().__init__(place, names, sizes=sizes, skipped=skipped, lasting_place=lasting(place))
         self._places = places
         self._files = ArchiveFiles(list(shards), list(shards.values()))
 
@@ -52,9 +52,6 @@ class Shards(Source):
     def _keep(self, count: int) -> None:
         super()._keep(count)
         self._places = self._places[:count].copy()
-
-    def _lasting_place(self) -> str:
-        return lasting(self.place)
 
 
 @dataclass

@@ -43,11 +43,18 @@ class Source(ABC):
     kind: ClassVar[str]
 
     def __init__(
-        self, place: str, names: Names, *, sizes: Sizes | None = None, skipped: Skipped = ()
+        self,
+        place: str,
+        names: Names,
+        *,
+        sizes: Sizes | None = None,
+        skipped: Skipped = (),
+        lasting_place: str | None = None,
     ) -> None:
-        """`place`: where it is, as typed. `sizes`: bytes of each picture; -1, or no `sizes`, is not known.
+        """`place`: where it is, as typed; `lasting_place`: so that it is found from another folder, too.
 
-        `skipped`: what is not among `names`, and why (a listed file that is not there).
+        `sizes`: bytes of each picture; -1, or no `sizes`, is not known. `skipped`: what is not among `names`,
+        and why (a listed file that is not there).
         """
         if sizes is not None and len(sizes) != len(names):
             raise ValueError(f"{len(names)} names and {len(sizes)} sizes: each picture has one of both")
@@ -55,6 +62,7 @@ class Source(ABC):
         self.names = names
         self.sizes = sizes
         self.skipped = skipped
+        self._lasting_place = place if lasting_place is None else lasting_place
         self._limit: int | None = None
 
     @abstractmethod
@@ -102,15 +110,11 @@ class Source(ABC):
         """For a manifest: enough to open it again and to see that it is the same."""
         return {
             "kind": self.kind,
-            "place": self._lasting_place(),
+            "place": self._lasting_place,
             "pictures": len(self),
             "limit": self._limit,
             "digest": self.digest,
         }
-
-    def _lasting_place(self) -> str:
-        """The place so that it is found from another folder, too."""
-        return self.place
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.place}, {len(self)} pictures)"

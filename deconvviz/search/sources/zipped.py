@@ -66,7 +66,7 @@ class Zip(Source):
         skipped: Skipped,
         places: npt.NDArray[np.void],
     ) -> None:
-        super().__init__(place, names, sizes=sizes, skipped=skipped)
+        super().__init__(place, names, sizes=sizes, skipped=skipped, lasting_place=lasting(place))
         self._places = places
         self._files = ArchiveFiles([place], [size])
 
@@ -90,9 +90,6 @@ class Zip(Source):
     def _keep(self, count: int) -> None:
         super()._keep(count)
         self._places = self._places[:count].copy()
-
-    def _lasting_place(self) -> str:
-        return lasting(self.place)
 
 
 def open_zip(place: str) -> Zip:
