@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from traceback import clear_frames
 
@@ -70,23 +71,43 @@ def load(batches: Batches, indices: Sequence[int], *, workers: int, pin: bool = 
         worker_init_fn=_one_thread if workers else None,
         generator=torch.Generator(),  # it draws a seed, by default from the user's own generator
     )
-    yield from loader
+    stream = iter(loader)
+    while True:
+        try:
+            batch = next(stream, None)
+        except (EOFError, ConnectionError, FileNotFoundError) as reason:
+            if not workers or str(reason).startswith("Caught "):  # by a worker: an error of the source's own
+                raise
+            raise RuntimeError(f"{_DEATH} unknown) ended while it handed a batch over: {reason!r}") from reason
+        if batch is None:
+            return
+        yield batch
+
+
+_DEATH = "DataLoader worker (pid"  # so torch's messages begin
 
 
 @contextmanager
 def telling_of_deaths() -> Iterator[None]:
-    """A worker that dies is a SourceError: torch raises it wherever this process just is, by a signal."""
+    """A worker that dies is a SourceError: torch raises one of its own, wherever this process just is."""
     try:
         yield
     except RuntimeError as reason:
-        if not str(reason).startswith("DataLoader worker (pid"):
+        if not str(reason).startswith(_DEATH):
             raise
-        # they hold the reader, and while that lives the end of any child raises the same again
-        clear_frames(reason.__traceback__)
+        _bury()
+        clear_frames(reason.__traceback__)  # they hold the reader, and with it the other workers
         raise SourceError(
             f"a process that read pictures has died ({str(reason).splitlines()[0]}): memory may have run "
             "out; go on with --resume, and fewer --workers or a smaller --batch-size"
         ) from reason
+
+
+def _bury() -> None:
+    """Wait for the dead, because torch tells of each again at every signal of a child, until that is done."""
+    with suppress(RuntimeError):
+        time.sleep(0.1)  # it may be about to die
+        multiprocessing.active_children()
 
 
 def _one_thread(worker: int) -> None:
