@@ -78,7 +78,7 @@ def load(batches: Batches, indices: Sequence[int], *, workers: int, pin: bool = 
         except (EOFError, ConnectionError, FileNotFoundError) as reason:
             if not workers or str(reason).startswith("Caught "):  # by a worker: an error of the source's own
                 raise
-            raise RuntimeError(f"{_DEATH} unknown) ended while it handed a batch over: {reason!r}") from reason
+            raise RuntimeError(f"{_DEATH} unknown) ended as it handed a batch over: {reason!r}") from reason
         if batch is None:
             return
         yield batch
