@@ -221,13 +221,12 @@ def _choices(plate: Plate, width: float | None) -> Iterator[tuple[int, float]]:
     """Columns, and how wide their blocks become."""
     across = plate.block_shape[1]
     comfort = max(_COMFORT, _CROP_COMFORT * across)
-    most = _WIDEST_CROP.get(across, 0.54) * across
+    sizes = [max(crop * across, comfort) for crop in (_WIDEST_CROP.get(across, 0.54), 0.42, _AMPLE)]
     count = max(len(panel.blocks) for panel in plate.panels)
     columns = range(1, count + 1) if plate.columns is None else (min(plate.columns, count),)
     wide = {c: _wide(plate.layout, c, PAGE if width is None else width) for c in columns}
     if width is not None:
-        return _within(plate.layout, width, wide, comfort, most)
-    sizes = (most, 0.42 * across, max(_AMPLE * across, comfort))
+        return _within(plate.layout, width, wide, comfort, sizes[0])
     choices = [(c, min(room, size)) for c, room in wide.items() if room >= comfort for size in sizes]
     return iter(choices or [(columns[0], comfort)])  # or a page as wide as the columns asked for need
 
@@ -244,7 +243,7 @@ def _within(
     asked, instead = f"{fewest} columns do", "fewer columns or a wider figure"
     if fewest == 1:
         asked, instead = "projections and patches side by side do", "a wider figure"
-    needed = _width(layout, fewest, _TIGHT) + 2 * MARGIN
+    needed = math.ceil(100 * (_width(layout, fewest, _TIGHT) + 2 * MARGIN)) / 100
     raise FigureError(
         f"{asked} not fit into a figure {width:g} inches wide, they need {needed:.2f}: ask for {instead}"
     )
