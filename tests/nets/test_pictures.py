@@ -18,7 +18,7 @@ from PIL import Image, ImageCms, ImageFile, TiffImagePlugin, features
 
 from deconvviz.errors import PictureError
 from deconvviz.nets.decoding import COMPLAINTS
-from deconvviz.nets.pictures import Picture, as_picture, open_picture
+from deconvviz.nets.pictures import Picture, as_picture, open_picture, read_picture
 
 U8 = npt.NDArray[np.uint8]
 Y, X = np.mgrid[0:24, 0:40]
@@ -496,6 +496,80 @@ def test_no_permission(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(PictureError, match=r"cannot read .*: permission denied"):
         open_picture(path)
+
+
+# --- from bytes and streams
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_bytes_and_streams_give_what_the_file_gives(tmp_path: Path, name: str) -> None:
+    path = saved(Image.fromarray(RGB), tmp_path / name, **MAKERS[name])
+    expected, data = open_picture(path), path.read_bytes()
+    with path.open("rb") as stream, path.open("rb", buffering=0) as raw:
+        stream.seek(3)  # wherever it stands
+        for given in (data, io.BytesIO(data), stream, raw):
+            picture = read_picture(given, f"shard.tar/{name}")
+            np.testing.assert_array_equal(picture.rgb, expected.rgb)
+            assert (picture.path, picture.notes) == (None, expected.notes)
+
+
+def test_bytes_are_turned_laid_on_and_counted_as_files_are(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames = [Image.fromarray(np.dstack([RGB, ALPHA])).transpose(Image.Transpose.ROTATE_90)] * 2
+    path = saved(frames[0], tmp_path / "a.png", exif=exif, save_all=True, append_images=[RGB_IMAGE])
+    expected = open_picture(path, background=(9, 8, 7))
+    picture = read_picture(path.read_bytes(), "a.png", background=(9, 8, 7))
+    assert len(picture.notes) == 3
+    assert picture.notes == expected.notes
+    np.testing.assert_array_equal(picture.rgb, expected.rgb)
+
+
+def test_a_bitmap_is_not_looked_for_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow maps a bitmap that it has a name for, and would take another file of that name."""
+    saved(Image.fromarray(255 - RGB), tmp_path / "a.bmp")
+    data = saved(Image.fromarray(RGB), tmp_path / "b.bmp").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(read_picture(data, "a.bmp").rgb, RGB)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"^x/a.png is empty \(0 bytes\): fetch or write the picture again$"),
+        (b"Dear Sir", "^x/a.png is no picture but text: 'Dear Sir'"),
+        (b"\x89PNG\r\n\x1a\n", r"^x/a.png is (damaged|broken off)"),
+    ],
+)
+def test_refusals_of_bytes_speak_of_their_name(data: bytes, message: str) -> None:
+    for given in (data, io.BytesIO(data)):
+        with pytest.raises(PictureError, match=message):
+            read_picture(given, "x/a.png")
+
+
+def test_limits_hold_for_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = huge_png(tmp_path / "a.png", 60_000, 50_000).read_bytes()
+    with pytest.raises(PictureError, match=r"^x has 60000 x 50000 pixels, 3000 megapixels"):
+        read_picture(bomb, "x")
+    data = saved(Image.fromarray(RGB), tmp_path / "b.png").read_bytes()
+    assert read_picture(data, "x", max_pixels=24 * 40).rgb.shape == RGB.shape
+    with pytest.raises(PictureError, match=r"^x has 40 x 24 pixels"):
+        read_picture(data, "x", max_pixels=24 * 40 - 1)
+    monkeypatch.setenv("DECONVVIZ_MAX_PIXELS", "100")
+    with pytest.raises(PictureError, match=r"^x has 40 x 24 pixels"):
+        read_picture(data, "x")
+
+
+def test_a_stream_that_fails_in_the_middle(tmp_path: Path) -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() > 60:
+                raise OSError(5, "Input/output error")
+            return super().read(min(size or 0, 30) if size != -1 else 30)
+
+    data = saved(Image.fromarray(RGB), tmp_path / "a.png").read_bytes()
+    with pytest.raises(PictureError, match=r"^x/a.png is (damaged|broken off)"):
+        read_picture(Failing(data), "x/a.png")
 
 
 # --- pictures that are in memory
