@@ -90,7 +90,7 @@ def brute_force(
             for said in recording.activations(layer)[: len(numbers)]:
                 high = said.amax((1, 2)) if said.dim() == 3 else said
                 peaks[layer].append(high)
-                places[layer].append([_first_of(one, top) for one, top in zip(said, high, strict=True)])
+                places[layer].append(_first_of(said, high))
     rows = []
     for layer in layers:
         of_layer = torch.stack(peaks[layer])
@@ -103,15 +103,13 @@ def brute_force(
     return rows, {layer: torch.stack(of_layer) for layer, of_layer in peaks.items()}
 
 
-def _first_of(said: Tensor, top: Tensor) -> tuple[int | None, int | None]:
-    """Row by row, the first position that has the maximum."""
-    if said.dim() == 0:
-        return None, None
-    for y, row in enumerate(said.tolist()):
-        for x, number in enumerate(row):
-            if number == float(top):
-                return y, x
-    raise AssertionError("the maximum is nowhere")
+def _first_of(said: Tensor, top: Tensor) -> list[tuple[int | None, int | None]]:
+    """Of each channel, row by row, the first position that has the maximum."""
+    if said.dim() == 1:
+        return [(None, None)] * len(said)
+    flat, count = said.flatten(1), said[0].numel()
+    places = torch.where(flat == top[:, None], torch.arange(count), count).amin(1)
+    return [divmod(int(place), said.shape[2]) for place in places]
 
 
 def rows_of(search: Search) -> list[Row]:
