@@ -173,6 +173,12 @@ def test_notes_become_letters_where_one_does_not_fit():
     check_texts(figure)
 
 
+def test_no_word_of_a_note_is_cut_into():
+    figure = draw_plate(random_plate(16, zero=(1,), note="motionless"))
+    assert said(figure, "note-0-0-1") == "a"
+    assert "a: motionless" in said(figure, "scale") + said(figure, "foot")
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_projection_and_patch_of_a_crop_stand_alike(layout):
     plate = random_plate((4, 2), (30, 12), layout=layout)
