@@ -22,6 +22,7 @@ from shades import encoded, saved, shade_of, shades
 from deconvviz.errors import PictureError, SourceError
 from deconvviz.nets.pictures import read_picture
 from deconvviz.search.sources import Source, archives, open_source
+from deconvviz.search.sources import zipped as zipped_source
 
 MEMBERS = {f"{'abc'[number % 3]}/{number}.png": encoded(number) for number in range(12)}
 ORDERED = {name: int(name[2:-4]) for name in sorted(MEMBERS)}
@@ -183,17 +184,20 @@ def test_an_archive_that_is_put_in_its_place_is_noticed(tmp_path: Path, kind: st
         again.picture(0)
 
 
-@BOTH
-def test_too_large_a_member_is_not_read(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, first = archive_of(tmp_path, kind, {"a.png": encoded(1), "b.png": encoded(2) + bytes(5000)})
+def test_too_large_a_member_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = {"a.png": encoded(1), "b.png": encoded(2) + bytes(5000)}
     monkeypatch.setattr(archives, "LARGEST", 1000)
-    monkeypatch.setattr("deconvviz.search.sources.zipped.LARGEST", 1000)
-    source = open_source(path)
+    monkeypatch.setattr(zipped_source, "LARGEST", 1000)
+    size = len(members["b.png"])
+    source = open_source(tarred(tmp_path / "a.tar", members))
     assert shade_of(source, 0) == 1
-    with pytest.raises(
-        PictureError, match=f"^{first}b.png .*has {len(encoded(2)) + 5000} bytes; more than 1000"
-    ):
+    with pytest.raises(PictureError, match=rf"^a.tar/b.png has {size} bytes; more than 1000 are not read"):
         source.picture(1)
+    source = open_source(zipped(tmp_path / "a.zip", members))
+    assert shades(source) == {"a.png": 1}
+    assert source.skipped == (
+        ("b.png", f"it says that it has {size} bytes; more than 1000 are not unpacked"),
+    )
 
 
 @BOTH
@@ -281,6 +285,19 @@ def test_a_member_that_is_longer_than_it_says(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(PictureError, match=r"^a.png is damaged: its size or checksum is not what .* says"):
         open_source(path).picture(0)
+
+
+@pytest.mark.parametrize("field", [20, 24, 42])
+def test_numbers_that_lead_out_of_the_zip(tmp_path: Path, field: int) -> None:
+    """The packed size, the size and the place of a member, as its directory has them."""
+    path = zipped(tmp_path / "a.zip", {"a.png": encoded(1), "b.png": encoded(2)})
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b"PK\1\2") + field
+    data[place : place + 4] = b"\xfe\xff\xff\xff"
+    path.write_bytes(data)
+    source = open_source(path)
+    assert shades(source) == {"a.png": 1}
+    assert [name for name, _ in source.skipped] == ["b.png"]
 
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
@@ -475,6 +492,21 @@ def test_a_damaged_header_does_not_pass_for_the_end(tmp_path: Path) -> None:
     assert source.skipped == (
         ("a.tar", f"it is damaged at byte {third}: what stands there and after it is not read"),
     )
+
+
+@pytest.mark.parametrize("size", [b"\xff" * 12, b"\xff" * 10 + b"\xf6\x00", b"\x80" + b"\x7f" * 11])
+def test_sizes_that_lead_back_or_out_of_the_world(tmp_path: Path, size: bytes) -> None:
+    """A negative size leads back to its own header: listing must end all the same."""
+    path = tarred(tmp_path / "a.tar", {f"{number}.png": encoded(number) for number in range(3)})
+    second, data = _fields(path, 1), bytearray(path.read_bytes())
+    data[second + 124 : second + 136] = size
+    header = bytes(data[second : second + 148]) + b" " * 8 + bytes(data[second + 156 : second + 512])
+    data[second + 148 : second + 156] = b"%06o\0 " % sum(header)
+    path.write_bytes(data)
+    source = open_source(path)
+    assert shades(source) == {"a.tar/0.png": 0}
+    assert [name for name, _ in source.skipped] == ["a.tar"]
+    assert "broken off or damaged after byte" in source.skipped[0][1]
 
 
 def test_tars_joined_by_cat_are_told(tmp_path: Path) -> None:

@@ -126,9 +126,9 @@ def test_columns(tmp_path: Path) -> None:
 def test_no_rows(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     pictures(1).to_parquet(tmp_path / "set" / "train.parquet")
-    with pytest.raises(SourceError, match="^hf:.* cannot be loaded: .* corresponds to no data!"):
+    with pytest.raises(SourceError, match=r"^hf:.* cannot be loaded: .* corresponds to no data!"):
         open_source(f"hf:{tmp_path / 'set'}:train[:0]")
-    with pytest.raises(SourceError, match="^no pictures in hf:mine: train has 0 rows$"):
+    with pytest.raises(SourceError, match=r"^no pictures in hf:mine: train has 0 rows$"):
         Rows("hf:mine", lambda: {"train": pictures(1).select([])})
 
 

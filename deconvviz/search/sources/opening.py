@@ -29,7 +29,9 @@ def open_source(source: str | os.PathLike[str] | Source, *, limit: int | None = 
     """
     opened = source if isinstance(source, Source) else _open(source)
     if not len(opened):
-        raise SourceError(f"no pictures in {opened.place}: it is a source of kind {opened.kind!r} without names")
+        raise SourceError(
+            f"no pictures in {opened.place}: it is a source of kind {opened.kind!r} without names"
+        )
     return opened if limit is None else opened.limited(limit)
 
 

@@ -98,6 +98,7 @@ def _list_shard(path: str, number: int, told: str, members: Members) -> int:
         with tarfile.open(path, "r:", encoding="utf-8", errors="surrogateescape") as tar:
             try:
                 while (member := tar.next()) is not None:
+                    _check_way_on(member, tar.offset)
                     _sort_in(member, number, told, data, members)
                     tar.members = []  # type: ignore[attr-defined]  # it would keep them all
                 damage = _after_the_end(path, tar.offset)
@@ -108,6 +109,12 @@ def _list_shard(path: str, number: int, told: str, members: Members) -> int:
     if damage:
         members.skipped.append((told, damage))
     return size
+
+
+def _check_way_on(member: tarfile.TarInfo, following: int) -> None:
+    """Sizes may be given as anything; a negative one leads back, and some versions of `tarfile` follow it."""
+    if not (0 <= member.size < 2**62 and member.offset < following < 2**62):
+        raise tarfile.ReadError(f"a member says that it has {member.size} bytes")
 
 
 def _sort_in(

@@ -73,8 +73,6 @@ class Zip(Source):
     def read(self, number: int) -> Picture:
         name = self.names[number]
         header, packed, size, told_sum, method = self._places[number].item()
-        if size > LARGEST:
-            raise PictureError(f"{name} says it has {size} bytes; more than {LARGEST} are not unpacked")
         local = self._files.piece(0, header, _HEADER, name)
         if not local.startswith(b"PK\3\4"):
             raise PictureError(f"{name} is not where {self.place} says it is: the zip is damaged")
@@ -103,7 +101,7 @@ def open_zip(place: str) -> Zip:
     chosen, skipped = list[zipfile.ZipInfo](), list[tuple[str, str]]()
     for member in members:
         if is_picture(member.filename):
-            refused = _refused(member)
+            refused = _refused(member, size)
             if refused:
                 skipped.append((as_id(member.filename), refused))
             else:
@@ -122,7 +120,11 @@ def _place(member: zipfile.ZipInfo) -> tuple[int, int, int, int, int]:
     return member.header_offset, member.compress_size, member.file_size, member.CRC, member.compress_type
 
 
-def _refused(member: zipfile.ZipInfo) -> str | None:
+def _refused(member: zipfile.ZipInfo, whole: int) -> str | None:
+    if not 0 <= member.header_offset <= member.header_offset + member.compress_size <= whole:
+        return "the zip is damaged: it says that this stands beyond its end"
+    if member.file_size > LARGEST:
+        return f"it says that it has {member.file_size} bytes; more than {LARGEST} are not unpacked"
     if member.flag_bits & _ENCRYPTED:
         return "it is encrypted"
     if member.compress_type not in _METHODS:
