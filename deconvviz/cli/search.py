@@ -44,7 +44,7 @@ def search(
         typer.Argument(
             metavar="SOURCE",
             help="A folder of pictures (any depth), a text file of paths (.txt, .lst), a .zip, tar shards "
-            "('shard-*.tar'), hf:NAME[:SPLIT] or a saved dataset, or scenes:COUNT[@SEED].",
+            "('shard-*.tar'), hf:NAME or hf:NAME:SPLIT, a saved dataset, scenes:COUNT or scenes:COUNT@SEED.",
             show_default=False,
         ),
     ],

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from deconvviz.search.topnine import TopNine
 
 CHANNELS = 16
+TOP = 9
 FORMATS = ("png", "svg", "pdf")
 WHICH = "Which channels"
 
@@ -141,8 +142,7 @@ def topnine(
     For each channel the pictures that fire it most, out of a search. Each activation is computed again and
     has to be that of the search. A manifest (.json) stands beside the figure.
     """
-    asked = list(dict.fromkeys(layer or ()))
-    _check(asked, channel, channels, by)
+    _check(layer or [], channel, channels, by)
     budget = None if memory is None else read_size(memory)
     with stage("importing torch", quiet=quiet):
         from deconvviz.cli.plan import check_folder
@@ -153,13 +153,13 @@ def topnine(
 
         place = str(pick_device(device))
         found = open_search(search, source=source, weights=weights, device=place, allow_code=allow_code)
-    names = [_searched(found, name) for name in asked]
+    names = list(dict.fromkeys(_searched(found, name) for name in layer or ()))
     target = target_of(out, format, _stem(names, channel, by))
     check_folder(target.parent)
     chosen = _channels(found, names, channel, channels or CHANNELS, by or "activation", seed, quiet=quiet)
-    kept = min(int(found.manifest["top"]), 9) if top is None else top
+    k = _top(found, top)
     refuse_existing(targets(target, arrays), force=force)
-    told = run(found, chosen, kept, memory=budget, quiet=quiet)
+    told = run(found, chosen, k, memory=budget, quiet=quiet)
     written = told.save(
         target,
         dpi=DEFAULT_DPI if dpi is None else dpi,
@@ -222,6 +222,18 @@ def _check(layers: Sequence[str], channel: list[int] | None, channels: int | Non
         )
 
 
+def _top(found: Search, asked: int | None) -> int:
+    """How many pictures of each channel are shown."""
+    from deconvviz.errors import SearchError
+
+    kept = int(found.manifest["top"])
+    if asked is not None and asked > kept:
+        raise SearchError(
+            f"the {asked} strongest were asked for: the search kept {kept} (search again with --top {asked})"
+        )
+    return min(TOP, kept) if asked is None else asked
+
+
 def _searched(found: Search, name: str) -> str:
     """The name under which a layer was searched, from either of its names."""
     both = {str(layer["module"]): str(layer["name"]) for layer in found.manifest["layers"]}
@@ -258,13 +270,12 @@ def _channels(
 def _pictures(found: Search, channels: Mapping[str, Sequence[int]], k: int) -> int:
     """How many pictures will be recorded."""
     kept = min(int(found.manifest["top"]), found.pictures)
-    wanted = min(max(k, 1), kept)
     return len(
         {
             peak.image
             for layer, numbers in channels.items()
             for number in numbers
-            for peak in found.top(layer, number, wanted)
+            for peak in found.top(layer, number, min(k, kept))
         }
     )
 

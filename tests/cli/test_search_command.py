@@ -1,0 +1,500 @@
+"""`deconvviz search`: what it writes, what it says while and after, and what it refuses."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import deconvviz as dv
+from deconvviz.cli import progress as told
+from deconvviz.cli.app import app
+from deconvviz.cli.progress import SearchProgress, duration, pace
+from deconvviz.scenes import scene
+from deconvviz.search import searching
+from deconvviz.search.progress import Progress
+
+COLUMNS = ["layer", "channel", "rank", "activation", "image", "y", "x", "x0", "y0", "x1", "y1"]
+FILES = ["top.parquet", "channels.parquet", "skipped.csv", "manifest.json"]
+DARK = """
+import torch
+from torch import nn
+
+def make():
+    first = nn.Conv2d(3, 12, 3)
+    with torch.no_grad():
+        first.bias[1:11] = -1000.0
+    return nn.Sequential(first, nn.ReLU(), nn.Conv2d(12, 2, 3))
+"""
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["search", *map(str, arguments)])
+
+
+def mini(source, out, *arguments):
+    return run(source, "--model", "minivgg", "--workers", 0, "--out", out, *arguments)
+
+
+def spoken(text):
+    """A message without the box that Typer draws, in one line."""
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
+
+
+def refused(result, message, folder=None):
+    """Exit code 2, the whole message and no traceback on stderr, nothing on stdout, nothing written."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    said = spoken(result.stderr)
+    assert said.endswith(message) or said.endswith(f"Error {message}"), said
+    assert "Traceback" not in said
+    if folder is not None:
+        assert not folder.exists()
+
+
+def rows(out):
+    import pyarrow.parquet as pq
+
+    return pq.read_table(out / "top.parquet").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Six scenes in two folders, and two files that are no pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(6):
+        place = folder / f"class-{number % 2}"
+        place.mkdir(exist_ok=True)
+        Image.fromarray(scene(number).image).save(place / f"{number}.png")
+    (folder / "class-0" / "empty.png").write_bytes(b"")
+    (folder / "class-1" / "text.jpg").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def broken_off(tmp_path, monkeypatch):
+    """A search of which two of five batches are done."""
+    monkeypatch.setattr(searching.Saver, "SHARE", 1e6)  # a checkpoint after every batch
+    out = tmp_path / "broken"
+
+    def stop(progress):
+        if progress.done >= 24:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        searching.search(
+            "minivgg", "scenes:40", ["conv1_2"], out=out, batch_size=8, workers=0, every=0, report=stop
+        )
+    return out
+
+
+def test_the_index_is_a_full_sort_and_opens_in_pandas_polars_and_duckdb(tmp_path):
+    import duckdb
+    import pandas
+    import polars
+
+    result = mini("scenes:40", tmp_path / "out", "--layer", "conv4_2", "-l", "pool1", "--top", 5)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [str(tmp_path / "out" / name) for name in FILES]
+    path = str(tmp_path / "out" / "top.parquet")
+    frame = pandas.read_parquet(path)
+    assert list(frame.columns) == COLUMNS == polars.read_parquet(path).columns
+    assert len(frame) == 5 * (96 + 16)
+    best = duckdb.sql(
+        f"select image, activation from '{path}' where layer = 'conv4_2' and rank = 1"
+    ).fetchall()
+    network = dv.load("minivgg")
+    recording = network.record([scene(number).image for number in range(40)], ["conv4_2", "pool1"])
+    for layer in ("pool1", "conv4_2"):
+        peaks = recording.activations(layer).flatten(2).amax(2).numpy()  # (40, C)
+        order = np.argsort(-peaks, axis=0, kind="stable")[:5]
+        found = frame[frame.layer == layer]
+        expected = [f"scene-{number:06d}" for channel in order.T for number in channel]
+        assert list(found.image) == expected
+        np.testing.assert_allclose(
+            found.activation, np.take_along_axis(peaks, order, axis=0).T.reshape(-1), rtol=1e-5
+        )
+    assert [image for image, _ in best] == list(
+        frame[(frame.layer == "conv4_2") & (frame["rank"] == 1)].image
+    )
+
+
+def test_what_is_said_at_the_end(pictures, tmp_path):
+    out = tmp_path / "out"
+    result = mini(pictures, out, "-l", "conv4_2", "-l", "fc5", "--batch-size", 4)
+    assert result.exit_code == 0, result.output
+    said = [line for line in result.stderr.splitlines() if "importing torch" not in line]
+    assert re.fullmatch(
+        r"deconvviz: 8 pictures in \d+\.\d s, [\d.,]+/s \(reading [\d.,]+/s, network [\d.,]+/s; "
+        r"(the network|reading) is the limit.*\)",
+        said[0],
+    )
+    assert said[1].startswith("deconvviz: 2 pictures skipped: class-0/empty.png")
+    assert "; class-1/text.jpg" in said[1]
+    assert said[-1] == f"Now the figure: deconvviz topnine {out} --layer conv4_2"
+    with open(out / "skipped.csv", newline="") as stream:
+        assert [row["image"] for row in csv.DictReader(stream)] == ["class-0/empty.png", "class-1/text.jpg"]
+
+
+def test_json_is_one_object(pictures, tmp_path):
+    out = tmp_path / "out"
+    result = mini(pictures, out, "--layers", "all", "--batch-size", 3, "--json")
+    found = json.loads(result.stdout)
+    assert set(found) == {
+        "search", "files", "network", "source", "pictures", "top", "batch_size", "layers", "skipped", "run",
+        "next",
+    }  # fmt: skip
+    assert found["files"] == [str(out / name) for name in FILES]
+    assert (found["network"], found["pictures"], found["top"], found["batch_size"]) == ("minivgg", 6, 9, 3)
+    assert found["source"]["pictures"] == 8 and found["source"]["kind"] == "folder"
+    assert [one["image"] for one in found["skipped"]] == ["class-0/empty.png", "class-1/text.jpg"]
+    layers = {layer["name"]: layer["channels"] for layer in found["layers"]}
+    assert layers["conv1_1"] == 16 and layers["conv4_2"] == 96 and layers["fc5"] == 64
+    assert found["run"]["pictures"] == 8 and found["run"]["limit"] in ("reading", "the network")
+    assert min(found["run"][name] for name in ("seconds", "reading_per_second", "network_per_second")) > 0
+    assert found["next"] == f"deconvviz topnine {out} --layer conv4_2"
+    quiet = mini(pictures, tmp_path / "quiet", "-l", "conv1_1", "--quiet")
+    assert quiet.stderr == "" and len(quiet.stdout.splitlines()) == 4
+
+
+def test_a_layer_by_its_other_name_and_a_limit(tmp_path):
+    module = dv.load("minivgg").layers.find("conv2_1").dotted
+    assert mini("scenes:40@3", tmp_path / "a", "-l", module, "--limit", 7).exit_code == 0
+    assert mini("scenes:7@3", tmp_path / "b", "-l", "conv2_1", "--batch-size", 7).exit_code == 0
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+    assert {row["layer"] for row in rows(tmp_path / "a")} == {"conv2_1"}
+
+
+def test_workers_give_the_same_rows(tmp_path):
+    for name, workers in (("a", 0), ("b", 2)):
+        result = run(
+            "scenes:20", "--model", "minivgg", "-l", "conv2_1", "--workers", workers,
+            "--batch-size", 4, "--out", tmp_path / name,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+
+
+def test_dead_channels_are_counted_and_named_and_a_file_needs_leave_to_run_again(tmp_path):
+    path, out = tmp_path / "dark.py", tmp_path / "out"
+    path.write_text(DARK)
+    result = run("scenes:6", "--model", f"{path}:make", "-l", "1", "--workers", 0, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert (
+        "deconvviz: 1: 10 of 12 channels dead, never above zero: 1, 2, 3, 4, 5, 6, 7, 8 ...\n"
+        in result.stderr
+    )
+    following = f"deconvviz topnine {out} --layer 1 --allow-code"
+    assert result.stderr.splitlines()[-1] == f"Now the figure: {following}"
+    drawn = CliRunner().invoke(app, [*following.split()[1:], "--out", str(tmp_path / "figure.png")])
+    assert drawn.exit_code == 0, drawn.output
+    assert (
+        "deconvviz: 2 of 16 channels: 1 has 12 channels, 10 of them dead (never above zero)\n" in drawn.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Invalid value for --layer: name a layer (deconvviz layers lists them), or give --layers all"),
+        (
+            ["-l", "conv1_1", "--layers", "all"],
+            "Invalid value for --layers: all layers are searched with it: give --layer or --layers, not both",
+        ),
+        (
+            ["--layers", "conv"],
+            "Invalid value for --layers: 'conv' is not all: name single layers with --layer",
+        ),
+        (
+            ["-l", "conv3_5"],
+            "deconvviz: no layer 'conv3_5' in vgg19: block 3 has conv3_1, conv3_2, conv3_3, conv3_4 "
+            "(see: deconvviz layers --model vgg19)",
+        ),
+        (
+            ["-l", "conv1_1", "--resume", "--force"],
+            "Invalid value for --resume: goes on with what is there, and --force throws it away: give one of "
+            "them",
+        ),
+        (["-l", "conv1_1", "--address", "auto"], "Invalid value for --address: goes with --engine ray"),
+    ],
+)
+def test_mistakes_are_told_before_weights_are_loaded(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setattr("deconvviz.cli.search_job.load", None)
+    refused(run("scenes:8", *arguments, "--out", tmp_path / "out"), message, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--top", "0"),
+        ("--limit", "0"),
+        ("--batch-size", "0"),
+        ("--workers", "-1"),
+        ("--engine", "spark"),
+        ("--device", "tpu"),
+        ("--model", "vgg18"),
+    ],
+)
+def test_values_that_an_option_does_not_take(tmp_path, monkeypatch, option, value):
+    monkeypatch.setattr("deconvviz.cli.search_job.load", None)
+    result = run("scenes:8", "-l", "conv1_1", option, value, "--out", tmp_path / "out")
+    assert result.exit_code == 2 and result.stdout == ""
+    said = spoken(result.stderr)
+    assert f"'{option}'" in said or f"'{value}'" in said
+    assert "Traceback" not in said and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere", "deconvviz: no source of pictures 'nowhere': nothing like it here"),
+        (
+            "scenes:none",
+            "deconvviz: 'scenes:none' are no scenes: write scenes:COUNT or scenes:COUNT@SEED, as "
+            "scenes:1000@7",
+        ),
+        ("scenes:0", "deconvviz: 0 scenes asked for: give a number from 1 to 10000000"),
+    ],
+)
+def test_a_source_is_opened_before_weights_are_loaded(tmp_path, monkeypatch, source, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("deconvviz.cli.search_job.load", None)
+    refused(run(source, "-l", "conv1_1", "--out", "out"), message, tmp_path / "out")
+
+
+def test_an_empty_folder_and_one_without_a_good_picture(pictures, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = mini(tmp_path / "empty", tmp_path / "out", "-l", "conv1_1")
+    assert result.exit_code == 2
+    assert f"no pictures in {tmp_path / 'empty'}, however deep: 0 other files" in spoken(result.stderr)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "bad.png").write_bytes(b"bad")
+    result = mini(tmp_path / "bad", tmp_path / "out", "-l", "conv1_1")
+    assert result.exit_code == 2
+    assert f"none of the 1 pictures of {tmp_path / 'bad'} could be read: bad.png" in spoken(result.stderr)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_strict_ends_at_the_first_bad_picture(pictures, tmp_path):
+    result = mini(pictures, tmp_path / "out", "-l", "conv1_1", "--strict")
+    assert result.exit_code == 2 and result.stdout == ""
+    said = spoken(result.stderr)
+    assert "class-0/empty.png" in said and said.endswith(
+        "(without --strict it is counted, listed and left out)"
+    )
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_ray_without_ray(tmp_path, monkeypatch):
+    monkeypatch.setattr("deconvviz.cli.search_job.find_spec", lambda name: None)
+    refused(
+        mini("scenes:8", tmp_path / "out", "-l", "conv1_1", "--engine", "ray"),
+        "deconvviz: the engine ray needs Ray: pip install 'deconvviz[ray]'",
+        tmp_path / "out",
+    )
+
+
+def test_a_place_where_nothing_can_be_written(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    refused(
+        mini("scenes:8", file / "out", "-l", "conv1_1"),
+        f"deconvviz: cannot write into {file / 'out'}: {file} is a file, not a folder",
+    )
+
+
+def test_what_is_there_is_left_or_gone_on_with_or_overwritten(tmp_path):
+    out = tmp_path / "out"
+    assert mini("scenes:8", out, "-l", "conv1_1").exit_code == 0
+    first = (out / "top.parquet").read_bytes()
+    refused(
+        mini("scenes:9", out, "-l", "conv1_1"),
+        f"deconvviz: {out} holds a search already and is left as it is; overwrite it with --force or choose "
+        "another folder (--out)",
+    )
+    again = mini("scenes:8", out, "-l", "conv1_1", "--resume")
+    assert again.exit_code == 0, again.output
+    assert f"deconvviz: the search in {out} is done already: nothing was left to look at\n" in again.stderr
+    assert json.loads(mini("scenes:8", out, "-l", "conv1_1", "--resume", "--json").stdout)["run"] is None
+    other = mini("scenes:8", out, "-l", "conv1_1", "--resume", "--top", 3)
+    refused(
+        other,
+        f"deconvviz: the search of {out / 'manifest.json'} cannot be gone on with: top was 9 and is 3 "
+        "(start anew with --force, or choose another --out)",
+    )
+    assert (out / "top.parquet").read_bytes() == first
+    assert mini("scenes:9", out, "-l", "conv1_1", "--force").exit_code == 0
+    assert json.loads((out / "manifest.json").read_text())["pictures"] == 9
+
+
+def test_a_search_that_was_broken_off(broken_off, tmp_path):
+    given = ("scenes:40", broken_off, "-l", "conv1_2")
+    refused(
+        mini(*given),
+        f"deconvviz: {broken_off} holds a search that was broken off, 2 of 5 batches done: go on with "
+        "--resume, or start anew with --force",
+    )
+    drawn = CliRunner().invoke(app, ["topnine", str(broken_off), "-l", "conv1_2"])
+    refused(
+        drawn,
+        f"deconvviz: the search in {broken_off} is not done: 2 of 5 batches; go on with "
+        "deconvviz search ... --resume",
+    )
+    for arguments, differs in (
+        (("scenes:40", broken_off, "-l", "conv1_1"), "layers was "),
+        (("scenes:40", broken_off, "-l", "conv1_2", "--weights", "random"), "weights was sha256:"),
+        (("scenes:41", broken_off, "-l", "conv1_2"), "source was sha256:"),
+        ((*given, "--batch-size", 16), "batch size was 8 and is 16"),
+    ):
+        result = mini(*arguments, "--resume")
+        assert result.exit_code == 2 and result.stdout == ""
+        said = spoken(result.stderr)
+        assert f"{broken_off / 'checkpoint.npz'} cannot be gone on with: {differs}" in said
+        assert said.endswith("(start anew with --force, or choose another --out)")
+    resumed = mini(*given, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert f"deconvviz: going on with {broken_off}: 2 of 5 batches are done\n" in resumed.stderr
+    assert "deconvviz: 24 pictures in " in resumed.stderr
+    assert mini("scenes:40", tmp_path / "whole", "-l", "conv1_2", "--batch-size", 8).exit_code == 0
+    assert rows(broken_off) == rows(tmp_path / "whole")
+    assert sorted(path.name for path in broken_off.iterdir()) == sorted(FILES)
+
+
+def test_resume_where_nothing_is_starts_at_the_beginning(tmp_path):
+    result = mini("scenes:4", tmp_path / "out", "-l", "conv1_1", "--resume")
+    assert result.exit_code == 0 and "going on" not in result.stderr
+    assert len(rows(tmp_path / "out")) == 16 * 4
+
+
+def test_out_of_memory_says_what_to_turn(tmp_path, monkeypatch):
+    def hungry(*arguments, **options):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
+
+    monkeypatch.setattr(searching.local, "run", hungry)
+    result = mini("scenes:40", tmp_path / "out", "-l", "conv1_1", "--batch-size", 16)
+    refused(
+        result,
+        "deconvviz: out of memory with batches of 16 pictures: start anew with --force and a smaller "
+        "--batch-size",
+    )
+
+
+def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
+    def wrong(*arguments, **options):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(searching.local, "run", wrong)
+    result = mini("scenes:8", tmp_path / "out", "-l", "conv1_1")
+    assert result.exit_code == 1 and str(result.exception) == "something else"
+
+
+def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(tmp_path):
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "-m", "deconvviz", "search", "scenes:100000", "--model", "minivgg", "-l", "conv1_1",
+        "--workers", "1", "--batch-size", "4", "--out", str(out),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "checkpoint.npz").exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+        printed, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and printed == ""
+    assert "Traceback" not in said
+    assert re.fullmatch(
+        r"deconvviz: interrupted; \d+ of 25000 batches are kept in .*: "
+        r"go on with the same command and --resume",
+        said.splitlines()[-1],
+    )
+    assert [path.name for path in out.iterdir()] == ["checkpoint.npz"]
+
+
+def heard(**numbers):
+    return Progress(**{"total": 1000, "done": 250, "read": 250, **numbers, "begun": time.monotonic() - 10})
+
+
+def test_a_line_says_rates_time_left_and_what_to_turn():
+    progress = SearchProgress(more_workers=True, quiet=False)
+    assert re.fullmatch(
+        r"250 of 1,000 pictures, 25/s, about 30 s left; reading 50/s, network 100/s; "
+        r"reading is the limit: more --workers",
+        progress.line(heard(readers=2, reading=10.0, looking=2.5)),
+    )
+    assert progress.line(heard(reading=2.5, looking=10.0)).endswith(
+        "; reading 100/s, network 25/s; the network is the limit"
+    )
+    full = SearchProgress(more_workers=False, quiet=False)
+    assert full.parts(heard(reading=10.0, looking=2.5)).endswith(
+        "reading is the limit, and no core is free for more workers"
+    )
+    assert "left" not in full.line(heard(done=1000, reading=1.0, looking=2.0))
+
+
+def test_without_a_terminal_a_line_every_ten_seconds(capsys, monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(told.time, "monotonic", lambda: clock.now)
+    one = Progress(total=100, begun=100.0)
+    with SearchProgress(more_workers=False, quiet=False) as progress:
+        for clock.now in (101.0, 103.0, 105.0, 112.9, 113.1, 120.0, 123.2):
+            one.done = one.read = int(clock.now) - 100
+            one.reading, one.looking = 1.0, 2.0
+            progress(one)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" of ")[0] for line in lines] == ["deconvviz: 3", "deconvviz: 13", "deconvviz: 23"]
+    assert progress.last is one and progress.seconds == pytest.approx(23.2)
+    with SearchProgress(more_workers=False, quiet=True) as progress:
+        progress(one)
+    assert capsys.readouterr().err == ""
+
+
+def test_on_a_terminal_a_bar_with_both_rates(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "100")
+    with SearchProgress(more_workers=True, quiet=False) as progress:
+        progress(heard(skipped=3, reading=10.0, looking=2.5))
+    drawn = spoken(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()))
+    assert "250/1000 25/s, 3 skipped 30 s left" in drawn
+    assert "reading 25/s, network 100/s; reading is the limit: more --workers" in drawn
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (7260, "2 h 1 min"),
+        (float("nan"), "?"),
+    ],
+)  # fmt: skip
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_paces():
+    assert [pace(rate) for rate in (0.123, 9.87, 10.4, 12345.6)] == ["0.12/s", "9.9/s", "10/s", "12,346/s"]
