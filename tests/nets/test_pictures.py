@@ -527,10 +527,10 @@ def test_bytes_are_turned_laid_on_and_counted_as_files_are(tmp_path: Path) -> No
 
 def test_a_bitmap_is_not_looked_for_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow maps a bitmap that it has a name for, and would take another file of that name."""
-    saved(Image.fromarray(255 - RGB), tmp_path / "a.bmp")
-    data = saved(Image.fromarray(RGB), tmp_path / "b.bmp").read_bytes()
+    saved(Image.fromarray(255 - GREY), tmp_path / "a.bmp")
+    data = saved(Image.fromarray(GREY), tmp_path / "b.bmp").read_bytes()
     monkeypatch.chdir(tmp_path)
-    np.testing.assert_array_equal(read_picture(data, "a.bmp").rgb, RGB)
+    np.testing.assert_array_equal(read_picture(data, "a.bmp").rgb, grey3(GREY))
 
 
 @pytest.mark.parametrize(

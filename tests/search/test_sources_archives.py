@@ -10,6 +10,7 @@ import pickle
 import random
 import tarfile
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -283,8 +284,13 @@ def test_a_member_that_is_longer_than_it_says(tmp_path: Path) -> None:
     size = data.rindex(b"PK\1\2") + 24
     data[size : size + 4] = (100).to_bytes(4, "little")
     path.write_bytes(data)
+    source = open_source(path)
+    tracemalloc.start()
     with pytest.raises(PictureError, match=r"^a.png is damaged: its size or checksum is not what .* says"):
-        open_source(path).picture(0)
+        source.picture(0)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2_000_000
 
 
 @pytest.mark.parametrize("field", [20, 24, 42])
