@@ -60,6 +60,7 @@ class TopNine:
     search: Search
     shown: Mapping[str, Mapping[int, tuple[Shown, ...]]]
     by_analogy: Mapping[str, Sequence[Mapping[str, Any]]]  # of each layer
+    k: int  # so many of each channel, or as many as there are pictures
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -95,7 +96,9 @@ class TopNine:
             panels=tuple(self._panel(layer) for layer in self.shown),
             layout=layout,  # type: ignore[arg-type]  # checked by Plate
             percentile=percentile,
+            top=self.k,
             columns=columns,
+            footer=self._footer(),
             units="in pixel values (white = 1)",
         )
 
@@ -161,6 +164,11 @@ class TopNine:
     def _most(self) -> int:
         """How many pictures of a channel are shown."""
         return max(len(shown) for channels in self.shown.values() for shown in channels.values())
+
+    def _footer(self) -> str:
+        strongest = "the strongest unit" if self.k == 1 else f"the {self.k} strongest units, row by row"
+        told = "; below the patches the first and the last activation" if self.k > 1 else ""
+        return f"each block: {strongest}, of one channel, each of another picture{told}"
 
     def _panel(self, name: str) -> Panel:
         layer = self.search.network.layers.find(name)
@@ -254,7 +262,7 @@ def topnine(
             f"{'; '.join(changed[:3])}{'; ...' if len(changed) > 3 else ''} (pictures or weights have "
             "changed: search again)"
         )
-    return TopNine(search, _arranged(peaks, shown), by_analogy, notes)
+    return TopNine(search, _arranged(peaks, shown), by_analogy, k, notes)
 
 
 def _chosen(search: Search, channels: Mapping[str, Sequence[int]], k: int) -> list[Peak]:
