@@ -166,8 +166,9 @@ class TopNine:
         return max(len(shown) for channels in self.shown.values() for shown in channels.values())
 
     def _footer(self) -> str:
-        strongest = "the strongest unit" if self.k == 1 else f"the {self.k} strongest units, row by row"
-        told = "; below the patches the first and the last activation" if self.k > 1 else ""
+        most = self._most
+        strongest = "the strongest unit" if most == 1 else f"the {most} strongest units, row by row"
+        told = "; below the patches the first and the last activation" if most > 1 else ""
         return f"each block: {strongest}, of one channel, each of another picture{told}"
 
     def _panel(self, name: str) -> Panel:
