@@ -117,7 +117,7 @@ class Source(ABC):
         }
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.place}, {len(self)} pictures)"
+        return f"{type(self).__name__}({self.place}, {of_pictures(len(self))})"
 
 
 def of_pictures(count: int) -> str:
