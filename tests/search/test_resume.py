@@ -69,7 +69,7 @@ def test_killed_three_times_it_equals_an_undisturbed_one(undisturbed: Search, tm
     dice = np.random.default_rng()
     out, begun = tmp_path / "out", [0]
     for workers in (1, 0, 2):
-        further = int(dice.integers(1, 9)) * SIZE
+        further = int(dice.integers(2, 10)) * SIZE
         killed(out, workers, lambda done, to=begun[-1] + further: done >= to, dice.uniform(0, 0.03))
         progress = state.progress_of(out)
         assert progress is not None and progress[1] == 40
