@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from deconvviz.network import project as project
     from deconvviz.projection import Projection as Projection
     from deconvviz.recording import Recording as Recording
+    from deconvviz.searching.found import Peak as Peak
+    from deconvviz.searching.found import Search as Search
+    from deconvviz.searching.found import open_search as open_search
+    from deconvviz.searching.progress import Progress as Progress
+    from deconvviz.searching.search import search as search
+    from deconvviz.searching.sources import Source as Source
+    from deconvviz.searching.topnine import TopNine as TopNine
 
 _HOME = {
     "Coverage": "deconvviz.coverage",
@@ -39,14 +46,21 @@ _HOME = {
     "LayerTable": "deconvviz.layers",
     "Network": "deconvviz.network",
     "OpUse": "deconvviz.coverage",
+    "Peak": "deconvviz.searching.found",
+    "Progress": "deconvviz.searching.progress",
     "Projection": "deconvviz.projection",
     "Recording": "deconvviz.recording",
     "Rule": "deconvviz.engine.rules",
+    "Search": "deconvviz.searching.found",
+    "Source": "deconvviz.searching.sources",
+    "TopNine": "deconvviz.searching.topnine",
     "Unit": "deconvviz.engine.units",
     "load": "deconvviz.loading",
+    "open_search": "deconvviz.searching.found",
     "project": "deconvviz.network",
     "remake": "deconvviz.manifest",
     "rule": "deconvviz.engine.rules",
+    "search": "deconvviz.searching.search",
 }
 
 __all__ = [
@@ -56,15 +70,22 @@ __all__ = [
     "LayerTable",
     "Network",
     "OpUse",
+    "Peak",
+    "Progress",
     "Projection",
     "Recording",
     "Rule",
+    "Search",
+    "Source",
+    "TopNine",
     "Unit",
     "__version__",
     "load",
+    "open_search",
     "project",
     "remake",
     "rule",
+    "search",
 ]
 
 

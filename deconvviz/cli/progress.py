@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deconvviz.cli.console import PATIENCE, Counter, say
 
 if TYPE_CHECKING:
-    from deconvviz.search.progress import Progress
+    from deconvviz.searching.progress import Progress
 
 
 class SearchProgress:

@@ -27,7 +27,7 @@ from deconvviz.cli.progress import SearchProgress, pace
 
 if TYPE_CHECKING:
     from deconvviz.cli.search_job import SearchJob
-    from deconvviz.search.found import Search
+    from deconvviz.searching.found import Search
 
 DEFAULT_OUT = Path("deconvviz-search")
 ALL = "all"
@@ -188,8 +188,8 @@ def run(
     **options: Any,
 ) -> Search:
     """Search, with the options of `dv.search`; say what is to be known before, and when it is broken off."""
-    from deconvviz.search.searching import search as search_for
-    from deconvviz.search.state import batch_size_of, progress_of
+    from deconvviz.searching.search import search as search_for
+    from deconvviz.searching.state import batch_size_of, progress_of
 
     with stage(f"loading {job.model}", quiet=quiet):
         network = job.load()

@@ -15,10 +15,10 @@ from deconvviz.layers import Layer
 from deconvviz.loading import load, pick_device, sketch
 from deconvviz.nets.spec import parse
 from deconvviz.network import Network
-from deconvviz.search.found import MANIFEST
-from deconvviz.search.plan import chosen_layers
-from deconvviz.search.sources import Source, open_source
-from deconvviz.search.state import progress_of
+from deconvviz.searching.found import MANIFEST
+from deconvviz.searching.plan import chosen_layers
+from deconvviz.searching.sources import Source, open_source
+from deconvviz.searching.state import progress_of
 
 
 @dataclass(frozen=True)

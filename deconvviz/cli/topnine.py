@@ -30,8 +30,8 @@ from deconvviz.cli.options import (
 from deconvviz.cli.project import tell_how
 
 if TYPE_CHECKING:
-    from deconvviz.search.found import Search
-    from deconvviz.search.topnine import TopNine
+    from deconvviz.searching.found import Search
+    from deconvviz.searching.topnine import TopNine
 
 CHANNELS = 16
 TOP = 9
@@ -149,7 +149,7 @@ def topnine(
         from deconvviz.loading import pick_device
         from deconvviz.manifest import refuse_existing, targets
         from deconvviz.projection import PERCENTILE
-        from deconvviz.search.found import open_search
+        from deconvviz.searching.found import open_search
 
         place = str(pick_device(device))
         found = open_search(search, source=source, weights=weights, device=place, allow_code=allow_code)
@@ -180,7 +180,7 @@ def run(
     found: Search, channels: Mapping[str, Sequence[int]], k: int, *, memory: int | None = None, quiet: bool
 ) -> TopNine:
     """Project what a search found, after saying how far that is to be trusted."""
-    from deconvviz.search.topnine import topnine as project
+    from deconvviz.searching.topnine import topnine as project
 
     with stage(f"loading {found.manifest['network']['name']}", quiet=quiet):
         network = found.network

@@ -1,0 +1,221 @@
+"""`search`: the strongest pictures of every channel, in one pass over a dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deconvviz.errors import OutputError, PictureError, SearchError
+from deconvviz.loading import load
+from deconvviz.nets.given import spoken
+from deconvviz.network import Network
+from deconvviz.provenance import describe_network, versions
+from deconvviz.searching import local, state
+from deconvviz.searching.found import FORMAT, MANIFEST, Search, open_search
+from deconvviz.searching.index import channels_table, dead, peaks_table
+from deconvviz.searching.plan import BATCH_SIZE, TOP, Plan, plan
+from deconvviz.searching.progress import Progress, Report
+from deconvviz.searching.sources import Source, open_source
+from deconvviz.searching.state import Saver, State
+
+ENGINES = ("local", "ray")
+EVERY = 30.0
+"""Seconds between checkpoints, at least."""
+
+
+def search(
+    network: Network | str,
+    source: str | os.PathLike[str] | Source,
+    layers: str | Iterable[str],
+    *,
+    top: int = TOP,
+    out: str | os.PathLike[str] | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    limit: int | None = None,
+    resume: bool = False,
+    force: bool = False,
+    strict: bool = False,
+    engine: str = "local",
+    address: str | None = None,
+    every: float = EVERY,
+    report: Report | None = None,
+) -> Search:
+    """Find the `top` pictures that fire each channel of some layers most (paper, section 4, Figure 2).
+
+    One pass; the network runs no further than the deepest layer. A picture counts once for a channel, with
+    its highest position; equal peaks stand in the order of the pictures' ids. `layers` are names or ``all``.
+    `source` is a folder, a text file of paths, a zip, tar shards, ``hf:NAME`` or ``scenes:COUNT``, or a
+    `Source`; with `limit` only the first pictures by id.
+
+    With `out` the result is written there, and a checkpoint now and then (not more often than `every`
+    seconds), with which `resume` goes on after the process was killed. `workers` processes read pictures
+    ahead (0: none; None: as the machine has cores). `report` is called after each batch with a `Progress`.
+    With `engine` ``ray`` the same is done on a Ray cluster at `address`, or on this machine.
+
+    Pictures that cannot be read are skipped and told of (`strict`: they are an error). Raises LayerError,
+    SourceError, SearchError, PictureError, OutputError.
+    """
+    if engine not in ENGINES:
+        raise SearchError(f"no engine {engine!r}: there are {', '.join(ENGINES)}")
+    if address is not None and engine != "ray":
+        raise SearchError(f"an address, {address}, goes with the engine ray (--engine ray)")
+    if workers is not None and workers < 0:
+        raise SearchError(f"{workers} workers were asked for: ask for 0 or more (--workers)")
+    folder = None if out is None else Path(out)
+    net = load(network) if isinstance(network, str) else network
+    pictures = open_source(source, limit=limit)
+    size = _batch_size(folder) if batch_size is None and folder is not None and resume else batch_size
+    planned = plan(
+        net, pictures, layers, top=top, batch_size=BATCH_SIZE if size is None else size, strict=strict
+    )
+    _check_listed(planned)
+    if folder is not None and (found := _before(planned, folder, resume=resume, force=force)):
+        return found
+    begun = _begin(planned, folder, resume=resume)
+    planned.check_strict(begun.skipped)
+    save: Callable[[State], None] = Saver(planned, folder, every) if folder is not None else _nowhere
+    save(begun)
+    if engine == "ray":
+        from deconvviz.searching import on_ray
+
+        on_ray.run(planned, begun, address=address, workers=workers, save=save, report=report or _silent)
+    else:
+        local.run(planned, begun, workers=_workers(workers, planned), save=save, report=report or _silent)
+    if not begun.top.pictures:
+        first = begun.skipped[min(begun.skipped)]
+        if folder is not None:
+            state.remove(folder)  # there is nothing in it to go on with
+        raise SearchError(f"none of the {len(pictures)} pictures of {pictures.place} could be read: {first}")
+    done = result(planned, begun, engine, folder)
+    if folder is not None:
+        state.write(begun, planned.identity(), folder)
+        done.save(folder, force=True)
+        state.remove(folder)
+    return done
+
+
+def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Search:
+    """What was found, as tables."""
+    source = planned.source
+    lost = [(source.names[number], reason) for number, reason in sorted(state.skipped.items())]
+    skipped = tuple(sorted([*source.skipped, *lost]))
+    dead_ones = dead(planned.network, planned.layers, state.top)
+    manifest = {
+        "format": FORMAT,
+        "network": describe_network(planned.network, folder or Path()),
+        "source": source.describe(),
+        "layers": [
+            {
+                "name": layer.name,
+                "module": layer.dotted,
+                "channels": layer.shape[0],
+                "dead": dead_ones[layer.name],
+            }
+            for layer in planned.layers
+        ],
+        "top": planned.top,
+        "batch_size": planned.batch_size,
+        "pictures": state.top.pictures,
+        "skipped": len(skipped),
+        "engine": engine,
+        "versions": versions(planned.network),
+    }
+    return Search(
+        peaks_table(planned, state.top),
+        channels_table(planned, state.top),
+        manifest,
+        skipped,
+        folder,
+        planned.network,
+        source,
+    )
+
+
+def _before(planned: Plan, folder: Path, *, resume: bool, force: bool) -> Search | None:
+    """The search that is done in this folder already, if it is to be resumed. Raises OutputError."""
+    if resume and force:
+        raise SearchError("--resume goes on with what is there and --force throws it away: give one of them")
+    complete = (folder / MANIFEST).exists()
+    if resume and complete:
+        found = open_search(folder, network=planned.network)
+        state.check_same(_identity(found.manifest), planned.identity(), folder / MANIFEST)
+        state.remove(folder)
+        return replace(found, given_source=planned.source)
+    if complete and not force:
+        raise OutputError(
+            f"{folder} holds a search already and is left as it is; overwrite it with --force (force=True) "
+            "or choose another folder"
+        )
+    if not (resume or force) and (progress := state.progress_of(folder)) is not None:
+        raise OutputError(
+            f"{folder} holds a search that was broken off, {progress[0]} of {progress[1]} batches done: go "
+            "on with --resume (resume=True), or start anew with --force (force=True)"
+        )
+    if force:
+        _remove_manifest(folder)
+        state.remove(folder)
+    return None
+
+
+def _remove_manifest(folder: Path) -> None:
+    """Without it what lies in the folder is no search, whatever happens from here on."""
+    try:
+        (folder / MANIFEST).unlink(missing_ok=True)
+    except NotADirectoryError:
+        return  # the first checkpoint tells it better
+    except OSError as reason:
+        raise OutputError(f"cannot overwrite {folder / MANIFEST}: {spoken(reason)}") from reason
+
+
+def _check_listed(planned: Plan) -> None:
+    """Raise PictureError where the plan is strict and a picture was no good when they were listed."""
+    if planned.strict and planned.source.skipped:
+        name, reason = planned.source.skipped[0]
+        raise PictureError(f"{name}: {reason} (without --strict it is counted, listed and left out)")
+
+
+def _batch_size(folder: Path) -> int | None:
+    """That of the search in this folder, done or broken off."""
+    if (folder / MANIFEST).exists():
+        return int(open_search(folder).manifest["batch_size"])
+    return state.batch_size_of(folder)
+
+
+def _identity(manifest: Any) -> dict[str, Any]:
+    """As `Plan.identity`, of a search that is done."""
+    network = manifest["network"]
+    return {
+        "network": network["name"],
+        "weights": network["digest"],
+        "preprocessing": network["preprocessing"],
+        "type of numbers": network["dtype"],
+        "layers": [layer["module"] for layer in manifest["layers"]],
+        "top": manifest["top"],
+        "batch size": manifest["batch_size"],
+        "source": manifest["source"]["digest"],
+    }
+
+
+def _begin(planned: Plan, folder: Path | None, *, resume: bool) -> State:
+    """What a search that was broken off has found, or nothing yet."""
+    there = state.read(planned, folder) if folder is not None and resume else None
+    return there or State.begin(planned)
+
+
+def _workers(asked: int | None, planned: Plan) -> int:
+    """Processes that read: one for each core but that of the network, and no more than there are batches."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = min(8, max(1, cores - 1)) if asked is None else asked
+    return min(wanted, len(planned.batches))
+
+
+def _nowhere(state: State) -> None:
+    """Nothing is written down."""
+
+
+def _silent(progress: Progress) -> None:
+    """Nobody asks how far it is."""
