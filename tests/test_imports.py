@@ -25,10 +25,10 @@ BELOW = {
     "nets": {"errors", "files", "scenes"},
     "figures": {"errors", "files"},
     **{noun: ROOMS | NOUNS for noun in NOUNS},
-    "search": ROOMS | NOUNS,
-    "cli": ROOMS | NOUNS | {"search"},
+    "searching": ROOMS | NOUNS,
+    "cli": ROOMS | NOUNS | {"searching"},
     "__main__": {"cli"},
-    "__init__": {"errors", "engine", "search", *NOUNS},
+    "__init__": {"errors", "engine", "searching", *NOUNS},
 }
 """Which rooms a room may import, besides itself. The version number is everybody's."""
 
