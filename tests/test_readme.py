@@ -29,6 +29,9 @@ def blocks(language):
 def folder(tmp_path, monkeypatch):
     """A folder with the README's picture and files in it."""
     Image.fromarray(scene(1, size=300).image).save(tmp_path / "cat.jpg")
+    (tmp_path / "photos").mkdir()
+    for number in range(4):
+        Image.fromarray(scene(number).image).save(tmp_path / "photos" / f"{number}.jpg")
     for block in blocks("python"):
         if named := FILE.match(block):
             (tmp_path / named[1]).write_text(block)
@@ -58,27 +61,33 @@ def test_python_blocks_run_as_they_stand(folder, monkeypatch):
     with Image.open(folder / "grid.png") as image:
         assert image.width > 1000
     assert (folder / "grid.json").exists() and (folder / "own.png").exists()
-    assert (folder / "timm.png").exists()
+    assert (folder / "timm.png").exists() and (folder / "topnine.png").exists()
+    assert namespace["found"].pictures == 64 and len(namespace["best"].shown["conv4_2"]) == 6
     assert namespace["net"].name == "my net" and namespace["net"].layers["0"].shape == (16, 30, 30)
     assert tuple(namespace["proj"].pixels.shape) == (2, 3, 96, 96)
 
 
-SHELL = [
-    line
-    for block in blocks("sh")
-    for line in block.splitlines()
-    if line.startswith("deconvviz ") and "MANIFEST" not in line
-]
+def commands(block):
+    """Ours, that need nothing but the files of the fixture."""
+    return [
+        line
+        for line in block.splitlines()
+        if line.startswith("deconvviz ") and "MANIFEST" not in line and "--address" not in line
+    ]
 
 
-@pytest.mark.parametrize("line", SHELL)
-def test_shell_lines_run(folder, line):
-    words = shlex.split(line)[1:]
-    if words[0] == "project":
-        words += ["--weights", "random"]
-    done = subprocess.run([sys.executable, "-m", "deconvviz", *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+SHELL = [lines for block in blocks("sh") if (lines := commands(block))]
+
+
+@pytest.mark.parametrize("lines", SHELL, ids=lambda lines: lines[0])
+def test_shell_lines_run(folder, lines):
+    for line in lines:
+        words = shlex.split(line, comments=True)[1:]
+        if words[0] in ("project", "search"):
+            words += ["--weights", "random"]
+        done = subprocess.run([sys.executable, "-m", "deconvviz", *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
 
 
 def test_pictures_and_links_are_there():
@@ -101,8 +110,8 @@ def test_options_that_readme_names_exist():
 
     from deconvviz.cli.app import app
 
-    there = "--install-completion "
-    for command in ("project", "check", "layers", "models", "demo"):
+    there = "--install-completion --head "  # the second is Ray's
+    for command in ("project", "search", "topnine", "check", "layers", "models", "demo"):
         there += CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
     for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")):
         there += " ".join(re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8")))

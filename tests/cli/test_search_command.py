@@ -21,8 +21,8 @@ from deconvviz.cli import progress as told
 from deconvviz.cli.app import app
 from deconvviz.cli.progress import SearchProgress, duration, pace
 from deconvviz.scenes import scene
-from deconvviz.search import searching
-from deconvviz.search.progress import Progress
+from deconvviz.searching import search as search_module
+from deconvviz.searching.progress import Progress
 
 COLUMNS = ["layer", "channel", "rank", "activation", "image", "y", "x", "x0", "y0", "x1", "y1"]
 FILES = ["top.parquet", "channels.parquet", "skipped.csv", "manifest.json"]
@@ -84,7 +84,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture
 def broken_off(tmp_path, monkeypatch):
     """A search of which two of five batches are done."""
-    monkeypatch.setattr(searching.Saver, "SHARE", 1e6)  # a checkpoint after every batch
+    monkeypatch.setattr(search_module.Saver, "SHARE", 1e6)  # a checkpoint after every batch
     out = tmp_path / "broken"
 
     def stop(progress):
@@ -92,7 +92,7 @@ def broken_off(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        searching.search(
+        search_module.search(
             "minivgg", "scenes:40", ["conv1_2"], out=out, batch_size=8, workers=0, every=0, report=stop
         )
     return out
@@ -380,7 +380,7 @@ def test_out_of_memory_says_what_to_turn(tmp_path, monkeypatch):
     def hungry(*arguments, **options):
         raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
 
-    monkeypatch.setattr(searching.local, "run", hungry)
+    monkeypatch.setattr(search_module.local, "run", hungry)
     result = mini("scenes:40", tmp_path / "out", "-l", "conv1_1", "--batch-size", 16)
     refused(
         result,
@@ -393,7 +393,7 @@ def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
     def wrong(*arguments, **options):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(searching.local, "run", wrong)
+    monkeypatch.setattr(search_module.local, "run", wrong)
     result = mini("scenes:8", tmp_path / "out", "-l", "conv1_1")
     assert result.exit_code == 1 and str(result.exception) == "something else"
 

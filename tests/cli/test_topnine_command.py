@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import deconvviz as dv
 from deconvviz.cli.app import app
 from deconvviz.scenes import scene
-from deconvviz.search.found import open_search
+from deconvviz.searching.found import open_search
 
 
 def invoke(*arguments):
