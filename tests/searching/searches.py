@@ -135,3 +135,16 @@ def junk(folder: Path, expected: Iterable[str] = ()) -> set[str]:
     """What is in a search's folder beside its four files."""
     whole = {"top.parquet", "channels.parquet", "skipped.csv", "manifest.json", *expected}
     return {path.name for path in folder.iterdir()} - whole
+
+
+def minivgg_field(layer: str, y: int, x: int) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 of a unit of minivgg by arithmetic, not cut: 3x3 convolutions, pools by two."""
+    stages = ["conv", "conv", "pool"] * (int(layer[4]) - 1)
+    stages += ["conv", "conv", "pool"] if layer.startswith("pool") else ["conv"] * int(layer[6])
+    (y0, y1), (x0, x1) = (y, y), (x, x)
+    for stage in reversed(stages):
+        if stage == "pool":
+            y0, y1, x0, x1 = y0 * 2, y1 * 2 + 1, x0 * 2, x1 * 2 + 1
+        else:
+            y0, y1, x0, x1 = y0 - 1, y1 + 1, x0 - 1, x1 + 1
+    return x0, y0, x1 + 1, y1 + 1

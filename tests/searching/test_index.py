@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from searches import Noise, Row, brute_force, rows_of, same, scenes_folder, small, told
+from searches import Noise, Row, brute_force, minivgg_field, rows_of, same, scenes_folder, small, told
 from torch import Tensor, nn
 
 import deconvviz as dv
@@ -62,17 +61,8 @@ def test_every_layer_and_channel_equals_brute_force(
             assert kept[f"{layer}/{channel}"] == (mean, fired / COUNT, max(column), fired == 0)
 
 
-def seen(layer: str, y: int, x: int) -> tuple[int, int, int, int]:
-    """The receptive field of a unit of minivgg by arithmetic: 3x3 convolutions with borders, pools by two."""
-    block = int(layer[4])
-    stages = ["conv", "conv", "pool"] * (block - 1)
-    stages += ["conv", "conv", "pool"] if layer.startswith("pool") else ["conv"] * int(layer[6])
-    low, high = np.array([y, x]), np.array([y, x])
-    for stage in reversed(stages):
-        low, high = (low * 2, high * 2 + 1) if stage == "pool" else (low - 1, high + 1)
-    y0, x0 = np.clip(low, 0, 96)
-    y1, x1 = np.clip(high + 1, 0, 96)
-    return int(x0), int(y0), int(x1), int(y1)
+def seen(layer: str, y: int, x: int) -> tuple[int, ...]:
+    return tuple(min(max(edge, 0), 96) for edge in minivgg_field(layer, y, x))
 
 
 def test_receptive_fields_equal_arithmetic_and_the_projections(net: dv.Network, one_by_one: Search) -> None:
