@@ -66,14 +66,18 @@ def complete_layer(ctx: typer.Context, incomplete: str) -> list[str]:
     """Layer names of the network on the command line; found once (in seconds), then kept in a cache."""
     if ctx.params.get("model_arg"):
         return []
-    name = ctx.params.get("model") or ctx.params.get("network") or DEFAULT_MODEL
+    name = ctx.params.get("model") or ctx.params.get("network")
+    if name is None and "network" in ctx.params:
+        name = next(iter(ctx.args), None)  # while a shell completes, not yet a param
+    name = name or DEFAULT_MODEL
     return [layer for layer in _layer_names(name) if layer.startswith(incomplete)]
 
 
 def complete_searched_layer(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of the layers that were searched, out of the manifest of the search on the command line."""
+    place = ctx.params.get("search") or next(iter(ctx.args), "")
     try:
-        told = json.loads((Path(ctx.params["search"]) / "manifest.json").read_text(encoding="utf-8"))
+        told = json.loads((Path(place) / "manifest.json").read_text(encoding="utf-8"))
         names = [str(layer["name"]) for layer in told["layers"]]
     except (OSError, ValueError, KeyError, TypeError):  # no search there
         return []

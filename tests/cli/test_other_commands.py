@@ -60,7 +60,7 @@ def test_models_says_what_needs_a_download(tmp_path, monkeypatch):
     assert any(line.startswith("minivgg") and line.endswith("ships inside") for line in lines)
 
 
-def test_demo_makes_a_scene_two_figures_of_it_a_search_and_its_figure(tmp_path):
+def test_demo_makes_a_scene_two_figures_of_it_a_search_and_its_figure(tmp_path, monkeypatch):
     result = run("demo", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     written = result.stdout.splitlines()
@@ -87,6 +87,7 @@ def test_demo_makes_a_scene_two_figures_of_it_a_search_and_its_figure(tmp_path):
     assert json.loads((tmp_path / "search" / "manifest.json").read_text())["pictures"] == 1000
     again = run("demo", "--out", tmp_path)
     assert again.exit_code == 2 and "--force" in again.stderr
+    monkeypatch.setattr("deconvviz.cli.demo.SOURCE", "scenes:40")
     told = json.loads(run("demo", "--out", tmp_path, "--force", "--quiet", "--json").stdout)
     assert told["shows"] == "fish" and told["topnine"] == written[-2:]
 
@@ -95,13 +96,16 @@ def test_version():
     assert run("--version").stdout == f"deconvviz {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["project", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["project", "--help"], ["search", "--help"], ["topnine", "--help"], ["--version"]],
+)
 def test_help_imports_neither_torch_nor_matplotlib(arguments):
     code = (
         "import sys; from deconvviz.cli.app import app\n"
         f"try: app({arguments!r})\n"
         "except SystemExit: pass\n"
-        "print(sorted({'torch', 'torchvision', 'matplotlib', 'numpy'} & set(sys.modules)))"
+        "print(sorted({'torch', 'torchvision', 'matplotlib', 'numpy', 'pyarrow'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -126,7 +130,16 @@ def test_a_shell_completes_networks_and_layers(tmp_path):
     for _ in range(2):  # found once, then from the cache
         names = complete("deconvviz project x.png --model minivgg --layer conv3", tmp_path)
         assert names == ["conv3_1", "conv3_2"]
+    assert complete("deconvviz check minivgg --layer conv3", tmp_path) == names
     assert len(list((tmp_path / "deconvviz").iterdir())) == 1
+
+
+def test_a_shell_completes_layers_to_search(tmp_path):
+    names = complete("deconvviz search photos --model minivgg --layer conv3", tmp_path)
+    assert names == ["conv3_1", "conv3_2"]
+    made = run("search", "scenes:2", "--model", "minivgg", "-l", "conv3_1", "--out", tmp_path / "search")
+    assert made.exit_code == 0, made.output
+    assert complete(f"deconvviz topnine {tmp_path / 'search'} --layer c", tmp_path) == ["conv3_1"]
 
 
 def test_ctrl_c_leaves_no_half_written_file_and_exits_130(tmp_path):

@@ -317,9 +317,11 @@ def test_a_shell_completes_the_layers_that_were_searched(found, tmp_path):
 
     from deconvviz.cli.options import complete_searched_layer
 
-    assert complete_searched_layer(SimpleNamespace(params={"search": found}), "") == [
-        "conv2_1", "conv4_2", "output",
-    ]  # fmt: skip
-    assert complete_searched_layer(SimpleNamespace(params={"search": str(found)}), "conv4") == ["conv4_2"]
-    assert complete_searched_layer(SimpleNamespace(params={"search": tmp_path}), "") == []
-    assert complete_searched_layer(SimpleNamespace(params={}), "") == []
+    def complete(place, incomplete):
+        return complete_searched_layer(SimpleNamespace(params={"search": None}, args=place), incomplete)
+
+    assert complete([str(found)], "") == ["conv2_1", "conv4_2", "output"]
+    assert complete([str(found)], "conv4") == ["conv4_2"]
+    assert complete([str(tmp_path)], "") == complete([], "") == []
+    given = SimpleNamespace(params={"search": found}, args=[])
+    assert complete_searched_layer(given, "o") == ["output"]
