@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from deconvviz.searching.progress import Progress
 
 
+IDLE = 0.4  # of what the slower part can do: below half of it, which is what two reach that take turns
+
+
 class SearchProgress:
     """What `search` reports to. `last` is what it heard last, None if nothing was left to look at.
 
@@ -54,11 +57,11 @@ class SearchProgress:
 
     def parts(self, progress: Progress) -> str:
         """The rates of both parts, and what to turn."""
+        rates = f"reading {pace(progress.reading_rate)}, network {pace(progress.network_rate)}; "
+        if progress.rate < IDLE * min(progress.reading_rate, progress.network_rate):
+            return f"{rates}neither is the limit, most of the time went into starting and handing over"
         advice = self._advice if progress.limit == "reading" else ""
-        return (
-            f"reading {pace(progress.reading_rate)}, network {pace(progress.network_rate)}; "
-            f"{progress.limit} is the limit{advice}"
-        )
+        return f"{rates}{progress.limit} is the limit{advice}"
 
     def _draw(self, progress: Progress) -> None:
         if self._bar is None:

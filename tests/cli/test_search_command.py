@@ -136,7 +136,7 @@ def test_what_is_said_at_the_end(pictures, tmp_path):
     said = [line for line in result.stderr.splitlines() if "importing torch" not in line]
     assert re.fullmatch(
         r"deconvviz: 8 pictures in \d+\.\d s, [\d.,]+/s \(reading [\d.,]+/s, network [\d.,]+/s; "
-        r"(the network|reading) is the limit.*\)",
+        r"(the network|reading|neither) is the limit.*\)",
         said[0],
     )
     assert said[1].startswith("deconvviz: 2 pictures skipped: class-0/empty.png")
@@ -449,6 +449,10 @@ def test_a_line_says_rates_time_left_and_what_to_turn():
     full = SearchProgress(more_workers=False, quiet=False)
     assert full.parts(heard(reading=10.0, looking=2.5)).endswith(
         "reading is the limit, and no core is free for more workers"
+    )
+    assert full.parts(heard(reading=1.0, looking=2.0)) == (
+        "reading 250/s, network 125/s; neither is the limit, most of the time went into starting and handing "
+        "over"
     )
     assert "left" not in full.line(heard(done=1000, reading=1.0, looking=2.0))
 
