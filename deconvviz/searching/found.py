@@ -223,12 +223,13 @@ class Search:
         if layer in self.layers:
             return layer
         for told in self.manifest["layers"]:
-            if told["module"] == layer:
+            if layer == told["module"] or layer in told["also"]:
                 return str(told["name"])
-        like = nearest(layer, list(self.layers)) or list(self.layers)[:8]
+        count = len(self.layers)
+        some = nearest(layer, list(self.layers)) or list(self.layers)[:8]
         raise SearchError(
-            f"no layer {layer!r} in this search: there is {', '.join(like)} "
-            f"({len(self.layers)} layers; search again with --layer {layer} for it)"
+            f"no layer {layer!r} in this search of {count} layer{'s' * (count != 1)}: there is "
+            f"{', '.join(some)} (search again with --layer {layer} for it)"
         )
 
     def _first(self, layer: str) -> int:
@@ -321,7 +322,7 @@ def _write_text(text: str, stream: BinaryIO) -> None:
 
 
 def _write_csv(rows: Iterable[tuple[str, str]], stream: BinaryIO) -> None:
-    text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    text = io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline="")
     writer = csv.writer(text)
     writer.writerow(("image", "reason"))
     writer.writerows(rows)

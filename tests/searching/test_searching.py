@@ -130,6 +130,17 @@ def test_resuming_strictly_is_refused_where_pictures_were_skipped(tmp_path: Path
     assert [name for name, _ in found.skipped] == ["noise-0001", "noise-0002"]
 
 
+def test_a_reason_that_is_no_text_does_not_end_a_search_at_its_end(tmp_path: Path) -> None:
+    class Odd(Noise):
+        def read(self, number: int) -> Picture:
+            if number == 1:
+                raise PictureError('of /photos/\udcff\n, a, "b"')
+            return super().read(number)
+
+    search(small(), Odd(3), "0", out=tmp_path, workers=1)
+    assert open_search(tmp_path).skipped == (("noise-0001", 'of /photos/\\udcff\n, a, "b"'),)
+
+
 class Poisoned(nn.Module):
     """NaN in the second layer for pictures that are white in a corner."""
 
