@@ -19,7 +19,7 @@ from searches import Noise, junk, same, small
 import deconvviz as dv
 from deconvviz.errors import SearchError
 from deconvviz.nets.preprocessing import Preprocessing
-from deconvviz.searching import searching, state
+from deconvviz.searching import state
 from deconvviz.searching.found import Search, open_search
 from deconvviz.searching.progress import Progress
 from deconvviz.searching.search import search
@@ -123,7 +123,7 @@ def begin(folder: Path | None, net: dv.Network | None = None, **more: Any) -> Se
 
 @pytest.fixture(autouse=True)
 def every_batch_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching.Saver, "SHARE", 1e9)
+    monkeypatch.setattr(state.Saver, "SHARE", 1e9)
 
 
 @pytest.mark.parametrize("after", [0, 2, 18])
@@ -160,7 +160,7 @@ def test_killed_while_the_result_is_written(
     with pytest.raises(KeyboardInterrupt):
         begin(tmp_path)
     monkeypatch.undo()
-    monkeypatch.setattr(searching.Saver, "SHARE", 1e9)
+    monkeypatch.setattr(state.Saver, "SHARE", 1e9)
     if step != "checkpoint":
         with pytest.raises(SearchError, match="is not done: 10 of 10 batches"):
             open_search(tmp_path)

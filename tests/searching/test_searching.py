@@ -280,18 +280,21 @@ def test_what_is_there_is_left_as_it_is_without_force(net: dv.Network, tmp_path:
 
 
 def test_a_search_overwritten_by_one_that_breaks_off_is_no_search_any_more(
-    net: dv.Network, tmp_path: Path
+    net: dv.Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search(net, "scenes:6", "fc6", out=tmp_path, workers=0)
+    monkeypatch.setattr(state.Saver, "SHARE", 1e9)  # every batch is written down
 
     def stop(progress: Progress) -> None:
-        raise KeyboardInterrupt
+        if progress.done == 4:
+            raise KeyboardInterrupt
 
+    asked: dict[str, Any] = {"out": tmp_path, "workers": 0, "batch_size": 2}
     with pytest.raises(KeyboardInterrupt):
-        search(net, "scenes:8", "fc6", out=tmp_path, workers=0, force=True, batch_size=2, report=stop)
-    with pytest.raises(SearchError, match=r"is not done: \d of 4 batches; go on with .*--resume"):
+        search(net, "scenes:8", "fc6", force=True, every=0, report=stop, **asked)
+    with pytest.raises(SearchError, match=r"is not done: 1 of 4 batches; go on with .*--resume"):
         open_search(tmp_path)
-    with pytest.raises(OutputError, match=r"broken off, \d of 4 batches done: go on with --resume"):
+    with pytest.raises(OutputError, match=r"broken off, 1 of 4 batches done: go on with --resume"):
         search(net, "scenes:8", "fc6", out=tmp_path, workers=0)
     found = search(net, "scenes:8", "fc6", out=tmp_path, workers=0, resume=True)
     assert same(found, search(net, "scenes:8", "fc6", batch_size=2, workers=0))
@@ -304,9 +307,9 @@ def test_limit_more_peaks_than_pictures_and_what_the_manifest_says(net: dv.Netwo
     assert len(found.top("relu4_2", 0)) == 7
     told = json.loads((tmp_path / "manifest.json").read_text())
     assert told["source"]["limit"] == 7 and told["source"]["pictures"] == 7
-    assert told["layers"] == [
-        {"name": "relu4_2", "module": "features.18", "channels": 96, "dead": found.dead("relu4_2")}
-    ]
+    (layer,) = told["layers"]
+    assert (layer["name"], layer["module"], layer["channels"]) == ("relu4_2", "features.18", 96)
+    assert layer["dead"] == found.dead("relu4_2")
     assert told["network"]["digest"] == net.digest
     assert told["network"]["preprocessing"] == net.preprocessing.to_json()
     assert {"deconvviz", "torch", "numpy", "python"} <= set(told["versions"])
