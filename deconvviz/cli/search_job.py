@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from deconvviz.cli.plan import check_folder
-from deconvviz.errors import OutputError, SearchError
+from deconvviz.errors import SearchError
 from deconvviz.layers import Layer
 from deconvviz.loading import load, pick_device, sketch
 from deconvviz.nets.spec import parse
 from deconvviz.network import Network
-from deconvviz.searching.found import MANIFEST
 from deconvviz.searching.plan import chosen_layers
+from deconvviz.searching.resuming import check_free
 from deconvviz.searching.sources import Source, open_source
-from deconvviz.searching.state import progress_of
 
 
 @dataclass(frozen=True)
@@ -72,26 +71,10 @@ def plan(
     network = loaded or sketch(model, arguments)
     network.preprocessing.check_reads_pictures(network.name)
     found = chosen_layers(network, layers)
-    check_out(out, resume=resume, force=force)
+    check_folder(out)
+    check_free(out, resume=resume, force=force)
     opened = open_source(source, limit=limit)
     return SearchJob(model, weights, seed, place, arguments, found, opened, loaded)
-
-
-def check_out(out: Path, *, resume: bool, force: bool) -> None:
-    """Raise OutputError for a folder that cannot be written, or in which another search would be lost."""
-    check_folder(out)
-    if resume or force:
-        return
-    if (out / MANIFEST).exists():
-        raise OutputError(
-            f"{out} holds a search already and is left as it is; overwrite it with --force or choose another "
-            "folder (--out)"
-        )
-    if (there := progress_of(out)) is not None:
-        raise OutputError(
-            f"{out} holds a search that was broken off, {there[0]} of {there[1]} batches done: go on with "
-            "--resume, or start anew with --force"
-        )
 
 
 def spare_cores(workers: int | None, device: str) -> bool:

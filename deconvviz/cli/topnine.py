@@ -153,7 +153,7 @@ def topnine(
 
         place = str(pick_device(device))
         found = open_search(search, source=source, weights=weights, device=place, allow_code=allow_code)
-    names = list(dict.fromkeys(_searched(found, name) for name in layer or ()))
+    names = list(dict.fromkeys(found.name_of(name) for name in layer or ()))
     target = target_of(out, format, _stem(names, channel, by))
     check_folder(target.parent)
     chosen = _channels(found, names, channel, channels or CHANNELS, by or "activation", seed, quiet=quiet)
@@ -232,12 +232,6 @@ def _top(found: Search, asked: int | None) -> int:
             f"the {asked} strongest were asked for: the search kept {kept} (search again with --top {asked})"
         )
     return min(TOP, kept) if asked is None else asked
-
-
-def _searched(found: Search, name: str) -> str:
-    """The name under which a layer was searched, from either of its names."""
-    both = {str(layer["module"]): str(layer["name"]) for layer in found.manifest["layers"]}
-    return both.get(name, name)
 
 
 def _channels(

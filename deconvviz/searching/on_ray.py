@@ -103,7 +103,9 @@ def run(
             )
         )
         readers = workers or max(1, int(_cpus(ray)) - networks)
-        progress = Progress(len(plan.source), state.seen, len(state.skipped), readers, networks)
+        progress = Progress(
+            len(plan.source), state.seen, len(state.skipped), readers=readers, networks=networks
+        )
         try:
             for row in stream.iter_rows():
                 found: Found = row["found"]

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from deconvviz.errors import OutputError, PictureError, SearchError
+from deconvviz.errors import PictureError, SearchError
+from deconvviz.layers import Layer
 from deconvviz.loading import load
-from deconvviz.nets.given import spoken
 from deconvviz.network import Network
 from deconvviz.provenance import describe_network, versions
 from deconvviz.searching import local, state
-from deconvviz.searching.found import FORMAT, MANIFEST, Search, open_search
+from deconvviz.searching.found import FORMAT, Search
 from deconvviz.searching.index import channels_table, dead, peaks_table
 from deconvviz.searching.plan import BATCH_SIZE, TOP, Plan, plan
 from deconvviz.searching.progress import Progress, Report
+from deconvviz.searching.resuming import batch_size_in, check_free, clear, finished
 from deconvviz.searching.sources import Source, open_source
 from deconvviz.searching.state import Saver, State
 
@@ -66,15 +65,19 @@ def search(
     if workers is not None and workers < 0:
         raise SearchError(f"{workers} workers were asked for: ask for 0 or more (--workers)")
     folder = None if out is None else Path(out)
+    if folder is not None:
+        check_free(folder, resume=resume, force=force)
     net = load(network) if isinstance(network, str) else network
     pictures = open_source(source, limit=limit)
-    size = _batch_size(folder) if batch_size is None and folder is not None and resume else batch_size
+    size = batch_size_in(folder) if batch_size is None and folder is not None and resume else batch_size
     planned = plan(
         net, pictures, layers, top=top, batch_size=BATCH_SIZE if size is None else size, strict=strict
     )
     _check_listed(planned)
-    if folder is not None and (found := _before(planned, folder, resume=resume, force=force)):
+    if folder is not None and resume and (found := finished(planned, folder)):
         return found
+    if folder is not None and force:
+        clear(folder)
     begun = _begin(planned, folder, resume=resume)
     planned.check_strict(begun.skipped)
     save: Callable[[State], None] = Saver(planned, folder, every) if folder is not None else _nowhere
@@ -112,6 +115,7 @@ def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Sea
             {
                 "name": layer.name,
                 "module": layer.dotted,
+                "also": _other_names(planned.network, layer),
                 "channels": layer.shape[0],
                 "dead": dead_ones[layer.name],
             }
@@ -135,40 +139,10 @@ def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Sea
     )
 
 
-def _before(planned: Plan, folder: Path, *, resume: bool, force: bool) -> Search | None:
-    """The search that is done in this folder already, if it is to be resumed. Raises OutputError."""
-    if resume and force:
-        raise SearchError("--resume goes on with what is there and --force throws it away: give one of them")
-    complete = (folder / MANIFEST).exists()
-    if resume and complete:
-        found = open_search(folder, network=planned.network)
-        state.check_same(_identity(found.manifest), planned.identity(), folder / MANIFEST)
-        state.remove(folder)
-        return replace(found, given_source=planned.source)
-    if complete and not force:
-        raise OutputError(
-            f"{folder} holds a search already and is left as it is; overwrite it with --force (force=True) "
-            "or choose another folder"
-        )
-    if not (resume or force) and (progress := state.progress_of(folder)) is not None:
-        raise OutputError(
-            f"{folder} holds a search that was broken off, {progress[0]} of {progress[1]} batches done: go "
-            "on with --resume (resume=True), or start anew with --force (force=True)"
-        )
-    if force:
-        _remove_manifest(folder)
-        state.remove(folder)
-    return None
-
-
-def _remove_manifest(folder: Path) -> None:
-    """Without it what lies in the folder is no search, whatever happens from here on."""
-    try:
-        (folder / MANIFEST).unlink(missing_ok=True)
-    except NotADirectoryError:
-        return  # the first checkpoint tells it better
-    except OSError as reason:
-        raise OutputError(f"cannot overwrite {folder / MANIFEST}: {spoken(reason)}") from reason
+def _other_names(network: Network, layer: Layer) -> list[str]:
+    """Of the layers after it that give the very same tensor."""
+    same = [one for one in network.layers if one.same_as == layer.name]
+    return list(dict.fromkeys(name for one in same for name in (one.name, one.dotted) if name))
 
 
 def _check_listed(planned: Plan) -> None:
@@ -176,28 +150,6 @@ def _check_listed(planned: Plan) -> None:
     if planned.strict and planned.source.skipped:
         name, reason = planned.source.skipped[0]
         raise PictureError(f"{name}: {reason} (without --strict it is counted, listed and left out)")
-
-
-def _batch_size(folder: Path) -> int | None:
-    """That of the search in this folder, done or broken off."""
-    if (folder / MANIFEST).exists():
-        return int(open_search(folder).manifest["batch_size"])
-    return state.batch_size_of(folder)
-
-
-def _identity(manifest: Any) -> dict[str, Any]:
-    """As `Plan.identity`, of a search that is done."""
-    network = manifest["network"]
-    return {
-        "network": network["name"],
-        "weights": network["digest"],
-        "preprocessing": network["preprocessing"],
-        "type of numbers": network["dtype"],
-        "layers": [layer["module"] for layer in manifest["layers"]],
-        "top": manifest["top"],
-        "batch size": manifest["batch_size"],
-        "source": manifest["source"]["digest"],
-    }
 
 
 def _begin(planned: Plan, folder: Path | None, *, resume: bool) -> State:

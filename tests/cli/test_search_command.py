@@ -319,8 +319,8 @@ def test_what_is_there_is_left_or_gone_on_with_or_overwritten(tmp_path):
     first = (out / "top.parquet").read_bytes()
     refused(
         mini("scenes:9", out, "-l", "conv1_1"),
-        f"deconvviz: {out} holds a search already and is left as it is; overwrite it with --force or choose "
-        "another folder (--out)",
+        f"deconvviz: {out} holds a search already and is left as it is; overwrite it with --force "
+        "(force=True) or choose another folder (--out)",
     )
     again = mini("scenes:8", out, "-l", "conv1_1", "--resume")
     assert again.exit_code == 0, again.output
@@ -342,7 +342,7 @@ def test_a_search_that_was_broken_off(broken_off, tmp_path):
     refused(
         mini(*given),
         f"deconvviz: {broken_off} holds a search that was broken off, 2 of 5 batches done: go on with "
-        "--resume, or start anew with --force",
+        "--resume (resume=True), or start anew with --force (force=True)",
     )
     drawn = CliRunner().invoke(app, ["topnine", str(broken_off), "-l", "conv1_2"])
     refused(
@@ -502,3 +502,15 @@ def test_durations(seconds, text):
 
 def test_paces():
     assert [pace(rate) for rate in (0.123, 9.87, 10.4, 12345.6)] == ["0.12/s", "9.9/s", "10/s", "12,346/s"]
+
+
+def test_a_search_that_never_began_stands_in_nobodys_way(tmp_path):
+    """Its first checkpoint is written before the first picture is read: there is nothing in it to lose."""
+    out = tmp_path / "out"
+    lost = mini("scenes:8", out, "-l", "conv1_1", "--engine", "ray", "--address", "127.0.0.1:1")
+    assert lost.exit_code == 2
+    assert "no Ray cluster answers at 127.0.0.1:1" in lost.stderr
+    assert mini("scenes:8", out, "-l", "conv1_1").exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "channels.parquet", "manifest.json", "skipped.csv", "top.parquet",
+    ]  # fmt: skip
