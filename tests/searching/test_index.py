@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from searches import Noise, Row, brute_force, minivgg_field, rows_of, same, scen
 from torch import Tensor, nn
 
 import deconvviz as dv
+from deconvviz.errors import LayerError
 from deconvviz.nets.pictures import Picture
 from deconvviz.searching.found import Search
 from deconvviz.searching.search import search
@@ -249,3 +251,29 @@ def test_squeezenet_on_photographs(real_data: Path) -> None:
         projection = rec.project("features.9", dv.Unit(0, channel, peak.y, peak.x))
         assert projection.boxes[0] == peak.box
         assert math.isclose(projection.units[0].activation, peak.activation, rel_tol=1e-5, abs_tol=1e-5)
+
+
+class Folded(nn.Module):
+    """A linear over all positions of all pictures as rows of one matrix, as in LeViT, beside usual layers."""
+
+    def __init__(self, fold: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.fold = fold
+        self.conv, self.mix, self.scores = nn.Conv2d(3, 4, 4, 4), nn.Linear(4, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.mix(self.fold(self.conv(x)).reshape(-1, 4))
+        return self.scores(rows.reshape(len(x), -1, 5).mean(1))
+
+
+FOLDS = {
+    "permuted": lambda maps: maps.permute(0, 2, 3, 1),
+    "flattened": lambda maps: maps.flatten(2).transpose(1, 2),
+}
+
+
+@pytest.mark.xfail(raises=(LayerError, IndexError), reason="the table of layers takes its rows for pictures")
+@pytest.mark.parametrize("fold", FOLDS)
+def test_a_layer_that_has_no_rows_of_pictures_is_left_out_of_all(fold: str) -> None:
+    found = search(small(Folded(FOLDS[fold])), Noise(3), "all", workers=0)
+    assert list(found.layers) == ["conv", "scores"]
