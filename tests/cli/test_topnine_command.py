@@ -263,8 +263,8 @@ def test_other_weights_are_refused(found, tmp_path):
         ),
         (
             ["-l", "conv4_3"],
-            "deconvviz: no layer 'conv4_3' in this search of 3 layers: there is conv4_2, conv2_1 (search again "
-            "with --layer conv4_3 for it)",
+            "deconvviz: no layer 'conv4_3' in this search of 3 layers: there is conv4_2, conv2_1 (search "
+            "again with --layer conv4_3 for it)",
         ),
         (["-l", "conv4_2", "--channel", 96], "deconvviz: no channel 96 in conv4_2: there are 0 to 95"),
         (["-l", "conv4_2", "--channel", -1], "deconvviz: no channel -1 in conv4_2: there are 0 to 95"),
