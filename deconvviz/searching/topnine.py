@@ -167,9 +167,12 @@ class TopNine:
 
     def _footer(self) -> str:
         most = self._most
-        strongest = "the strongest unit" if most == 1 else f"the {most} strongest units, row by row"
-        told = "; below the patches the first and the last activation" if most > 1 else ""
-        return f"each block: {strongest}, of one channel, each of another picture{told}"
+        if most == 1:
+            return "each block: the strongest unit of one channel, and its activation"
+        return (
+            f"each block: the {most} strongest units of one channel, each of another picture, row by row; "
+            "a … b: the first and the last activation"
+        )
 
     def _panel(self, name: str) -> Panel:
         layer = self.search.network.layers.find(name)
