@@ -49,7 +49,7 @@ class Layer:
     sees_more: bool = False  # pixels outside of the field can change a unit, by way of what is held constant
     channels_last: bool = False  # in the network itself; `shape` and all that is recorded has them first
     same_as: str = ""  # the layer before it that gives the very same tensor, as a block's last part does
-    has_channels: bool = True  # its units are positions of a map (C, H, W) or entries of a vector (F)
+    has_channels: bool = True  # of each picture: positions of a map (C, H, W), or entries of a vector (F)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kind}): {_times(self.shape)}, {self.sees}"
@@ -194,7 +194,8 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
         no_map = len(shape) == 3 and (form.axes not in ((2, 3), (1, 2)) or form.shape != shape)
         if no_map:
             refused = refused or f"it gives {_times(shape)} for a picture, which is no map of channels"
-        last = form.channels_last
+        of_pictures = out.shape[0] == tape.batch and not form.folded and not form.batch_at
+        last = form.channels_last and of_pictures
         layers.append(
             Layer(
                 name,
@@ -210,7 +211,7 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
                 sees_more=found is not None and found.sees_more,
                 channels_last=last,
                 same_as=first_of.get(out.value, ""),
-                has_channels=len(shape) in (1, 3) and not no_map,
+                has_channels=len(shape) in (1, 3) and not no_map and of_pictures,
             )
         )
         first_of.setdefault(out.value, name)

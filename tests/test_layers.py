@@ -101,7 +101,7 @@ def test_as_json(vgg19: dv.LayerTable) -> None:
     assert vgg19.to_json()[0] == {
         "name": "conv1_1", "dotted": "features.0", "kind": "Conv2d", "shape": (64, 224, 224), "field": (3, 3),
         "stride": (1, 1), "first": (-1, -1), "parameters": 1792, "refused": "",
-        "held": False, "sees_more": False, "channels_last": False,
+        "held": False, "sees_more": False, "channels_last": False, "same_as": "", "has_channels": True,
     }  # fmt: skip
 
 
@@ -154,3 +154,29 @@ def test_a_recording_of_every_layer_agrees_with_the_table() -> None:
     assert rec.layers == tuple(net.layers)
     for layer in net.layers:
         assert rec.activations(layer.name).shape == (2, *layer.shape)
+
+
+class Folding(nn.Module):
+    """A linear that takes every position of every picture for a row of its own, as in LeViT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.mix = nn.Conv2d(3, 4, 4, 4), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows: Tensor = self.mix(self.conv(x).permute(0, 2, 3, 1).reshape(-1, 4))
+        return rows.reshape(len(x), -1, 5).mean(1)
+
+
+def test_a_layer_whose_rows_are_no_pictures_has_no_channels() -> None:
+    net = dv.Network(nn.Sequential(Folding()), size=8)
+    assert {layer.dotted: layer.has_channels for layer in net.layers} == {
+        "0.conv": True,
+        "0.mix": False,
+        "0": True,
+        "": True,
+    }
+    assert net.layers["output"].same_as == "0"
+    recording = net.record(torch.zeros(2, 3, 8, 8), "0.mix")
+    with pytest.raises(LayerError, match=r"^0\.mix gives 5 for a picture; units are positions of a map"):
+        recording.strongest("0.mix")
