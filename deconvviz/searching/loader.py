@@ -90,6 +90,12 @@ _DEATH = "DataLoader worker (pid"  # so torch's messages begin
 @contextmanager
 def telling_of_deaths() -> Iterator[None]:
     """A worker that dies is a SourceError: torch raises one of its own, wherever this process just is."""
+    with _telling_of_one(), _telling_of_one():  # it may be told again while it is being handled
+        yield
+
+
+@contextmanager
+def _telling_of_one() -> Iterator[None]:
     try:
         yield
     except RuntimeError as reason:
