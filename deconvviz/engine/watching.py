@@ -57,7 +57,8 @@ def watching(
         calls.clear()
         pending.clear()
         pending.update(names)
-        with torch.no_grad(), suppress(Stop):  # here, because grad mode is that of a thread
+        # here, because grad mode is that of a thread
+        with torch.inference_mode(False), torch.no_grad(), suppress(Stop):
             module(pictures)
 
     watched = {*names, *(name.rpartition(":")[0] for name in names if ":" in name)}

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.weak import TensorWeakRef
 
 from deconvviz.engine.watching import watching
 from deconvviz.errors import LayerError
@@ -45,16 +46,24 @@ def finding(network: Network, layers: Sequence[Layer]) -> Iterator[Finder]:
     else than in the sketch.
     """
     asked = {layer.dotted: layer for layer in layers}
+    parts = dict(network.module.named_modules())
     found: dict[str, tuple[Tensor, Tensor]] = {}
     count = 0
+    last: tuple[TensorWeakRef, int, str] | None = None  # what was seen before, its version, its name
 
     def see(name: str, output: Tensor) -> None:
-        found[name] = _highest(_flat(output, asked[name], network, count))
+        nonlocal last
+        part = parts[name] if name in parts else parts[name.rpartition(":")[0]]
+        if last is not None and _is_rectified(part, output, *last[:2]):
+            found[name] = _rectified(*found[last[2]])  # its maps need not be read once more
+        else:
+            found[name] = _highest(_flat(output, asked[name], network, count))
+        last = (TensorWeakRef(output), output._version, name)
 
     def find(pictures: Tensor) -> tuple[Numbers, Numbers]:
-        nonlocal count
+        nonlocal last, count
         found.clear()
-        count = len(pictures)
+        last, count = None, len(pictures)
         run(pictures.to(network.device, network.dtype, non_blocking=True))
         if missed := [layer.name for layer in layers if layer.dotted not in found]:
             raise LayerError(f"{', '.join(missed)} of {network.name} was not reached with these pictures")
@@ -64,6 +73,18 @@ def finding(network: Network, layers: Sequence[Layer]) -> Iterator[Finder]:
 
     with watching(network.module, asked, see) as run:
         yield find
+
+
+def _is_rectified(part: nn.Module, output: Tensor, reference: TensorWeakRef, version: int) -> bool:
+    """Whether a ReLU in place, and nothing else, has written to the tensor that was seen before."""
+    if type(part) is not nn.ReLU or "forward" in vars(part):
+        return False
+    return reference() is output and output._version == version + 1
+
+
+def _rectified(said: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """The peaks of a ReLU from those of what it was given. A map that is all zero has its first place."""
+    return said.clamp(min=0), places.where(said > 0, 0)
 
 
 def look(find: Finder, layers: Sequence[Layer], batch: Batch, size: int) -> Peaks:
