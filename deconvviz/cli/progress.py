@@ -72,7 +72,7 @@ class SearchProgress:
             self._bar.task_ids[0],
             completed=progress.done,
             rate=pace(progress.rate) + skipped,
-            left=f"{duration(progress.left)} left",
+            left=f"{duration(progress.left)} left" if progress.done < progress.total else "writing it down",
             parts=self.parts(progress),
         )
 

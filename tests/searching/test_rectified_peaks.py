@@ -1,4 +1,4 @@
-"""The peaks of a ReLU in place are taken from those of its input: only where nothing else has written to it."""
+"""The peaks of a ReLU in place are taken from those of its input, if nothing else has written to it."""
 
 from __future__ import annotations
 
