@@ -27,5 +27,5 @@ def run(plan: Plan, state: State, *, workers: int, save: Callable[[State], None]
             state.take_batch(batch.index, peaks)
             pictures = len(batch.numbers) + len(batch.failures)
             progress.step(state, pictures, batch.seconds, time.perf_counter() - begun)
-            save(state)
             report(progress)
+            save(state)

@@ -112,8 +112,8 @@ def run(
                 plan.check_strict(found.skipped)
                 state.take([found.index], found.top, found.skipped)
                 progress.step(state, found.pictures, found.reading, found.looking)
-                save(state)
                 report(progress)
+                save(state)
         except ray.exceptions.RayError as reason:
             raise SearchError(
                 f"the search on Ray has ended: {_last_line(reason)} (--resume goes on)"
