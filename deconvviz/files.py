@@ -63,6 +63,15 @@ def write_whole(
     return asked
 
 
+def write_text(path: str | os.PathLike[str], text: str, *, force: bool = False) -> Path:
+    """As `write_whole`, in UTF-8."""
+
+    def write(stream: BinaryIO) -> None:
+        stream.write(text.encode())
+
+    return write_whole(path, write, force=force)
+
+
 def _checked_target(asked: Path, force: bool) -> Path:
     if "\0" in str(asked):
         raise OutputError(f"cannot write {str(asked)!r}: a file name has no zero byte in it")

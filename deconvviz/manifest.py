@@ -12,7 +12,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +21,7 @@ from deconvviz.engine.units import Unit
 from deconvviz.errors import ManifestError, OutputError
 from deconvviz.figures.save import save as save_figure
 from deconvviz.figures.sheet import draw
-from deconvviz.files import write_whole
+from deconvviz.files import write_text, write_whole
 from deconvviz.projection import Projection, Style
 from deconvviz.provenance import describe_network, existing, network_of, place_of, versions
 
@@ -39,9 +38,9 @@ def save_projection(
     described = describe(projection, path, style, dpi)
     save_figure(figure, path, dpi=dpi, force=force)
     text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(written[1], partial(_write_text, text), force=force)
+    write_text(written[1], text, force=force)
     if arrays:
-        write_whole(written[2], partial(_write_arrays, projection.arrays()), force=force)
+        write_arrays(written[2], projection.arrays(), force=force)
     return written
 
 
@@ -51,12 +50,13 @@ def targets(figure: Path, arrays: bool) -> list[Path]:
     return [figure, beside[0], *(beside[1:] if arrays else [])]
 
 
-def _write_text(text: str, stream: BinaryIO) -> None:
-    stream.write(text.encode())
+def write_arrays(path: Path, numbers: Mapping[str, Any], *, force: bool) -> None:
+    """A compressed .npz, whole or not at all. Raises OutputError."""
 
+    def write(stream: BinaryIO) -> None:
+        np.savez_compressed(stream, **numbers)
 
-def _write_arrays(numbers: Mapping[str, Any], stream: BinaryIO) -> None:
-    np.savez_compressed(stream, **numbers)
+    write_whole(path, write, force=force)
 
 
 def refuse_existing(targets: list[Path], *, force: bool) -> None:

@@ -180,7 +180,7 @@ def run(
     found: Search, channels: Mapping[str, Sequence[int]], k: int, *, memory: int | None = None, quiet: bool
 ) -> TopNine:
     """Project what a search found, after saying how far that is to be trusted."""
-    from deconvviz.searching.topnine import topnine as project
+    from deconvviz.searching.projecting import topnine as project
 
     with stage(f"loading {found.manifest['network']['name']}", quiet=quiet):
         network = found.network

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deconvviz.errors import SearchError, UnitError
-from deconvviz.files import write_whole
+from deconvviz.files import write_text, write_whole
 from deconvviz.manifest import refuse_existing
 from deconvviz.nets.names import nearest
 from deconvviz.projection import Box
@@ -184,7 +184,7 @@ class Search:
         `channels` of a layer, or `count` of each, chosen `by` (see `choose`). Every activation is computed
         again and must be that of the index. Raises SearchError, LayerError, UnitError, RefusedOp.
         """
-        from deconvviz.searching.topnine import topnine
+        from deconvviz.searching.projecting import topnine
 
         named = [layers] if isinstance(layers, str) else layers
         asked = list(dict.fromkeys(self.name_of(layer) for layer in named))
@@ -207,7 +207,7 @@ class Search:
         write_whole(into / CHANNELS, partial(_write_table, self.channels), force=force)
         write_whole(into / SKIPPED, partial(_write_csv, self.skipped), force=force)
         text = json.dumps(self.manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        write_whole(into / MANIFEST, partial(_write_text, text), force=force)
+        write_text(into / MANIFEST, text, force=force)
         return into
 
     def check_channels(self, layer: str, channels: Iterable[int]) -> None:
@@ -315,10 +315,6 @@ def _peak(row: Mapping[str, Any]) -> Peak:
 
 def _write_table(table: pa.Table, stream: BinaryIO) -> None:
     pq.write_table(table, stream)
-
-
-def _write_text(text: str, stream: BinaryIO) -> None:
-    stream.write(text.encode())
 
 
 def _write_csv(rows: Iterable[tuple[str, str]], stream: BinaryIO) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 import deconvviz as dv
 from deconvviz.errors import DeconvvizError, OutputError, PictureError, RefusedOp, SearchError, UnitError
 from deconvviz.scenes import scene
-from deconvviz.searching import topnine as module
+from deconvviz.searching import projecting as module
 from deconvviz.searching.found import Search, open_search
 from deconvviz.searching.search import search
 from deconvviz.searching.topnine import Shown
