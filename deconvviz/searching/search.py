@@ -93,9 +93,10 @@ def search(
         if folder is not None:
             state.remove(folder)  # there is nothing in it to go on with
         raise SearchError(f"none of the {len(pictures)} pictures of {pictures.place} could be read: {first}")
+    if folder is not None:
+        state.write(begun, planned.identity(), folder)  # tables of many layers may take a while
     done = result(planned, begun, engine, folder)
     if folder is not None:
-        state.write(begun, planned.identity(), folder)
         done.save(folder, force=True)
         state.remove(folder)
     return done
