@@ -156,6 +156,7 @@ def test_killed_while_the_result_is_written(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(files, "write_whole", write_whole)
+    monkeypatch.setattr("deconvviz.files.write_whole", write_whole)  # of what is text
     monkeypatch.setattr(state, "remove", remove)
     with pytest.raises(KeyboardInterrupt):
         begin(tmp_path)
