@@ -62,9 +62,9 @@ class Clocked:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=9, help="turns for each choice of layers")
-    parser.add_argument("--pictures", type=int, default=8, help="in one turn")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeat", type=int, default=5, help="turns for each choice of layers")
+    parser.add_argument("--pictures", type=int, default=48, help="in one turn")
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=0, help="processes that read, of both")
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
