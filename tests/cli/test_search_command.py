@@ -432,11 +432,18 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(tmp_path):
     assert [path.name for path in out.iterdir()] == ["checkpoint.npz"]
 
 
+@pytest.fixture
+def still(monkeypatch):
+    """A clock that stands still: rates do not depend on how long a test takes."""
+    now = time.monotonic()
+    monkeypatch.setattr(told.time, "monotonic", lambda: now)
+
+
 def heard(**numbers):
     return Progress(**{"total": 1000, "done": 250, "read": 250, **numbers, "begun": time.monotonic() - 10})
 
 
-def test_a_line_says_rates_time_left_and_what_to_turn():
+def test_a_line_says_rates_time_left_and_what_to_turn(still):
     progress = SearchProgress(more_workers=True, quiet=False)
     assert re.fullmatch(
         r"250 of 1,000 pictures, 25/s, about 30 s left; reading 50/s, network 100/s; "
@@ -474,7 +481,7 @@ def test_without_a_terminal_a_line_every_ten_seconds(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-def test_on_a_terminal_a_bar_with_both_rates(monkeypatch):
+def test_on_a_terminal_a_bar_with_both_rates(monkeypatch, still):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
