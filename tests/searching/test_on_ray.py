@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,30 @@ from PIL import Image
 
 import deconvviz as dv
 from deconvviz.errors import PictureError, SearchError
+from deconvviz.nets.pictures import Picture
 from deconvviz.scenes import scene
 from deconvviz.searching.found import Search
 from deconvviz.searching.progress import Progress
 from deconvviz.searching.search import search
+from deconvviz.searching.sources import Source, open_source
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 SOURCE, SIZE = "scenes:320", 8
+
+
+class Slow(Source):
+    """Scenes that are read so slowly that there is a reader to be killed."""
+
+    kind = "slow"
+
+    def __init__(self, scenes: str) -> None:
+        self.scenes = open_source(scenes)
+        super().__init__(scenes, self.scenes.names)
+
+    def read(self, number: int) -> Picture:
+        time.sleep(0.02)
+        return self.scenes.picture(number)
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +97,10 @@ def test_a_killed_actor_and_a_killed_task_change_nothing(net: dv.Network, here: 
     killer = Killer(
         (16, lambda: _kill("ray::Map(_read)")), (40, lambda: _kill("ray::MapWorker(Map(_Looker))"))
     )
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import a test
+    slow = Slow(SOURCE)
     found = search(
-        net, SOURCE, "all", batch_size=SIZE, engine="ray", address=cluster.address, workers=1, report=killer
+        net, slow, "all", batch_size=SIZE, engine="ray", address=cluster.address, workers=1, report=killer
     )
     assert killer.killed == 2
     assert not ray.is_initialized()
