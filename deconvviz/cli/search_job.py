@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from deconvviz.layers import Layer
 from deconvviz.loading import load, pick_device, sketch
 from deconvviz.nets.spec import parse
 from deconvviz.network import Network
+from deconvviz.searching.loader import cores, usual_workers
 from deconvviz.searching.plan import chosen_layers
 from deconvviz.searching.resuming import check_free
 from deconvviz.searching.sources import Source, open_source
@@ -79,7 +79,6 @@ def plan(
 
 def spare_cores(workers: int | None, device: str) -> bool:
     """Whether there are cores that neither read pictures nor run the network."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     network = 1 if device == "cpu" else 0
-    reading = min(8, max(1, cores - 1)) if workers is None else workers
-    return reading + network < cores or (workers == 0 and cores > 1)
+    reading = usual_workers() if workers is None else workers
+    return reading + network < cores() or (workers == 0 and cores() > 1)

@@ -263,13 +263,12 @@ def _channels(
 
 def _pictures(found: Search, channels: Mapping[str, Sequence[int]], k: int) -> int:
     """How many pictures will be recorded."""
-    kept = min(int(found.manifest["top"]), found.pictures)
     return len(
         {
             peak.image
             for layer, numbers in channels.items()
             for number in numbers
-            for peak in found.top(layer, number, min(k, kept))
+            for peak in found.top(layer, number, min(k, found.kept))
         }
     )
 

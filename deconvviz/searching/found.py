@@ -86,6 +86,11 @@ class Search:
         """How many pictures were looked at."""
         return int(self.manifest["pictures"])
 
+    @property
+    def kept(self) -> int:
+        """How many peaks of each channel were kept."""
+        return min(int(self.manifest["top"]), self.pictures)
+
     @cached_property
     def network(self) -> Network:
         """The network that was searched with. Loaded when it is needed; raises ManifestError."""
@@ -133,7 +138,7 @@ class Search:
         """
         self.check_channels(layer, [channel])
         layer = self.name_of(layer)
-        kept = min(int(self.manifest["top"]), self.pictures)
+        kept = self.kept
         if k is not None and not 1 <= k <= kept:
             raise UnitError(f"{k} peaks of a channel were asked for: from 1 to {kept} are kept")
         first = (self._first(layer) + channel) * kept

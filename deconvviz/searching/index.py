@@ -12,7 +12,6 @@ import torch
 from deconvviz.engine.units import Unit
 from deconvviz.errors import RefusedOp
 from deconvviz.layers import Layer
-from deconvviz.network import Network
 from deconvviz.recording import Recording
 from deconvviz.searching.peaks import Numbers
 from deconvviz.searching.plan import Plan
@@ -124,6 +123,6 @@ def unit_at(layer: Layer, image: int, channel: int, place: int) -> Unit:
     return Unit(image, channel, *divmod(place, layer.shape[2]))
 
 
-def dead(network: Network, layers: Sequence[Layer], top: Top) -> dict[str, list[int]]:
+def dead(layers: Sequence[Layer], top: Top) -> dict[str, list[int]]:
     """The channels of each layer that never were above zero."""
     return {layer.name: np.flatnonzero(fired == 0).tolist() for layer, fired in _by_layer(layers, top.fired)}

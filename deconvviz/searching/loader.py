@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -114,6 +115,16 @@ def _bury() -> None:
     with suppress(RuntimeError):
         time.sleep(0.1)  # it may be about to die
         multiprocessing.active_children()
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usual_workers() -> int:
+    """Processes that read, if nobody says how many: one for each core but that of the network."""
+    return min(8, max(1, cores() - 1))
 
 
 def _one_thread(worker: int) -> None:

@@ -50,9 +50,12 @@ class Plan:
         """Raise PictureError for a picture that is no good, where that is to end the search."""
         if skipped and self.strict:
             number = min(skipped)
-            name, reason = self.source.names[number], skipped[number]
-            told = reason if name in reason else f"{name}: {reason}"
-            raise PictureError(f"{told} (without --strict it is counted, listed and left out)")
+            raise _no_good(self.source.names[number], skipped[number])
+
+    def check_listed(self) -> None:
+        """The same for one that was no good when the pictures were listed."""
+        if self.source.skipped and self.strict:
+            raise _no_good(*self.source.skipped[0])
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a search to be gone on with."""
@@ -111,6 +114,11 @@ def chosen_layers(network: Network, layers: str | Iterable[str]) -> tuple[Layer,
                 "entries of a vector (F)"
             )
     return tuple(layer for layer in network.layers if layer in wanted)
+
+
+def _no_good(name: str, reason: str) -> PictureError:
+    told = reason if name in reason else f"{name}: {reason}"
+    return PictureError(f"{told} (without --strict it is counted, listed and left out)")
 
 
 def _is_of_its_own(layer: Layer) -> bool:

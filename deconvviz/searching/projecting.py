@@ -86,7 +86,6 @@ def topnine(
 
 def _chosen(search: Search, channels: Mapping[str, Sequence[int]], k: int) -> list[Peak]:
     """The peaks to be shown, checked before a network or a picture is opened."""
-    kept = min(int(search.manifest["top"]), search.pictures)
     if not 1 <= k <= int(search.manifest["top"]):
         raise SearchError(f"the {k} strongest were asked for: the search kept {search.manifest['top']}")
     if not channels or not all(channels.values()):
@@ -95,7 +94,7 @@ def _chosen(search: Search, channels: Mapping[str, Sequence[int]], k: int) -> li
         peak
         for layer, numbers in channels.items()
         for channel in numbers
-        for peak in search.top(layer, channel, min(k, kept))
+        for peak in search.top(layer, channel, min(k, search.kept))
     ]
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from deconvviz.errors import PictureError, SearchError
+from deconvviz.errors import SearchError
 from deconvviz.layers import Layer
 from deconvviz.loading import load
 from deconvviz.network import Network
@@ -14,6 +14,7 @@ from deconvviz.provenance import describe_network, versions
 from deconvviz.searching import local, state
 from deconvviz.searching.found import FORMAT, Search
 from deconvviz.searching.index import channels_table, dead, peaks_table
+from deconvviz.searching.loader import usual_workers
 from deconvviz.searching.plan import BATCH_SIZE, TOP, Plan, plan
 from deconvviz.searching.progress import Progress, Report
 from deconvviz.searching.resuming import batch_size_in, check_free, clear, finished
@@ -73,7 +74,7 @@ def search(
     planned = plan(
         net, pictures, layers, top=top, batch_size=BATCH_SIZE if size is None else size, strict=strict
     )
-    _check_listed(planned)
+    planned.check_listed()
     if folder is not None and resume and (found := finished(planned, folder)):
         return found
     if folder is not None and force:
@@ -107,7 +108,7 @@ def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Sea
     source = planned.source
     lost = [(source.names[number], reason) for number, reason in sorted(state.skipped.items())]
     skipped = tuple(sorted([*source.skipped, *lost]))
-    dead_ones = dead(planned.network, planned.layers, state.top)
+    dead_ones = dead(planned.layers, state.top)
     manifest = {
         "format": FORMAT,
         "network": describe_network(planned.network, folder or Path()),
@@ -146,13 +147,6 @@ def _other_names(network: Network, layer: Layer) -> list[str]:
     return list(dict.fromkeys(name for one in same for name in (one.name, one.dotted) if name))
 
 
-def _check_listed(planned: Plan) -> None:
-    """Raise PictureError where the plan is strict and a picture was no good when they were listed."""
-    if planned.strict and planned.source.skipped:
-        name, reason = planned.source.skipped[0]
-        raise PictureError(f"{name}: {reason} (without --strict it is counted, listed and left out)")
-
-
 def _begin(planned: Plan, folder: Path | None, *, resume: bool) -> State:
     """What a search that was broken off has found, or nothing yet."""
     there = state.read(planned, folder) if folder is not None and resume else None
@@ -160,10 +154,8 @@ def _begin(planned: Plan, folder: Path | None, *, resume: bool) -> State:
 
 
 def _workers(asked: int | None, planned: Plan) -> int:
-    """Processes that read: one for each core but that of the network, and no more than there are batches."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = min(8, max(1, cores - 1)) if asked is None else asked
-    return min(wanted, len(planned.batches))
+    """Processes that read, no more than there are batches."""
+    return min(usual_workers() if asked is None else asked, len(planned.batches))
 
 
 def _nowhere(state: State) -> None:
