@@ -33,8 +33,9 @@ def load(
     is run, and its function called, which returns a `torch.nn.Module` or a `Network`. Both take `arguments`.
 
     `weights`: ``default`` (torchvision's or timm's own, downloaded once; of a file, those that its function
-    makes), ``random`` (from `seed`), or a file of a state dict (.pth, .pt, .safetensors). Raises
-    NetworkError, WeightsError, DownloadError, DeviceError.
+    makes), ``random`` (from `seed`), or a file of a state dict (.pth, .pt, .safetensors). If a file has the
+    weights of several networks, ``FILE#PART`` takes one of them (``file.pth#teacher``). Raises NetworkError,
+    WeightsError, DownloadError, DeviceError.
     """
     return load_spec(parse(name, arguments), weights, seed=seed, device=device)
 
@@ -104,9 +105,10 @@ def _of_file(spec: ModelSpec, weights: str | Path, seed: int) -> Network:
     if told == "random":
         source += f", seed {seed}"
     elif told != "default":
-        state, found = weights_of_file(weights, f"of {spec.short} otherwise: default, random")
-        fit(network.module, state, network=spec.short, source=told)
-        source, notes = told, (*notes, *found)
+        others = f"of {spec.short} otherwise: default, random"
+        given = weights_of_file(weights, network.module, others)
+        fit(network.module, given.state, network=spec.short, source=given.place)
+        source, notes = told, (*notes, *given.notes)
     kept = replace(spec, file=spec.file and spec.file.resolve(), digest=made.digest)
     network.origin = Origin(told, seed, source, notes, kept)
     return network

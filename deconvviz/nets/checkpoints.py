@@ -6,8 +6,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,54 +14,52 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from deconvviz.errors import WeightsError
 from deconvviz.nets.given import existing_file, spoken
+from deconvviz.nets.stored import PLAIN, Stored, named_tensors
 
 # What torch.load raises for bytes that are no weights, depending on the place where it stumbles.
 UNREADABLE = (
     pickle.UnpicklingError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError,
     AssertionError, MemoryError,
 )  # fmt: skip
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module")
-PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
-
-_PLAIN = "save the tensors alone, torch.save(net.state_dict(), FILE), or as .safetensors"
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a .safetensors file or one that torch.save wrote, out of its wrappers.
+def read_stored(path: str | Path) -> Stored:
+    """Read all named tensors in a .safetensors file or one that torch.save wrote.
 
-    Raises WeightsError for a file that is missing or broken, or holds anything that would have to be run.
+    Raises WeightsError for a file that is missing or broken, has no named tensors, or holds anything that
+    would have to be run.
     """
     file = existing_file(path, WeightsError, "weights file")
     _refuse_torchscript(file)
-    stored = _read_safetensors(file) if _is_safetensors(file) else _read_pickle(file)
-    state = _state_dict(stored, file)
+    content = _read_safetensors(file) if _is_safetensors(file) else _read_pickle(file)
+    return named_tensors(content, str(file))
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Read the state dict in a file, whatever network it belongs to. To load weights, see `weights_of_file`.
+
+    Raises WeightsError as `read_stored` and `refuse_odd` do.
+    """
+    stored = read_stored(path)
+    state = stored.below(stored.main)
+    refuse_odd(state, path)
+    return state
+
+
+def refuse_odd(state: Mapping[str, Tensor], file: str | Path) -> None:
+    """Raise WeightsError for a tensor that is quantised, sparse, complex or without values."""
     for key, tensor in state.items():
-        if odd := _unfit(tensor):
+        if odd := unfit(tensor):
             raise WeightsError(f"{file}: {key} is {odd}: save plain, dense floating-point tensors")
-    return state
-
-
-def without_prefixes(state: dict[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """The same tensors without what DataParallel and others put before every name; `own` are the names
-    wanted."""
-    state, wanted = _copied(state), set(own)
-    while not wanted.intersection(state) and (prefix := _shared_prefix(state)):
-        consume_prefix_in_state_dict_if_present(state, prefix)  # also in `_metadata`
-    return state
-
-
-def _shared_prefix(state: dict[str, Tensor]) -> str | None:
-    return next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in state)), None)
 
 
 def _refuse_torchscript(file: Path) -> None:
     if "constants.pkl" in _inside_zip(file):
         raise WeightsError(
-            f"{file} is a TorchScript program, which would have to be run; it was not: {_PLAIN}"
+            f"{file} is a TorchScript program, which would have to be run; it was not: {PLAIN}"
         )
 
 
@@ -102,7 +99,7 @@ def _is_safetensors(file: Path) -> bool:
 def _refusal(file: Path, reason: str) -> str:
     if wanted := re.search(r"GLOBAL ([\w.]+)", reason):
         return (
-            f"{file} holds code or objects ({wanted[1]}), not plain tensors alone, and was not run: {_PLAIN}"
+            f"{file} holds code or objects ({wanted[1]}), not plain tensors alone, and was not run: {PLAIN}"
         )
     beginning, inside = _beginning(file), _inside_zip(file)
     if inside and "data.pkl" not in inside:
@@ -110,7 +107,7 @@ def _refusal(file: Path, reason: str) -> str:
     if inside or beginning.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         return (
             f"{file} is broken off or damaged, or holds more than plain tensors; nothing in it was run: "
-            f"fetch it again, or {_PLAIN}"
+            f"fetch it again, or {PLAIN}"
         )
     return (
         f"{file} is no weights file: it begins with {beginning[:24]!r} "
@@ -126,41 +123,8 @@ def _beginning(file: Path) -> bytes:
         raise WeightsError(f"cannot read {file}: {spoken(reason)}") from reason
 
 
-def _state_dict(stored: Any, file: Path) -> dict[str, Tensor]:
-    while isinstance(stored, Mapping) and not _all_tensors(stored):
-        wrapper = next((key for key in WRAPPERS if isinstance(stored.get(key), Mapping)), None)
-        if wrapper is None:
-            break
-        stored = stored[wrapper]
-    if not isinstance(stored, Mapping):
-        raise WeightsError(f"{file} holds a {type(stored).__name__}, not named tensors: {_PLAIN}")
-    if not stored:
-        raise WeightsError(f"{file} holds no tensors: {_PLAIN}")
-    if not _all_tensors(stored):
-        odd = [repr(key) for key, value in stored.items() if not isinstance(value, Tensor)]
-        raise WeightsError(
-            f"{file} holds {len(odd)} things beside tensors ({', '.join(odd[:4])}) and no state dict under "
-            f"{', '.join(WRAPPERS[:3])}: {_PLAIN}"
-        )
-    state: OrderedDict[str, Tensor] = OrderedDict((str(key), value) for key, value in stored.items())
-    metadata = getattr(stored, "_metadata", None)  # versions of layouts, which some modules need to know
-    if isinstance(metadata, Mapping):
-        state._metadata = OrderedDict(metadata)  # type: ignore[attr-defined]
-    return state
-
-
-def _all_tensors(stored: Mapping[Any, Any]) -> bool:
-    return all(isinstance(value, Tensor) for value in stored.values())
-
-
-def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    copied = OrderedDict(state)
-    if hasattr(state, "_metadata"):
-        copied._metadata = OrderedDict(state._metadata)  # type: ignore[attr-defined]
-    return copied
-
-
-def _unfit(tensor: Tensor) -> str | None:
+def unfit(tensor: Tensor) -> str | None:
+    """Say what keeps a tensor from being used as weights; None if it can be used."""
     if tensor.is_quantized:
         return "quantised"
     if tensor.layout != torch.strided:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from deconvviz.errors import WeightsError
 from deconvviz.nets.builders import build, default_entry, model_names
 from deconvviz.nets.catalog import SHIPPED
-from deconvviz.nets.checkpoints import without_prefixes
 
 # Published weights keep the names of the first releases of DenseNet and of the vision transformers.
 _RENAMED = (
@@ -21,14 +20,15 @@ _RENAMED = (
     (re.compile(r"(mlp)\.linear_2\.(\w+)$"), r"\1.3.\2"),
 )
 _AUXILIARY = re.compile(r"^(AuxLogits|aux1|aux2)\.")  # heads of inception_v3 and googlenet, for training only
-_BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index")
+_COUNTER = "num_batches_tracked"
+_BUFFERS = ("running_mean", "running_var", _COUNTER, "relative_position_index")
 
 
 def fit(module: nn.Module, state: dict[str, Tensor], *, network: str, source: str) -> None:
     """Put the weights into the module, whole or not at all. Raises WeightsError: what does not fit."""
     own = module.state_dict()
-    given = _in_todays_names(state, own)
-    if told := _differences(given, own):
+    given = in_todays_names(state, own)
+    if told := differences(given, own):
         raise WeightsError(f"{source} does not fit {network}: {told}{_guess(state, own, network)}")
     for key, tensor in given.items():
         if own[key].is_floating_point() and not tensor.is_floating_point():
@@ -42,7 +42,7 @@ def fit(module: nn.Module, state: dict[str, Tensor], *, network: str, source: st
 def other_classes(state: dict[str, Tensor], module: nn.Module) -> int | None:
     """The number of classes in the weights, where nothing else differs from the module."""
     own = module.state_dict()
-    return _only_classes_differ(_in_todays_names(state, own), own)
+    return only_classes_differ(in_todays_names(state, own), own)
 
 
 def not_finite(state: Mapping[str, Tensor]) -> list[str]:
@@ -62,16 +62,21 @@ def outputs(module: nn.Module) -> int:
     return count
 
 
-def _in_todays_names(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+def needed(own: Mapping[str, Tensor]) -> set[str]:
+    """Return the names that a state dict must have to fill the network."""
+    return {key for key in own if not key.endswith(_COUNTER)}
+
+
+def in_todays_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under the names that the network has for them, without heads for training only."""
     given: OrderedDict[str, Tensor] = OrderedDict()
-    state = without_prefixes(state, own)
     for key, tensor in state.items():
         if key in own:
             given[key] = tensor
         elif not _AUXILIARY.match(key):
-            given[_renamed(key)] = tensor
+            given[renamed(key)] = tensor
     for key, tensor in own.items():  # counters that only training reads; older files do not have them
-        if key.endswith("num_batches_tracked") and key not in given:
+        if key.endswith(_COUNTER) and key not in given:
             given[key] = torch.zeros_like(tensor, device="cpu")
     # MNASNet wants to know the version of its layout, which a .safetensors file does not tell
     metadata = getattr(state, "_metadata", None) or getattr(own, "_metadata", None)
@@ -80,13 +85,15 @@ def _in_todays_names(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[s
     return given
 
 
-def _renamed(key: str) -> str:
+def renamed(key: str) -> str:
+    """Return today's name of a tensor, for the old names in published weights. A prefix does not matter."""
     for pattern, todays in _RENAMED:
         key = pattern.sub(todays, key)
     return key
 
 
-def _differences(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+def differences(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """Say which names and shapes differ; an empty text if none do."""
     absent = [key for key in own if key not in given]
     unexpected = [key for key in given if key not in own]
     other = [
@@ -96,36 +103,39 @@ def _differences(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     ]
     parts = []
     if absent:
-        parts.append(f"{_count(absent, 'tensor')} missing ({_first(absent)})")
+        parts.append(f"{counted(absent, 'tensor')} missing ({listed(absent)})")
     if unexpected:
-        parts.append(f"{_count(unexpected, 'tensor')} it does not have ({_first(unexpected)})")
+        parts.append(f"{counted(unexpected, 'tensor')} it does not have ({listed(unexpected)})")
     if other:
-        parts.append(f"{_count(other, 'tensor')} of another shape ({_first(other, ';')})")
+        parts.append(f"{counted(other, 'tensor')} of another shape ({listed(other, ';')})")
     return ", ".join(parts)
 
 
-def _count(keys: list[str], noun: str) -> str:
+def counted(keys: Sequence[str], noun: str) -> str:
+    """Return ``3 tensors``."""
     return f"{len(keys)} {noun}{'' if len(keys) == 1 else 's'}"
 
 
-def _first(keys: list[str], comma: str = ",", shown: int = 3) -> str:
+def listed(keys: Sequence[str], comma: str = ",", shown: int = 3) -> str:
+    """Return the first few names."""
     return f"{comma} ".join([*keys[:shown], "..."] if len(keys) > shown else keys)
 
 
 def _guess(state: dict[str, Tensor], own: dict[str, Tensor], network: str) -> str:
-    if (count := _only_classes_differ(_in_todays_names(state, own), own)) is not None:
+    if (count := only_classes_differ(in_todays_names(state, own), own)) is not None:
         return f". Only the number of classes differs: the weights have {count}"
     for name in _of_the_same_size(state):
         shapes = build(name, device="meta").state_dict()
-        renamed = _in_todays_names(state, shapes)
-        if not _differences(renamed, shapes):
+        given = in_todays_names(state, shapes)
+        if not differences(given, shapes):
             return f". It fits {name}"
-        if (count := _only_classes_differ(renamed, shapes)) is not None:
+        if (count := only_classes_differ(given, shapes)) is not None:
             return f". It fits {name} with {count} classes"
     return ""
 
 
-def _only_classes_differ(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> int | None:
+def only_classes_differ(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> int | None:
+    """Return the number of classes in the weights if nothing else differs."""
     differing = [key for key in own if key not in given or given[key].shape != own[key].shape]
     if given.keys() != own.keys() or not differing:
         return None

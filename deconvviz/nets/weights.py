@@ -12,11 +12,13 @@ from deconvviz.errors import WeightsError
 from deconvviz.nets import minivgg
 from deconvviz.nets.builders import build, default_entry, entries, known_name
 from deconvviz.nets.catalog import SHIPPED
-from deconvviz.nets.checkpoints import read_checkpoint
+from deconvviz.nets.checkpoints import read_stored, refuse_odd
+from deconvviz.nets.choosing import choose
 from deconvviz.nets.downloads import cache_path, fetch
 from deconvviz.nets.fitting import fit, not_finite, other_classes, outputs
 from deconvviz.nets.given import missing
 from deconvviz.nets.preprocessing import Preprocessing
+from deconvviz.nets.stored import is_usual
 
 Spec = str | os.PathLike[str]
 
@@ -50,6 +52,16 @@ class _Found:
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    place: str | None = None  # in messages about what does not fit, if not the source
+
+
+@dataclass(frozen=True)
+class FileWeights:
+    """The weights in a file for one network."""
+
+    state: dict[str, Tensor]
+    place: str  # the file, and the part of it if there is more than one: file.pth#teacher
+    notes: tuple[str, ...]
 
 
 def load_network(
@@ -58,14 +70,14 @@ def load_network(
     """A named network in eval mode with its weights. Of a file, the number of classes is taken too.
 
     `spec`: "default" (torchvision's, fetched if need be), the name of other weights of torchvision
-    (IMAGENET1K_V2), "random", or a file: .pth, .pt, .safetensors. Raises NetworkError, WeightsError and
-    its DownloadError.
+    (IMAGENET1K_V2), "random", or a file: .pth, .pt, .safetensors. FILE#PART takes one of several networks
+    in a file, such as file.pth#teacher. Raises NetworkError, WeightsError and its DownloadError.
     """
     if known_name(name) and spec == "random":
         module = build(name, seed=seed)
         return module, _info(module, name, _random(name, seed, module))
-    found = _find(name, spec, progress=progress)
     module = build(name, seed=None)
+    found = _find(module, name, spec, progress=progress)
     if (count := other_classes(found.state, module)) is not None:
         module = build(name, seed=None, classes=count)
         found = replace(found, notes=(*found.notes, f"{count} classes, as the weights have"))
@@ -78,11 +90,11 @@ def load_weights(
     """Fill a module that `build(name)` made; `spec` as for `load_network`. After an error it is as it was."""
     if known_name(name) and spec == "random":
         return _put_in(module, name, _random(name, seed, build(name, seed=seed, classes=outputs(module))))
-    return _put_in(module, name, _find(name, spec, progress=progress))
+    return _put_in(module, name, _find(module, name, spec, progress=progress))
 
 
 def _put_in(module: nn.Module, name: str, found: _Found) -> WeightsInfo:
-    fit(module, found.state, network=name, source=found.source)
+    fit(module, found.state, network=name, source=found.place or found.source)
     return _info(module, name, found)
 
 
@@ -91,7 +103,7 @@ def _info(module: nn.Module, name: str, found: _Found) -> WeightsInfo:
     return WeightsInfo(name, found.spec, found.source, found.preprocessing, named, found.notes)
 
 
-def _find(name: str, spec: Spec, *, progress: bool) -> _Found:
+def _find(module: nn.Module, name: str, spec: Spec, *, progress: bool) -> _Found:
     if spec == "default" and name == SHIPPED:
         state = minivgg.load_minivgg().state_dict()
         return _Found("default", "shipped with deconvviz", state, *_default_expectations(name))
@@ -102,8 +114,8 @@ def _find(name: str, spec: Spec, *, progress: bool) -> _Found:
     if entry := published.get(told.rpartition("_Weights.")[2]):
         return _published(entry, name, progress=progress)
     others = ", ".join(["default", *published, "random"])
-    state, notes = weights_of_file(told, f"weights of {name} by name: {others}")
-    return _Found(told, told, state, *_default_expectations(name), notes)
+    given = weights_of_file(told, module, f"weights of {name} by name: {others}")
+    return _Found(told, told, given.state, *_default_expectations(name), given.notes, given.place)
 
 
 def _published(entry: Any, name: str, *, progress: bool) -> _Found:
@@ -121,19 +133,34 @@ def _published(entry: Any, name: str, *, progress: bool) -> _Found:
     )
 
 
-def weights_of_file(path: Spec, others: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The state dict in a file, and notes. Raises WeightsError, which tells `others` if there is no file."""
-    told = os.fspath(path)
-    if not os.path.exists(told):
-        raise WeightsError(f"{missing(told, 'weights file')} ({others})")
-    state = read_checkpoint(told)
-    if spoiled := not_finite(state):
+def weights_of_file(path: Spec, module: nn.Module, others: str) -> FileWeights:
+    """Read the weights in a file that fit a network, and notes on what else is there.
+
+    `path` may be FILE#PART. Where nothing fits, what comes closest is returned, and `fit` says what differs.
+    Raises WeightsError, which names the `others` if there is no such file.
+    """
+    file, part = _file_and_part(os.fspath(path))
+    if not os.path.exists(file):
+        raise WeightsError(f"{missing(file, 'weights file')} ({others})")
+    choice = choose(read_stored(file), module, file, part)
+    place = file if is_usual(choice.prefix) else f"{file}#{choice.prefix.removesuffix('.')}"
+    refuse_odd(choice.state, place)
+    if spoiled := not_finite(choice.state):
         more = f" and {len(spoiled) - 1} more" if len(spoiled) > 1 else ""
         raise WeightsError(
-            f"{told} holds NaN or infinity in {spoiled[0]}{more}: its training went wrong, or the file"
+            f"{place} holds NaN or infinity in {spoiled[0]}{more}: its training went wrong, or the file"
         )
-    kinds = {str(tensor.dtype)[6:] for tensor in state.values() if tensor.is_floating_point()} - {"float32"}
-    return state, tuple(f"some weights are {kind} in the file" for kind in sorted(kinds))
+    dtypes = {str(tensor.dtype)[6:] for tensor in choice.state.values() if tensor.is_floating_point()}
+    kinds = sorted(dtypes - {"float32"})
+    return FileWeights(
+        choice.state, place, (*choice.notes, *(f"some weights are {kind} in the file" for kind in kinds))
+    )
+
+
+def _file_and_part(told: str) -> tuple[str, str]:
+    """Read FILE#PART; a file whose own name has a # in it is taken whole."""
+    file, _, part = told.rpartition("#")
+    return (file, part) if part and os.path.exists(file) and not os.path.exists(told) else (told, "")
 
 
 def _random(name: str, seed: int, module: nn.Module) -> _Found:

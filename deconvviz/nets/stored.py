@@ -1,0 +1,174 @@
+"""The named tensors in a checkpoint, wherever they are nested, without the state of an optimizer."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from deconvviz.errors import WeightsError
+
+# Names that do not say whose weights they hold: of training scripts, Lightning, DataParallel, torch.compile.
+USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "module", "_orig_mod")
+PLAIN = "save the tensors alone, torch.save(net.state_dict(), FILE), or as .safetensors"
+
+_AVERAGED = re.compile(r"(^|_)(ema|shadow|avg|averag\w*|swa|polyak)(_|$)", re.IGNORECASE)
+_TRAINING = re.compile(r"^optim$|optimi[sz]er|scheduler", re.IGNORECASE)
+_SLOTS = frozenset(  # of optimizers that keep their state by the names of the parameters
+    ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "acc_delta", "grad", "grads")
+)
+_DEPTH, _COUNT = 50, 100_000  # a small file can hold itself, or one mapping in countless places
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The named tensors in a file.
+
+    The names of nested mappings and lists are joined with dots: ``{"state_dict": {"conv.weight": ...}}`` has
+    one tensor, ``state_dict.conv.weight``. A prefix is empty or ends with a dot.
+    """
+
+    tensors: Mapping[str, Tensor]
+    versions: Mapping[str, Any]  # by prefix: what PyTorch keeps in `_metadata` of each module
+    counts: Mapping[str, int]  # by prefix of each mapping: the number of tensors directly in it
+
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """Return the tensors whose names start with a prefix, as a state dict without the prefix."""
+        state = OrderedDict(_below(self.tensors, prefix))
+        versions = OrderedDict((name.rstrip("."), version) for name, version in _below(self.versions, prefix))
+        if versions:
+            state._metadata = versions  # type: ignore[attr-defined]
+        return state
+
+    def within(self, part: str) -> Stored:
+        """Return what is in one part alone, such as ``teacher``. All names stay as they are."""
+        prefix = f"{part}."
+
+        def kept(of: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in of.items() if name.startswith(prefix)}
+
+        return Stored(kept(self.tensors), kept(self.versions), kept(self.counts))
+
+    @property
+    def parts(self) -> list[str]:
+        """The first parts of the names, in the order of the file."""
+        return list(dict.fromkeys(name.partition(".")[0] for name in self.tensors))
+
+    @property
+    def main(self) -> str:
+        """The prefix of what is most likely a network's state dict, if the network is not known."""
+        largest = max(
+            self.counts or {"": 0},
+            key=lambda one: (not is_averaged(one), bool(one) and is_usual(one), self.counts.get(one, 0)),
+        )
+        return largest + _usual_prefix(dict(_below(self.tensors, largest)))
+
+
+def is_usual(prefix: str) -> bool:
+    """Whether a prefix consists of names that do not say whose weights they hold, or is empty."""
+    return all(name in USUAL for name in prefix.split(".")[:-1])
+
+
+def is_averaged(prefix: str) -> bool:
+    """Whether a prefix names an averaged copy of the weights (EMA, SWA)."""
+    return any(_AVERAGED.search(name) for name in prefix.split(".")[:-1])
+
+
+def named_tensors(content: Any, source: str) -> Stored:
+    """Find all named tensors in what a file holds.
+
+    Raises WeightsError, naming the `source`, if there are none.
+    """
+    named = isinstance(content, Mapping) or (
+        isinstance(content, list | tuple) and any(isinstance(one, Mapping) for one in content)
+    )
+    if not named:
+        raise WeightsError(f"{source} holds a {type(content).__name__}, not named tensors: {PLAIN}")
+    search = _Search(source)
+    if not _is_optimizer(content):
+        search.enter(content, "", 0)
+    if not search.tensors:
+        raise WeightsError(_without_tensors(content, source))
+    return Stored(search.tensors, search.versions, search.counts)
+
+
+class _Search:
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.tensors: dict[str, Tensor] = {}
+        self.versions: dict[str, Any] = {}
+        self.counts: dict[str, int] = {}
+        self.entered = 0
+
+    def enter(self, content: Any, prefix: str, depth: int) -> None:
+        self.entered += 1
+        if depth > _DEPTH or self.entered > _COUNT:
+            raise WeightsError(
+                f"{self.source} is nested too deeply, or one of its mappings contains itself: {PLAIN}"
+            )
+        versions = getattr(content, "_metadata", None)
+        if isinstance(versions, Mapping):
+            self.versions.update({f"{prefix}{key}." if key else prefix: v for key, v in versions.items()})
+        before = len(self.tensors)
+        for key, value in _entries(content):
+            if isinstance(value, Tensor):
+                self.add(f"{prefix}{key}", value)
+        if isinstance(content, Mapping) and len(self.tensors) > before:
+            self.counts[prefix] = len(self.tensors) - before
+        for key, value in _entries(content):
+            if isinstance(value, Mapping | list | tuple) and not _of_training(key, value):
+                self.enter(value, f"{prefix}{key}.", depth + 1)
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        if name in self.tensors:
+            raise WeightsError(f"{self.source} holds two tensors with the name {name}: {PLAIN}")
+        self.tensors[name] = tensor
+
+
+def _entries(content: Any) -> Iterator[tuple[str, Any]]:
+    pairs: Iterable[tuple[Any, Any]] = content.items() if isinstance(content, Mapping) else enumerate(content)
+    return ((str(key), value) for key, value in pairs)
+
+
+def _of_training(key: str, value: Any) -> bool:
+    """Whether an entry is the state of an optimizer or of the like, which is never a network's weights."""
+    named = key in _SLOTS or _TRAINING.search(key) is not None
+    return named or _is_optimizer(value)
+
+
+def _is_optimizer(content: Any) -> bool:
+    """Whether this is what `torch.optim.Optimizer.state_dict` returns."""
+    if not (isinstance(content, Mapping) and "param_groups" in content):
+        return False
+    state = content.get("state")
+    return isinstance(state, Mapping) and not any(isinstance(one, Tensor) for one in state.values())
+
+
+def _without_tensors(content: Any, source: str) -> str:
+    if _is_optimizer(content):
+        return f"{source} holds the state of an optimizer, not the weights of a network: {PLAIN}"
+    odd = [repr(key) for key, value in _entries(content) if not isinstance(value, Mapping | list | tuple)]
+    if not odd:
+        return f"{source} holds no tensors: {PLAIN}"
+    return (
+        f"{source} holds {len(odd)} things beside tensors ({', '.join(odd[:4])}) and no state dict under "
+        f"{', '.join(USUAL[:3])}: {PLAIN}"
+    )
+
+
+def _below(named: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    return ((name[len(prefix) :], value) for name, value in named.items() if name.startswith(prefix))
+
+
+def _usual_prefix(names: Iterable[str]) -> str:
+    """The longest prefix of usual names that all names have."""
+    prefix, names = "", list(names)
+    while len(first := {name.partition(".")[0] for name in names}) == 1 and (part := first.pop()) in USUAL:
+        if not all(name.startswith(f"{part}.") for name in names):
+            break
+        prefix, names = f"{prefix}{part}.", [name[len(part) + 1 :] for name in names]
+    return prefix
