@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from html import escape
@@ -10,10 +10,14 @@ from typing import Any, overload
 
 from torch import nn
 
-from deconvviz.engine.fields import fields
-from deconvviz.engine.tape import Tape
+from deconvviz.engine.fields import View, views
+from deconvviz.engine.tape import PICTURE, Tape
 from deconvviz.errors import LayerError
 from deconvviz.nets.names import paper_names, unknown_layer_message
+
+NOT_REACHED = (
+    "was not reached with an empty picture (in Python, net.record(image, layer) tries it on the image itself)"
+)
 
 OUTPUT = "output"
 """The name of what the whole network gives, unless a module has that name."""
@@ -38,7 +42,9 @@ class Layer:
     dotted: str  # module name; a module called several times is `name`, `name:2`, `name:3`
     kind: str  # class of the module
     shape: tuple[int, ...]  # of its output for one picture: (C, H, W), or (F,)
-    field: tuple[int, int] | None  # receptive field (rows, columns) in pixels; None: the whole picture
+    field: (
+        tuple[int, int] | None
+    )  # receptive field (rows, columns) in pixels; None: all (`sees_all`) or unknown
     stride: tuple[float, float] | None  # pixels from one unit to the next (rows, columns)
     first: (
         tuple[float, float] | None
@@ -50,6 +56,7 @@ class Layer:
     channels_last: bool = False  # in the network itself; `shape` and all that is recorded has them first
     same_as: str = ""  # the layer before it that gives the very same tensor, as a block's last part does
     has_channels: bool = True  # of each picture: positions of a map (C, H, W), or entries of a vector (F)
+    sees_all: bool = False  # every unit sees the whole picture, whatever its size
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kind}): {_times(self.shape)}, {self.sees}"
@@ -60,10 +67,13 @@ class Layer:
             return f"cannot be projected: {self.refused}"
         if self.held:
             return "is held constant: nothing flows down from it"
-        if self.field is None or self.stride is None:
+        if self.sees_all:
             return "sees the whole picture"
+        if self.field is None:
+            return "its receptive field is not known"
         more = ", and more by way of gates or statistics" if self.sees_more else ""
-        return f"sees {_by(self.field)} px every {_by(self.stride)} px{more}"
+        every = f" every {_by(self.stride)} px" if self.stride else ""
+        return f"sees {_by(self.field)} px{every}{more}"
 
 
 def _times(shape: Sequence[int]) -> str:
@@ -83,8 +93,16 @@ def _plain(pair: tuple[Fraction, Fraction]) -> tuple[float, float]:
 class LayerTable(Sequence[Layer]):
     """Every layer of a network in the order in which it is ready; found by either of its names."""
 
-    def __init__(self, layers: Sequence[Layer], network: str, *, see: str | None = None) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        network: str,
+        *,
+        see: str | None = None,
+        without_row: Mapping[str, str] | None = None,
+    ) -> None:
         self._layers = tuple(layers)
+        self._without_row = dict(without_row or {})  # names of modules, and why they are no layers
         self._network, self._see = network, see
         self._by_name = {layer.dotted: layer for layer in layers} | {layer.name: layer for layer in layers}
 
@@ -95,8 +113,14 @@ class LayerTable(Sequence[Layer]):
     def find(self, name: str) -> Layer:
         """The layer of this name. Raises LayerError that says what there is, nearest first."""
         if name not in self._by_name:
+            if name in self._without_row:
+                raise LayerError(f"{name} of {self._network} {self._without_row[name]}")
             raise LayerError(unknown_layer_message(name, self._by_name, self._network, see=self._see))
         return self._by_name[name]
+
+    def is_unreached(self, name: str) -> bool:
+        """Whether a module has this name, but an empty picture does not reach it; another picture may."""
+        return name not in self._by_name and self._without_row.get(name) == NOT_REACHED
 
     @property
     def last(self) -> Layer:
@@ -160,7 +184,9 @@ def _sees(layer: Layer) -> str:
     if layer.refused or layer.held:
         return "refused" if layer.refused else "held"
     more = "+" if layer.sees_more else ""
-    return f"{_by(layer.field)}{more}" if layer.field else "all"
+    if layer.field:
+        return f"{_by(layer.field)}{more}"
+    return "all" if layer.sees_all else "unknown"
 
 
 def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None = None) -> LayerTable:
@@ -175,7 +201,7 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
     ]
     paper = {dotted: name for name, dotted in paper_names(leaves).items()}
     taken = {out.module for out in tape.outputs}
-    seen, refusals = fields(tape), tape.refusals()
+    seen, refusals = views(tape), tape.refusals()
     layers: list[Layer] = []
     first_of: dict[int, str] = {}
     for out in tape.outputs:
@@ -187,7 +213,10 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
         else:
             name = paper.get(dotted, dotted)
         form = tape.forms[out.value]
-        found = seen[out.value] if len(out.shape) == 4 else None
+        view = seen[out.value]
+        found = view.field if len(out.shape) in (2, 4) else None
+        sees_all = view.whole or (len(out.shape) == 2 and _covers(view, tape.forms[PICTURE].lengths))
+        found = None if sees_all else found
         parameters = sum(p.numel() for p in parts[out.module].parameters()) if out.call == 1 else 0
         shape = tuple(out.shape[1:])
         refused = refusals.get(out.value, "")
@@ -203,8 +232,8 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
                 out.kind,
                 (shape[2], shape[0], shape[1]) if last else shape,
                 found.size if found else None,
-                _plain(found.stride) if found else None,
-                _plain(found.first) if found else None,
+                _plain(found.stride) if found and len(out.shape) == 4 else None,
+                _plain(found.first) if found and len(out.shape) == 4 else None,
                 parameters,
                 refused,
                 held=out.value not in tape.carrying,
@@ -212,10 +241,46 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
                 channels_last=last,
                 same_as=first_of.get(out.value, ""),
                 has_channels=len(shape) in (1, 3) and not no_map and of_pictures,
+                sees_all=sees_all,
             )
         )
         first_of.setdefault(out.value, name)
-    return LayerTable(layers, network, see=see)
+    return LayerTable(layers, network, see=see, without_row=_without_row(module, tape, layers))
+
+
+def _covers(view: View, lengths: tuple[int, int]) -> bool:
+    """Whether a unit without position sees all of a picture of this size."""
+    field = view.field
+    return field is not None and all(
+        first <= 0 and first + size >= length
+        for first, size, length in zip(field.first, field.size, lengths, strict=True)
+    )
+
+
+def _without_row(module: nn.Module, tape: Tape, layers: Sequence[Layer]) -> dict[str, str]:
+    """The names of modules that are no layers, and why, as the end of a sentence."""
+    rows = {layer.dotted: layer.name for layer in layers}
+    first_name = {id(part): name for name, part in module.named_modules()}
+    outputs = {out.module: out for out in reversed(tape.outputs)}
+    found: dict[str, str] = {}
+    for name, part in module.named_modules(remove_duplicate=False):
+        own = first_name[id(part)]
+        if name in rows or not name:
+            continue
+        if own != name:
+            found[name] = f"is another name of {rows.get(own, own)}: ask for that"
+        elif name in tape.others:
+            kind = tape.others[name]
+            found[name] = (
+                f"gives a{'n' * (kind[0] in 'aeiouAEIOU')} {kind}, and not one tensor: ask for a part of it"
+            )
+        elif name not in outputs:
+            found[name] = NOT_REACHED
+        elif len(outputs[name].shape) < 2:
+            found[name] = f"has lost its batch: it gives a tensor of shape {outputs[name].shape}"
+        else:
+            found[name] = "does not depend on the picture"
+    return found
 
 
 def _spoken_kind(part: nn.Module) -> str | None:

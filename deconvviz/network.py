@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext, redirect_stdout
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,14 +18,18 @@ from torch import Tensor, nn
 
 from deconvviz.coverage import Coverage, Survey
 from deconvviz.engine import forward, tape
-from deconvviz.engine.watching import evaluation
+from deconvviz.engine.preservation import preserved
+from deconvviz.engine.watching import evaluation, exclusive, plain
 from deconvviz.errors import DeconvvizError, LayerError, NetworkError, PictureError
 from deconvviz.layers import Layer, LayerTable, read_layers
-from deconvviz.nets.digests import digest
+from deconvviz.nets.advice import advice
+from deconvviz.nets.digests import checksum, digest
 from deconvviz.nets.names import class_index
 from deconvviz.nets.pictures import Picture, as_picture, open_picture
 from deconvviz.nets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Size
+from deconvviz.nets.printing import stdout_to_stderr
 from deconvviz.nets.spec import ModelSpec
+from deconvviz.nets.structure import check_has_numbers, is_lazy, structure_of
 from deconvviz.projection import Projection
 from deconvviz.recording import Recording
 
@@ -85,11 +87,16 @@ class Network:
         self.origin = origin or Origin(None, None, "weights as given")
         self._shapes = shapes or module  # the same network without numbers, if there is one: quicker to ask
         self._digested: tuple[Any, str] | None = None
+        self._sketched: tuple[Any, tuple[LayerTable, Survey]] | None = None
 
     def __repr__(self) -> str:
-        (_, rows, columns), count = self.preprocessing.shape, sum(p.numel() for p in self.module.parameters())
+        _, rows, columns = self.preprocessing.shape
+        if any(is_lazy(module) for module in self.module.modules()):
+            count = "parameters not initialised yet"
+        else:
+            count = f"{sum(p.numel() for p in self.module.parameters()):,} parameters"
         size = str(rows) if rows == columns else f"{rows} x {columns}"
-        return f"<Network {self.name}: {size} px, {count:,} parameters, {self.origin.source}>"
+        return f"<Network {self.name}: {size} px, {count}, {self.origin.source}>"
 
     @property
     def device(self) -> torch.device:
@@ -101,7 +108,11 @@ class Network:
 
     @property
     def layers(self) -> LayerTable:
-        """Every layer that can be asked for, from one forward pass over an empty picture."""
+        """Every layer that can be asked for, from one forward pass over an empty picture.
+
+        The pass is repeated once the module's parts, their settings or the size of the input have changed.
+        Raises NetworkError.
+        """
         return self._sketch[0]
 
     def coverage(self, layers: str | Iterable[str] | None = None) -> Coverage:
@@ -124,21 +135,34 @@ class Network:
             see = f"deconvviz check {self.origin.model.options.removeprefix('--model ')}{options}"
         return survey.coverage(self.name, asked, see=see)
 
-    @cached_property
+    @property
     def _sketch(self) -> tuple[LayerTable, Survey]:
-        like = _first_float(self._shapes)
+        structure = structure_of(self.module)
+        key = (structure, self.preprocessing.shape, self.name)
+        if self._sketched is None or self._sketched[0] != key:
+            same = self._shapes is self.module or structure_of(self._shapes) == structure
+            self._sketched = key, self._drawn(self._shapes if same else self.module)
+        return self._sketched[1]
+
+    def _drawn(self, module: nn.Module) -> tuple[LayerTable, Survey]:
+        check_has_numbers(module, self.name, shapes_are_enough=True)
+        like = _first_float(module)
         blank = torch.zeros((1, *self.preprocessing.shape), device=like.device, dtype=like.dtype)
-        written = self._write(self._shapes, blank, _all)
+        written = self._write(module, blank, _all)
+        return read_layers(module, written, self.name, see=self._see), Survey(written)
+
+    @property
+    def _see(self) -> str:
+        """Where all layers are listed."""
         model = self.origin.model
-        see = f"deconvviz layers {model.options}" if model else "net.layers"
-        return read_layers(self._shapes, written, self.name, see=see), Survey(written)
+        return f"deconvviz layers {model.options}" if model else "net.layers"
 
     def _write(
         self, module: nn.Module, inputs: Tensor, wanted: Callable[[tape.Output, Tensor], bool]
     ) -> tape.Tape:
         """The way up. What a file's code prints goes to stderr; an input of our own choice has to fit."""
         runs_code = self.origin.model is not None and self.origin.model.runs_code
-        with redirect_stdout(sys.stderr) if runs_code else nullcontext():
+        with stdout_to_stderr() if runs_code else nullcontext():
             try:
                 return forward.write(module, inputs, wanted)
             except DeconvvizError:
@@ -151,21 +175,24 @@ class Network:
     def _try_alone(self, module: nn.Module, inputs: Tensor) -> None:
         """Raise NetworkError if the network does not run on this input by itself either."""
         try:
-            with torch.no_grad(), evaluation(module):
+            with exclusive(module), torch.no_grad(), preserved(module), evaluation(module):
                 module(inputs)
         except Exception as reason:  # whatever a network's code may raise
             size = " x ".join(map(str, inputs.shape[1:]))
             raise NetworkError(
                 f"{self.name} does not run on an input of {size}: {type(reason).__name__}: "
-                f"{' '.join(str(reason).split())} (deconvviz.Network(module, size=..., mean=..., std=...) "
-                "says what it reads)"
+                f"{' '.join(str(reason).split())} ({advice(reason, module)})"
             ) from reason
 
     @property
     def digest(self) -> str:
-        """``sha256:...`` of the weights as they are now: names, types, shapes and numbers."""
+        """``sha256:...`` of the weights as they are now: names, types, shapes and numbers.
+
+        Raises NetworkError if some have no numbers.
+        """
+        check_has_numbers(self.module, self.name)
         weights = self.module.state_dict()
-        state = tuple((name, t._version, t.data_ptr(), t.dtype) for name, t in weights.items())
+        state = tuple((name, tuple(t.shape), t.dtype, checksum(t)) for name, t in weights.items())
         if self._digested is None or self._digested[0] != state:
             self._digested = (state, digest(weights))
         return self._digested[1]
@@ -178,38 +205,62 @@ class Network:
         """One forward pass that writes down what the way down needs, up to the deepest layer asked for.
 
         `images`: a path, PIL image or uint8 array (H, W, 3), or several of them; or a tensor (B, C, H, W)
-        that is prepared already. Raises LayerError, PictureError.
+        that is prepared already. A layer that an empty picture does not reach is looked for on these images.
+        Raises LayerError, PictureError, NetworkError.
         """
         asked = [layers] if isinstance(layers, str) else list(layers)
         if not asked:
             raise LayerError("no layer was asked for: name one or more (net.layers lists them)")
-        found = list(dict.fromkeys(self.layers.find(name) for name in asked))
+        check_has_numbers(self.module, self.name)
+        table = self.layers
+        found = dict.fromkeys(
+            name if table.is_unreached(name.partition(":")[0]) else table.find(name) for name in asked
+        )
         pictures, inputs = self._prepare(images)
-        return self._run(pictures, inputs, found)
+        return self._run(pictures, inputs, list(found))
 
-    def _run(self, pictures: tuple[Picture, ...], inputs: Tensor, layers: Sequence[Layer]) -> Recording:
-        values: dict[Layer, int] = {}
-        activations: dict[Layer, Tensor] = {}
-        pending = {layer.dotted: layer for layer in layers}
+    def _run(self, pictures: tuple[Picture, ...], inputs: Tensor, asked: Sequence[Layer | str]) -> Recording:
+        """Record layers, and modules by their name that are not in the table."""
+        values: dict[str, int] = {}
+        kept: dict[str, Tensor] = {}
+        pending = {one if isinstance(one, str) else one.dotted: one for one in asked}
 
         def wanted(out: tape.Output, tensor: Tensor) -> bool:
-            layer = pending.pop(out.module if out.call == 1 else f"{out.module}:{out.call}", None)
-            if layer is not None:
+            name = out.module if out.call == 1 else f"{out.module}:{out.call}"
+            one = pending.pop(name, None)
+            if one is not None:
                 if out.value is None:
-                    raise LayerError(f"{layer.name} of {self.name} does not depend on the picture")
-                values[layer] = out.value
-                activations[layer] = tensor.detach().clone()  # an in-place call may overwrite it
+                    told = one if isinstance(one, str) else one.name
+                    raise LayerError(f"{told} of {self.name} does not depend on the picture")
+                values[name] = out.value
+                kept[name] = tensor.detach().clone()  # an in-place call may overwrite it
             return bool(pending)
 
         written = self._write(self.module, inputs, wanted)
         if pending:
-            names = ", ".join(layer.name for layer in pending.values())
+            reached = read_layers(self.module, written, self.name, see=self._see)
+            for one in pending.values():
+                if isinstance(one, str) and not reached.is_unreached(one):
+                    reached.find(one)  # raises, saying what it gives
+            names = ", ".join(one if isinstance(one, str) else one.name for one in pending.values())
             raise LayerError(f"{names} of {self.name} was not reached with these pictures")
-        for layer, value in values.items():
-            activations[layer] = written.forms[value].channels_first(activations[layer])
+        layers = self._described(asked, written)
+        activations = {
+            layer: written.forms[values[layer.dotted]].channels_first(kept[layer.dotted]) for layer in layers
+        }
         survey = Survey(written)  # before what only leads to constants is forgotten
         written.keep_only(values.values())
-        return Recording(self, tuple(layers), pictures, inputs, written, survey, values, activations)
+        by_layer = {layer: values[layer.dotted] for layer in layers}
+        return Recording(self, layers, pictures, inputs, written, survey, by_layer, activations)
+
+    def _described(self, asked: Sequence[Layer | str], written: tape.Tape) -> tuple[Layer, ...]:
+        """The layers that were asked for; those by name as they were in this very pass."""
+        if all(isinstance(one, Layer) for one in asked):
+            return tuple(one for one in asked if isinstance(one, Layer))
+        table = read_layers(self.module, written, self.name, see=self._see)
+        return tuple(
+            one if isinstance(one, Layer) else replace(table.find(one), name=one, same_as="") for one in asked
+        )
 
     def _prepare(self, images: Pictures) -> tuple[tuple[Picture, ...], Tensor]:
         """Pictures and the tensor (B, C, H, W) made of them; no pictures if a tensor was given."""
@@ -237,7 +288,7 @@ class Network:
         finite = bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())  # a sum is quicker
         if not finite:
             raise PictureError("the tensor holds NaN or infinity")
-        return tensor.detach().to(self.device, self.dtype)
+        return plain(tensor.detach()).to(self.device, self.dtype)
 
 
 def _all(out: tape.Output, tensor: Tensor) -> bool:

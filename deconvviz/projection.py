@@ -110,12 +110,12 @@ class Projection:
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """All as NumPy arrays: pixels, input, boxes, and image, channel, y, x, activation of each unit.
 
-        y and x are -1 where a unit has no position.
+        y and x are -1 where a unit has no position. Numbers of half precision become float32.
         """
         units = self.units
         return {
-            "pixels": self.pixels.detach().cpu().numpy(),  # (K, C, H, W)
-            "input": self.inputs.detach().cpu().numpy(),  # (B, C, H, W)
+            "pixels": as_numpy(self.pixels),  # (K, C, H, W)
+            "input": as_numpy(self.inputs),  # (B, C, H, W)
             "boxes": np.asarray(self.boxes, dtype=np.int64).reshape(-1, 4),
             "image": np.asarray(self.images, dtype=np.int64),
             "channel": np.asarray([unit.channel for unit in units], dtype=np.int64),
@@ -268,3 +268,9 @@ class Projection:
         y = layer.first[0] + unit.y * layer.stride[0] + layer.field[0] / 2
         x = layer.first[1] + unit.x * layer.stride[1] + layer.field[1] / 2
         return min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height))
+
+
+def as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """A tensor as an array; float16 and bfloat16, of which NumPy does not know the second, as float32."""
+    plain = tensor.detach().cpu()
+    return (plain.float() if plain.is_floating_point() and plain.itemsize < 4 else plain).numpy()

@@ -46,6 +46,7 @@ class Recording:
         self._tape, self._survey = tape, survey
         self._values, self._activations = values, activations
         self._coverages: dict[Layer, Coverage] = {}
+        self._by_name = {layer.dotted: layer for layer in layers} | {layer.name: layer for layer in layers}
 
     def __len__(self) -> int:
         """How many pictures were recorded."""
@@ -165,6 +166,8 @@ class Recording:
         return images
 
     def _find(self, name: str) -> Layer:
+        if name in self._by_name:
+            return self._by_name[name]
         layer = self.network.layers.find(name)
         if layer not in self._activations:
             there = ", ".join(one.name for one in self.layers)

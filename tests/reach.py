@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from semantics import Semantics, dimensions, overwrites
+from origins import overwrites
+from semantics import Semantics, dimensions, interpolation
 from torch import Tensor
 
 _T = torch.Tensor
@@ -28,7 +29,7 @@ class EverythingCounts(Semantics):
             for call in calls:
                 self.replaced[call] = replacement
 
-    def rectify(self, x: Tensor, value: Tensor) -> Tensor:
+    def rectify(self, x: Tensor, value: Tensor, gain: float = 1.0) -> Tensor:
         return x
 
     def _multiply(self, call: Any, input: Any, other: Any) -> Tensor:
@@ -82,21 +83,8 @@ class EverythingCounts(Semantics):
         return F.pad(spread, (0, more[1], 0, more[0]))  # less than nothing is cut off
 
     def _interpolate(self, call: Any, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        size = call(input.detach(), *args, **kwargs).shape[2:]
-        names = ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor", "antialias")
-        given = dict(zip(names, args, strict=False)) | kwargs
-        for dim, length in zip((2, 3), size, strict=True):
-            this = dict(given)
-            if this.get("size") is not None:
-                this["size"] = tuple(length if d == dim else 1 for d in (2, 3))
-            else:
-                factors = _factors(this["scale_factor"])
-                this["scale_factor"] = tuple(factors[d - 2] if d == dim else 1.0 for d in (2, 3))
-            before = input.shape[dim]
-            line = torch.eye(before, dtype=input.dtype).reshape(
-                1, before, *((before, 1) if dim == 2 else (1, before))
-            )
-            taps = call(line, **this).reshape(before, length).abs()
+        for dim, taps in interpolation(call, input, args, kwargs).items():
+            taps = taps.abs()
             taps[taps < 1e-9] = 0  # rounding: this tap has no weight
             input = torch.tensordot(input, taps, dims=([dim], [0])).movedim(-1, dim)
         return input
@@ -131,7 +119,3 @@ def _open(factor: Any) -> Any:
 
 def _pair(n: Any) -> tuple[int, int]:
     return (n, n) if isinstance(n, int) else (int(n[0]), int(n[-1]))
-
-
-def _factors(n: Any) -> tuple[float, float]:
-    return (float(n), float(n)) if isinstance(n, int | float) else (float(n[0]), float(n[-1]))

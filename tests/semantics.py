@@ -2,8 +2,9 @@
 
 `Semantics` is a function mode. It replaces the calls whose mirror is not their gradient:
 
-    the signal is rectified   ReLU, ReLU6, hardtanh, LeakyReLU, ELU, SiLU, GELU, Hardswish, Mish, Softplus
-    constants                 sigmoid, hardsigmoid, softmax, tanh
+    the signal is rectified   ReLU, ReLU6, hardtanh, LeakyReLU, ELU, SiLU, GELU, Hardswish, Mish, Softplus,
+                              and ReLU, LeakyReLU, SiLU, Hardswish, Mish written out (`Origins`)
+    constants                 sigmoid, hardsigmoid, softmax, tanh, relu6(x + 3)
     statistics (constants)    variance, norm, square root, any denominator; mean and variance of layer,
                               group, instance and RMS norm
     maxima                    go to the place of the first maximum
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from origins import DIVISION, RELU6, TIMES, Origins, forms, is_zero, overwrites
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -40,29 +42,19 @@ class _Mirrored(torch.autograd.Function):
         return ctx.mirror(signal), None, None
 
 
-def _rectified(signal: Tensor) -> Tensor:
-    return signal.clamp_min(0)
-
-
-def forms(*names: str) -> list[Any]:
-    """Every function and method of PyTorch with one of these names, in place or not."""
-    rooms = (torch, F, torch.Tensor, torch.special, torch.linalg, torch._C._nn)
-    found = [getattr(room, n, None) for room in rooms for name in names for n in (name, f"{name}_")]
-    return [call for call in found if callable(call)]
-
-
 RELU = forms("relu")
 RECTIFIED = [
     *RELU,
-    *forms("relu6", "hardtanh", "leaky_relu", "elu", "selu", "celu", "silu", "gelu"),
+    *RELU6,
+    *forms("hardtanh", "leaky_relu", "elu", "selu", "celu", "silu", "gelu"),
     *forms("hardswish", "mish", "softplus"),
 ]
+CLAMPED = forms("clamp", "clamp_min", "clip")
 CONSTANT = forms("sigmoid", "hardsigmoid", "softmax", "tanh", "softmin", "expit")
 STATISTIC = [
     *forms("var", "std", "var_mean", "std_mean", "norm", "vector_norm", "sqrt", "rsqrt", "reciprocal"),
 ]
 _T = torch.Tensor
-DIVISION = [*forms("div", "divide", "true_divide"), _T.__truediv__, _T.__itruediv__]
 PRODUCT = [
     *(
         torch.mul,
@@ -79,6 +71,9 @@ PRODUCT = [
 ]
 POWER = [*forms("pow", "square"), _T.__pow__, _T.__ipow__]
 MAXIMUM = forms("amax", "max")
+LARGER = forms("maximum", "fmax")
+CHOICE = [torch.where, _T.where]
+BLANKED = forms("masked_fill")
 LINEAR_IN_PLACE = [
     *(getattr(_T, f"{name}_") for name in ("add", "sub", "neg", "copy", "zero", "fill")),
     *(
@@ -94,6 +89,7 @@ class Semantics(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
+        self.origins = Origins()
         self.replaced: dict[Any, Callable[..., Any]] = {}
         for calls, replacement in (
             (RECTIFIED, self._rectify),
@@ -104,6 +100,11 @@ class Semantics(TorchFunctionMode):
             (PRODUCT, self._multiply),
             (POWER, self._power),
             (MAXIMUM, self._maximum),
+            (LARGER, self._larger),
+            (CLAMPED, self._clamp),
+            (CHOICE, self._choose),
+            (BLANKED, self._blank),
+            ([_T.__setitem__], self._set),
             ([F.layer_norm, torch.layer_norm], self._layer_norm),
             ([torch.native_layer_norm, torch.native_group_norm], self._unknown),
             ([F.rms_norm, torch.rms_norm], self._rms_norm),
@@ -114,12 +115,19 @@ class Semantics(TorchFunctionMode):
             ([F.local_response_norm], self._local_response_norm),
             ([F.scaled_dot_product_attention], self._attention),
             ([F.max_unpool2d], self._max_unpool),
+            ([F.interpolate], self._interpolate),
         ):
             for call in calls:
                 self.replaced[call] = replacement
 
     def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        origins = self.origins.after(call, args, kwargs)
+        result = self._result(call, args, kwargs)
+        self.origins.note(result, origins)
+        return result
+
+    def _result(self, call: Any, args: Any, kwargs: Any) -> Any:
         replacement = self.replaced.get(call)
         if not any(_comes_from_the_picture(a) for a in (*args, *kwargs.values())):
             return call(*args, **kwargs)
@@ -130,10 +138,12 @@ class Semantics(TorchFunctionMode):
             raise NotImplementedError(f"the oracle does not know {call}")
         return call(*args, **kwargs)
 
-    def rectify(self, x: Tensor, value: Tensor) -> Tensor:
-        return _Mirrored.apply(x, value, _rectified)
+    def rectify(self, x: Tensor, value: Tensor, gain: float = 1.0) -> Tensor:
+        return _Mirrored.apply(x, value, lambda signal: gain * signal.clamp_min(0))
 
     def _rectify(self, call: Any, input: Tensor, *rest: Any, **options: Any) -> Tensor:
+        if call in RELU6 and self.origins.hard(input):
+            return self._constant(call, input, *rest, **options)  # a hard sigmoid
         value, overwrites = _value(call, input, rest, options)
         if not overwrites:
             return self.rectify(input, value)
@@ -150,6 +160,12 @@ class Semantics(TorchFunctionMode):
 
     def _multiply(self, call: Any, input: Any, other: Any) -> Tensor:
         """Each gets the signal times the other: what autograd keeps of them must not be overwritten later."""
+        for x, gate in ((input, other), (other, input)):
+            if call in TIMES and (gain := self.origins.gate(x, gate)):
+                value = x.detach() * gate.detach()
+                if overwrites(call):
+                    return input.copy_(self.rectify(x.clone(), value, gain))
+                return self.rectify(x, value, gain)
         one, two = (n.clone() if isinstance(n, Tensor) else n for n in (input, other))
         if overwrites(call):
             return input.copy_(one * two)
@@ -167,8 +183,49 @@ class Semantics(TorchFunctionMode):
 
     def _maximum(self, call: Any, input: Tensor, *rest: Any, **options: Any) -> Any:
         if call not in forms("amax"):
+            if rest and isinstance(rest[0], Tensor):
+                return self._larger(call, input, rest[0])
             return call(input, *rest, **options)  # with a dimension it is an index, else `audit` says so
         return self.amax(input, *rest, **options)
+
+    def _larger(self, call: Any, input: Tensor, other: Tensor) -> Tensor:
+        """With 0 a ReLU, with a part of itself a LeakyReLU."""
+        for x, floor in ((input, other), (other, input)):
+            slope = self.origins.multiple(x, floor)
+            if is_zero(floor) or (slope is not None and 0 <= slope < 1):
+                return self.rectify(x, call(input.detach(), other.detach()))
+        return call(input, other)
+
+    def _clamp(self, call: Any, input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+        bounds = (min,) if max is None else (min, max)
+        return self._rectify(call, input, *bounds) if is_zero(min) else self._plain(call, input, *bounds)
+
+    def _plain(self, call: Any, *args: Any) -> Any:
+        """A call with its own gradient, unless it overwrites its argument."""
+        if overwrites(call):
+            raise NotImplementedError(f"the oracle does not know {call}")
+        return call(*args)
+
+    def _choose(self, call: Any, *args: Any) -> Tensor:
+        """Of x on one side of zero, and of 0 or a multiple of x on the other."""
+        mask, one, other = args if call is torch.where else (args[1], args[0], args[2])
+        for x, rest, side in ((one, other, "above"), (other, one, "below")):
+            chosen = is_zero(rest) or self.origins.multiple(x, rest) is not None
+            if isinstance(x, Tensor) and self.origins.sign(mask, x) == side and chosen:
+                value = call(*(a.detach() if isinstance(a, Tensor) else a for a in args))
+                return self.rectify(x, value)
+        return call(*args)
+
+    def _blank(self, call: Any, input: Tensor, mask: Tensor, value: Any) -> Tensor:
+        if self.origins.sign(mask, input) == "below" and is_zero(value):
+            return self._rectify(call, input, mask, value)
+        return self._plain(call, input, mask, value)
+
+    def _set(self, call: Any, input: Tensor, key: Any, value: Any) -> None:
+        if self.origins.sign(key, input) == "below" and is_zero(value):
+            input.copy_(self.rectify(input.clone(), input.detach().masked_fill(key, 0)))
+        else:
+            call(input, key, value)
 
     def amax(self, input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
         dims = dimensions(dim, input.dim())
@@ -308,6 +365,16 @@ class Semantics(TorchFunctionMode):
 
         return _Mirrored.apply(input, call(input.detach(), indices, *rest, **options), back)
 
+    def _interpolate(self, call: Any, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """PyTorch's gradient is wrong where antialiasing leaves the length of an axis, but not its scale."""
+        if not kwargs.get("antialias"):
+            return call(input, *args, **kwargs)
+        value = call(input.detach(), *args, **kwargs)
+        taps = interpolation(call, input, args, kwargs)
+        torch.testing.assert_close(_stretched(input.detach(), taps), value, rtol=1e-9, atol=1e-9)
+        back = {dim: matrix.T for dim, matrix in taps.items()}
+        return _Mirrored.apply(input, value, lambda signal: _stretched(signal, back))
+
     def _unknown(self, call: Any, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"the oracle does not know {call}")
 
@@ -316,9 +383,34 @@ def _comes_from_the_picture(argument: Any) -> bool:
     return isinstance(argument, Tensor) and argument.requires_grad
 
 
-def overwrites(call: Any) -> bool:
-    name = getattr(call, "__name__", "")
-    return (name.endswith("_") and not name.endswith("__")) or name.startswith("__i") or name == "__setitem__"
+_ACROSS = 3  # PyTorch's antialiased kernel is wrong for maps that become one position wide
+
+
+def interpolation(call: Any, input: Tensor, args: Any, kwargs: Any) -> dict[int, Tensor]:
+    """By dimension (n_in, n_out): the weights of an interpolation along rows and along columns."""
+    size = call(input.detach(), *args, **kwargs).shape[2:]
+    names = ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor", "antialias")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    found = {}
+    for dim, length in zip((2, 3), size, strict=True):
+        this = dict(given)
+        if this.get("size") is not None:
+            this["size"] = tuple(length if d == dim else _ACROSS for d in (2, 3))
+        else:
+            factor = this["scale_factor"]
+            factors = (factor, factor) if isinstance(factor, int | float) else tuple(factor)
+            this["scale_factor"] = tuple(float(factors[d - 2]) if d == dim else 1.0 for d in (2, 3))
+        before = input.shape[dim]
+        lines = torch.eye(before, dtype=input.dtype)[:, None].expand(before, _ACROSS, before)
+        maps = (lines.mT if dim == 2 else lines)[None]  # each 1 in one row, or in one column
+        found[dim] = call(maps.contiguous(), **this).select(5 - dim, 0)[0]
+    return found
+
+
+def _stretched(x: Tensor, matrices: dict[int, Tensor]) -> Tensor:
+    for dim, matrix in matrices.items():
+        x = torch.tensordot(x, matrix, dims=([dim], [0])).movedim(-1, dim)
+    return x
 
 
 def _value(call: Any, x: Tensor, rest: Any, options: dict[str, Any]) -> tuple[Any, bool]:
@@ -348,6 +440,7 @@ LINEAR = _words("""
     AvgPool2DBackward0 AdaptiveAvgPool2DBackward0 PixelShuffleBackward0 PixelUnshuffleBackward0
     UpsampleNearest2DBackward0 UpsampleNearestExact2DBackward0 UpsampleBilinear2DBackward0
     UpsampleBicubic2DBackward0 UpsampleBilinear2DAaBackward0 UpsampleBicubic2DAaBackward0 MaximumBackward0
+    MaxPool3DWithIndicesBackward0 AvgPool3DBackward0
 """)
 PRODUCTS = _words("MulBackward0 AddcmulBackward0 MmBackward0 BmmBackward0 MvBackward0 DotBackward0")
 ONE_INPUT = {"DivBackward0": 0, "ConvolutionBackward0": 0, "NativeBatchNormBackward0": 0, "AddmmBackward0": 1}

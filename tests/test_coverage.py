@@ -149,7 +149,7 @@ def test_refused_is_only_what_a_way_down_comes_through(where: str, refused: bool
 
 class Masked(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x * (x > 0)
+        return x * (x > 1)
 
 
 class Divided(nn.Module):

@@ -102,6 +102,7 @@ def test_as_json(vgg19: dv.LayerTable) -> None:
         "name": "conv1_1", "dotted": "features.0", "kind": "Conv2d", "shape": (64, 224, 224), "field": (3, 3),
         "stride": (1, 1), "first": (-1, -1), "parameters": 1792, "refused": "",
         "held": False, "sees_more": False, "channels_last": False, "same_as": "", "has_channels": True,
+        "sees_all": False,
     }  # fmt: skip
 
 

@@ -55,6 +55,90 @@ def test_the_signal_is_rectified(call: Callable[[Tensor], Tensor]) -> None:
     _close(below, signal.clamp_min(0))
 
 
+def _written(x: Tensor, key: Tensor) -> Tensor:
+    x[key] = 0
+    return x
+
+
+WRITTEN_OUT: list[Callable[[Tensor], Tensor]] = [
+    lambda x: torch.maximum(x, torch.zeros(())), lambda x: torch.maximum(x.new_zeros(5), x),
+    lambda x: torch.max(x, torch.zeros_like(x)), lambda x: x.fmax(x.new_zeros(())),
+    lambda x: x.clamp(min=0), lambda x: x.clamp_(0), lambda x: torch.clamp(x, min=x.new_zeros(())),
+    lambda x: x.clamp(0, 1), lambda x: torch.where(x > 0, x, 0), lambda x: x.where(x >= 0, x.new_zeros(())),
+    lambda x: torch.where(x <= 0, torch.zeros_like(x), x), lambda x: x * (x > 0), lambda x: (x > 0) * x,
+    lambda x: x * (x >= 0).double(), lambda x: x.mul_(x > 0), lambda x: x * torch.gt(x, 0).to(x.dtype),
+    lambda x: x * ~(x <= 0), lambda x: x.masked_fill(x < 0, 0), lambda x: x.masked_fill_(x < 0, 0.0),
+    lambda x: _written(x, x < 0), lambda x: torch.maximum(x, 0.2 * x), lambda x: torch.max(x / 5, x),
+    lambda x: torch.where(x > 0, x, 0 * x), lambda x: torch.where(x < 0, 0.1 * x, x),
+    lambda x: x * x.sigmoid(), lambda x: x * torch.sigmoid(1.702 * x), lambda x: x.mul_(x.sigmoid()),
+    lambda x: x * torch.sigmoid(x * torch.arange(1.0, 6)), lambda x: torch.maximum(torch.tensor(0.3) * x, x),
+    lambda x: x.clone() * x.sigmoid(), lambda x: x * F.hardsigmoid(x), lambda x: x * F.softplus(x).tanh(),
+    lambda x: x * F.relu6(x + 3) / 6, lambda x: x * (F.relu6(x + 3) / 6), lambda x: x / 6 * F.relu6(x + 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", WRITTEN_OUT)
+def test_the_signal_is_rectified_by_an_activation_written_out(call: Callable[[Tensor], Tensor]) -> None:
+    signal, below = _down(lambda x: call(x.clone()))
+    alone = torch.autograd.functional.vjp(lambda x: call(x.clone()), _x(), signal)[1]
+    assert not torch.allclose(below, alone)  # its plain gradient is another one
+    _close(below, signal.clamp_min(0))
+
+
+ALMOST: list[Callable[[Tensor], Tensor]] = [
+    lambda x: torch.where(x > 0.5, x, 0), lambda x: torch.where(x > 0, 0, x), lambda x: x.clamp(min=0.1),
+    lambda x: x.masked_fill(x > 0, 0), lambda x: x.masked_fill_(x < 0, 1), lambda x: x.clamp_(-1, 1),
+    lambda x: _written(x, x < 0.1), lambda x: torch.where(x > 0, x, 0 * x + 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", ALMOST)
+def test_what_is_almost_an_activation_raises(call: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(NotImplementedError):
+        _down(lambda x: call(x.clone()))
+
+
+def test_the_sign_of_another_map_is_a_gate() -> None:
+    x = _x()
+    for mask in (lambda x: x.roll(1, 1) > 0, lambda x: x > 0.2, lambda x: x < 0, lambda x: 2 * x + 1 > 0):
+        signal, below = _down(lambda x, mask=mask: x * mask(x))
+        _close(below, signal * mask(x))
+    signal, below = _down(lambda x: _overwritten_after(x))
+    _close(below, 2 * signal * (x > 0))
+
+
+def test_each_map_is_followed_also_where_it_was_shifted_before() -> None:
+    written_out = (
+        lambda x: x * x.sigmoid(),
+        lambda x: x * (x > 0),
+        lambda x: torch.where(x > 0, x, 0.2 * x),
+        lambda x: torch.maximum(x, x / 2),
+        lambda x: x.masked_fill(x < 0, 0),
+    )
+    for call in written_out:
+        signal, below = _down(lambda x, call=call: call(3 - 2 * x))
+        _close(below, -2 * signal.clamp_min(0))
+
+
+def _overwritten_after(x: Tensor) -> Tensor:
+    """The mask is of what stood there before."""
+    x = x.clone()
+    mask = x > 0
+    return x.mul_(2).add_(1) * mask
+
+
+def test_nothing_flows_into_a_hard_sigmoid_written_out() -> None:
+    for gate in (
+        lambda x: F.relu6(x + 3) / 6,
+        lambda x: F.relu6(3 + x, True) / 6.0,
+        lambda x: F.relu6(3 - x),
+    ):
+        _, below = _down(gate)
+        assert not below.any()
+        signal, below = _down(lambda x, gate=gate: x * gate(x.flip(1)))
+        _close(below, signal * gate(_x().flip(1)))
+
+
 CONSTANT: list[Callable[[Tensor], Tensor]] = [
     torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_, F.sigmoid, nn.Sigmoid(),
     torch.special.expit, F.hardsigmoid, lambda x: F.hardsigmoid(x, inplace=True), nn.Hardsigmoid(),
@@ -74,8 +158,8 @@ def test_nothing_flows_into_a_constant(call: Callable[[Tensor], Tensor]) -> None
 
 def test_gates_and_products() -> None:
     x = _x()
-    signal, below = _down(lambda x: x * torch.sigmoid(x))
-    _close(below, signal * torch.sigmoid(x))
+    signal, below = _down(lambda x: x * torch.sigmoid(x.flip(1)))
+    _close(below, signal * torch.sigmoid(x.flip(1)))
     signal, below = _down(lambda x: x * F.relu(x))
     _close(below, signal * x.relu() + (signal * x).clamp_min(0))
     squares = (torch.square, lambda x: x**2, lambda x: x.pow(2), lambda x: x * x, lambda x: x.clone().mul_(x))
@@ -119,6 +203,24 @@ def test_norms() -> None:
 
     signal, below = _down(lambda x: F.batch_norm(x, bias, weight, per_channel.flatten(), bias, eps=0.0))
     _close(below, signal * per_channel * per_channel**-0.5)
+
+
+ANTIALIASED: list[dict[str, Any]] = [
+    {"size": (2, 3)}, {"size": (7, 4)}, {"scale_factor": 2}, {"scale_factor": (0.7, 1.1)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("how", ANTIALIASED, ids=str)
+def test_antialiased_interpolation(how: dict[str, Any], mode: str) -> None:
+    """Against its weights, measured on whole maps."""
+
+    def call(x: Tensor) -> Tensor:
+        return F.interpolate(x, mode=mode, antialias=True, **how)
+
+    signal, below = _down(call)
+    matrix = call(torch.eye(15, dtype=torch.float64).view(15, 1, 3, 5)).flatten(1)  # (H * W, h * w)
+    _close(below, (signal.flatten(2) @ matrix.T).view(below.shape))
 
 
 def test_attention() -> None:

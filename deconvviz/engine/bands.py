@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
 from functools import lru_cache
 from math import gcd
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -66,6 +68,28 @@ class Band:
         return Band(bounds, int(self.stride * period))
 
 
+class Unknown(Enum):
+    """Type of `UNKNOWN`."""
+
+    UNKNOWN = "unknown"
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+"""Some positions are seen, but which ones is not known. In contrast, None means the whole axis."""
+
+Sight = Band | None | Unknown
+"""What the positions of a map see along one axis: a band, the whole axis (None), or not known."""
+
+
+def through(upper: Sight, lower: Sight) -> Sight:
+    """Return what is seen through two operations, the one nearer to the picture last."""
+    if upper is None or lower is None:
+        return None
+    if isinstance(upper, Unknown) or isinstance(lower, Unknown):
+        return UNKNOWN
+    return upper.over(lower) or UNKNOWN
+
+
 def _hull(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     """From the first of two ranges to the end of the last; an empty one does not count."""
     if one[0] >= one[1] or other[0] >= other[1]:
@@ -73,11 +97,16 @@ def _hull(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     return min(one[0], other[0]), max(one[1], other[1])
 
 
-def union(bands: Sequence[Band | None]) -> Band | None:
-    """What is seen through any of several; None if one is None or they run apart."""
-    found = bands[0]
-    for band in bands[1:]:
-        found = found | band if found and band else None
+def union(sights: Sequence[Sight]) -> Sight:
+    """Return what is seen through any of several branches; unknown if their strides differ."""
+    found = sights[0]
+    for sight in sights[1:]:
+        if found is None or sight is None:
+            found = None
+        elif isinstance(found, Unknown) or isinstance(sight, Unknown):
+            found = UNKNOWN
+        else:
+            found = (found | sight) or UNKNOWN
     return found
 
 

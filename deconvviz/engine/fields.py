@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from deconvviz.engine.bands import SAME, Band, union
+from deconvviz.engine.bands import SAME, UNKNOWN, Band, Sight, through, union
 from deconvviz.engine.rules import Rule
 from deconvviz.engine.tape import PICTURE, Tape
 
@@ -21,22 +21,36 @@ class Field:
     sees_more: bool  # more pixels can change a unit, by way of what is held constant on the way down
 
 
-_Question = Callable[[Rule, int, int], Band | None]
+_Question = Callable[[Rule, int, int], Sight]
+
+
+@dataclass(frozen=True)
+class View:
+    """Receptive fields of the units of one value."""
+
+    field: Field | None  # None if it is the whole picture, is not known, or nothing flows down
+    whole: bool  # every unit sees the whole picture, whatever its size
 
 
 def fields(tape: Tape) -> dict[int, Field | None]:
-    """The receptive fields of every value's units, as large as they are on a picture without borders.
+    """Return the receptive field of every value's units, as large as it is on a picture without borders.
 
-    None where units see the whole picture, whatever its size, where the way down is refused, and where
-    nothing flows down.
+    None where units see the whole picture, where their fields are not known, where the projection is
+    refused, and where nothing flows down. `views` tells the first two apart.
     """
-    seen = [_bands(tape, axis, _seen, constants=False) for axis in (0, 1)]
-    changing = [_bands(tape, axis, _depended_on, constants=True) for axis in (0, 1)]
-    found: dict[int, Field | None] = {}
+    return {value: view.field for value, view in views(tape).items()}
+
+
+def views(tape: Tape) -> dict[int, View]:
+    """Return what the units of every value see of the picture."""
+    seen = [_sights(tape, axis, _seen, constants=False) for axis in (0, 1)]
+    changing = [_sights(tape, axis, _depended_on, constants=True) for axis in (0, 1)]
+    found: dict[int, View] = {}
     for value in tape.forms:
-        rows, columns = (bands.get(value) for bands in seen)
-        more = any(bands.get(value) != own for bands, own in zip(changing, (rows, columns), strict=True))
-        found[value] = _field(rows, columns, more) if rows and columns else None
+        rows, columns = (sights.get(value, UNKNOWN) for sights in seen)
+        more = any(sights.get(value) != own for sights, own in zip(changing, (rows, columns), strict=True))
+        field = _field(rows, columns, more) if isinstance(rows, Band) and isinstance(columns, Band) else None
+        found[value] = View(field, rows is None and columns is None)
     return found
 
 
@@ -52,24 +66,23 @@ def _first(band: Band) -> Fraction:
     return sum(middles, Fraction(0)) / len(band.bounds) - Fraction(band.size, 2)
 
 
-def _seen(rule: Rule, argument: int, axis: int) -> Band | None:
+def _seen(rule: Rule, argument: int, axis: int) -> Sight:
     return rule.band(argument, axis)
 
 
-def _depended_on(rule: Rule, argument: int, axis: int) -> Band | None:
+def _depended_on(rule: Rule, argument: int, axis: int) -> Sight:
     return rule.depends(argument, axis)
 
 
-def _bands(tape: Tape, axis: int, ask: _Question, *, constants: bool) -> dict[int, Band | None]:
-    """What each value sees of the picture; without those that see nothing of it."""
-    found: dict[int, Band | None] = {PICTURE: SAME}
+def _sights(tape: Tape, axis: int, ask: _Question, *, constants: bool) -> dict[int, Sight]:
+    """Return what each value sees of the picture, without the values that see nothing of it."""
+    found: dict[int, Sight] = {PICTURE: SAME}
     for step in tape.steps:
-        through = []
+        sights: list[Sight] = []
         for argument, below in enumerate(step.arguments if constants else step.inputs):
             if below is not None:
-                own = found.get(tape.beside.get(below, below))
-                band = ask(step.rule, argument, axis) if step.rule else None
-                through.append(band.over(own) if band and own else None)
-        if through:
-            found[step.output] = union(through)
+                own = found.get(tape.beside.get(below, below), UNKNOWN)
+                sights.append(through(ask(step.rule, argument, axis) if step.rule else UNKNOWN, own))
+        if sights:
+            found[step.output] = union(sights)
     return found

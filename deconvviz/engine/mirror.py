@@ -20,20 +20,25 @@ from deconvviz.engine.windows import (
     look_closely,
     look_down,
     meets,
+    signal_dtype,
 )
 
 
 def project(tape: Tape, value: int, seed: Seed, like: Tensor, *, memory: int | None = None) -> Tensor:
-    """Carry K signals from a value of the tape down to the picture: (K, C, H, W) of `like`'s type.
+    """Carry K signals from a value of the tape down to the picture: (K, C, H, W).
 
+    They are in double precision if `like`, the layer's activations, is, else in single precision: signals
+    soon outgrow what half precision can hold.
     Units go down together, each in its own window; as many at once as fit in `memory` (bytes; None: a share
     of what is free), and one by one where not even one does.
     Raises RefusedOp and StaleRecording before anything is computed.
     """
     path = tape.path(value)
     tape.require(path)
+    seed.check()
     count = len(seed)
-    pixels = like.new_zeros(count, *tape.forms[PICTURE].shape)
+    dtype = signal_dtype(like.dtype)
+    pixels = like.new_zeros(count, *tape.forms[PICTURE].shape, dtype=dtype)
     if not path and value != PICTURE:
         return pixels  # held constant: nothing flows down from here
     if memory is None:
@@ -45,7 +50,7 @@ def project(tape: Tape, value: int, seed: Seed, like: Tensor, *, memory: int | N
         part = order[first : first + step]
         images = seed.images[part]
         plan = _Plan({v: span.window(part, images) for v, span in spans.items()}, straight, path)
-        fits = max(1, memory // max(1, plan.bytes_per_unit(like.element_size())))
+        fits = max(1, memory // max(1, plan.bytes_per_unit(dtype.itemsize)))
         if fits < len(part):
             step = fits
             continue

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deconvviz.engine.preservation import fingerprint
 from deconvviz.engine.rules import Rule
 from deconvviz.engine.windows import Form
 from deconvviz.errors import RefusedOp, StaleRecording
@@ -81,6 +82,7 @@ class Tape:
         self.steps: list[Step] = []
         self.forms: dict[int, Form] = {}  # of each value
         self.outputs: list[Output] = []  # of modules, in the order in which they were there
+        self.others: dict[str, str] = {}  # modules that gave something else than a tensor, and its type
         self.carrying: set[int] = set()  # values from which a signal goes down
         self.beside: dict[int, int] = {}  # a value that a call gave beside another: indices, statistics
         self._constants: dict[int, tuple[Tensor, tuple[object, ...]]] = {}
@@ -97,8 +99,13 @@ class Tape:
 
     def add(self, step: Step) -> None:
         self.steps.append(step)
-        for tensor in step.rule.constants if step.rule and step.carries else ():
-            self._constants.setdefault(id(tensor), (tensor, _state(tensor)))
+
+    def seal(self) -> None:
+        """Remember what the constants are now, so that a later change of them is noticed."""
+        for step in self.steps:
+            for tensor in step.rule.constants if step.rule and step.carries else ():
+                if id(tensor) not in self._constants:
+                    self._constants[id(tensor)] = (tensor, fingerprint(tensor))
 
     def path(self, value: int) -> list[Step]:
         """The steps through which a signal goes from a value down to the picture, in forward order."""
@@ -130,34 +137,8 @@ class Tape:
             more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
             raise RefusedOp(refusals[0] + more)
         for tensor, state in self._constants.values():
-            if _state(tensor) != state:
+            if fingerprint(tensor) != state:
                 raise StaleRecording(
                     f"a weight of shape {tuple(tensor.shape)} has changed since the forward pass was "
                     "recorded; record it again"
                 )
-
-
-_SAMPLES = 64
-
-
-def _state(tensor: Tensor) -> tuple[object, ...]:
-    """Changes whenever the numbers of a tensor may have changed.
-
-    PyTorch counts what overwrites a tensor, except through its ``.data``; a few of the numbers
-    themselves give that away, unless only others were changed.
-    """
-    if tensor.is_meta:
-        return (tensor.dtype,)
-    version = 0 if tensor.is_inference() else tensor._version
-    return version, tensor.data_ptr(), tensor.dtype, _sample(tensor.detach())
-
-
-def _sample(tensor: Tensor) -> bytes:
-    count = tensor.numel()
-    step = max(1, count // _SAMPLES)
-    last = tensor.storage_offset() + (count - 1) // step * step
-    if last * tensor.element_size() < tensor.untyped_storage().nbytes():
-        few = tensor.as_strided((-(-count // step),), (step,))  # no copy of it all
-    else:
-        few = tensor.reshape(-1)[::step]
-    return few.clone().view(torch.uint8).cpu().numpy().tobytes()

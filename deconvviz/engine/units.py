@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from deconvviz.engine.windows import Form, Seen, Window, zeros
+from deconvviz.engine.windows import Form, Seen, Window, signal_dtype, zeros
 from deconvviz.errors import UnitError
 
 
@@ -48,6 +48,9 @@ class Seed:
     def __len__(self) -> int:
         return len(self.images)
 
+    def check(self) -> None:
+        """Raise UnitError if a signal would not be finite."""
+
     def everywhere(self) -> Seed:
         """The same, taken to fill its whole map: it goes down at full size, without windows."""
         other = copy(self)
@@ -69,10 +72,20 @@ class UnitSeed(Seed):
         columns = _masks([unit.x for unit in units], lengths[1])
         super().__init__((rows, columns), torch.tensor([unit.image for unit in units]))
 
+    def check(self) -> None:
+        for unit in self.units:
+            place = tuple(n for n in (unit.image, unit.channel, unit.y, unit.x) if n is not None)
+            if not bool(self.activations[place].isfinite().all()):
+                raise UnitError(
+                    f"the unit of {unit} cannot be projected: its activation is not finite "
+                    f"(the layer holds {str(self.activations.dtype).removeprefix('torch.')} numbers)"
+                )
+
     def signal(self, part: Tensor, at: Window) -> Tensor:
         own = self.activations.dim() == 4
         (h, w) = at.size if at.form.axes else self.seen[0].shape[1:] + self.seen[1].shape[1:]
-        x = zeros(self.activations, (len(part), self.activations.shape[1], *((h, w) if own else ())))
+        like = self.activations.new_empty(0, dtype=signal_dtype(self.activations.dtype))
+        x = zeros(like, (len(part), self.activations.shape[1], *((h, w) if own else ())))
         for k, (number, (row, column)) in enumerate(zip(part.tolist(), at.start.tolist(), strict=True)):
             unit = self.units[number]
             channel = self.activations[unit.image, unit.channel]
@@ -94,13 +107,17 @@ class TensorSeed(Seed):
                 f"a tensor of shape {tuple(signals.shape)} does not fit {layer}: "
                 f"({len(images)}, {', '.join(map(str, activations.shape[1:]))}) is needed"
             )
-        self.signals = signals.detach().to(activations)
+        self.signals = signals.detach().to(activations.device, signal_dtype(activations.dtype))
         if signals.dim() == 4:
             some = (self.signals != 0).any(1).cpu()  # (K, H, W)
             seen = (some.any(2), some.any(1))
         else:
             seen = (torch.ones(len(signals), 1, dtype=torch.bool),) * 2
         super().__init__(seen, torch.tensor(list(images), dtype=torch.long))
+
+    def check(self) -> None:
+        if not bool(self.signals.isfinite().all()):
+            raise UnitError("the tensor to be projected holds NaN or infinity")
 
     def signal(self, part: Tensor, at: Window) -> Tensor:
         x = self.signals[part.to(self.signals.device)]

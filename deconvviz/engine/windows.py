@@ -9,8 +9,8 @@ little more than is seen: enough for a window, and for a receptive field there i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,6 +35,9 @@ class Form:
     axes: Axes | None  # (2, 3) for most maps, (1, 2) with channels last; None: no map of rows and columns
     folded: int = 0  # so many dimensions the network has folded into its batch: (B * H * W, C) from (H, W, C)
     batch_at: int = 0  # which dimension of the network's own tensor is the batch
+    joint: int | None = None  # the dimension in which rows and columns lie one after the other: (C, H * W)
+    grid: tuple[int, int] = (1, 1)  # rows and columns of the joint dimension
+    mixed: frozenset[int] = frozenset()  # dimensions that hold positions in an order that is not followed
 
     @classmethod
     def of(cls, shape: Sequence[int]) -> Form:
@@ -44,7 +47,60 @@ class Form:
     @property
     def lengths(self) -> tuple[int, int]:
         """Rows and columns; one of each if it is no map."""
+        if self.joint is not None:
+            return self.grid
         return (self.shape[self.axes[0] - 1], self.shape[self.axes[1] - 1]) if self.axes else (1, 1)
+
+    @property
+    def place(self) -> tuple[Axes | None, int | None, tuple[int, int]]:
+        """Where the rows and columns are; equal for two values whose positions correspond."""
+        return self.axes, self.joint, self.grid
+
+    @property
+    def positions(self) -> frozenset[int]:
+        """The dimensions that hold rows and columns."""
+        joint = () if self.joint is None else (self.joint,)
+        return self.mixed | frozenset(joint) | frozenset(self.axes or ())
+
+    def standing_order(self) -> list[int]:
+        """The dimensions in the order in which the network's own tensor has the numbers of one picture."""
+        folded, rest = self.folded, len(self.shape) - self.folded
+        before = range(folded + 1, folded + 1 + self.batch_at)
+        return [*before, *range(1, folded + 1), *range(folded + 1 + self.batch_at, folded + rest + 1)]
+
+    def standing(self) -> Form:
+        """The same with its dimensions in that order."""
+        order = self.standing_order()
+        moved = self.moved(lambda dim: 1 + order.index(dim))
+        shape = tuple(self.shape[dim - 1] for dim in order)
+        return replace(moved, shape=shape, folded=0, batch_at=0)
+
+    def moved(self, new_place: Callable[[int], int | None]) -> Form:
+        """The same with each dimension at a new place; what has no place any more is no longer followed."""
+        axes = tuple(new_place(dim) for dim in self.axes or ())
+        joint = None if self.joint is None else new_place(self.joint)
+        mixed = {new for dim in self.mixed if (new := new_place(dim)) is not None}
+        if None in axes:
+            mixed |= {new for new in axes if new is not None}
+            axes = ()
+        return replace(
+            self,
+            axes=(axes[0], axes[1]) if axes else None,  # type: ignore[arg-type]
+            joint=joint,
+            grid=self.grid if joint is not None else (1, 1),
+            mixed=frozenset(mixed),
+        )
+
+    def without(self, changed: Collection[int], *, keep: bool = False) -> Form:
+        """The same where rows and columns are not followed if they lie along a dimension that was changed.
+
+        With `keep` such a dimension still holds every position there is, in another order or beside others.
+        """
+        lost = self.joint if self.joint in changed else None
+        mixed = self.mixed - set(changed) if not keep else self.mixed
+        if lost is None:
+            return replace(self, mixed=mixed)
+        return replace(self, joint=None, grid=(1, 1), mixed=mixed | {lost} if keep else mixed)
 
     def real(self, batch: int) -> tuple[int, ...]:
         """The shape that the network's own tensor has."""
@@ -73,7 +129,8 @@ class Form:
 class Window:
     """Where the signals of K units lie in a value: one size for all, and one start for each.
 
-    What is no map of rows and columns (a vector of a fully connected layer) is always whole.
+    What has no rows and columns of its own (a vector of a fully connected layer, a map laid out in one
+    dimension) is always whole.
     """
 
     start: Tensor  # (K, 2) int64 on the CPU: first row, first column
@@ -142,6 +199,11 @@ class Window:
             here = placed[k].narrow(rows - 1, y, high).narrow(columns - 1, x, wide)
             here.copy_(signal[k].narrow(rows - 1, from_y, high).narrow(columns - 1, from_x, wide))
         return placed
+
+
+def signal_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the type of signals at a value of some type: single or double precision."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def zeros(like: Tensor, shape: Sequence[int]) -> Tensor:

@@ -19,6 +19,23 @@ def digest(state: Mapping[str, Tensor]) -> str:
     return f"sha256:{whole.hexdigest()}"
 
 
+def checksum(tensor: Tensor) -> bytes:
+    """Return a few bytes that change with any number of a tensor: much quicker to have than a digest."""
+    row = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    if row.storage_offset() % 8:
+        row = row.clone()
+    whole = len(row) // _BLOCK * _BLOCK
+    words = row[:whole].view(torch.int64).view(-1, _BLOCK // 8)  # sums of both kinds: order counts
+    parts = [words.sum(0), words.sum(1), row[whole:]]
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        found.update(part.cpu().numpy().tobytes())
+    return found.digest()
+
+
+_BLOCK = 4096  # bytes
+
+
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data  # as bytes, because numpy knows no bfloat16

@@ -20,6 +20,7 @@ from deconvviz.errors import ManifestError, NetworkError
 from deconvviz.nets.construction import seeded_everywhere
 from deconvviz.nets.given import existing_file, spoken
 from deconvviz.nets.names import nearest
+from deconvviz.nets.printing import stdout_to_stderr
 from deconvviz.nets.spec import ModelSpec
 
 
@@ -57,7 +58,7 @@ def make(spec: ModelSpec, *, seed: int = 0) -> Made:
 def told_in_one_line(file: Path) -> Iterator[None]:
     """Turn what a file's code raises into a NetworkError; what it prints goes to stderr."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to the results
+        with stdout_to_stderr():  # stdout belongs to the results
             yield
     except (Exception, SystemExit) as reason:  # another's code: it may raise anything
         raise NetworkError(_told(reason, file)) from reason

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from collections.abc import Mapping
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from deconvviz.nets.fitting import fit, other_classes
 from deconvviz.nets.given import spoken
 from deconvviz.nets.names import nearest
 from deconvviz.nets.preprocessing import Preprocessing
+from deconvviz.nets.printing import stdout_to_stderr
 from deconvviz.nets.spec import ModelSpec
 from deconvviz.nets.weights import Spec, WeightsInfo, weights_of_file
 
@@ -75,10 +75,11 @@ def load_network(
     if weights == "default":
         module = _pretrained(spec, seed)
         return _told(spec, module, "default", f"timm {_whole_name(spec)}", _untrained(spec, module, seed))
-    state, notes = weights_of_file(weights, f"weights of {spec.text} by name: default, random")
-    count = other_classes(state, shaped)
+    given = weights_of_file(weights, shaped, f"weights of {spec.text} by name: default, random")
+    notes = given.notes
+    count = other_classes(given.state, shaped)
     module = build(spec, seed=seed, classes=count)
-    fit(module, state, network=spec.text, source=str(weights))
+    fit(module, given.state, network=spec.text, source=given.place)
     if count is not None:
         notes = (*notes, f"{count} classes, as the weights have")
     return _told(spec, module, str(weights), str(weights), notes)
@@ -143,7 +144,7 @@ def _check(spec: ModelSpec) -> None:
 
 def _create(spec: ModelSpec, arguments: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to the results
+        with stdout_to_stderr():  # stdout belongs to the results
             module: nn.Module = _module("timm").create_model(spec.name, pretrained=pretrained, **arguments)
     except _UNFIT as reason:
         if pretrained or not arguments:

@@ -16,6 +16,7 @@ from torch.utils.weak import TensorWeakRef
 from deconvviz.engine.watching import watching
 from deconvviz.errors import LayerError
 from deconvviz.layers import Layer
+from deconvviz.nets.structure import check_has_numbers
 from deconvviz.network import Network
 from deconvviz.searching.loader import Batch
 
@@ -45,6 +46,7 @@ def finding(network: Network, layers: Sequence[Layer]) -> Iterator[Finder]:
     Nothing of a map is kept but its peaks. Raises LayerError where a layer is not reached, or gives something
     else than in the sketch.
     """
+    check_has_numbers(network.module, network.name)
     asked = {layer.dotted: layer for layer in layers}
     parts = dict(network.module.named_modules())
     found: dict[str, tuple[Tensor, Tensor]] = {}

@@ -38,13 +38,13 @@ def exact():
     return net()
 
 def gated():
-    return net(torch.sigmoid, torch.neg), net(lambda x: x * torch.sigmoid(x))
+    return net(torch.sigmoid, torch.neg), net(lambda x: x * torch.sigmoid(x.roll(1, 1)))
 
 def held():
     return gated()[0]
 
 def product(sharp=1):
-    return net(lambda x: x * torch.sigmoid(sharp * x))
+    return net(lambda x: x * torch.sigmoid(x.roll(sharp, 1)))
 
 def refused():
     return net(lambda x: x.cumsum(2))

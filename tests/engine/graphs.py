@@ -68,17 +68,64 @@ class Attend(nn.Module):
         return (flat @ weights.transpose(1, 2)).view(x.shape)
 
 
+class Antialiased(nn.Module):
+    """Interpolation as torchvision's Resize has it."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(x, antialias=True, align_corners=False, **self.how)
+        if 1 in x.shape[2:]:
+            raise ValueError("PyTorch's kernel is wrong for maps that become one position wide")
+        return x
+
+    def extra_repr(self) -> str:
+        return str(self.how)
+
+
+class Counting(nn.Module):
+    """Counts its calls and keeps a running mean, in buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(CHANNELS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += 1
+        self.mean.mul_(0.9).add_(0.1 * x.detach().mean((0, 2, 3)))
+        return x + 1
+
+
+class Rescaling(nn.Module):
+    """Multiplies by a buffer that it has just overwritten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(CHANNELS, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.scale.mul_(0.8).add_(0.3)
+        return x * self.scale
+
+
 class Fork(nn.Module):
-    """Two branches over one map, cropped to what both have, and joined."""
+    """Two branches over one map, cropped to what both have, and joined.
+
+    A product of a map with a function of itself can be an activation function; `CALLS` has these.
+    """
 
     def __init__(self, left: nn.Module, right: nn.Module, joined: str) -> None:
         super().__init__()
         self.left, self.right, self.joined = left, right, joined
         if joined == "concat":
             self.mix = nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
+        self.apart = nn.Conv2d(CHANNELS, CHANNELS, 1) if joined in ("product", "gate") else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        left, right = self.left(x), self.right(x.clone())  # autograd minds what the left one kept
+        left, right = self.left(x), self.right(self.apart(x.clone()))  # autograd minds what the left one kept
         h, w = (min(left.shape[d], right.shape[d]) for d in (2, 3))
         left, right = left[:, :, :h, :w], right[:, :, right.shape[2] - h :, right.shape[3] - w :]
         return self._join(left, right)
@@ -128,6 +175,8 @@ def upsamplings(draw: Draw) -> nn.Module:
     how: dict[str, Any] = {"size": draw(pairs(1, 11))}
     if draw(st.booleans()):
         how = {"scale_factor": draw(st.sampled_from([2.0, 3.0, 1.5, 0.7, (2.0, 1.3)]))}
+    if mode.startswith("bi") and draw(st.booleans()):
+        return Antialiased(mode=mode, **how)
     if mode.startswith("bi"):
         how["align_corners"] = draw(st.booleans())
     return nn.Upsample(mode=mode, **how)
@@ -168,6 +217,10 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "square": lambda x: x**2 / 4,
     "highest of each row, stretched": lambda x: x + x.amax(3, keepdim=True),
     "x * sigmoid(x)": lambda x: x * x.sigmoid(),
+    "maximum with 0": lambda x: torch.maximum(x, x.new_zeros(())),
+    "where on its own sign": lambda x: torch.where(x > 0, x, 0 * x),
+    "where on its own sign, leaky": lambda x: torch.where(x > 0, x, 0.2 * x),
+    "a mask of its own sign": lambda x: x * (x > 0),
     "scaled in place": lambda x: x.clone().mul_(0.5).add_(1),
     "mean of channels, added": lambda x: x.sub(x.mean(1, keepdim=True), alpha=0.5),
 }
@@ -181,13 +234,15 @@ def calls(draw: Draw) -> nn.Module:
 
 @st.composite
 def others(draw: Draw) -> nn.Module:
-    what = draw(st.sampled_from(["activation", "unpool", "excite", "attend", "adaptive max"]))
+    what = draw(st.sampled_from(["activation", "unpool", "excite", "attend", "adaptive max", "buffer"]))
     if what == "activation":
         return draw(st.sampled_from(ACTIVATIONS))()
     if what == "unpool":
         return PoolAndBack(draw(pairs(1, 3)))
     if what == "excite":
         return SqueezeAndExcite(draw(st.sampled_from([nn.Sigmoid, nn.Hardsigmoid, nn.Tanh]))())
+    if what == "buffer":
+        return draw(st.sampled_from([Counting, Rescaling]))()
     return Attend() if what == "attend" else nn.AdaptiveMaxPool2d(draw(pairs(1, 5)))
 
 

@@ -54,17 +54,22 @@ def test_the_calls_and_where_they_stand() -> None:
 
 
 class Unreachable(nn.Module):
+    armed = True
+
     def forward(self, x: Tensor) -> Tensor:
-        raise AssertionError("the network was not stopped")
+        if self.armed:
+            raise AssertionError("the network was not stopped")
+        return x
 
 
-def test_it_stops_at_the_deepest_layer_asked_for() -> None:
+def test_it_stops_at_the_deepest_layer_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     net = nn.Sequential(*_net()[:4], Unreachable())
     ours = passes.run(net, PICTURES, deepest="3")
     assert list(ours.said) == ["0", "1", "2", "3"]
-    network = dv.Network(nn.Sequential(*_net()[:4], nn.Identity()), size=8)
-    assert [layer.dotted for layer in network.layers] == ["0", "1", "2", "3", "4", ""]
-    network.module[4] = Unreachable()
+    network = dv.Network(net, size=8)
+    with monkeypatch.context() as unarmed:
+        unarmed.setattr(Unreachable, "armed", False)
+        assert [layer.dotted for layer in network.layers] == ["0", "1", "2", "3", "4", ""]
     assert network.record(PICTURES, ["1", "3"]).activations("3").shape == (2, 8, 4, 4)
 
 

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from deconvviz.engine import forward
 from deconvviz.engine.rules import lookup
 from deconvviz.engine.units import Unit
+from deconvviz.errors import RefusedOp
 
 HOOKS = (
     "_forward_hooks",
@@ -160,9 +161,13 @@ def test_after_an_exception_in_a_rule(net: Net, pictures: Tensor, monkeypatch: p
 
     pool = lookup(torch.ops.aten.max_pool2d_with_indices.default)
     with monkeypatch.context() as broken, unchanged(net):
-        broken.setattr(pool, "__init__", fail)  # on the way up
-        with pytest.raises(Trap, match="in a rule"):
-            passes.run(net, pictures)
+        broken.setattr(
+            pool, "__init__", fail
+        )  # on the way up: the call is refused, and what is below it is not
+        ours = passes.run(net, pictures)
+        ours.units("features.3", [Unit(0, 0, 1, 1)])
+        with pytest.raises(RefusedOp, match="its rule failed with Trap: in a rule"):
+            ours.units("features.4", [Unit(0, 0, 1, 1)])
     with monkeypatch.context() as broken, unchanged(net):
         broken.setattr(pool, "down", fail)
         with pytest.raises(Trap, match="in a rule"):

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import Band
+from deconvviz.engine.bands import Sight
 from deconvviz.engine.rules.base import Call, Rule, Verdict, rule
+from deconvviz.engine.spellings import Activation
 from deconvviz.engine.windows import Window
 
 aten = torch.ops.aten
@@ -84,6 +85,24 @@ class Clamp(ReLU):
         return "" if self.low == 0 == self.other else "it cuts off at other values than 0"
 
 
+class Spelled(ReLU):
+    """An activation function that the network spells out in several calls (see `spellings`).
+
+    The signal goes from the last of them to the map that the first was given: rectified, times the slope that
+    the function has for large positive numbers.
+    """
+
+    def __init__(self, call: Call, activation: Activation) -> None:
+        self.gain = activation.gain
+        self.count = len(call.derived)
+        if not activation.is_relu:
+            self.verdict, self.how = RectifiedByAnalogy.verdict, RectifiedByAnalogy.how
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        x = signal.clamp_min(0)
+        return [x if self.gain == 1 else x * self.gain] + [None] * (self.count - 1)
+
+
 class Held(Rule):
     """What is constant on the way down: nothing flows into it."""
 
@@ -120,9 +139,10 @@ class Softmax(Held):
         form = call.form
         dim = form.dim(call["dim"])
         self.axis = form.axes.index(dim) if form.axes and dim in form.axes else None
+        self.over_all = form.positions == {dim}
 
-    def depends(self, argument: int, axis: int) -> Band | None:
-        return None if axis == self.axis else super().depends(argument, axis)
+    def depends(self, argument: int, axis: int) -> Sight:
+        return None if axis == self.axis or self.over_all else super().depends(argument, axis)
 
 
 STATISTIC = "a statistic, held constant at its recorded value: nothing flows into it"

@@ -51,7 +51,9 @@ class Elementwise(Rule):
     def straight(self, argument: int, axis: int) -> bool:
         """Not where a term has one row (column) for all, or has its rows and columns elsewhere."""
         form, whole = self.forms[argument], self.whole
-        return form is not None and form.axes == whole.axes and form.lengths[axis] == whole.lengths[axis]
+        if form is None or form.lengths[axis] != whole.lengths[axis]:
+            return False
+        return (form.axes, form.joint) == (whole.axes, whole.joint)
 
     def share(self, signal: Tensor, argument: int) -> Tensor:
         """A signal (K, ...) summed over the dimensions in which an argument was stretched."""
@@ -268,12 +270,18 @@ class Blank(Factors):
         return [self.share(signal * ~at.cut(self.mask), 0), None]
 
 
-@rule(aten.maximum.default)
+@rule(aten.maximum.default, aten.fmax.default)
 class Larger(Factors):
-    """y = max(a, b), number by number; mirror: the signal goes to the larger, to a where both are one."""
+    """y = max(a, b), number by number; mirror: the signal goes to the larger, to a where both are one.
+
+    A maximum with 0, or of a map and a multiple of it, is an activation function (see `spellings`).
+    """
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
+        if sum(call.derived) < 2 or call.related:
+            self.verdict = Verdict.ANALOGY
+            self.how = "the signal goes to the larger of the two"
         larger = call["self"] >= call["other"]
         self.first = call.by_picture(larger, self.whole) if larger.shape == call.output.shape else larger
 

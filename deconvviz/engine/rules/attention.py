@@ -11,9 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from deconvviz.engine.bands import Sight
 from deconvviz.engine.rules.activation import Gate
 from deconvviz.engine.rules.arithmetic import OF_BRANCHES
 from deconvviz.engine.rules.base import Call, Rule, Verdict, rule
+from deconvviz.engine.rules.linear import LinearAnywhere
+from deconvviz.engine.rules.verification import mismatch
 from deconvviz.engine.windows import Form, Window
 
 aten = torch.ops.aten
@@ -26,6 +29,10 @@ class MatrixProduct(Rule):
     keeps_inputs = True
     folds = True
 
+    @classmethod
+    def of(cls, call: Call) -> Rule:
+        return LinearAnywhere(call) if LinearAnywhere.applies(call) else cls(call)
+
     def __init__(self, call: Call) -> None:
         self.derived = call.derived
         self.forms = call.forms
@@ -35,6 +42,10 @@ class MatrixProduct(Rule):
         same = {(math.prod(form.shape[:-2]), form.folded == len(form.shape) - 2) for form in known}
         self.mixes = len(same) > 1
         self.a, self.b = (self._kept(call, name, number) for number, name in enumerate(("self", "mat2")))
+        self.joints = [
+            form is not None and form.joint == len(form.shape) - 1 + number
+            for number, form in enumerate(call.forms)
+        ]  # does the output have the rows of the first, or the columns of the second, as positions?
         if None not in call.forms:
             self.verdict = Verdict.ANALOGY
             self.how = OF_BRANCHES if all(call.derived) else "a product with weights that are held constant"
@@ -53,12 +64,27 @@ class MatrixProduct(Rule):
         return "it multiplies the pictures of a batch with one another" if self.mixes else ""
 
     def form(self, call: Call) -> Form:
-        return Form((*self.lead, *call.output.shape[-2:]), None, self.folded)
+        shape = (*self.lead, *call.output.shape[-2:])
+        if sum(self.joints) != 1 or self.mixes:
+            return Form(shape, None, self.folded)
+        number = self.joints.index(True)
+        followed = call.forms[number]
+        assert followed is not None
+        return Form(shape, None, self.folded, joint=len(shape) - 1 + number, grid=followed.grid)
+
+    def straight(self, argument: int, axis: int) -> bool:
+        return sum(self.joints) == 1 and self.joints[argument]
+
+    def band(self, argument: int, axis: int) -> Sight:
+        form = self.forms[argument]
+        if form is not None and form.positions == {len(form.shape) - argument}:
+            return None  # all positions are summed over
+        return super().band(argument, axis)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         images = at.images.to(signal.device)
-        first = signal @ self.b[images].mT if self.b is not None else None
-        second = self.a[images].mT @ signal if self.a is not None else None
+        first = signal @ self.b[images].mT.to(signal.dtype) if self.b is not None else None
+        second = self.a[images].mT.to(signal.dtype) @ signal if self.a is not None else None
         return [self._shaped(first, 0), self._shaped(second, 1)]
 
     def _shaped(self, x: Tensor | None, argument: int) -> Tensor | None:
@@ -99,17 +125,29 @@ class Attention(Rule):
             )
             if own == 1 and whole > 1
         ]
-        self.weights = scores.softmax(-1).reshape(call.batch, *self.lead, *scores.shape[-2:])
+        weights = scores.softmax(-1).nan_to_num(0)  # a query that may look nowhere gives zero
+        values = call["value"]
+        self.fault = mismatch(weights @ values, call.output)
+        self.weights = weights.reshape(call.batch, *self.lead, *scores.shape[-2:])
+        self.forms = call.forms
         self.count = len(call.derived)
+
+    def refuses(self) -> str:
+        return self.fault
 
     def flows(self, argument: int) -> bool:
         return argument == 2
+
+    def band(self, argument: int, axis: int) -> Sight:
+        form = self.forms[argument]
+        every = form is not None and form.positions == {len(form.shape) - 1}
+        return None if every else super().band(argument, axis)
 
     def form(self, call: Call) -> Form:
         return Form((*self.lead, *call.output.shape[-2:]), None, self.folded)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         weights = self.weights[at.images.to(self.weights.device)]
-        x = weights.mT @ signal  # (K, heads, m, d)
+        x = weights.mT.to(signal.dtype) @ signal  # (K, heads, m, d)
         x = x.sum(self.shared, keepdim=True) if self.shared else x
         return [None, None, x, *[None] * (self.count - 3)]

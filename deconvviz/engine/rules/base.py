@@ -10,7 +10,8 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import SAME, Band
+from deconvviz.engine.bands import SAME, UNKNOWN, Sight
+from deconvviz.engine.preservation import memory_of
 from deconvviz.engine.windows import Form, Window
 
 OpOverload = torch._ops.OpOverload
@@ -36,6 +37,7 @@ class Call:
     forms: tuple[Form | None, ...]  # likewise; None for a tensor that does not come from the picture
     makers: tuple[Rule | None, ...]  # likewise: the call that gave it
     batch: int  # how many pictures
+    related: bool = False  # do all arguments come from one map, position by position?
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
@@ -99,6 +101,20 @@ class Rule:
     def __init__(self, call: Call) -> None:
         """The way up. The outputs are there already; inputs of in-place calls are overwritten."""
 
+    def keep_copies(self, memory: int) -> None:
+        """Copy the constants that lie in some memory, because it is about to be overwritten."""
+        copies: dict[int, Tensor] = {}
+
+        def kept(value: Any) -> Any:
+            if isinstance(value, Tensor) and memory_of(value) == memory:
+                return copies.setdefault(id(value), value.detach().clone())
+            if type(value) in (list, tuple):
+                return type(value)(kept(one) for one in value)
+            return value
+
+        for name, value in list(vars(self).items()):
+            setattr(self, name, kept(value))
+
     def refuses(self) -> str:
         """Why this very call has no mirror, as a clause; empty if it has one."""
         return ""
@@ -136,11 +152,11 @@ class Rule:
         """
         return None if self.straight(argument, axis) else torch.ones(n_out, n_in, dtype=torch.bool)
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        """The form of `reach` without borders; None where the whole axis is seen."""
-        return SAME if self.straight(argument, axis) else None
+    def band(self, argument: int, axis: int) -> Sight:
+        """The form of `reach` without borders; None where the whole axis is seen, `UNKNOWN` if it varies."""
+        return SAME if self.straight(argument, axis) else UNKNOWN
 
-    def depends(self, argument: int, axis: int) -> Band | None:
+    def depends(self, argument: int, axis: int) -> Sight:
         """Like `band`, but for all that can change the output, also by way of what is held constant."""
         return self.band(argument, axis)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import Band, Slide
+from deconvviz.engine.bands import UNKNOWN, Sight, Slide
 from deconvviz.engine.rules.base import Call, Rule, Spatial, rule
 from deconvviz.engine.windows import Form, Window
 
@@ -75,7 +75,15 @@ class Convolution(Filter, Spatial):
             missing = -int(after.max()) - crop[axis] if crop[axis] == 0 else 0
             extra[axis] = max(0, min(missing, slide.stride - 1))
         x: Tensor = aten.convolution(
-            signal, self.weight, None, self.stride, crop, self.dilation, True, extra, self.groups
+            signal,
+            self.weight.to(signal.dtype),
+            None,
+            self.stride,
+            crop,
+            self.dilation,
+            True,
+            extra,
+            self.groups,
         )  # (K, out, h, w) -> (K, in, ~h * stride, ~w * stride)
         return into.place(x, origin + torch.tensor(crop))
 
@@ -84,8 +92,8 @@ class Convolution(Filter, Spatial):
             return super().reach(argument, axis, n_out, n_in)
         return self.slides[axis].reach(n_out, n_in)
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        return self.slides[axis].band if self.windowed else None
+    def band(self, argument: int, axis: int) -> Sight:
+        return self.slides[axis].band if self.windowed else UNKNOWN
 
 
 class TransposedConvolution(Filter, Spatial):
@@ -99,7 +107,7 @@ class TransposedConvolution(Filter, Spatial):
         ]
         seen = Window(first, (size[0], size[1]), at.form, at.images)
         x: Tensor = aten.convolution(
-            seen.place(signal, at.start), self.weight, None,
+            seen.place(signal, at.start), self.weight.to(signal.dtype), None,
             self.stride, [0, 0], self.dilation, False, [0, 0], self.groups,
         )  # (K, out, h, w) -> (K, in, h', w')  # fmt: skip
         return self.and_nothing(x)
@@ -109,20 +117,36 @@ class TransposedConvolution(Filter, Spatial):
             return super().reach(argument, axis, n_out, n_in)
         return self.slides[axis].reach(n_in, n_out).T
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        return self.slides[axis].mirrored if self.windowed else None
+    def band(self, argument: int, axis: int) -> Sight:
+        return self.slides[axis].mirrored if self.windowed else UNKNOWN
 
 
 class WholeConvolution(Filter):
-    """A convolution over one or three dimensions, plain or transposed: it has no rows and columns."""
+    """A convolution over one or three dimensions, plain or transposed, on whole maps.
+
+    Over three dimensions its positions are followed if the last two are the rows and columns.
+    """
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.transposed: bool = call["transposed"]
         self.below = call.form
+        self.mapped = len(self.slides) == 3 and call.form.axes == (3, 4)
 
     def form(self, call: Call) -> Form:
-        return Form(tuple(call.output.shape[1:]), None)
+        return Form(tuple(call.output.shape[1:]), (3, 4) if self.mapped else None)
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        if not self.mapped:
+            return super().reach(argument, axis, n_out, n_in)
+        slide = self.slides[1 + axis]
+        return slide.reach(n_in, n_out).T if self.transposed else slide.reach(n_out, n_in)
+
+    def band(self, argument: int, axis: int) -> Sight:
+        slide = self.slides[1 + axis] if self.mapped else None
+        if slide is None:
+            return UNKNOWN
+        return slide.mirrored if self.transposed else slide.band
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         lengths = [
@@ -133,7 +157,7 @@ class WholeConvolution(Filter):
         if self.transposed:
             extra = [0] * len(extra)
         x: Tensor = aten.convolution(
-            signal, self.weight, None, self.stride, self.padding, self.dilation, not self.transposed, extra,
-            self.groups,
+            signal, self.weight.to(signal.dtype), None, self.stride, self.padding, self.dilation,
+            not self.transposed, extra, self.groups,
         )  # fmt: skip
         return self.and_nothing(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,7 +16,12 @@ aten = torch.ops.aten
 
 def _unlike(call: Call) -> list[bool]:
     """For each argument: has it its rows and columns elsewhere than the first one?"""
-    return [form is not None and form.axes != call.form.axes for form in call.forms]
+    return [form is not None and form.place != call.form.place for form in call.forms]
+
+
+def _mixed(call: Call) -> frozenset[int]:
+    """The dimensions that hold positions which are not followed, of any argument."""
+    return frozenset().union(*(form.mixed for form in call.forms if form is not None))
 
 
 @rule(aten.cat.default)
@@ -37,6 +43,7 @@ class Concat(Rule):
         self.dim = call.form.dim(call["dim"])
         axes = call.form.axes
         self.axis = axes.index(self.dim) if axes and self.dim in axes else None  # of a map: rows 0, columns 1
+        self.joined = self.dim == call.form.joint
 
     def refuses(self) -> str:
         return "it joins pictures into one batch" if self.real == 0 else ""
@@ -46,7 +53,8 @@ class Concat(Rule):
             return super().form(call)
         shape = list(call.form.shape)
         shape[self.dim - 1] = sum(self.lengths)
-        return Form(tuple(shape), call.form.axes, call.form.folded)
+        kept = call.form.without([self.dim], keep=True)
+        return replace(kept, shape=tuple(shape), batch_at=0, mixed=kept.mixed | _mixed(call))
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         parts: list[Tensor | None] = []
@@ -63,10 +71,10 @@ class Concat(Rule):
         return parts
 
     def straight(self, argument: int, axis: int) -> bool:
-        return self.axis != axis and not self.unlike[argument]
+        return self.axis != axis and not self.unlike[argument] and not self.joined
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if self.axis != axis or self.unlike[argument]:
+        if self.axis != axis or self.unlike[argument] or self.joined:
             return super().reach(argument, axis, n_out, n_in)
         before = sum(self.lengths[:argument])
         return torch.eye(n_out, dtype=torch.bool)[:, before : before + n_in]
@@ -89,13 +97,13 @@ class Stack(Rule):
         return "it puts maps side by side as if they were pictures of a batch" if self.real == 0 else ""
 
     def form(self, call: Call) -> Form:
-        axes = call.form.axes
-        moved = (axes[0] + (axes[0] >= self.dim), axes[1] + (axes[1] >= self.dim)) if axes else None
         if self.real == 0:
             return super().form(call)
         shape = list(call.form.shape)
         shape.insert(self.dim - 1, self.count)
-        return Form(tuple(shape), moved, call.form.folded)
+        below = replace(call.form, mixed=_mixed(call))
+        moved = below.moved(lambda dim: dim + (dim >= self.dim))
+        return replace(moved, shape=tuple(shape), batch_at=0)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         return [signal.select(self.dim, number) for number in range(self.count)]
@@ -117,9 +125,7 @@ class Expand(Rule):
         real = self.below.real(call.batch)
         self.mixes = len(real) != len(self.output) or real[0] != self.output[0]
         shape = (*self.below.shape[: self.below.folded], *self.output[1:])
-        self.above = (
-            Form.of(self.output[1:]) if self.mixes else Form(shape, self.below.axes, self.below.folded)
-        )
+        self.above = Form.of(self.output[1:]) if self.mixes else replace(self.below, shape=shape, batch_at=0)
 
     def refuses(self) -> str:
         return f"it stretches over the pictures of a batch: to {self.output}" if self.mixes else ""
@@ -173,11 +179,29 @@ class Repeat(Rule):
     def __init__(self, call: Call) -> None:
         self.below = call.form
         self.times = [int(n) for n in call["repeats"]]
+        self.along = [self.times[axis] > 1 for axis in self.below.axes or ()] if not self.refuses() else []
+        self.windowed = not any(self.along)
 
     def refuses(self) -> str:
         if self.times[0] != 1 or len(self.times) != len(self.below.shape) + 1:
             return "it repeats the pictures of a batch"
         return ""
+
+    def form(self, call: Call) -> Form:
+        if self.refuses():
+            return super().form(call)
+        repeated = [dim for dim, times in enumerate(self.times) if times > 1]
+        return replace(self.below.without(repeated, keep=True), shape=tuple(call.output.shape[1:]))
+
+    def straight(self, argument: int, axis: int) -> bool:
+        if self.below.joint is not None and self.times[self.below.joint] > 1:
+            return False
+        return not (self.along and self.along[axis])
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        if self.along and self.along[axis]:
+            return torch.eye(n_in, dtype=torch.bool).repeat(n_out // n_in, 1)
+        return super().reach(argument, axis, n_out, n_in)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         for dim, (times, length) in enumerate(zip(self.times[1:], self.below.shape, strict=True), 1):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from deconvviz.engine.bands import Sight
 from deconvviz.engine.rules.base import Call, Rule, rule
 from deconvviz.engine.windows import Form, Window
 
@@ -23,14 +25,22 @@ class Weighted(Rule):
         self.constants = (self.weight,)
         self.derived = call.derived
         self.below = call.forms[argument]
-        mixed = self.below is not None and len(self.below.shape) in (self.below.axes or ())
-        self.windowed = not mixed  # rows or columns lie along the last dimension
+        self.over = frozenset() if self.below is None else self.below.positions & {len(self.below.shape)}
+        self.windowed = not self.over
 
     def form(self, call: Call) -> Form:
         if self.below is None:
             return super().form(call)
-        axes = self.below.axes if self.windowed else None
-        return Form((*self.below.shape[:-1], call.output.shape[-1]), axes, self.below.folded)
+        last = len(self.below.shape)
+        kept = self.below.moved(lambda dim: None if dim == last else dim)
+        return replace(kept, shape=(*self.below.shape[:-1], self.weight.shape[-1]))
+
+    def straight(self, argument: int, axis: int) -> bool:
+        return not self.over
+
+    def band(self, argument: int, axis: int) -> Sight:
+        whole = self.below is not None and self.over == self.below.positions
+        return None if self.over and whole else super().band(argument, axis)
 
 
 @rule(aten.addmm.default, aten.mm.default)
@@ -39,6 +49,10 @@ class Linear(Weighted):
 
     A map with its channels last comes here with rows and columns folded into the batch.
     """
+
+    @classmethod
+    def of(cls, call: Call) -> Rule:
+        return LinearAnywhere(call) if LinearAnywhere.applies(call) else cls(call)
 
     def __init__(self, call: Call) -> None:
         self.before = 1 if "mat1" in call.arguments else 0  # the bias
@@ -53,8 +67,47 @@ class Linear(Weighted):
         return "its bias comes from the picture" if self.before and self.derived[0] else ""
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        x = signal @ self.weight.T * self.scale  # (K, ..., out) -> (K, ..., in)
+        x = signal @ self.weight.T.to(signal.dtype) * self.scale  # (K, ..., out) -> (K, ..., in)
         return [None] * self.before + [x, None]
+
+
+class LinearAnywhere(Weighted):
+    """A product with one constant matrix, where pictures lie along rows or columns: einsum, tensordot.
+
+    y = x W for x of shape (N, in) or (1, N, in), and y = W x for x of shape (in, N) or (1, in, N); N counts
+    the positions of all pictures.
+    """
+
+    anywhere = True
+
+    @staticmethod
+    def applies(call: Call) -> bool:
+        names = LinearAnywhere._names(call)
+        if names is None or sum(form is not None for form in call.forms[-2:]) != 1 or len(call.forms) != 2:
+            return False
+        number = 0 if call.forms[0] is not None else 1
+        rank = call[names[0]].dim()
+        form = call.forms[number]
+        assert form is not None
+        if rank == 3 and call[names[0]].shape[0] != 1:
+            return False
+        return form.batch_at == rank - 2 + number and (form.batch_at, rank) != (0, 2)
+
+    @staticmethod
+    def _names(call: Call) -> tuple[str, str] | None:
+        return ("self", "mat2") if "mat2" in call.arguments and "self" in call.arguments else None
+
+    def __init__(self, call: Call) -> None:
+        number = 0 if call.forms[0] is not None else 1
+        matrix: Tensor = call[("mat2", "self")[number]]
+        matrix = matrix[0] if matrix.dim() == 3 else matrix
+        self.weight = matrix if number == 0 else matrix.T  # (in, out)
+        self.number = number
+        super().__init__(call, number)
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        x = signal @ self.weight.T.to(signal.dtype)  # (K, ..., out) -> (K, ..., in)
+        return [x, None] if self.number == 0 else [None, x]
 
 
 @rule(aten.linear.default)
@@ -62,11 +115,13 @@ class LinearModule(Weighted):
     """y = x W^T + b with W of shape (out, in), where the dispatcher leaves it whole; mirror: signal W."""
 
     def __init__(self, call: Call) -> None:
-        self.weight = call["weight"]
+        self.weight = call["weight"].T  # (in, out)
         super().__init__(call, 0)
 
     def refuses(self) -> str:
         return "its weight or bias comes from the picture" if any(self.derived[1:]) else ""
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        return [signal @ self.weight] + [None] * (len(self.derived) - 1)  # (K, ..., out) -> (K, ..., in)
+        return [signal @ self.weight.T.to(signal.dtype)] + [None] * (
+            len(self.derived) - 1
+        )  # (K, ..., out) -> (K, ..., in)

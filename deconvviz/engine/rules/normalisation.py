@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import Band
+from deconvviz.engine.bands import Sight
 from deconvviz.engine.rules.activation import STATISTIC
 from deconvviz.engine.rules.base import Call, Rule, Verdict, rule
 from deconvviz.engine.rules.reduction import Reduction
@@ -42,6 +42,11 @@ class Normalisation(Rule):
     def factor(self, at: Window) -> Tensor:
         """scale / std, to be multiplied by signals (K, *at.shape)."""
         raise NotImplementedError
+
+
+def _wide(numbers: Tensor) -> Tensor:
+    """At least single precision."""
+    return numbers if numbers.dtype == torch.float64 else numbers.float()
 
 
 def _by_channel(numbers: Tensor, form: Form) -> Tensor:
@@ -79,14 +84,14 @@ class BatchNorm(Normalisation):
 
     def factor(self, at: Window) -> Tensor:
         if self.of_the_batch or self.variance is None:
-            factor = self.kept
+            factor = _wide(self.kept)
         else:
-            factor = (self.variance + self.epsilon).rsqrt()
+            factor = (_wide(self.variance) + self.epsilon).rsqrt()
         if self.scale is not None:
-            factor = factor * self.scale
+            factor = factor * _wide(self.scale)
         return _by_channel(factor, self.below)
 
-    def depends(self, argument: int, axis: int) -> Band | None:
+    def depends(self, argument: int, axis: int) -> Sight:
         return None if self.of_the_batch else super().depends(argument, axis)
 
 
@@ -104,18 +109,19 @@ class LayerNorm(Normalisation):
         self.shape = (*self.below.shape[: rank - over], *[1] * over)
         self.kept = call.outputs[2].reshape(call.batch, *self.shape).clone()  # 1 / std
         self.mixed = [axis for axis in self.below.axes or () if axis > rank - over]
+        self.over_all = bool(self.below.positions) and min(self.below.positions) > rank - over
 
     def factor(self, at: Window) -> Tensor:
-        factor = at.cut(self.kept)
+        factor = at.cut(_wide(self.kept))
         if self.scale is not None:
             whole = self.scale.reshape(
                 *[1] * (len(self.below.shape) + 1 - self.scale.dim()), *self.scale.shape
             )
-            factor = factor * at.cut(whole)
+            factor = factor * at.cut(_wide(whole))
         return factor
 
-    def depends(self, argument: int, axis: int) -> Band | None:
-        mixed = self.below.axes is not None and self.below.axes[axis] in self.mixed
+    def depends(self, argument: int, axis: int) -> Sight:
+        mixed = self.over_all or (self.below.axes is not None and self.below.axes[axis] in self.mixed)
         return None if mixed else super().depends(argument, axis)
 
 
@@ -134,12 +140,12 @@ class GroupNorm(Normalisation):
 
     def factor(self, at: Window) -> Tensor:
         images = at.images.to(self.kept.device)
-        factor = self.kept[images].repeat_interleave(self.each, dim=1)  # (K, C)
+        factor = _wide(self.kept)[images].repeat_interleave(self.each, dim=1)  # (K, C)
         if self.scale is not None:
-            factor = factor * self.scale
+            factor = factor * _wide(self.scale)
         return _by_channel(factor, self.below)
 
-    def depends(self, argument: int, axis: int) -> Band | None:
+    def depends(self, argument: int, axis: int) -> Sight:
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -38,9 +39,7 @@ class Permutation(Rule):
 
     def form(self, call: Call) -> Form:
         shape = tuple(self.below.shape[dim - 1] for dim in self.order[1:])
-        axes = self.below.axes
-        moved = (self.order.index(axes[0]), self.order.index(axes[1])) if axes else None
-        return Form(shape, moved, self.below.folded, self.batch_at)
+        return replace(self.below.moved(self.order.index), shape=shape, batch_at=self.batch_at)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         return [signal.permute(self.back)]
@@ -54,16 +53,20 @@ class Reordered(Rule):
         axes = self.below.axes or ()
         self.dims = [self.below.dim(int(dim)) for dim in call["dims"]]
         self.along = {axes.index(dim) for dim in self.dims if dim in axes}
+        self.joined = self.below.joint in self.dims
         self.windowed = not self.along
+
+    def form(self, call: Call) -> Form:
+        return super().form(call).without(self.dims, keep=True)
 
     def refuses(self) -> str:
         return "it reorders the pictures of a batch" if 0 in self.dims else ""
 
     def straight(self, argument: int, axis: int) -> bool:
-        return axis not in self.along
+        return axis not in self.along and not self.joined
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        return None if self.straight(argument, axis) else self._order(axis, n_out)
+        return self._order(axis, n_out) if axis in self.along else super().reach(argument, axis, n_out, n_in)
 
     def _order(self, axis: int, length: int) -> Tensor:
         """(length, length) bool: which position each one comes from."""
@@ -111,6 +114,10 @@ class ChannelShuffle(Rule):
 
     def __init__(self, call: Call) -> None:
         self.each = call.form.shape[0] // int(call["groups"])
+        self.windowed = 1 not in call.form.positions
+
+    def form(self, call: Call) -> Form:
+        return super().form(call).without([1], keep=True)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         return [signal.unflatten(1, (self.each, -1)).transpose(1, 2).flatten(1, 2)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import SAME, Band
+from deconvviz.engine.bands import SAME, UNKNOWN, Band, Sight
 from deconvviz.engine.rules.base import Call, Rule, rule
 from deconvviz.engine.windows import Form, Window
 
@@ -29,6 +30,10 @@ class Part(Rule):
         self.length = self.below.shape[self.dim - 1] if self.dim else self.below.real(call.batch)[0]
         axes = self.below.axes
         self.axis = axes.index(self.dim) if axes and self.dim in axes else None
+        self.joined = self.dim == self.below.joint
+
+    def straight(self, argument: int, axis: int) -> bool:
+        return axis != self.axis and not self.joined
 
     def refuses(self) -> str:
         if self.dim == 0 and (self.first, self.step, self.count) != (0, 1, self.length):
@@ -40,7 +45,7 @@ class Part(Rule):
             return super().form(call)
         shape = list(self.below.shape)
         shape[self.dim - 1] = self.count
-        return Form(tuple(shape), self.below.axes, self.below.folded)
+        return replace(self.below.without([self.dim]), shape=tuple(shape), batch_at=0)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         if self.dim == 0:
@@ -70,11 +75,13 @@ class Part(Rule):
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         if axis != self.axis:
-            return None
+            return super().reach(argument, axis, n_out, n_in)
         return torch.eye(n_in, dtype=torch.bool)[self.first :: self.step][:n_out]
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        return Band(((self.first, self.first + 1),), self.step) if axis == self.axis else SAME
+    def band(self, argument: int, axis: int) -> Sight:
+        if axis != self.axis:
+            return super().band(argument, axis)
+        return Band(((self.first, self.first + 1),), self.step)
 
 
 @rule(aten.slice.Tensor)
@@ -114,6 +121,9 @@ class Pick(Part):
         super().__init__(call)
         self.windowed = self.axis is None
 
+    def straight(self, argument: int, axis: int) -> bool:
+        return self.axis is None and not self.joined
+
     def refuses(self) -> str:
         return "it takes one of the pictures of a batch" if self.dim == 0 else ""
 
@@ -123,14 +133,10 @@ class Pick(Part):
         below = self.below
         shape = (*below.shape[: self.dim - 1], *below.shape[self.dim :])
         batch_at = below.batch_at - (self.dim - below.folded <= below.batch_at)
-        axes = below.axes
-        if axes is not None:
-            axes = (
-                None
-                if self.axis is not None
-                else (axes[0] - (axes[0] > self.dim), axes[1] - (axes[1] > self.dim))
-            )
-        return Form(shape, axes, below.folded, batch_at)
+        moved = below.moved(lambda dim: None if dim == self.dim else dim - (dim > self.dim))
+        # one position alone does not see all that the other dimensions hold
+        mixed = moved.mixed if self.straight(0, 0) else frozenset[int]()
+        return replace(moved, shape=shape, batch_at=batch_at, mixed=mixed)
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         shape = list(signal.shape)
@@ -141,12 +147,12 @@ class Pick(Part):
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         if self.axis is None:
-            return None
+            return super().reach(argument, axis, n_out, n_in)
         reach = torch.ones(n_out, n_in, dtype=torch.bool)
         return reach & torch.eye(n_in, dtype=torch.bool)[self.first] if axis == self.axis else reach
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        return SAME if self.axis is None else None
+    def band(self, argument: int, axis: int) -> Sight:
+        return SAME if self.straight(argument, axis) else UNKNOWN
 
 
 @rule(aten.select.int)

@@ -9,10 +9,11 @@ from math import gcd
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import SAME, Band, Slide
-from deconvviz.engine.rules.base import Call, Spatial, rule
+from deconvviz.engine.bands import SAME, UNKNOWN, Band, Sight, Slide
+from deconvviz.engine.rules.base import Call, Rule, Spatial, rule
 from deconvviz.engine.rules.separable import Separable
-from deconvviz.engine.windows import Window, zeros
+from deconvviz.engine.rules.verification import mismatch
+from deconvviz.engine.windows import Form, Window, zeros
 
 aten = torch.ops.aten
 
@@ -81,8 +82,8 @@ class MaxPool(Spatial):
         padding = torch.tensor([rows.padding, columns.padding])
         return [self.frame(into[0]).place(x, at.start * stride - padding)]  # (K, C, h, w) -> (K, C, h', w')
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        return self.slide(axis).band if self.windowed else None
+    def band(self, argument: int, axis: int) -> Sight:
+        return self.slide(axis).band if self.windowed else UNKNOWN
 
     def slide(self, axis: int) -> Slide:
         return (self.rows, self.columns)[axis]
@@ -120,10 +121,10 @@ class AveragePool(Separable):
             / (1 if divisor else _counted(slide, n_out, n_in, count_padding))
             for n_out, n_in, slide in sizes
         )
-        self.matrices = (rows / (divisor or 1), columns)
+        self.settle(call, rows / (divisor or 1), columns)
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        return self.slides[axis].band if self.windowed else None
+    def band(self, argument: int, axis: int) -> Sight:
+        return self.slides[axis].band if self.windowed else UNKNOWN
 
 
 def _counted(slide: Slide, n_out: int, n_in: int, count_padding: bool) -> Tensor:
@@ -145,13 +146,16 @@ class AdaptiveAveragePool(Separable):
             _adaptive(n_out, n_in)
             for n_out, n_in in zip(call.output.shape[-2:], call["self"].shape[-2:], strict=True)
         )
-        self.matrices = (rows, columns)
+        self.settle(call, rows, columns)
+        self.of_all = call.form.positions == {2, 3} and tuple(call.output.shape[-2:]) == (1, 1)
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        return adaptive_band(*self.matrices[axis].shape) if self.windowed else None
+    def band(self, argument: int, axis: int) -> Sight:
+        if not self.windowed:
+            return None if self.of_all else UNKNOWN
+        return adaptive_band(*self.matrices[axis].shape)
 
 
-def adaptive_band(n_out: int, n_in: int) -> Band | None:
+def adaptive_band(n_out: int, n_in: int) -> Sight:
     """The windows of an adaptive pool: they come round again; a single one sees everything there is."""
     if n_out == 1:
         return None if n_in > 1 else SAME
@@ -184,9 +188,92 @@ class PlacedMaximum(Spatial):
         return [x.scatter_add_(2, places, signal.flatten(2)).unflatten(2, self.shape[1:])]
 
 
+class OverVolume(Rule):
+    """An operation that slides over depth, rows and columns of (B, C, D, H, W), where they lie last.
+
+    It works on whole maps, and its positions are followed along rows and columns.
+    """
+
+    slides: Sequence[Slide]
+
+    def last(self, form: Form) -> bool:
+        return form.axes == (3, 4) and len(form.shape) == 4
+
+    def form(self, call: Call) -> Form:
+        shape = tuple(call.output.shape[1:])
+        return Form(shape, call.form.axes if self.last(call.form) else None)
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        if not self.mapped:
+            return super().reach(argument, axis, n_out, n_in)
+        return self.slides[1 + axis].reach(n_out, n_in)
+
+    def band(self, argument: int, axis: int) -> Sight:
+        return self.slides[1 + axis].band if self.mapped else UNKNOWN
+
+    @property
+    def mapped(self) -> bool:
+        raise NotImplementedError
+
+
+def _triple(value: Sequence[int]) -> list[int]:
+    return [int(n) for n in value] * (3 if len(value) == 1 else 1)
+
+
+def volume_slides(call: Call) -> list[Slide]:
+    kernel, padding = _triple(call["kernel_size"]), _triple(call["padding"])
+    stride = _triple(call["stride"] or kernel)
+    dilation = _triple(call.arguments.get("dilation", [1]))
+    return [Slide(*numbers) for numbers in zip(kernel, stride, padding, dilation, strict=True)]
+
+
 @rule(aten.max_pool3d_with_indices.default)
-class MaxPool3d(PlacedMaximum):
+class MaxPool3d(OverVolume, PlacedMaximum):
     """y = max over each window of a volume."""
+
+    def __init__(self, call: Call) -> None:
+        PlacedMaximum.__init__(self, call)
+        self.slides = volume_slides(call)
+        self.over_map = self.last(call.form)
+
+    @property
+    def mapped(self) -> bool:
+        return self.over_map
+
+
+@rule(aten.avg_pool3d.default)
+class AveragePool3d(OverVolume):
+    """y = mean over each window of a volume; mirror: every position of the window gets its share."""
+
+    def __init__(self, call: Call) -> None:
+        self.slides = volume_slides(call)
+        self.over_map = self.last(call.form)
+        self.below = call.form
+        count_padding, divisor = call["count_include_pad"], call["divisor_override"]
+        sizes = list(zip(call.output.shape[-3:], call["self"].shape[-3:], self.slides, strict=True))
+        self.matrices = [slide.reach(n_out, n_in).double() for n_out, n_in, slide in sizes]
+        counts = [_counted(slide, n_out, n_in, count_padding) for n_out, n_in, slide in sizes]
+        depth, rows, columns = (count[:, 0].double() for count in counts)
+        many = depth[:, None, None] * rows[:, None] * columns  # (d, h, w) how many each mean divides by
+        self.divisor = torch.full_like(many, divisor) if divisor else many
+        self.fault = "" if call.output.is_meta else mismatch(
+            torch.einsum(
+                "...dhw,Dd,Hh,Ww->...DHW", call["self"].double().cpu(), *self.matrices
+            ) / self.divisor,
+            call.output.cpu(),
+        )  # fmt: skip
+
+    def refuses(self) -> str:
+        return self.fault
+
+    @property
+    def mapped(self) -> bool:
+        return self.over_map
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        matrices = [matrix.to(signal) for matrix in self.matrices]
+        shared = signal / self.divisor.to(signal)
+        return [torch.einsum("...DHW,Dd,Hh,Ww->...dhw", shared, *matrices)]
 
 
 @rule(aten.adaptive_max_pool2d.default)
@@ -201,8 +288,8 @@ class AdaptiveMaxPool(PlacedMaximum):
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         return _adaptive(n_out, n_in) > 0 if self.mapped else super().reach(argument, axis, n_out, n_in)
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        return adaptive_band(self.lengths[axis], self.below.lengths[axis]) if self.mapped else None
+    def band(self, argument: int, axis: int) -> Sight:
+        return adaptive_band(self.lengths[axis], self.below.lengths[axis]) if self.mapped else UNKNOWN
 
 
 @rule(aten.max_unpool2d.default)
@@ -217,6 +304,7 @@ class MaxUnpool(Spatial):
         self.windowed = False
         self.places: Tensor = call["indices"]  # (B, C, h, w) int64: row * width + column, in the output map
         self.arrived = self._arrived(call)
+        self.fault = self._fault(call)
         maker = call.makers[1]
         self.pool = maker if isinstance(maker, MaxPool) and call.form.axes == (2, 3) else None
 
@@ -228,6 +316,16 @@ class MaxUnpool(Spatial):
         names = names.view_as(self.places)
         there: Tensor = call.op(names, self.places, call["output_size"])
         return there.flatten(2).gather(2, self.places.flatten(2)).view_as(names) == names
+
+    def _fault(self, call: Call) -> str:
+        """Why the numbers that should have arrived are not those of the output; empty if they are."""
+        if self.places.is_meta:
+            return ""
+        there = call.output.flatten(2).gather(2, self.places.flatten(2)).view_as(self.places)
+        return mismatch(torch.where(self.arrived, call["self"], 0), torch.where(self.arrived, there, 0))
+
+    def refuses(self) -> str:
+        return self.fault
 
     def flows(self, argument: int) -> bool:
         return argument == 0
@@ -243,5 +341,5 @@ class MaxUnpool(Spatial):
             return super().reach(argument, axis, n_out, n_in)
         return self.pool.slide(axis).reach(n_in, n_out).T
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        return None if self.pool is None else self.pool.slide(axis).mirrored
+    def band(self, argument: int, axis: int) -> Sight:
+        return UNKNOWN if self.pool is None else self.pool.slide(axis).mirrored

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from deconvviz.engine.bands import Sight
 from deconvviz.engine.rules.base import Call, Rule, rule
 from deconvviz.engine.windows import Form, Window
 
@@ -31,6 +33,8 @@ class Reduction(Rule):
             self.count *= (call.batch, *self.below.shape)[dim]
         axes = self.below.axes or ()
         self.over = {axes.index(dim) for dim in self.dims if dim in axes}
+        self.joined = self.below.joint in self.dims
+        self.over_all = bool(self.below.mixed) and self.below.mixed <= set(self.dims)
 
     def refuses(self) -> str:
         return "it averages over the pictures of a batch" if 0 in self.dims else ""
@@ -40,12 +44,12 @@ class Reduction(Rule):
             return Form.of(call.output.shape[1:])
         if self.keepdim:
             shape = tuple(1 if dim in self.dims else n for dim, n in enumerate(self.below.shape, 1))
-            return Form(shape, self.below.axes, self.below.folded)
+            return replace(self.below.without(self.dims), shape=shape, batch_at=0)
         shape = tuple(n for dim, n in enumerate(self.below.shape, 1) if dim not in self.dims)
-        if self.below.axes is None or self.over:
-            return Form(shape, None, self.below.folded)
-        rows, columns = (axis - sum(dim < axis for dim in self.dims) for axis in self.below.axes)
-        return Form(shape, (rows, columns), self.below.folded)
+        kept = self.below.moved(
+            lambda dim: None if dim in self.dims else dim - sum(gone < dim for gone in self.dims)
+        )
+        return replace(kept, shape=shape, batch_at=0)
 
     def spread(self, signal: Tensor) -> Tensor:
         """The signal with its dimensions back, each that is gone of length 1."""
@@ -55,7 +59,12 @@ class Reduction(Rule):
         return signal
 
     def straight(self, argument: int, axis: int) -> bool:
-        return axis not in self.over and (self.keepdim or not self.over)
+        return not self.joined and axis not in self.over and (self.keepdim or not self.over)
+
+    def band(self, argument: int, axis: int) -> Sight:
+        if axis in self.over or self.joined or self.over_all:
+            return None
+        return super().band(argument, axis)
 
     def filled(self, at: Window, into: Window) -> tuple[int, ...]:
         """The shape that `down` gives: as `at` along what stays, as `into` along what was reduced."""

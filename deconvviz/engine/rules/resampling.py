@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import SAME, Band, Slide
+from deconvviz.engine.bands import SAME, UNKNOWN, Band, Sight, Slide
 from deconvviz.engine.rules.base import Call, Rule, Spatial, rule
 from deconvviz.engine.rules.separable import Separable
 from deconvviz.engine.windows import Form, Window
@@ -32,49 +33,94 @@ class Interpolation(Separable):
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         aligned: bool | None = call.arguments.get("align_corners")
+        lengths = list(zip(call.output.shape[-2:], self.below.lengths, strict=True))
         scales = (call["scales_h"], call["scales_w"])
-        self.matrices = tuple(
-            _interpolation(call.op, n_out, n_in, aligned, scale)
-            for n_out, n_in, scale in zip(call.output.shape[-2:], self.below.lengths, scales, strict=True)
-        )  # type: ignore[assignment]
+        rows, columns = (
+            _interpolation(call.op, axis, *lengths[axis], aligned, scale) for axis, scale in enumerate(scales)
+        )
+        self.settle(call, rows, columns)
         self.bands = [
-            _periods(call.op, n_out, n_in, aligned, scale)
-            for n_out, n_in, scale in zip(call.output.shape[-2:], self.below.lengths, scales, strict=True)
+            _band(_periods(call.op, *lengths[axis], aligned, scale), self.matrices[axis])
+            for axis, scale in enumerate(scales)
         ]
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        return self.bands[axis] if self.windowed else None
+    def refuses(self) -> str:
+        if not all(_adds_up(matrix) for matrix in self.matrices):
+            return "the weights that were measured for it do not add up to 1"
+        return super().refuses()
+
+    def band(self, argument: int, axis: int) -> Sight:
+        return self.bands[axis] if self.windowed else UNKNOWN
+
+
+def _adds_up(matrix: Tensor) -> bool:
+    return bool(((matrix.sum(1) - 1).abs() < 1e-6).all())
+
+
+_ACROSS = 4  # a map one position wide is a case of its own in some of PyTorch's kernels
+_AT_ONCE = 64  # positions whose weights are measured in one call
 
 
 @lru_cache(maxsize=256)
-def _interpolation(op: Any, n_out: int, n_in: int, aligned: bool | None, scale: float | None) -> Tensor:
-    """(n_out, n_in) float64: what each position of the output takes of each of the input."""
-    single = torch.eye(n_in, dtype=torch.float64, device="cpu").view(1, n_in, n_in, 1)
-    options = (scale, None) if aligned is None else (aligned, scale, None)
-    taken: Tensor = op(single, [n_out, 1], *options)  # (1, n_in, n_out, 1)
-    return taken[0, :, :, 0].T.contiguous()
+def _interpolation(
+    op: Any, axis: int, n_out: int, n_in: int, aligned: bool | None, scale: float | None
+) -> Tensor:
+    """(n_out, n_in) float64: the weight of each input position in each output position along one axis.
+
+    Measured by interpolating maps that are 1 at one row (axis 0) or column (axis 1) and 0 elsewhere.
+    """
+    across = 3 - axis  # dimension
+    size = [_ACROSS, _ACROSS]
+    size[axis] = n_out
+    scales = (scale, None) if axis == 0 else (None, scale)
+    options = scales if aligned is None else (aligned, *scales)
+    parts = []
+    for single in torch.eye(n_in, dtype=torch.float64, device="cpu").split(_AT_ONCE):
+        shape = [1, *single.shape]  # (1, positions, n_in)
+        maps = single.reshape(shape).unsqueeze(across).expand(*_wide(single, across))
+        taken: Tensor = op(maps.contiguous(), size, *options)
+        parts.append(taken.select(across, 0)[0])  # (positions, n_out)
+    return torch.cat(parts).T.contiguous()
+
+
+def _wide(single: Tensor, across: int) -> list[int]:
+    shape = [1, *single.shape]
+    shape.insert(across, _ACROSS)
+    return shape
+
+
+def _band(band: Sight, matrix: Tensor) -> Sight:
+    """Return the band if no row of the matrix has a weight outside of it, else `UNKNOWN`."""
+    if not isinstance(band, Band):
+        return band
+    for o, row in enumerate(matrix):
+        seen = torch.nonzero(row)[:, 0]
+        first, past = band.place(o)
+        if len(seen) and not (first <= int(seen[0]) and int(seen[-1]) < past):
+            return UNKNOWN
+    return band
 
 
 _MIDDLE = 12  # so far from the border no position's share is cut off
 
 
 @lru_cache(maxsize=256)
-def _periods(op: Any, n_out: int, n_in: int, aligned: bool | None, scale: float | None) -> Band | None:
-    """What the positions of an output without borders see; None if that does not come round again soon."""
+def _periods(op: Any, n_out: int, n_in: int, aligned: bool | None, scale: float | None) -> Sight:
+    """What the positions of an output without borders see; unknown if that does not come round again soon."""
     if n_out == n_in and scale in (None, 1):
         return SAME
     if aligned:
         if n_in == 1 or n_out == 1:
-            return None
+            return UNKNOWN
         rate = Fraction(n_out - 1, n_in - 1)
     else:
         rate = Fraction(n_out, n_in) if scale is None else Fraction(scale).limit_denominator(64)
     period, advance = rate.numerator, rate.denominator
     if period > 64 or advance > 64:
-        return None
+        return UNKNOWN
     turns = 2 * _MIDDLE + 1
     ends = 1 if aligned else 0
-    matrix = _interpolation(op, period * turns + ends, advance * turns + ends, aligned, None)
+    matrix = _interpolation(op, 0, period * turns + ends, advance * turns + ends, aligned, None)
     bounds = []
     for o in range(period * _MIDDLE, period * (_MIDDLE + 1)):
         seen = torch.nonzero(matrix[o])[:, 0] - advance * _MIDDLE
@@ -90,7 +136,7 @@ class Border(Separable):
         left, right, top, bottom = (int(n) for n in call["padding"])
         rows, columns = self.below.lengths
         self.before = (top, left)
-        self.matrices = (self._matrix(top, rows, bottom), self._matrix(left, columns, right))
+        self.settle(call, self._matrix(top, rows, bottom), self._matrix(left, columns, right))
 
     def _matrix(self, before: int, length: int, after: int) -> Tensor:
         places = self.copied(torch.arange(-before, length + after), length)
@@ -100,9 +146,9 @@ class Border(Separable):
         """Which position inside each position is a copy of."""
         raise NotImplementedError
 
-    def band(self, argument: int, axis: int) -> Band | None:
+    def band(self, argument: int, axis: int) -> Sight:
         """Inside of the map, where each position is its own."""
-        return Slide(padding=self.before[axis]).band if self.windowed else None
+        return Slide(padding=self.before[axis]).band if self.windowed else UNKNOWN
 
 
 @rule(aten.reflection_pad2d.default)
@@ -144,7 +190,11 @@ class ConstantBorder(Rule):
     def form(self, call: Call) -> Form:
         below = self.below
         shape = (*below.shape[: below.folded], *call.output.shape[1:])
-        return Form(shape, below.axes, below.folded)
+        kept = below.without(self.before)
+        return replace(kept, shape=shape, axes=below.axes, batch_at=0)
+
+    def straight(self, argument: int, axis: int) -> bool:
+        return self.below.joint not in self.before
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         axes = self.below.axes or ()
@@ -167,10 +217,12 @@ class ConstantBorder(Rule):
 
     def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         # never None, also along an axis that is not padded: `down` fills `into`
-        return self._slide(axis).reach(n_out, n_in) if self.below.axes else None
+        if self.below.axes:
+            return self._slide(axis).reach(n_out, n_in)
+        return super().reach(argument, axis, n_out, n_in)
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        return self._slide(axis).band if self.below.axes else None
+    def band(self, argument: int, axis: int) -> Sight:
+        return self._slide(axis).band if self.below.axes else super().band(argument, axis)
 
 
 @rule(aten.pixel_shuffle.default)
@@ -193,8 +245,8 @@ class PixelShuffle(Spatial):
             return super().reach(argument, axis, n_out, n_in)
         return Slide(self.factor, self.factor).reach(n_in, n_out).T
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        return Slide(self.factor, self.factor).mirrored if self.windowed else None
+    def band(self, argument: int, axis: int) -> Sight:
+        return Slide(self.factor, self.factor).mirrored if self.windowed else UNKNOWN
 
 
 @rule(aten.pixel_unshuffle.default)
@@ -214,5 +266,5 @@ class PixelUnshuffle(Spatial):
             return super().reach(argument, axis, n_out, n_in)
         return Slide(self.factor, self.factor).reach(n_out, n_in)
 
-    def band(self, argument: int, axis: int) -> Band | None:
-        return Slide(self.factor, self.factor).band if self.windowed else None
+    def band(self, argument: int, axis: int) -> Sight:
+        return Slide(self.factor, self.factor).band if self.windowed else UNKNOWN

@@ -7,14 +7,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.rules.base import Spatial
+from deconvviz.engine.rules.base import Call, Spatial
+from deconvviz.engine.rules.verification import linear_mismatch
 from deconvviz.engine.windows import Window
 
 
 class Separable(Spatial):
-    """y = R x C^T, one matrix along the rows and one along the columns; mirror: R^T signal C."""
+    """y = R x C^T, one matrix along the rows and one along the columns; mirror: R^T signal C.
+
+    The matrices are checked against the recorded maps: a call that they do not reproduce is refused.
+    """
 
     matrices: tuple[Tensor, Tensor]  # (h, H) and (w, W), float64, on the CPU
+    fault: str
+
+    def settle(self, call: Call, rows: Tensor, columns: Tensor) -> None:
+        """Keep the two matrices, and whether they give what the call really gave."""
+        self.matrices = (rows, columns)
+        self.fault = linear_mismatch(lambda x: rows @ x @ columns.T, call["self"], call.output)
+
+    def refuses(self) -> str:
+        return self.fault
 
     def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
         x, here, wanted = signal, at, self.frame(into[0])

@@ -1,0 +1,334 @@
+"""Keep a network as it was: what a forward pass writes into its modules is put back afterwards.
+
+Networks count their calls in buffers, keep running averages, remember what they saw last, or clip their
+weights while they run. A recording must not leave any of this behind.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from deconvviz.errors import NetworkError
+
+BUFFERS_AT_MOST = 256 << 20  # bytes that are copied before a pass
+WEIGHTS_AT_MOST = 64 << 20  # likewise, of weights, where no one reports that they are written to
+
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
+@contextmanager
+def preserved(module: nn.Module, *, weights: bool = False) -> Iterator[State]:
+    """Put back, at the end, everything that a forward pass has changed in the module.
+
+    `weights`: also copy weights beforehand, up to a limit. Without it, call `State.before_write` ahead of
+    each write. Raises NetworkError if the pass has created new parameters: they are taken out again.
+    """
+    state = State(module, weights=weights)
+    try:
+        yield state
+    except BaseException:
+        state.restore()
+        raise
+    created = state.restore()
+    if created:
+        raise NetworkError(
+            f"forward() created parameters while it ran: {_listed(created)}. Their numbers would be drawn "
+            "anew each time: run the module once on an input of yours, and give it to deconvviz after that"
+        )
+    if state.changed:
+        warnings.warn(
+            f"forward() has changed {_listed(state.changed)}, which deconvviz could not put back: "
+            "too large to be copied before each pass",
+            stacklevel=2,
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+@dataclass
+class _Copies:
+    """Tensors of one type on one device, and all their numbers in one row."""
+
+    tensors: list[Tensor]
+    numbers: Tensor
+
+    @classmethod
+    def of(cls, tensors: list[Tensor]) -> _Copies:
+        return cls(tensors, _row(tensors))
+
+    def put_back(self, before_write: Callable[[Sequence[Tensor]], None]) -> None:
+        if _alike(_row(self.tensors), self.numbers):
+            return
+        first = 0
+        for tensor in self.tensors:
+            past = first + tensor.numel()
+            put_back(tensor, self.numbers[first:past], before_write)
+            first = past
+
+
+def put_back(
+    tensor: Tensor, numbers: Tensor, before_write: Callable[[Sequence[Tensor]], None] = lambda targets: None
+) -> None:
+    """Give a tensor back the numbers it had, if they are others now."""
+    if not _alike(tensor.detach().reshape(-1), numbers):
+        before_write([tensor])
+        with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+            tensor.data.copy_(numbers.view(tensor.shape))  # not counted: a backward pass may be waiting
+
+
+def _row(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Bit for bit; NaN equals itself."""
+    if one.shape != other.shape:
+        return False
+    if one.numel() == 0:
+        return True
+    return torch.equal(one.contiguous().view(torch.uint8), other.contiguous().view(torch.uint8))
+
+
+class State:
+    """Everything about a module that a forward pass can change."""
+
+    def __init__(self, module: nn.Module, *, weights: bool) -> None:
+        self.changed: list[str] = []  # could not be put back
+        self.before_restore: Callable[[Sequence[Tensor]], None] = lambda targets: None
+        self._parts = list(module.named_modules())
+        self._attributes = [
+            (name, part, _Contents(_attributes(part))) for name, part in self._parts if _writes(part)
+        ]
+        self._tables = [(name, part, _tables(part)) for name, part in self._parts]
+        self._weights = [(p, p.requires_grad, p.grad) for p in module.parameters()]
+        buffers = self._named_tensors()
+        everything = [*buffers.values(), *(p for p in module.parameters() if not is_lazy(p))]
+        self._memory = [(tensor, tensor.detach()) for tensor in everything]
+        self._by_memory: dict[int, list[Tensor]] = {}
+        self._written: dict[int, tuple[Tensor, Tensor]] = {}
+        kept, large = _smallest(buffers, BUFFERS_AT_MOST)
+        if weights:
+            named: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if _is_plain(p)}
+            more, too_large = _smallest(named, WEIGHTS_AT_MOST)
+            kept, large = kept | more, large | too_large
+        else:
+            for tensor in (*module.parameters(), *large.values()):
+                if _is_plain(tensor) and (memory := memory_of(tensor)) is not None:
+                    self._by_memory.setdefault(memory, []).append(tensor)
+        self._large = {name: (tensor, fingerprint(tensor)) for name, tensor in large.items()}
+        self._copies = _grouped(kept.values())
+
+    def _named_tensors(self) -> dict[str, Tensor]:
+        """Buffers, and tensors in plain attributes, each once."""
+        found: dict[int, tuple[str, Tensor]] = {}
+        for name, _, (parameters, buffers, _) in self._tables:
+            found |= {id(p): ("", p) for p in parameters.values() if p is not None}
+            for key, tensor in buffers.items():
+                if tensor is not None and _is_plain(tensor):
+                    found.setdefault(id(tensor), (f"{name}.{key}".lstrip("."), tensor))
+        for name, _, contents in self._attributes:
+            for key, tensor in contents.tensors:
+                if _is_plain(tensor):
+                    found.setdefault(id(tensor), (f"{name}.{key}".lstrip("."), tensor))
+        return {name or f"({number})": tensor for number, (name, tensor) in enumerate(found.values()) if name}
+
+    def before_write(self, targets: Sequence[Tensor]) -> None:
+        """Copy the weights that share memory with tensors which are about to be overwritten."""
+        for target in targets:
+            for weight in self._by_memory.get(memory_of(target) or 0, ()):
+                if id(weight) not in self._written:
+                    self._written[id(weight)] = (weight, weight.detach().reshape(-1).clone())
+
+    def restore(self) -> list[str]:
+        """Put everything back, and return the names of parameters that were not there before."""
+        created = self._created()
+        for _, part, contents in self._attributes:
+            contents.restore(vars(part))
+        for _, part, tables in self._tables:
+            for table, before in zip(_TABLES, tables, strict=True):
+                _restore_container(vars(part)[table], before)
+        for tensor, own in self._memory:
+            if tensor.data_ptr() != own.data_ptr() or tensor.shape != own.shape:
+                self.before_restore([tensor])
+                tensor.data = own  # it was given other memory
+        for weight, requires_grad, grad in self._weights:
+            if weight.requires_grad != requires_grad:
+                weight.requires_grad_(requires_grad)
+            if weight.grad is not grad:
+                weight.grad = grad
+        for tensor, numbers in self._written.values():
+            put_back(tensor, numbers, self.before_restore)
+        for copies in self._copies:
+            copies.put_back(self.before_restore)
+        self.changed = [
+            name
+            for name, (tensor, seen) in self._large.items()
+            if id(tensor) not in self._written and fingerprint(tensor) != seen
+        ]
+        return created
+
+    def _created(self) -> list[str]:
+        known = {id(part) for _, part in self._parts}
+        found = []
+        for name, part, (parameters, _, modules) in self._tables:
+            prefix = f"{name}." if name else ""
+            for key, parameter in part._parameters.items():
+                if parameter is not None and parameters.get(key) is None:
+                    found.append(prefix + key)
+            for key, child in part._modules.items():
+                if child is not None and child is not modules.get(key) and id(child) not in known:
+                    found += [f"{prefix}{key}.{inner}" for inner, _ in child.named_parameters()]
+        return found
+
+
+def _writes(part: nn.Module) -> bool:
+    """Whether a module's forward may set attributes; PyTorch's own layers do not, unless hooks do it."""
+    own = type(part).__module__
+    if not own.startswith("torch.nn.modules.") or own.endswith(".container") or "forward" in vars(part):
+        return True
+    return bool(part._forward_pre_hooks or part._forward_hooks)
+
+
+def _attributes(part: nn.Module) -> dict[str, Any]:
+    """Attributes without tables, the flag `training` and hooks, which are taken care of elsewhere."""
+    return {name: value for name, value in vars(part).items() if not _is_apart(name)}
+
+
+def _is_apart(name: str) -> bool:
+    return (
+        name in _TABLES
+        or name == "training"
+        or name.endswith(("_hooks", "_hooks_with_kwargs", "_always_called"))
+    )
+
+
+class _Contents:
+    """Attributes of a module, and what the lists, dictionaries and sets among them hold."""
+
+    DEEPEST = 6
+
+    def __init__(self, attributes: dict[str, Any]) -> None:
+        self.attributes = attributes
+        self.tensors: list[tuple[str, Tensor]] = []
+        self._containers: list[tuple[Any, Any]] = []  # each with a copy
+        self._seen: set[int] = set()
+        for name, value in attributes.items():
+            self._walk(name, value, self.DEEPEST)
+
+    def _walk(self, name: str, value: Any, deepest: int) -> None:
+        if isinstance(value, Tensor):
+            self.tensors.append((name, value))
+        if not isinstance(value, (list, dict, set, deque, tuple)) or not deepest or id(value) in self._seen:
+            return
+        self._seen.add(id(value))
+        if not isinstance(value, tuple):
+            self._containers.append((value, _copied(value)))
+        for number, one in enumerate(value.values() if isinstance(value, dict) else value):
+            if isinstance(one, (Tensor, list, dict, set, deque, tuple)):
+                self._walk(f"{name}[{number}]", one, deepest - 1)
+
+    def restore(self, now: dict[str, Any]) -> None:
+        for name in [name for name in now if name not in self.attributes and not _is_apart(name)]:
+            del now[name]
+        for name, value in self.attributes.items():
+            if name not in now or now[name] is not value:
+                now[name] = value
+        for container, before in self._containers:
+            _restore_container(container, before)
+
+
+def _copied(container: Any) -> Any:
+    return dict(container) if isinstance(container, dict) else type(container)(container)
+
+
+def _tables(part: nn.Module) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    return dict(part._parameters), dict(part._buffers), dict(part._modules)
+
+
+def _restore_container(now: Any, before: Any) -> None:
+    """The contents of a list, dictionary, set or queue, object by object."""
+    if isinstance(now, dict):
+        if list(now) != list(before) or any(now[key] is not value for key, value in before.items()):
+            now.clear()
+            now.update(before)
+    elif isinstance(now, set):
+        if now != before:
+            now.clear()
+            now.update(before)
+    elif len(now) != len(before) or any(a is not b for a, b in zip(now, before, strict=True)):
+        now.clear()
+        now.extend(before)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether its numbers can be copied and compared."""
+    if is_lazy(tensor) or tensor.is_meta or tensor.is_quantized:
+        return False
+    return tensor.layout == torch.strided and not tensor.is_nested
+
+
+def _smallest(named: Mapping[str, Tensor], at_most: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """As many tensors as fit in so many bytes, the smallest first; and the others."""
+    fitting: dict[str, Tensor] = {}
+    total = 0
+    for name, tensor in sorted(named.items(), key=lambda item: item[1].numel() * item[1].element_size()):
+        total += tensor.numel() * tensor.element_size()
+        if total <= at_most:
+            fitting[name] = tensor
+    return fitting, {name: tensor for name, tensor in named.items() if name not in fitting}
+
+
+def _grouped(tensors: Iterable[Tensor]) -> list[_Copies]:
+    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    return [_Copies.of(group) for group in groups.values()]
+
+
+def memory_of(tensor: Tensor) -> int | None:
+    """Return a number for the memory that a tensor lies in; None if it is sparse or nested."""
+    if tensor.is_nested:
+        return None
+    try:
+        memory: int = tensor.untyped_storage()._cdata
+    except (RuntimeError, NotImplementedError, AttributeError):
+        return None
+    return memory
+
+
+SAMPLES = 64
+
+
+def fingerprint(tensor: Tensor) -> tuple[object, ...]:
+    """Return something that changes whenever the numbers of a tensor may have changed.
+
+    PyTorch counts what overwrites a tensor, except through its ``.data``; a few of the numbers
+    themselves show that, unless only others were changed.
+    """
+    if tensor.is_meta:
+        return (tensor.dtype,)
+    version = 0 if tensor.is_inference() else tensor._version
+    return version, tensor.data_ptr(), tensor.dtype, sample(tensor.detach())
+
+
+def sample(tensor: Tensor) -> bytes:
+    """Return the bytes of some of a tensor's numbers."""
+    count = tensor.numel()
+    step = max(1, count // SAMPLES)
+    last = tensor.storage_offset() + (count - 1) // step * step
+    if last * tensor.element_size() < tensor.untyped_storage().nbytes():
+        few = tensor.as_strided((-(-count // step),), (step,))  # no copy of it all
+    else:
+        few = tensor.reshape(-1)[::step]
+    return few.clone().view(torch.uint8).cpu().numpy().tobytes()

@@ -1,0 +1,60 @@
+"""Comparison of what a rule assumes about a call with what the call really gave.
+
+A rule that learns how an operation works by running it, or that recomputes it, must reproduce the recorded
+output. If it does not, its projection would be wrong, and the call is unsupported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the largest value
+COARSE = 3e-2  # float16, bfloat16
+
+MISMATCH = "what its rule assumes does not reproduce the recorded output"
+NOT_FINITE = "its rule cannot be checked, because the recorded output holds NaN or infinity"
+
+
+def mismatch(expected: Tensor, recorded: Tensor) -> str:
+    """Return why two tensors of one shape are not the same up to rounding, as a clause; empty if they are."""
+    if expected.is_meta or recorded.is_meta:
+        return ""  # shapes alone: there is nothing to compare
+    if not bool(recorded.isfinite().all()):
+        return NOT_FINITE
+    if expected.shape != recorded.shape:
+        return MISMATCH
+    apart = (expected.double() - recorded.double()).abs()
+    tolerance = TOLERANCE.get(recorded.dtype, COARSE)
+    largest = recorded.abs().max().double() if recorded.numel() else 0.0
+    return "" if bool((apart <= tolerance * largest).all()) else MISMATCH
+
+
+def linear_mismatch(apply: Callable[[Tensor], Tensor], before: Tensor, after: Tensor) -> str:
+    """Return why a linear map over rows and columns does not give a recorded output; empty if it does.
+
+    It is the same map for all channels. `before` (..., H, W) and `after` (..., h, w) are the recorded maps.
+    One combination of all channels and images with fixed weights is compared: this costs a fraction of the
+    operation itself.
+    """
+    if before.is_meta or after.is_meta or not before.is_floating_point():
+        return ""
+    numbers = torch.arange(before.shape[:-2].numel(), dtype=torch.float64, device="cpu")
+    weights = (numbers.square() + numbers).cos()  # no two channels can stand for one another
+    mixed_before, mixed_after = (_mixed(tensor, weights) for tensor in (before, after))
+    if not bool(mixed_after.isfinite().all()):
+        return NOT_FINITE
+    apart = (
+        (apply(mixed_before) - mixed_after).abs().max() if mixed_after.numel() else mixed_after.new_zeros(())
+    )
+    scale = torch.maximum(mixed_after.abs().max(), mixed_before.abs().max()) if mixed_after.numel() else 0.0
+    return "" if bool(apart <= TOLERANCE.get(after.dtype, COARSE) * scale) else MISMATCH
+
+
+def _mixed(tensor: Tensor, weights: Tensor) -> Tensor:
+    """(..., H, W) to (H, W) float64 on the CPU: the sum of all maps, each with its weight."""
+    flat = tensor.detach().reshape(len(weights), -1)  # (N, H * W)
+    wide = flat if flat.dtype in TOLERANCE else flat.float()
+    return (weights.to(wide) @ wide).double().cpu().reshape(tensor.shape[-2:])

@@ -1,0 +1,72 @@
+"""Why a network does not run on an input, as advice that fits the cause."""
+
+from __future__ import annotations
+
+import re
+
+from torch import nn
+
+ONE_INPUT = (
+    "its forward() takes more than one input, and deconvviz gives it one: wrap the network in a module whose "
+    "forward(x) passes the others"
+)
+EVALUATION = (
+    "it wants to be in evaluation mode: call module.eval() on the network yourself first; deconvviz sets the "
+    "flag `training` to False and calls neither eval() nor train()"
+)
+TYPES = "its parts are of different types or on different devices: bring them together with module.to(...)"
+SIZE = "deconvviz.Network(module, size=..., mean=..., std=...) says what it reads"
+
+_MISSING = r"missing \d+ required (positional|keyword-only) arg"
+_IN_TRAINING = r"\beval\b|evaluation mode|when training|training mode"
+_OF_TYPES = (
+    r"(scalar|data|input|weight|bias) ?type|dtype|same type|same device|on device|devices"
+    r"|\bhalf\b|cuda|bfloat16|not implemented for '"
+)
+_OF_DIMENSIONS = (
+    r"expected (?:2D|3D|4D) \(unbatched\) or (\d)D \(batched\)",
+    r"expected input to be (?:2D or )?(\d)D",
+    r"expected (?:2D or )?(\d)-?D (?:or \dD )?input",
+    r"(\d)-?d(?:imensional)? input (?:is )?(?:expected|required)",
+    r"(?:not enough|too many) values to unpack \(expected (\d)",
+    r"input\.dim\(\) = 4 is not equal to len\(dims\) = (\d)",
+)
+
+
+def advice(reason: Exception, module: nn.Module) -> str:
+    """Return what to do about an exception that the forward() of a network raised."""
+    text = str(reason)
+    if isinstance(reason, TypeError) and re.search(_MISSING, text):
+        return ONE_INPUT
+    if dimensions := _dimensions(text) or _of_first_part(module):
+        return (
+            f"it reads {dimensions}-D input, and deconvviz records images, which are 4-D: (B, C, H, W); wrap "
+            "the network in a module that makes the one of the other"
+        )
+    if re.search(_IN_TRAINING, text, re.IGNORECASE):
+        return EVALUATION
+    return TYPES if re.search(_OF_TYPES, text, re.IGNORECASE) else SIZE
+
+
+def _dimensions(text: str) -> int | None:
+    """How many dimensions the network wants, if an exception tells and they are not four."""
+    for pattern in _OF_DIMENSIONS:
+        if found := re.search(pattern, text, re.IGNORECASE):
+            return int(found[1]) if int(found[1]) != 4 else None
+    if found := re.search(r"weight of size \[([\d, ]+)\]", text):
+        count = found[1].count(",") + 1
+        return count if count in (3, 5) else None
+    return None
+
+
+def _of_first_part(module: nn.Module) -> int | None:
+    """The dimensions that the first layer with a say in it wants, if they are not four."""
+    for part in module.modules():
+        kind = type(part).__name__
+        if not type(part).__module__.startswith("torch.nn.modules."):
+            continue
+        if isinstance(part, nn.RNNBase) or kind.endswith("1d"):
+            return 3
+        if kind.endswith(("2d", "3d")):
+            return 5 if kind.endswith("3d") else None
+    return None

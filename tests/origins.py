@@ -1,0 +1,199 @@
+"""How tensors are made of one another, number by number: to recognise an activation written out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_T = torch.Tensor
+
+
+def forms(*names: str) -> list[Any]:
+    """Every function and method of PyTorch with one of these names, in place or not."""
+    rooms = (torch, F, torch.Tensor, torch.special, torch.linalg, torch._C._nn)
+    found = [getattr(room, n, None) for room in rooms for name in names for n in (name, f"{name}_")]
+    return [call for call in found if callable(call)]
+
+
+def overwrites(call: Any) -> bool:
+    name = getattr(call, "__name__", "")
+    if name.startswith("__"):
+        return name == "__setitem__" or (name.startswith("__i") and name != "__invert__")
+    return name.endswith("_")
+
+
+def is_zero(number: Any) -> bool:
+    """Whether this is 0, or a tensor of zeros that does not come from the picture."""
+    if isinstance(number, Tensor):
+        return not number.requires_grad and not bool(number.any())
+    return isinstance(number, int | float) and number == 0
+
+
+RELU6 = forms("relu6")
+SOFTPLUS = forms("softplus")
+GATES = forms("sigmoid", "hardsigmoid", "tanh", "expit")
+DIVISION = [*forms("div", "divide", "true_divide"), _T.__truediv__, _T.__itruediv__]
+TIMES = [*forms("mul", "multiply"), _T.__mul__, _T.__rmul__, _T.__imul__]
+PLUS = [*forms("add"), _T.__add__, _T.__radd__, _T.__iadd__]
+MINUS = [*forms("sub", "subtract"), _T.__sub__, _T.__isub__]
+TAKEN = [torch.rsub, _T.__rsub__]
+ABOVE = [*forms("gt", "ge", "greater", "greater_equal"), _T.__gt__, _T.__ge__]
+BELOW = [*forms("lt", "le", "less", "less_equal"), _T.__lt__, _T.__le__]
+NOT = [*forms("logical_not", "bitwise_not"), _T.__invert__]
+SAME = forms(
+    "clone", "contiguous", "alias", "to", "type", "type_as", "float", "double", "int", "long", "bool"
+)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A tensor is some function of another one, its source."""
+
+    how: str  # multiple (factor * x + shift), scaled (each channel by its own), above, below, softplus, gate
+    source: Tensor
+    written: int  # how often the source had been overwritten then
+    factor: float = 1.0  # of a gate: how high it goes
+    shift: float = 0.0
+
+    @property
+    def itself(self) -> bool:
+        return (self.how, self.factor, self.shift) == ("multiple", 1, 0)
+
+    @property
+    def hard(self) -> bool:
+        """Whether relu6 makes a hard sigmoid of it."""
+        return (self.how, self.shift) == ("multiple", 3)
+
+    def then(self, call: Any, args: Any) -> Origin | None:
+        """What a call makes of it."""
+        if call in SAME:
+            return self
+        if call in NOT and self.how in ("above", "below"):
+            return replace(self, how="below" if self.how == "above" else "above")
+        if call in ABOVE + BELOW:
+            sign = "above" if call in ABOVE else "below"
+            return replace(self, how=sign) if self.itself and is_zero(args[1]) else None
+        number = _number(args[1]) if len(args) > 1 else None
+        if isinstance(number, Tensor):
+            scaled = self.how == "multiple" and self.shift == 0 and self.factor > 0
+            return replace(self, how="scaled") if scaled and call in (*TIMES, *DIVISION) else None
+        if number is not None:
+            return self._and_a_number(call, number)
+        height = self._height(call)
+        if height:
+            return replace(self, how="gate", factor=height)
+        return replace(self, how="softplus") if call in SOFTPLUS and self.itself else None
+
+    def _and_a_number(self, call: Any, number: float) -> Origin | None:
+        if self.how not in ("multiple", "gate"):
+            return None
+        if call in (*TIMES, *DIVISION):
+            factor = number if call in TIMES else 1 / number
+            return replace(self, factor=self.factor * factor, shift=self.shift * factor)
+        if self.how == "gate":
+            return None
+        if call in TAKEN:
+            return replace(self, factor=-self.factor, shift=number - self.shift)
+        if call in PLUS + MINUS:
+            return replace(self, shift=self.shift + (number if call in PLUS else -number))
+        return None
+
+    def _height(self, call: Any) -> float:
+        """How high the gate goes that a call makes of it; 0 if it makes none."""
+        rising = self.how == "scaled" or (self.how == "multiple" and self.factor > 0)
+        if call in RELU6:
+            return 6.0 if rising and self.hard else 0.0
+        if call not in GATES:
+            return 0.0
+        name = call.__name__.strip("_")
+        if name == "tanh":
+            return float(self.how == "softplus")
+        return float(self.itself if name == "hardsigmoid" else rising)
+
+
+def _number(argument: Any) -> float | Tensor | None:
+    """A number; or one above zero for each channel, as a tensor; None for anything else."""
+    if isinstance(argument, int | float):
+        return argument
+    if not isinstance(argument, Tensor) or argument.requires_grad or not argument.is_floating_point():
+        return None
+    if sum(length > 1 for length in argument.shape) > 1:
+        return None
+    low, high = argument.aminmax()
+    if low == high:
+        return float(low)
+    return argument if low > 0 else None
+
+
+class Origins:
+    """The origins of all tensors in a forward pass, each of every tensor that it is a function of."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Tensor, int, list[Origin]]] = {}
+
+    def of(self, tensor: Any) -> list[Origin]:
+        """What is known of a tensor, of those that were not overwritten since."""
+        if not isinstance(tensor, Tensor):
+            return []
+        found, version, origins = self._known.get(id(tensor), (None, 0, []))
+        alive = found is tensor and version == tensor._version
+        sources = [one for one in origins if alive and one.source._version == one.written]
+        return [Origin("multiple", tensor, tensor._version), *sources]
+
+    def after(self, call: Any, args: Any, kwargs: Any) -> list[Origin]:
+        """Those of the result of a call; asked before the call, that may overwrite its arguments."""
+        x = args[0] if args else kwargs.get("input")
+        if overwrites(call):
+            return []
+        if call in (*TIMES, *PLUS) and len(args) > 1 and _number(x) is not None:
+            x, args = args[1], (args[1], x)
+        return [then for one in self.of(x) if (then := one.then(call, args)) is not None]
+
+    def note(self, result: Any, origins: list[Origin]) -> None:
+        if not isinstance(result, Tensor):
+            return
+        signs = ("above", "below")  # an integer made of anything else is not the same number
+        kept = [
+            one
+            for one in origins
+            if one.source is not result and (result.is_floating_point() or one.how in signs)
+        ]
+        if kept:
+            self._known[id(result)] = (result, result._version, kept)
+
+    def _pairs(self, one: Any, other: Any) -> Iterator[tuple[Origin, Origin]]:
+        """Origins of two tensors in the same one."""
+        others = self.of(other)
+        return ((a, b) for a in self.of(one) for b in others if a.source is b.source)
+
+    def sign(self, mask: Any, x: Any) -> str:
+        """Which side of zero of `x` a mask is: "above", "below", or neither."""
+        found = (a.how for a, b in self._pairs(mask, x) if a.how in ("above", "below") and b.itself)
+        return next(found, "")
+
+    def multiple(self, x: Any, other: Any) -> float | None:
+        """By what number `x` is multiplied in the other tensor; None if that is something else."""
+        found = (
+            b.factor for a, b in self._pairs(x, other) if a.itself and (b.how, b.shift) == ("multiple", 0)
+        )
+        return next(found, None)
+
+    def gate(self, x: Any, gate: Any) -> float:
+        """How high the gate goes of an activation written out (x * (x > 0), x * sigmoid(x) ...); else 0."""
+        if self.sign(gate, x) == "above":
+            return 1.0
+        found = (
+            b.factor
+            for a, b in self._pairs(x, gate)
+            if b.how == "gate" and (a.how, a.shift) == ("multiple", 0) and a.factor > 0
+        )
+        return next(found, 0.0)
+
+    def hard(self, x: Tensor) -> bool:
+        """Whether relu6 makes a hard sigmoid of it."""
+        return any(one.hard for one in self.of(x))
