@@ -1,0 +1,261 @@
+"""A rule that raises refuses its own operation, and nothing else: layers below it are projected as ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from oracles import Autograd, difference
+from snapshots import left_as_it_was, pictures, wrapped
+from torch import Tensor, nn
+
+import deconvviz as dv
+from deconvviz.engine.rules import base
+from deconvviz.errors import RefusedOp
+
+CUMSUM = torch.ops.aten.cumsum.default
+RELU = torch.ops.aten.relu.default
+ADD = torch.ops.aten.add.Tensor
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules that are registered in a test are gone after it."""
+    monkeypatch.setattr(base, "_registry", dict(base._registry))
+
+
+class Function(nn.Module):
+    """A function as a part of a network."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x)
+
+
+def under(function: Callable[[Tensor], Any]) -> nn.Sequential:
+    """Two convolutions, and something above them that may be hard to follow."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(), Function(function)
+        ).eval()
+
+
+def check_below(module: nn.Module, layers: tuple[str, ...] = ("0", "2", "3")) -> dv.Recording:
+    """The table, the coverage, and right projections of the layers below; a recording of these."""
+    net, x = wrapped(module), pictures(2)
+    with left_as_it_was(module):
+        assert not any(net.layers[name].refused for name in layers)
+        assert net.coverage(layers).refused == ()
+        assert net.coverage().calls >= net.coverage(layers).calls
+        rec = net.record(x, layers)
+    oracle = Autograd(module[: int(layers[-1]) + 1].eval(), x)  # type: ignore[index]
+    for layer in layers:
+        proj = rec.project(layer, [*rec.strongest(layer, 2), dv.Unit(1, 3, 2, 2)])
+        for ours, unit in zip(proj.pixels, proj.units, strict=True):
+            assert unit.y is not None and unit.x is not None
+            theirs = oracle.unit(layer, unit.image, unit.channel, unit.y, unit.x)
+            assert difference(ours, theirs) < 1e-5
+    return rec
+
+
+def of_rows(x: Tensor) -> Tensor:
+    return torch.nested.nested_tensor([one.flatten() for one in x])
+
+
+ABOVE: dict[str, Callable[[Tensor], Any]] = {
+    "times i": lambda x: x * 1j,  # the smallest input of fault 10
+    "plus i, and its size": lambda x: (x + 2j).abs(),
+    "a power of i": lambda x: x.pow(1j).real,
+    "cast to complex": lambda x: x.to(torch.complex64) - 1,
+    "two halves as one": lambda x: torch.complex(x, x.flip(1)).sum(1),
+    "a complex mean": lambda x: (x * 1j).mean((2, 3)),
+    "joined with complex numbers": lambda x: torch.cat([x, x * 1j], 1),
+    "a Fourier transform": lambda x: torch.fft.rfft2(x).abs(),
+    "a phase": lambda x: torch.polar(x.abs(), x).angle(),
+    "a convolution of complex numbers": lambda x: torch.nn.functional.conv2d(
+        x.to(torch.complex64), torch.ones(2, 5, 1, 1, dtype=torch.complex64)
+    ),
+    "sparse": lambda x: x.to_sparse(),
+    "a sparse product": lambda x: torch.sparse.mm(torch.eye(2).to_sparse(), x.flatten(1)),
+    "sparse, there and back": lambda x: x.to_sparse().coalesce().to_dense(),
+    "compressed rows": lambda x: x.flatten(1).to_sparse_csr().to_dense(),
+    "nested": of_rows,
+    "nested, padded": lambda x: torch.nested.to_padded_tensor(of_rows(x), 0.0),
+    "nested, doubled": lambda x: of_rows(x) * 2,
+    "nested, with ragged rows": lambda x: torch.nested.nested_tensor([x[0].flatten(), x[0, 0].flatten()]),
+    "a list of numbers": lambda x: x.flatten(1).tolist(),
+}
+
+
+def for_one_or_more(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """The sketch has one picture only; a matrix of the batch's size is made for it, too."""
+    return lambda x: function(x if len(x) > 1 else x.expand(2, -1, -1, -1))
+
+
+@pytest.mark.parametrize("what", ABOVE)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
+@pytest.mark.filterwarnings("ignore:Complex modules:UserWarning")
+def test_layers_below_what_cannot_be_followed_are_projected(what: str) -> None:
+    function = ABOVE[what]
+    check_below(under(for_one_or_more(function) if what == "a sparse product" else function))
+
+
+@pytest.mark.parametrize("what", ["times i", "a power of i", "sparse", "nested", "a complex mean"])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_layers_above_what_cannot_be_followed_are_refused(what: str) -> None:
+    """By whatever way they are asked for: a row that says it, or a refusal to project; never a picture."""
+    module = under(ABOVE[what])
+    net = wrapped(module)
+    rows = [layer for layer in net.layers if layer.dotted == "4"]
+    assert all(row.refused or row.held for row in rows)
+    if rows and rows[0].has_channels and not rows[0].held:
+        rec = net.record(pictures(2), "4")
+        with pytest.raises(RefusedOp):
+            rec.project("4", torch.zeros(rec.activations("4").shape))
+
+
+class Peculiar(Exception):
+    """Of the author of a rule."""
+
+
+ERRORS = [
+    TypeError("no"),
+    ZeroDivisionError(),
+    AssertionError(),
+    KeyError("weight"),
+    Peculiar("cannot"),
+    IndexError(),
+]
+
+
+def rule_that_raises(place: str, error: Exception) -> type[dv.Rule]:
+    """A rule whose constructor, `form`, `flows` or `refuses` raises."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    def down(self: Any, signal: Tensor, at: Any, into: Any) -> list[Tensor]:
+        raise AssertionError("nothing is to be projected by way of a rule that raises")
+
+    body: dict[str, Any] = {"down": down, place: classmethod(fail) if place == "of" else fail}
+    return type("Raising", (dv.Rule,), body)
+
+
+PLACES = ["__init__", "of", "form", "flows", "refuses"]
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("place", PLACES)
+def test_rule_that_raises_refuses_its_operation_by_the_name_of_the_error(
+    place: str, error: Exception
+) -> None:
+    dv.rule(CUMSUM)(rule_that_raises(place, error))
+    module = nn.Sequential(*under(lambda x: x.cumsum(1)), nn.Conv2d(5, 2, 1))
+    check_below(module)
+    net = wrapped(module)
+    kind = type(error).__name__
+    for layer in ("4", "5", "output"):
+        assert kind in net.layers[layer].refused and "aten.cumsum.default" in net.layers[layer].refused
+    (refused,) = net.coverage().refused
+    assert refused.op == "aten.cumsum.default" and kind in refused.how and refused.modules == ("4",)
+    rec = net.record(pictures(2), ["2", "5"])
+    assert rec.coverage("2").refused == () and len(rec.coverage("5").refused) == 1
+    with pytest.raises(RefusedOp, match=kind):
+        rec.project("5", rec.strongest("5", 2))
+    with pytest.raises(RefusedOp, match=kind):
+        rec.boxes("5", [dv.Unit(0, 0, 1, 1)])
+    with pytest.raises(RefusedOp, match=kind):
+        dv.project(net, pictures(), "output", k=1)
+    assert bool(rec.project("2", rec.strongest("2", 1)).pixels.any())
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("place", PLACES)
+def test_rule_that_raises_for_a_method_in_place_refuses_it(place: str) -> None:
+    """Also one that replaces a rule of ours."""
+    dv.rule(torch.ops.aten.relu_.default)(rule_that_raises(place, Peculiar("in place")))
+    module = nn.Sequential(*under(lambda x: x), nn.Conv2d(5, 3, 1), nn.ReLU(inplace=True))
+    check_below(module, ("0", "2", "3"))
+    rec = wrapped(module).record(pictures(2), ["3", "6"])
+    with pytest.raises(RefusedOp, match="Peculiar"):
+        rec.project("6", rec.strongest("6", 1))
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("place", PLACES)
+def test_branch_whose_rule_raises_refuses_only_what_needs_it(place: str) -> None:
+    """Two branches: one is projected, their sum is not."""
+
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.left, self.right = (
+                nn.Conv2d(3, 4, 3),
+                nn.Conv2d(4, 4, 1),
+                Function(lambda x: x.cumsum(1)),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            right: Tensor = self.right(x)
+            left: Tensor = self.left(x)
+            return left + right
+
+    dv.rule(CUMSUM)(rule_that_raises(place, TypeError("no")))
+    net = wrapped(Branching())
+    assert {layer.name: bool(layer.refused) for layer in net.layers} == {
+        "stem": False, "right": True, "left": False, "output": True,
+    }  # fmt: skip
+    rec = net.record(pictures(), ["left", "output"])
+    assert bool(rec.project("left", rec.strongest("left", 1)).pixels.any())
+    with pytest.raises(RefusedOp, match="TypeError"):
+        rec.project("output", rec.strongest("output", 1))
+
+
+@pytest.mark.usefixtures("registry")
+def test_rule_that_raises_now_and_then_refuses_those_calls_alone() -> None:
+    """One that cannot do with more than four channels."""
+
+    @dv.rule(RELU)
+    class Small(dv.Rule):
+        def __init__(self, call: Any) -> None:
+            if call.output.shape[1] > 4:
+                raise ValueError("too many channels")
+
+        def down(self, signal: Tensor, at: Any, into: Any) -> list[Tensor]:
+            return [signal.clamp(min=0)]
+
+    module = under(lambda x: x)
+    net = wrapped(module)
+    assert not net.layers["1"].refused and "ValueError" in net.layers["3"].refused
+    rec = net.record(pictures(), ["1", "3"])
+    oracle = Autograd(module, rec.inputs)
+    (unit,) = rec.strongest("1", 1)
+    assert unit.y is not None and unit.x is not None
+    (ours,) = rec.project("1", unit).pixels
+    assert difference(ours, oracle.unit("1", 0, unit.channel, unit.y, unit.x)) < 1e-5
+    with pytest.raises(RefusedOp, match=r"too many channels"):
+        rec.project("3", rec.strongest("3", 1))
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_rule_that_is_interrupted_is_no_refusal(error: type[BaseException]) -> None:
+    """Somebody who presses Ctrl+C wants to stop."""
+
+    @dv.rule(ADD)
+    class Interrupted(dv.Rule):
+        def __init__(self, call: Any) -> None:
+            raise error
+
+    module = under(lambda x: x + x)
+    with left_as_it_was(module), pytest.raises(error):
+        _ = wrapped(module).layers
