@@ -137,10 +137,10 @@ class View(Rule):
         order = above.standing_order()  # where each dimension of `found` is in `above`
         moved = found.moved(lambda dim: order[dim - 1])
         above = replace(above, axes=moved.axes, joint=moved.joint, grid=moved.grid, mixed=moved.mixed)
-        if above.place != (None, None, (1, 1)) or self.below.lengths == (1, 1):
+        if above.place != (None, None, (1, 1)):
             return above, True
-        guessed = None if lead or batch_at else Form.of(above.shape).axes
-        return replace(above, axes=guessed), False
+        guessed = replace(above, axes=None if lead or batch_at else Form.of(above.shape).axes)
+        return guessed, self.below.lengths == guessed.lengths == (1, 1)
 
     def form(self, call: Call) -> Form:
         return self.above
