@@ -21,14 +21,14 @@ import torch
 from torch import Tensor, nn
 
 import deconvviz as dv
-from deconvviz.nets.pictures import Picture
-from deconvviz.searching import local
-from deconvviz.searching.index import channels_table, peaks_table
-from deconvviz.searching.loader import load
-from deconvviz.searching.names import Names
-from deconvviz.searching.plan import Plan, plan
-from deconvviz.searching.sources import Source
-from deconvviz.searching.state import CHECKPOINT, Saver, State
+from deconvviz.dataset_search import engine_local as local
+from deconvviz.dataset_search.checkpoint import CHECKPOINT, Saver, State
+from deconvviz.dataset_search.plan import Plan, plan
+from deconvviz.dataset_search.tables import channels_table, peaks_table
+from deconvviz.image_sources import Source
+from deconvviz.image_sources.batches import load
+from deconvviz.image_sources.image_ids import Names
+from deconvviz.images.image import Picture
 
 WANTED, MOST = 0.95, 0.02
 

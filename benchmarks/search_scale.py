@@ -16,8 +16,8 @@ import psutil
 import torch
 
 import deconvviz as dv
-from deconvviz.searching.progress import Progress
-from deconvviz.searching.search import search
+from deconvviz.dataset_search.progress import Progress
+from deconvviz.dataset_search.search import search
 
 MIB = 2**20
 

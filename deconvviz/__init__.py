@@ -19,10 +19,16 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from deconvviz.coverage import Coverage as Coverage
     from deconvviz.coverage import OpUse as OpUse
+    from deconvviz.dataset_search.progress import Progress as Progress
+    from deconvviz.dataset_search.result import Peak as Peak
+    from deconvviz.dataset_search.result import Search as Search
+    from deconvviz.dataset_search.result import open_search as open_search
+    from deconvviz.dataset_search.search import search as search
     from deconvviz.engine.rules import Rule as Rule
     from deconvviz.engine.rules import rule as rule
     from deconvviz.engine.units import Unit as Unit
     from deconvviz.errors import DeconvvizError as DeconvvizError
+    from deconvviz.image_sources import Source as Source
     from deconvviz.layers import Layer as Layer
     from deconvviz.layers import LayerTable as LayerTable
     from deconvviz.loading import load as load
@@ -31,13 +37,7 @@ if TYPE_CHECKING:
     from deconvviz.network import project as project
     from deconvviz.projection import Projection as Projection
     from deconvviz.recording import Recording as Recording
-    from deconvviz.searching.found import Peak as Peak
-    from deconvviz.searching.found import Search as Search
-    from deconvviz.searching.found import open_search as open_search
-    from deconvviz.searching.progress import Progress as Progress
-    from deconvviz.searching.search import search as search
-    from deconvviz.searching.sources import Source as Source
-    from deconvviz.searching.topnine import TopNine as TopNine
+    from deconvviz.topnine.result import TopNine as TopNine
 
 _HOME = {
     "Coverage": "deconvviz.coverage",
@@ -46,21 +46,21 @@ _HOME = {
     "LayerTable": "deconvviz.layers",
     "Network": "deconvviz.network",
     "OpUse": "deconvviz.coverage",
-    "Peak": "deconvviz.searching.found",
-    "Progress": "deconvviz.searching.progress",
+    "Peak": "deconvviz.dataset_search.result",
+    "Progress": "deconvviz.dataset_search.progress",
     "Projection": "deconvviz.projection",
     "Recording": "deconvviz.recording",
     "Rule": "deconvviz.engine.rules",
-    "Search": "deconvviz.searching.found",
-    "Source": "deconvviz.searching.sources",
-    "TopNine": "deconvviz.searching.topnine",
+    "Search": "deconvviz.dataset_search.result",
+    "Source": "deconvviz.image_sources",
+    "TopNine": "deconvviz.topnine.result",
     "Unit": "deconvviz.engine.units",
     "load": "deconvviz.loading",
-    "open_search": "deconvviz.searching.found",
+    "open_search": "deconvviz.dataset_search.result",
     "project": "deconvviz.network",
     "remake": "deconvviz.manifest",
     "rule": "deconvviz.engine.rules",
-    "search": "deconvviz.searching.search",
+    "search": "deconvviz.dataset_search.search",
 }
 
 __all__ = [

@@ -10,10 +10,10 @@ from typing import Any, overload
 
 from torch import nn
 
-from deconvviz.engine.fields import View, views
+from deconvviz.engine.receptive_fields import View, views
 from deconvviz.engine.tape import PICTURE, Tape
 from deconvviz.errors import LayerError
-from deconvviz.nets.names import paper_names, unknown_layer_message
+from deconvviz.models.layer_names import paper_names, unknown_layer_message
 
 NOT_REACHED = (
     "was not reached with an empty picture (in Python, net.record(image, layer) tries it on the image itself)"

@@ -11,11 +11,13 @@ import torch
 from torch import nn
 
 from deconvviz.errors import DeviceError, NetworkError
-from deconvviz.nets import builders, factories, timm_models
-from deconvviz.nets.fitting import fit, outputs
-from deconvviz.nets.preprocessing import Preprocessing
-from deconvviz.nets.spec import ModelSpec, parse
-from deconvviz.nets.weights import load_network, weights_of_file
+from deconvviz.models import timm_models
+from deconvviz.models import torchvision_models as builders
+from deconvviz.models import user_code as factories
+from deconvviz.models.expected_input import preprocessing_of_config, preprocessing_of_network
+from deconvviz.models.model_spec import ModelSpec, parse
+from deconvviz.models.state_dict import fit, outputs
+from deconvviz.models.weights import load_network, weights_of_file
 from deconvviz.network import Network, Origin
 
 
@@ -78,7 +80,7 @@ def sketch(name: str, arguments: Mapping[str, Any] | None = None) -> Network:
     if spec.registry == "timm":
         module, preprocessing = timm_models.build(spec, device="meta"), timm_models.preprocessing(spec)
     else:
-        module, preprocessing = builders.build(name, device="meta"), Preprocessing.of_network(name)
+        module, preprocessing = builders.build(name, device="meta"), preprocessing_of_network(name)
     origin = Origin("none", None, "no weights", model=spec)
     return Network(module, name=spec.short, preprocessing=preprocessing, origin=origin)
 
@@ -128,7 +130,7 @@ def _as_network(product: Any, spec: ModelSpec) -> tuple[Network, tuple[str, ...]
     for name in ("pretrained_cfg", "default_cfg"):
         config = getattr(product, name, None)
         if isinstance(config, Mapping) and config:
-            return Network(product, name=spec.short, preprocessing=Preprocessing.from_config(config)), ()
+            return Network(product, name=spec.short, preprocessing=preprocessing_of_config(config)), ()
     assumed = (
         "224 px and ImageNet's mean and deviation are assumed; return deconvviz.Network(module, size=..., "
         "mean=..., std=...) to say otherwise",

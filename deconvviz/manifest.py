@@ -19,8 +19,8 @@ import numpy as np
 
 from deconvviz.engine.units import Unit
 from deconvviz.errors import ManifestError, OutputError
-from deconvviz.figures.save import save as save_figure
-from deconvviz.figures.sheet import draw
+from deconvviz.figures.page.save import save as save_figure
+from deconvviz.figures.sheet.draw import draw
 from deconvviz.files import write_text, write_whole
 from deconvviz.projection import Projection, Style
 from deconvviz.provenance import describe_network, existing, network_of, place_of, versions

@@ -17,19 +17,20 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deconvviz.coverage import Coverage, Survey
-from deconvviz.engine import forward, tape
+from deconvviz.engine import recorder as forward
+from deconvviz.engine import tape
+from deconvviz.engine.hooks import evaluation, exclusive, plain
 from deconvviz.engine.preservation import preserved
-from deconvviz.engine.watching import evaluation, exclusive, plain
 from deconvviz.errors import DeconvvizError, LayerError, NetworkError, PictureError
+from deconvviz.images.image import Picture, as_picture, open_picture
+from deconvviz.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Size
 from deconvviz.layers import Layer, LayerTable, read_layers
-from deconvviz.nets.advice import advice
-from deconvviz.nets.digests import checksum, digest
-from deconvviz.nets.names import class_index
-from deconvviz.nets.pictures import Picture, as_picture, open_picture
-from deconvviz.nets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Size
-from deconvviz.nets.printing import stdout_to_stderr
-from deconvviz.nets.spec import ModelSpec
-from deconvviz.nets.structure import check_has_numbers, is_lazy, structure_of
+from deconvviz.models.advice import advice
+from deconvviz.models.digests import checksum, digest
+from deconvviz.models.layer_names import class_index
+from deconvviz.models.model_spec import ModelSpec
+from deconvviz.models.stdout import stdout_to_stderr
+from deconvviz.models.structure import check_has_numbers, is_lazy, structure_of
 from deconvviz.projection import Projection
 from deconvviz.recording import Recording
 

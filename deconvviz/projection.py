@@ -14,9 +14,9 @@ from torch import Tensor
 from deconvviz.coverage import Coverage
 from deconvviz.engine.units import Unit
 from deconvviz.errors import FigureError
-from deconvviz.figures.plan import Sheet, Tile
+from deconvviz.figures.spec.sheet import Sheet, Tile
+from deconvviz.images.image import Picture
 from deconvviz.layers import Layer
-from deconvviz.nets.pictures import Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,7 +139,7 @@ class Projection:
         are not zero, larger ones are clipped (100: none is). The figure prints both. Units of several
         pictures are drawn without boxes.
         """
-        from deconvviz.figures.sheet import draw
+        from deconvviz.figures.sheet.draw import draw
 
         return draw(self.sheet(Style(scale, percentile, columns, projection_only)))
 
@@ -186,7 +186,7 @@ class Projection:
     def _repr_png_(self) -> bytes | None:
         if not self.network.preprocessing.reads_pictures:
             return None  # Jupyter shows the line of `repr`
-        from deconvviz.figures.save import render_png
+        from deconvviz.figures.page.save import render_png
 
         return render_png(self.figure(), dpi=150)
 

@@ -15,9 +15,9 @@ import torchvision
 
 from deconvviz import __version__
 from deconvviz.errors import ManifestError
+from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.loading import load_spec
-from deconvviz.nets.preprocessing import Preprocessing
-from deconvviz.nets.spec import ModelSpec, as_literals, from_literals
+from deconvviz.models.model_spec import ModelSpec, as_literals, from_literals
 from deconvviz.network import Network
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from deconvviz.coverage import Coverage, Survey
-from deconvviz.engine import mirror
+from deconvviz.engine import projection_pass as mirror
 from deconvviz.engine.tape import Tape
 from deconvviz.engine.units import Seed, TensorSeed, Unit, UnitSeed, checked, strongest
 from deconvviz.errors import LayerError, UnitError
+from deconvviz.images.image import Picture
 from deconvviz.layers import Layer
-from deconvviz.nets.pictures import Picture
 from deconvviz.projection import Box, Projection
 
 if TYPE_CHECKING:

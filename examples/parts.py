@@ -22,7 +22,7 @@ import torch
 
 import deconvviz as dv
 from deconvviz.scenes import scene
-from deconvviz.searching.topnine import Shown as Projected
+from deconvviz.topnine.result import Shown as Projected
 
 Mask = npt.NDArray[np.bool_]
 Map = npt.NDArray[np.floating]

@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from deconvviz.errors import DeconvvizError, OutputError
-from deconvviz.nets.minivgg import BLOCKS, MEAN, SIZE, STD, WEIGHTS, MiniVGG, load_minivgg, minivgg
+from deconvviz.models.minivgg import BLOCKS, MEAN, SIZE, STD, WEIGHTS, MiniVGG, load_minivgg, minivgg
 from deconvviz.scenes import CLASSES, scene
 
 CHECK_SEED = 1_000_000  # scenes of --check; training uses seeds from TRAIN_SEED on only

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import deconvviz as dv
 from deconvviz.coverage import OpUse
-from deconvviz.engine.rules import Verdict, base
+from deconvviz.engine.rules import Verdict
+from deconvviz.engine.rules import rule as base
 from deconvviz.errors import LayerError, RefusedOp
 from deconvviz.loading import sketch
 

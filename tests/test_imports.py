@@ -16,19 +16,25 @@ import deconvviz
 PACKAGE = Path(deconvviz.__file__).parent
 
 NOUNS = {"coverage", "layers", "network", "loading", "recording", "projection", "provenance", "manifest"}
-ROOMS = {"errors", "files", "engine", "nets", "figures", "scenes"}
+GROUND = {"errors", "files", "paths", "similar_names"}
+ROOMS = GROUND | {"engine", "images", "scenes", "models", "image_sources", "figures"}
 BELOW = {
     "errors": set(),
+    "similar_names": set(),
     "files": {"errors"},
+    "paths": {"errors", "similar_names"},
     "engine": {"errors"},
     "scenes": {"errors", "files"},
-    "nets": {"errors", "files", "scenes"},
+    "images": GROUND,
+    "models": GROUND | {"images"},
+    "image_sources": GROUND | {"images", "scenes"},
     "figures": {"errors", "files"},
     **{noun: ROOMS | NOUNS for noun in NOUNS},
-    "searching": ROOMS | NOUNS,
-    "cli": ROOMS | NOUNS | {"searching"},
+    "topnine": ROOMS | NOUNS | {"dataset_search"},
+    "dataset_search": ROOMS | NOUNS | {"topnine"},
+    "cli": ROOMS | NOUNS | {"dataset_search", "topnine"},
     "__main__": {"cli"},
-    "__init__": {"errors", "engine", "searching", *NOUNS},
+    "__init__": {"errors", "engine", "image_sources", "dataset_search", "topnine", *NOUNS},
 }
 """Which rooms a room may import, besides itself. The version number is everybody's."""
 
@@ -119,7 +125,7 @@ def test_no_pyplot() -> None:
 
 def test_what_is_said_to_be_light_is_light() -> None:
     """What `import deconvviz`, and its folders by themselves, bring in."""
-    light = {f"deconvviz.{name}" for name in ("__init__", "nets", "figures", "engine", "errors")}
+    light = {f"deconvviz.{name}" for name in ("__init__", "models", "figures", "engine", "errors")}
     heavy = {
         found.of.partition(".")[0]
         for found in _imports()

@@ -251,7 +251,7 @@ def test_a_network_that_does_not_run_on_its_size() -> None:
 
 
 def test_a_fault_that_is_not_the_networks_is_not_blamed_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from deconvviz.engine import forward
+    from deconvviz.engine import recorder as forward
 
     def faulty(*_: object) -> None:
         raise ZeroDivisionError("ours")

@@ -72,7 +72,7 @@ def test_what_the_design_promises(owner: str, method: str) -> None:
     [
         "import deconvviz",
         "import deconvviz; dir(deconvviz); deconvviz.__version__",
-        "import deconvviz.errors, deconvviz.nets, deconvviz.figures, deconvviz.engine, deconvviz.files",
+        "import deconvviz.errors, deconvviz.models, deconvviz.figures, deconvviz.engine, deconvviz.files",
         "from deconvviz import DeconvvizError",
         "import deconvviz.cli",
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracles import Autograd, difference
+from helpers.oracles import Autograd, difference
 from torch import Tensor
 
 import deconvviz as dv

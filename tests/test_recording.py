@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from oracles import Autograd, difference
+from helpers.oracles import Autograd, difference
 from torch import Tensor, nn
 
 import deconvviz as dv

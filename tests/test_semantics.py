@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from oracles import Autograd
+from helpers.oracles import Autograd
 from torch import Tensor, nn
 
 

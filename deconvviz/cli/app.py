@@ -10,15 +10,15 @@ import typer
 from typer.core import TyperGroup
 
 from deconvviz import __version__
-from deconvviz.cli.check import check
-from deconvviz.cli.console import say
-from deconvviz.cli.demo import demo
-from deconvviz.cli.endings import INTERRUPTED, MISTAKE, is_out_of_memory
-from deconvviz.cli.layers import layers
-from deconvviz.cli.models import models
-from deconvviz.cli.project import project
-from deconvviz.cli.search import search
-from deconvviz.cli.topnine import topnine
+from deconvviz.cli.commands.check import check
+from deconvviz.cli.commands.demo import demo
+from deconvviz.cli.commands.layers import layers
+from deconvviz.cli.commands.models import models
+from deconvviz.cli.commands.project import project
+from deconvviz.cli.commands.search import search
+from deconvviz.cli.commands.topnine import topnine
+from deconvviz.cli.support.console import say
+from deconvviz.cli.support.exit_codes import INTERRUPTED, MISTAKE, is_out_of_memory
 from deconvviz.errors import DeconvvizError
 
 

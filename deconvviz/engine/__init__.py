@@ -2,13 +2,15 @@
 
 Read it in this order:
 
-    bands.py    how positions of one map see positions of another
-    rules/      one class for each ATen operation: what it keeps on the way up, its mirror on the way down
-    tape.py     a forward pass, as the list of its calls
-    watching.py a network run and stopped: hooks that are put back whatever happens
-    forward.py  the way up: a network is run, and its calls are written onto a tape
-    windows.py  which positions a unit sees, and the window its signal is carried in
-    fields.py   how large receptive fields are
-    mirror.py   the way down: the tape walked backwards, rule by rule
-    units.py    units, whole channels and other things that can be kept, as the signal that goes down
+    index_maps.py        how positions of one map see positions of another
+    layout.py            the shape of a value, and the window in which a unit's signal is carried
+    rules/               one class for each ATen operation: what it records, and its projection
+    spellings.py         activation functions that a network spells out in several calls
+    tape.py              a forward pass, as the list of its calls
+    preservation.py      what a forward pass changes in a network, and how it is put back
+    hooks.py             a network run and stopped: flags, hooks and locks
+    recorder.py          run a network, and write its calls onto a tape
+    receptive_fields.py  how large receptive fields are
+    units.py             units, whole channels and other things that can be kept, as a signal
+    projection_pass.py   replay the tape in reverse, from a layer to the pixels
 """

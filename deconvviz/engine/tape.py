@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deconvviz.engine.layout import Form
 from deconvviz.engine.preservation import fingerprint
 from deconvviz.engine.rules import Rule
-from deconvviz.engine.windows import Form
 from deconvviz.errors import RefusedOp, StaleRecording
 
 PICTURE = 0  # the number of the first value

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from deconvviz.engine.windows import Form, Seen, Window, signal_dtype, zeros
+from deconvviz.engine.layout import Form, Seen, Window, signal_dtype, zeros
 from deconvviz.errors import UnitError
 
 

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from deconvviz import __version__
-from deconvviz.cli import console
 from deconvviz.cli.app import app
+from deconvviz.cli.support import console
 
 COMMAND = [sys.executable, "-m", "deconvviz"]
 
@@ -87,7 +87,7 @@ def test_demo_makes_a_scene_two_figures_of_it_a_search_and_its_figure(tmp_path, 
     assert json.loads((tmp_path / "search" / "manifest.json").read_text())["pictures"] == 1000
     again = run("demo", "--out", tmp_path)
     assert again.exit_code == 2 and "--force" in again.stderr
-    monkeypatch.setattr("deconvviz.cli.demo.SOURCE", "scenes:40")
+    monkeypatch.setattr("deconvviz.cli.commands.demo.SOURCE", "scenes:40")
     told = json.loads(run("demo", "--out", tmp_path, "--force", "--quiet", "--json").stdout)
     assert told["shows"] == "fish" and told["topnine"] == written[-2:]
 
@@ -216,12 +216,12 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_out_of_memory_is_told_without_a_traceback(tmp_path, monkeypatch):
-    import deconvviz.cli.plan
+    import deconvviz.cli.support.project_plan
 
     def hungry(*arguments, **options):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte")
 
-    monkeypatch.setattr(deconvviz.cli.plan, "sketch", hungry)
+    monkeypatch.setattr(deconvviz.cli.support.project_plan, "sketch", hungry)
     (tmp_path / "x.png").write_bytes(b"x")
     result = run("project", tmp_path / "x.png", "--model", "minivgg", "-l", "pool1")
     assert result.exit_code == 2 and "out of memory" in result.stderr
@@ -261,12 +261,12 @@ def test_models_names_the_other_forms():
 def test_a_shell_completes_timms_names(tmp_path):
     """In zsh and fish; bash takes the colon for the end of a word."""
     pytest.importorskip("timm")
-    from deconvviz.cli.options import complete_model
+    from deconvviz.cli.support.options import complete_model
 
     assert complete_model("tim") == ["timm:"]
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     code = (
-        "import sys, json; from deconvviz.cli.options import complete_model\n"
+        "import sys, json; from deconvviz.cli.support.options import complete_model\n"
         "print(json.dumps([complete_model('timm:resnet26'), 'torch' in sys.modules]))"
     )
     for torch_was_needed in (True, False):  # found once, then from the cache
@@ -278,7 +278,7 @@ def test_a_shell_completes_timms_names(tmp_path):
 def test_completion_runs_nobodys_file(tmp_path, monkeypatch):
     from types import SimpleNamespace
 
-    from deconvviz.cli.options import complete_layer
+    from deconvviz.cli.support.options import complete_layer
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = tmp_path / "own.py"

@@ -17,12 +17,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import deconvviz as dv
-from deconvviz.cli import progress as told
 from deconvviz.cli.app import app
-from deconvviz.cli.progress import SearchProgress, duration, pace
+from deconvviz.cli.support import progress as told
+from deconvviz.cli.support.progress import SearchProgress, duration, pace
+from deconvviz.dataset_search import search as search_module
+from deconvviz.dataset_search.progress import Progress
 from deconvviz.scenes import scene
-from deconvviz.searching import search as search_module
-from deconvviz.searching.progress import Progress
 
 COLUMNS = ["layer", "channel", "rank", "activation", "image", "y", "x", "x0", "y0", "x1", "y1"]
 FILES = ["top.parquet", "channels.parquet", "skipped.csv", "manifest.json"]
@@ -229,7 +229,7 @@ def test_dead_channels_are_counted_and_named_and_a_file_needs_leave_to_run_again
     ],
 )
 def test_mistakes_are_told_before_weights_are_loaded(tmp_path, monkeypatch, arguments, message):
-    monkeypatch.setattr("deconvviz.cli.search_job.load", None)
+    monkeypatch.setattr("deconvviz.cli.support.search_plan.load", None)
     refused(run("scenes:8", *arguments, "--out", tmp_path / "out"), message, tmp_path / "out")
 
 
@@ -246,7 +246,7 @@ def test_mistakes_are_told_before_weights_are_loaded(tmp_path, monkeypatch, argu
     ],
 )
 def test_values_that_an_option_does_not_take(tmp_path, monkeypatch, option, value):
-    monkeypatch.setattr("deconvviz.cli.search_job.load", None)
+    monkeypatch.setattr("deconvviz.cli.support.search_plan.load", None)
     result = run("scenes:8", "-l", "conv1_1", option, value, "--out", tmp_path / "out")
     assert result.exit_code == 2 and result.stdout == ""
     said = spoken(result.stderr)
@@ -268,7 +268,7 @@ def test_values_that_an_option_does_not_take(tmp_path, monkeypatch, option, valu
 )
 def test_a_source_is_opened_before_weights_are_loaded(tmp_path, monkeypatch, source, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("deconvviz.cli.search_job.load", None)
+    monkeypatch.setattr("deconvviz.cli.support.search_plan.load", None)
     refused(run(source, "-l", "conv1_1", "--out", "out"), message, tmp_path / "out")
 
 
@@ -296,7 +296,7 @@ def test_strict_ends_at_the_first_bad_picture(pictures, tmp_path):
 
 
 def test_ray_without_ray(tmp_path, monkeypatch):
-    monkeypatch.setattr("deconvviz.cli.search_job.find_spec", lambda name: None)
+    monkeypatch.setattr("deconvviz.cli.support.search_plan.find_spec", lambda name: None)
     refused(
         mini("scenes:8", tmp_path / "out", "-l", "conv1_1", "--engine", "ray"),
         "deconvviz: the engine ray needs Ray: pip install 'deconvviz[ray]'",

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 import deconvviz as dv
 from deconvviz.cli.app import app
+from deconvviz.dataset_search.result import open_search
 from deconvviz.scenes import scene
-from deconvviz.searching.found import open_search
 
 
 def invoke(*arguments):
@@ -315,7 +315,7 @@ def test_what_is_no_search(tmp_path):
 def test_a_shell_completes_the_layers_that_were_searched(found, tmp_path):
     from types import SimpleNamespace
 
-    from deconvviz.cli.options import complete_searched_layer
+    from deconvviz.cli.support.options import complete_searched_layer
 
     def complete(place, incomplete):
         return complete_searched_layer(SimpleNamespace(params={"search": None}, args=place), incomplete)

@@ -7,13 +7,13 @@ from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
-import passes
 import pytest
 import torch
 import torch.nn.functional as F
-from chains import CHANNELS, chains, positive
+from helpers import passes
+from helpers.chains import CHANNELS, chains, positive
+from helpers.oracles import Autograd, difference, seen_pixels
 from hypothesis import given, settings
-from oracles import Autograd, difference, seen_pixels
 from torch import Tensor, nn
 
 from deconvviz.engine.units import Unit

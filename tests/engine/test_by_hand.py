@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import passes
 import pytest
 import torch
-from oracles import convolution_by_hand, unpool_by_hand
+from helpers import passes
+from helpers.oracles import convolution_by_hand, unpool_by_hand
 from torch import Tensor, nn
 
 from deconvviz.engine.units import Unit

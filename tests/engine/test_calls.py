@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import passes
 import pytest
 import torch
 import torch.nn.functional as F
-from oracles import Autograd, difference
+from helpers import passes
+from helpers.oracles import Autograd, difference
 from torch import Tensor, nn
 
 from deconvviz.engine.units import Unit

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import passes
 import pytest
 import torch
-from chains import (
+from helpers import passes
+from helpers.chains import (
     SLIDING,
     adaptive_pools,
     average_pools,
@@ -17,12 +17,12 @@ from chains import (
     max_pools,
     positive,
 )
+from helpers.oracles import Autograd, difference, seen_pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import Autograd, difference, seen_pixels
 from torch import nn
 
-from deconvviz.engine.fields import fields
+from deconvviz.engine.receptive_fields import fields
 from deconvviz.engine.units import Unit
 
 EXACT = 1e-11

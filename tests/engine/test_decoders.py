@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import decoders
 import numpy as np
-import passes
 import pytest
 import torch
 import torch.nn.functional as F
-from chains import positive
-from oracles import Autograd, convolution_by_hand, difference, hull, seen_pixels
+from helpers import decoders, passes
+from helpers.chains import positive
+from helpers.oracles import Autograd, convolution_by_hand, difference, hull, seen_pixels
 from torch import Tensor, nn
 
 from deconvviz.engine.units import Unit

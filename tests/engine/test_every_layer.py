@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-import passes
 import pytest
 import torch
 import torchvision
-from oracles import Autograd, captum_unit, difference
+from helpers import passes
+from helpers.oracles import Autograd, captum_unit, difference
 from torch import Tensor, nn
 
 from deconvviz.engine.units import Unit
-from deconvviz.nets.minivgg import minivgg
+from deconvviz.models.minivgg import minivgg
 
 KINDS = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Linear, nn.BatchNorm2d)
 SIZES = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import passes
 import torch
-from chains import positive
-from graphs import graphs
+from helpers import passes
+from helpers.chains import positive
+from helpers.graphs import graphs
+from helpers.oracles import Autograd, difference, hull, seen_pixels
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import Autograd, difference, hull, seen_pixels
 
 from deconvviz.engine.units import Unit
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import passes
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import passes
 from torch import Tensor, nn
 
 from deconvviz.engine.units import Unit

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import passes
 import pytest
 import torch
-from oracles import Autograd, difference
+from helpers import passes
+from helpers.oracles import Autograd, difference
 
 import deconvviz as dv
 

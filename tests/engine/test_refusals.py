@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import passes
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import passes
 from torch import Tensor, nn
 
 import deconvviz as dv
-from deconvviz.engine.rules import Verdict, base, lookup
+from deconvviz.engine.rules import Verdict, lookup
+from deconvviz.engine.rules import rule as base
 from deconvviz.engine.units import Unit
 from deconvviz.errors import RefusedOp
 

@@ -7,15 +7,15 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import passes
 import pytest
 import torch
 import torchvision
+from helpers import passes
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import deconvviz as dv
-from deconvviz.engine import forward
+from deconvviz.engine import recorder as forward
 from deconvviz.engine.units import Unit
 from deconvviz.errors import StaleRecording
 

@@ -9,9 +9,9 @@ data    3 3 2 1    mask    0 1 2    valid correlation    12 12
 from __future__ import annotations
 
 import numpy as np
-import passes
 import pytest
 import torch
+from helpers import passes
 from torch import Tensor, nn
 
 DATA = [[3.0, 3, 2, 1], [0, 0, 1, 3], [3, 1, 2, 2], [2, 0, 0, 2]]

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import passes
 import pytest
 import torch
+from helpers import passes
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from deconvviz.engine import forward
+from deconvviz.engine import recorder as forward
 from deconvviz.engine.rules import lookup
 from deconvviz.engine.units import Unit
 from deconvviz.errors import RefusedOp

@@ -6,14 +6,14 @@ import math
 
 import hypothesis.strategies as st
 import numpy as np
-import passes
 import pytest
 import torch
+from helpers import passes
 from hypothesis import given
 from torch import Tensor, nn
 
+from deconvviz.engine.layout import Form, window
 from deconvviz.engine.units import TensorSeed, Unit, UnitSeed, checked, strongest
-from deconvviz.engine.windows import Form, window
 from deconvviz.errors import UnitError
 
 MAP = torch.tensor(

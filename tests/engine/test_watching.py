@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvviz.engine.watching import evaluation, watching
+from deconvviz.engine.hooks import evaluation, watching
 
 PICTURES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 
-import passes
 import pytest
 import torch
-import zoo
-from oracles import Autograd, difference
+from helpers import passes, zoo
+from helpers.oracles import Autograd, difference
 from torch import Tensor
 
 from deconvviz.engine.units import Unit

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from deconvviz.figures.plan import Sheet, Tile
+from deconvviz.figures.spec.sheet import Sheet, Tile
 
 TITLE = ("vgg19 · conv3_4 · cat.jpg", "weights: IMAGENET1K_V1 (sha256 dcbb9e9d0000)")
 

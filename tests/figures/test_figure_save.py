@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from deconvviz.errors import OutputError
-from deconvviz.figures.plan import Sheet, Tile
-from deconvviz.figures.save import render_png, save
-from deconvviz.figures.sheet import draw
+from deconvviz.figures.page.save import render_png, save
+from deconvviz.figures.sheet.draw import draw
+from deconvviz.figures.spec.sheet import Sheet, Tile
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from deconvviz.errors import FigureError
-from deconvviz.figures.colour import limit_of
-from deconvviz.figures.plate import Block, Crop, Panel, Plate
+from deconvviz.figures.spec.colour import limit_of
+from deconvviz.figures.spec.plate import Block, Crop, Panel, Plate
 
 GREY = np.full((4, 6, 3), 0.5)
 

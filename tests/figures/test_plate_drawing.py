@@ -12,14 +12,14 @@ from dataclasses import replace
 import matplotlib
 import numpy as np
 import pytest
-from artists import check_texts, extent, gids, images, said, texts
-from plates import random_plate
+from helpers.artists import check_texts, extent, gids, images, said, texts
+from helpers.plates import random_plate
 
 from deconvviz.errors import FigureError
-from deconvviz.figures.colour import limit_of
-from deconvviz.figures.plate import LAYOUTS, Block, Crop, Panel, Plate
-from deconvviz.figures.plate_sheet import draw_plate
-from deconvviz.figures.save import save
+from deconvviz.figures.page.save import save
+from deconvviz.figures.plate.draw import draw_plate
+from deconvviz.figures.spec.colour import limit_of
+from deconvviz.figures.spec.plate import LAYOUTS, Block, Crop, Panel, Plate
 
 HALF_A_STEP = 0.5 / 255 + 1e-9  # a plate keeps its colours in 8 bits
 
@@ -338,7 +338,7 @@ def test_inputs_are_not_modified():
 
 def test_plates_import_neither_torch_nor_pyplot():
     code = (
-        "import sys, deconvviz.figures.plate_sheet;"
+        "import sys, deconvviz.figures.plate.draw;"
         "print([m for m in ('torch', 'matplotlib.pyplot', 'deconvviz.engine') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,10 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deconvviz.errors import FigureError
-from deconvviz.figures.colour import Limit
-from deconvviz.figures.geometry import Rect
-from deconvviz.figures.plate import LAYOUTS, Block, Crop, Panel, Plate
-from deconvviz.figures.plate_layout import (
+from deconvviz.figures.page.geometry import Rect
+from deconvviz.figures.plate.layout import (
     HAIRLINE,
     MARGIN,
     NARROWEST,
@@ -24,6 +22,8 @@ from deconvviz.figures.plate_layout import (
     frames_of,
     place_crop,
 )
+from deconvviz.figures.spec.colour import Limit
+from deconvviz.figures.spec.plate import LAYOUTS, Block, Crop, Panel, Plate
 
 CLOSE = pytest.approx
 

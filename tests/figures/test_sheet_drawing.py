@@ -11,13 +11,13 @@ from collections.abc import Callable
 import matplotlib
 import numpy as np
 import pytest
-from artists import check_texts, extent, gids, images, said, texts
+from helpers.artists import check_texts, extent, gids, images, said, texts
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from deconvviz.errors import FigureError
-from deconvviz.figures.plan import Sheet, Tile
-from deconvviz.figures.sheet import draw
-from deconvviz.figures.style import sheet_style
+from deconvviz.figures.page.style import sheet_style
+from deconvviz.figures.sheet.draw import draw
+from deconvviz.figures.spec.sheet import Sheet, Tile
 
 MakeSheet = Callable[..., Sheet]
 
@@ -343,7 +343,7 @@ def test_inputs_are_not_modified(make_sheet):
 
 def test_figures_import_neither_torch_nor_pyplot():
     code = (
-        "import sys, deconvviz.figures.sheet, deconvviz.figures.save;"
+        "import sys, deconvviz.figures.sheet.draw, deconvviz.figures.page.save;"
         "print([m for m in ('torch', 'matplotlib.pyplot', 'deconvviz.engine') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

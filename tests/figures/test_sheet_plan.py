@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deconvviz.errors import FigureError
-from deconvviz.figures.plan import Sheet, Tile
+from deconvviz.figures.spec.sheet import Sheet, Tile
 
 GREY = np.full((4, 6, 3), 0.5)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deconvviz.figures.text import MISSING, clean, elide, width_of, wrap
+from deconvviz.figures.page.text import MISSING, clean, elide, width_of, wrap
 
 words = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30)
 lines = st.lists(words, min_size=1, max_size=12).map(" ".join)

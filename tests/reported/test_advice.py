@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from snapshots import left_as_it_was, pictures, wrapped
+from helpers.snapshots import left_as_it_was, pictures, wrapped
 from torch import Tensor, nn
 
 from deconvviz.errors import NetworkError

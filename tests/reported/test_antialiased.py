@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from asking import (
+from helpers.asking import (
     EXACT,
     Calls,
     changing,
@@ -20,12 +20,12 @@ from asking import (
     seeded,
     wrapped,
 )
-from oracles import Autograd, difference
+from helpers.oracles import Autograd, difference
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
 import deconvviz as dv
-from deconvviz.engine.bands import Slide
+from deconvviz.engine.index_maps import Slide
 from deconvviz.engine.rules import pooling, resampling
 from deconvviz.errors import RefusedOp
 

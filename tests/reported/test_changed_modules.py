@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.oracles import Autograd, difference
+from helpers.snapshots import composed, pictures, wrapped
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import Autograd, difference
-from snapshots import composed, pictures, wrapped
 from torch import Tensor, nn
 
 import deconvviz as dv
 from deconvviz.errors import LayerError, UnitError
-from deconvviz.nets.preprocessing import Preprocessing
+from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.provenance import describe_network
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from asking import Calls, noise, wrapped
-from oracles import Autograd, difference
+from helpers.asking import Calls, noise, wrapped
+from helpers.oracles import Autograd, difference
+from helpers.snapshots import Noise
 from PIL import Image
-from snapshots import Noise
 from torch import Tensor, nn
 from typer.testing import CliRunner
 

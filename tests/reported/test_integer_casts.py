@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from asking import Calls, check_pixels, noise, seeded, wrapped
-from oracles import Autograd, difference
+from helpers.asking import Calls, check_pixels, noise, seeded, wrapped
+from helpers.oracles import Autograd, difference
 from torch import Tensor, nn
 
 import deconvviz as dv

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from oracles import Autograd, difference
-from snapshots import (
+from helpers.oracles import Autograd, difference
+from helpers.snapshots import (
     CHANNELS,
     PARTS,
     Adapted,
@@ -28,10 +26,12 @@ from snapshots import (
     snapshot,
     wrapped,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import deconvviz as dv
-from deconvviz.engine.watching import watching
+from deconvviz.engine.hooks import watching
 from deconvviz.errors import NetworkError, RefusedOp
 
 

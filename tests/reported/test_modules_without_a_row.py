@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from oracles import Autograd, difference
-from snapshots import Noise, left_as_it_was, pictures, wrapped
+from helpers.oracles import Autograd, difference
+from helpers.snapshots import Noise, left_as_it_was, pictures, wrapped
 from torch import Tensor, nn
 
 import deconvviz as dv

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from oracles import Autograd, difference
-from snapshots import left_as_it_was, pictures, wrapped
+from helpers.oracles import Autograd, difference
+from helpers.snapshots import left_as_it_was, pictures, wrapped
 from torch import Tensor, nn
 
 import deconvviz as dv
-from deconvviz.engine.rules import base
+from deconvviz.engine.rules import rule as base
 from deconvviz.errors import RefusedOp
 
 CUMSUM = torch.ops.aten.cumsum.default

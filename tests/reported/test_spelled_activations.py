@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from asking import Calls, check_pixels, noise, seeded, wrapped
-from oracles import Autograd, difference
-from semantics import Semantics
+from helpers.asking import Calls, check_pixels, noise, seeded, wrapped
+from helpers.oracles import Autograd, difference
+from helpers.semantics import Semantics
 from torch import Tensor, nn
 
 import deconvviz as dv

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from oracles import Autograd, difference
-from snapshots import left_as_it_was, pictures, wrapped
+from helpers.oracles import Autograd, difference
+from helpers.snapshots import left_as_it_was, pictures, wrapped
 from torch import Tensor, nn
 from torchvision import tv_tensors
 
@@ -203,7 +203,7 @@ def test_arrays_and_table_of_a_subclass_are_those_of_a_plain_tensor() -> None:
 
 
 def test_layer_that_gives_a_subclass_searched_is_found() -> None:
-    from snapshots import Noise
+    from helpers.snapshots import Noise
 
     plain, turning = convolutions(), convolutions()
     plain.insert(4, nn.Identity())

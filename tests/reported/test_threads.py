@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from snapshots import CHANNELS, Counting, Noise, composed, left_as_it_was, pictures, wrapped
+from helpers.snapshots import CHANNELS, Counting, Noise, composed, left_as_it_was, pictures, wrapped
 from torch import Tensor, nn
 
 import deconvviz as dv

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from asking import Calls, changing, check_boxes, check_pixels, noise, positive, seeded, wrapped
-from oracles import Autograd
+from helpers.asking import Calls, changing, check_boxes, check_pixels, noise, positive, seeded, wrapped
+from helpers.oracles import Autograd
 from torch import Tensor, nn
 
 import deconvviz as dv

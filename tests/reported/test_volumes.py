@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from asking import check_boxes, check_pixels, noise, positive, seeded, wrapped
-from oracles import Autograd, difference
+from helpers.asking import check_boxes, check_pixels, noise, positive, seeded, wrapped
+from helpers.oracles import Autograd, difference
 from torch import Tensor, nn
 
 import deconvviz as dv

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from snapshots import Noise, left_as_it_was, pictures, wrapped
+from helpers.snapshots import Noise, left_as_it_was, pictures, wrapped
 from torch import Tensor, nn
 
 import deconvviz as dv

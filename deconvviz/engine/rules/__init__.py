@@ -7,11 +7,12 @@ A rule is a class; one instance stands for one call of the operation in one forw
     reach(argument, axis, ...)   positions: which rows (columns) of the argument each output row (column) sees
 
 `convolution`, `activation`, `pooling` are the paper's own three. `linear`, `normalisation`, `arithmetic`,
-`reduction`, `attention`, `resampling` (with `separable`), `shape`, `order`, `parts` and `joins` are what
-networks have been built of since. A user's own operation gets a rule with ``deconvviz.rule``; see `Rule`.
+`reduction`, `attention`, `resampling` (with `separable`), `reshape`, `permute`, `slicing` and `concatenate`
+are what networks have been built of since. A user's own operation gets a rule with ``deconvviz.rule``; see
+`Rule`.
 """
 
-from deconvviz.engine.rules.base import Call, Rule, Verdict, lookup, rule
+from deconvviz.engine.rules.rule import Call, Rule, Verdict, lookup, rule
 
 __all__ = ["Call", "Rule", "Verdict", "lookup", "rule"]
 
@@ -20,14 +21,14 @@ from deconvviz.engine.rules import (  # noqa: F401
     activation,
     arithmetic,
     attention,
+    concatenate,
     convolution,
-    joins,
     linear,
     normalisation,
-    order,
-    parts,
+    permute,
     pooling,
     reduction,
     resampling,
-    shape,
+    reshape,
+    slicing,
 )

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import Sight
-from deconvviz.engine.rules.base import Call, Rule, Verdict, rule
+from deconvviz.engine.index_maps import Sight
+from deconvviz.engine.layout import Window
+from deconvviz.engine.rules.rule import Call, Rule, Verdict, rule
 from deconvviz.engine.spellings import Activation
-from deconvviz.engine.windows import Window
 
 aten = torch.ops.aten
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvviz.engine.rules.base import Call, Rule, Verdict, rule
-from deconvviz.engine.windows import Form, Window
+from deconvviz.engine.layout import Form, Window
+from deconvviz.engine.rules.rule import Call, Rule, Verdict, rule
 
 aten = torch.ops.aten
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import Sight
+from deconvviz.engine.index_maps import Sight
+from deconvviz.engine.layout import Form, Window
 from deconvviz.engine.rules.activation import Gate
 from deconvviz.engine.rules.arithmetic import OF_BRANCHES
-from deconvviz.engine.rules.base import Call, Rule, Verdict, rule
 from deconvviz.engine.rules.linear import LinearAnywhere
+from deconvviz.engine.rules.rule import Call, Rule, Verdict, rule
 from deconvviz.engine.rules.verification import mismatch
-from deconvviz.engine.windows import Form, Window
 
 aten = torch.ops.aten
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import UNKNOWN, Sight, Slide
-from deconvviz.engine.rules.base import Call, Rule, Spatial, rule
-from deconvviz.engine.windows import Form, Window
+from deconvviz.engine.index_maps import UNKNOWN, Sight, Slide
+from deconvviz.engine.layout import Form, Window
+from deconvviz.engine.rules.rule import Call, Rule, Spatial, rule
 
 aten = torch.ops.aten
 

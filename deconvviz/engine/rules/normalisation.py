@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import Sight
+from deconvviz.engine.index_maps import Sight
+from deconvviz.engine.layout import Form, Window
 from deconvviz.engine.rules.activation import STATISTIC
-from deconvviz.engine.rules.base import Call, Rule, Verdict, rule
 from deconvviz.engine.rules.reduction import Reduction
-from deconvviz.engine.windows import Form, Window
+from deconvviz.engine.rules.rule import Call, Rule, Verdict, rule
 
 aten = torch.ops.aten
 HELD = "mean and variance are held constant at their recorded values"

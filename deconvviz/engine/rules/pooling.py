@@ -9,11 +9,11 @@ from math import gcd
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import SAME, UNKNOWN, Band, Sight, Slide
-from deconvviz.engine.rules.base import Call, Rule, Spatial, rule
+from deconvviz.engine.index_maps import SAME, UNKNOWN, Band, Sight, Slide
+from deconvviz.engine.layout import Form, Window, zeros
+from deconvviz.engine.rules.rule import Call, Rule, Spatial, rule
 from deconvviz.engine.rules.separable import Separable
 from deconvviz.engine.rules.verification import mismatch
-from deconvviz.engine.windows import Form, Window, zeros
 
 aten = torch.ops.aten
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import Sight
-from deconvviz.engine.rules.base import Call, Rule, rule
-from deconvviz.engine.windows import Form, Window
+from deconvviz.engine.index_maps import Sight
+from deconvviz.engine.layout import Form, Window
+from deconvviz.engine.rules.rule import Call, Rule, rule
 
 aten = torch.ops.aten
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvviz.engine.bands import SAME, UNKNOWN, Band, Sight, Slide
-from deconvviz.engine.rules.base import Call, Rule, Spatial, rule
+from deconvviz.engine.index_maps import SAME, UNKNOWN, Band, Sight, Slide
+from deconvviz.engine.layout import Form, Window
+from deconvviz.engine.rules.rule import Call, Rule, Spatial, rule
 from deconvviz.engine.rules.separable import Separable
-from deconvviz.engine.windows import Form, Window
 
 aten = torch.ops.aten
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.rules.base import Call, Spatial
+from deconvviz.engine.layout import Window
+from deconvviz.engine.rules.rule import Call, Spatial
 from deconvviz.engine.rules.verification import linear_mismatch
-from deconvviz.engine.windows import Window
 
 
 class Separable(Spatial):

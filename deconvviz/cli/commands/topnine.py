@@ -1,0 +1,298 @@
+"""``deconvviz topnine``: a search in, the paper's Figure 2 out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from deconvviz.cli.commands.project import tell_how
+from deconvviz.cli.support.console import counting, print_json, stage, tell
+from deconvviz.cli.support.options import (
+    DEFAULT_DPI,
+    DEFAULT_OUT,
+    LOOK,
+    Arrays,
+    Device,
+    Dpi,
+    Force,
+    Format,
+    Json,
+    Memory,
+    Percentile,
+    Quiet,
+    complete_searched_layer,
+    read_size,
+)
+
+if TYPE_CHECKING:
+    from deconvviz.dataset_search.result import Search
+    from deconvviz.topnine.result import TopNine
+
+CHANNELS = 16
+TOP = 9
+FORMATS = ("png", "svg", "pdf")
+WHICH = "Which channels"
+
+
+def topnine(
+    search: Annotated[
+        Path,
+        typer.Argument(metavar="SEARCH_DIR", help="What deconvviz search has written.", show_default=False),
+    ],
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            "-l",
+            metavar="NAME",
+            help="A layer that was searched. May be repeated: several layers to a page.",
+            autocompletion=complete_searched_layer,
+        ),
+    ] = None,
+    channel: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N", help="This channel of the one layer. May be repeated.", rich_help_panel=WHICH
+        ),
+    ] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="So many channels of each layer, of those that are not dead.",
+            rich_help_panel=WHICH,
+            show_default=str(CHANNELS),
+        ),
+    ] = None,
+    by: Annotated[
+        Literal["activation", "density", "random"] | None,
+        typer.Option(
+            help="Which: the strongest, those that fire on most pictures, or any, as in the paper.",
+            rich_help_panel=WHICH,
+            show_default="activation",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of --by random.", rich_help_panel=WHICH)] = 0,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            min=1,
+            help="How many pictures of each channel.",
+            show_default="9, or as many as the search has kept",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE", help="Where the pictures are now.", show_default="where they were searched"
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Where the weights are now.", show_default="those that were searched with"
+        ),
+    ] = None,
+    allow_code: Annotated[
+        bool,
+        typer.Option("--allow-code", help="Run the file.py that made the network; for files that you trust."),
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE|DIR", help="The figure (.png, .svg, .pdf), or where it goes.")
+    ] = DEFAULT_OUT,
+    format: Annotated[
+        Format | None, typer.Option(help="File type.", rich_help_panel=LOOK, show_default="png")
+    ] = None,
+    arrays: Arrays = False,
+    layout: Annotated[
+        Literal["panels", "pairs"],
+        typer.Option(
+            help="All projections of a layer beside all its patches, as in the paper; or those of each "
+            "channel beside each other.",
+            rich_help_panel=LOOK,
+        ),
+    ] = "panels",
+    percentile: Percentile = None,
+    columns: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Channels in a row.",
+            rich_help_panel=LOOK,
+            show_default="as they fit",
+        ),
+    ] = None,
+    dpi: Dpi = None,
+    device: Device = "auto",
+    memory: Memory = None,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw the paper's Figure 2: the strongest patches of channels beside their projections.
+
+    For each channel the pictures that fire it most, out of a search. Each activation is computed again and
+    has to be that of the search. A manifest (.json) stands beside the figure.
+    """
+    _check(layer or [], channel, channels, by)
+    budget = None if memory is None else read_size(memory)
+    with stage("importing torch", quiet=quiet):
+        from deconvviz.cli.support.project_plan import check_folder
+        from deconvviz.dataset_search.result import open_search
+        from deconvviz.loading import pick_device
+        from deconvviz.manifest import refuse_existing, targets
+        from deconvviz.projection import PERCENTILE
+
+        place = str(pick_device(device))
+        found = open_search(search, source=source, weights=weights, device=place, allow_code=allow_code)
+    names = list(dict.fromkeys(found.name_of(name) for name in layer or ()))
+    target = target_of(out, format, _stem(names, channel, by))
+    check_folder(target.parent)
+    chosen = _channels(found, names, channel, channels or CHANNELS, by or "activation", seed, quiet=quiet)
+    k = _top(found, top)
+    refuse_existing(targets(target, arrays), force=force)
+    told = run(found, chosen, k, memory=budget, quiet=quiet)
+    written = told.save(
+        target,
+        dpi=DEFAULT_DPI if dpi is None else dpi,
+        force=force,
+        arrays=arrays,
+        layout=layout,
+        percentile=PERCENTILE if percentile is None else percentile,
+        columns=columns,
+    )
+    if json:
+        print_json(_as_json(told, written))
+        return
+    for path in written:
+        typer.echo(path)
+
+
+def run(
+    found: Search, channels: Mapping[str, Sequence[int]], k: int, *, memory: int | None = None, quiet: bool
+) -> TopNine:
+    """Project what a search found, after saying how far that is to be trusted."""
+    from deconvviz.topnine.project_peaks import topnine as project
+
+    with stage(f"loading {found.manifest['network']['name']}", quiet=quiet):
+        network = found.network
+    layers = [network.layers.find(name) for name in channels]
+    tell_how(network.coverage(channels), layers, quiet=quiet)
+    with counting(_pictures(found, channels, k), quiet=quiet) as counter:
+        told = project(found, channels, k=k, memory=memory, report=counter.reach)
+    for note in told.notes:
+        tell(note, quiet=quiet)
+    return told
+
+
+def target_of(out: Path, format: str | None, stem: str) -> Path:
+    """The figure's file: `out` itself if it has a suffix and is no folder, else one in it."""
+    if out.is_dir() or not out.suffix:
+        return out / f"{stem}.{format or 'png'}"
+    suffix = out.suffix.lower().lstrip(".")
+    if suffix not in FORMATS:
+        raise typer.BadParameter(
+            f"{out} is no figure: end it in .png, .svg or .pdf, or name a folder that is there",
+            param_hint="--out",
+        )
+    if format is not None and suffix != format:
+        raise typer.BadParameter(f"{format} does not go with --out {out}", param_hint="--format")
+    return out
+
+
+def _check(layers: Sequence[str], channel: list[int] | None, channels: int | None, by: str | None) -> None:
+    if not layers:
+        raise typer.BadParameter("name a layer that was searched", param_hint="--layer")
+    if channel and (channels is not None or by is not None):
+        raise typer.BadParameter(
+            "these are the channels themselves: leave --channels and --by out", param_hint="--channel"
+        )
+    if channel and len(layers) > 1:
+        raise typer.BadParameter(
+            f"goes with one layer, and there are {len(layers)}: make a figure of each, or give --channels",
+            param_hint="--channel",
+        )
+
+
+def _top(found: Search, asked: int | None) -> int:
+    """How many pictures of each channel are shown."""
+    from deconvviz.errors import SearchError
+
+    kept = int(found.manifest["top"])
+    if asked is not None and asked > kept:
+        raise SearchError(
+            f"the {asked} strongest were asked for: the search kept {kept} (search again with --top {asked})"
+        )
+    return min(TOP, kept) if asked is None else asked
+
+
+def _channels(
+    found: Search,
+    layers: Sequence[str],
+    channel: list[int] | None,
+    count: int,
+    by: str,
+    seed: int,
+    *,
+    quiet: bool,
+) -> dict[str, list[int]]:
+    """The channels of each layer, checked."""
+    from deconvviz.errors import SearchError
+
+    if channel:
+        found.check_channels(layers[0], channel)
+        return {layers[0]: list(dict.fromkeys(channel))}
+    chosen = {layer: found.choose(layer, count, by, seed) for layer in layers}
+    for layer, numbers in chosen.items():
+        dead = len(found.dead(layer))
+        told = f"{layer} has {found.layers[layer]} channels, {dead} of them dead (never above zero)"
+        if not numbers:
+            raise SearchError(f"no channel of {layer} to show: {told}")
+        if len(numbers) < count:
+            tell(f"{len(numbers)} of {count} channels: {told}", quiet=quiet)
+    return chosen
+
+
+def _pictures(found: Search, channels: Mapping[str, Sequence[int]], k: int) -> int:
+    """How many pictures will be recorded."""
+    return len(
+        {
+            peak.image
+            for layer, numbers in channels.items()
+            for number in numbers
+            for peak in found.top(layer, number, min(k, found.kept))
+        }
+    )
+
+
+def _stem(layers: Sequence[str], channel: list[int] | None, by: str | None) -> str:
+    """topnine-conv5_1, topnine-conv4_2-conv5_1-density, topnine-conv5_1-channel3-channel7."""
+    asked = [*layers, *(f"channel{number}" for number in channel or ()), *([by] if by else [])]
+    return re.sub(r"[^\w.-]+", "_", "-".join(["topnine", *asked]))[:100]
+
+
+def _as_json(told: TopNine, written: Sequence[Path]) -> dict[str, Any]:
+    return {
+        "figure": str(written[0]),
+        "files": [str(path) for path in written],
+        "layers": [
+            {
+                "name": layer,
+                "channels": [
+                    {"channel": channel, "peaks": [asdict(one.peak) for one in shown]}
+                    for channel, shown in channels.items()
+                ],
+                "by_analogy": list(told.by_analogy[layer]),
+            }
+            for layer, channels in told.shown.items()
+        ],
+        "notes": list(told.notes),
+    }

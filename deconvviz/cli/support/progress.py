@@ -1,0 +1,117 @@
+"""How far a search is, told while it runs: a bar on a terminal, else a line every few seconds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from deconvviz.cli.support.console import PATIENCE, Counter, say
+
+if TYPE_CHECKING:
+    from deconvviz.dataset_search.progress import Progress
+
+
+IDLE = 0.4  # of what the slower part can do: below half of it, which is what two reach that take turns
+
+
+class SearchProgress:
+    """What `search` reports to. `last` is what it heard last, None if nothing was left to look at.
+
+    `more_workers`: whether more processes than there are may read faster.
+    """
+
+    def __init__(self, *, more_workers: bool, quiet: bool) -> None:
+        self.last: Progress | None = None
+        self.seconds = 0.0  # from the first picture to the last
+        self._advice = ": more --workers" if more_workers else ", and no core is free for more workers"
+        self._quiet = quiet
+        self._said: float | None = None
+        self._bar: Any = None
+
+    def __enter__(self) -> SearchProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        self.last, self.seconds = progress, now - progress.begun
+        if self._quiet:
+            return
+        if sys.stderr.isatty():
+            self._draw(progress)
+        elif self.seconds >= PATIENCE and (self._said is None or now - self._said >= Counter.EVERY):
+            self._said = now
+            say(f"deconvviz: {self.line(progress)}")
+
+    def line(self, progress: Progress) -> str:
+        """All of it in one line of plain text."""
+        left = f", about {duration(progress.left)} left" if progress.done < progress.total else ""
+        return (
+            f"{progress.done:,} of {progress.total:,} pictures, {pace(progress.rate)}{left}; "
+            f"{self.parts(progress)}"
+        )
+
+    def parts(self, progress: Progress) -> str:
+        """The rates of both parts, and what to turn."""
+        rates = f"reading {pace(progress.reading_rate)}, network {pace(progress.network_rate)}; "
+        if progress.rate < IDLE * min(progress.reading_rate, progress.network_rate):
+            return f"{rates}neither is the limit, most of the time went into starting and handing over"
+        advice = self._advice if progress.limit == "reading" else ""
+        return f"{rates}{progress.limit} is the limit{advice}"
+
+    def _draw(self, progress: Progress) -> None:
+        if self._bar is None:
+            self._bar = _bar(progress)
+            self._bar.start()
+        skipped = f", {progress.skipped:,} skipped" if progress.skipped else ""
+        self._bar.update(
+            self._bar.task_ids[0],
+            completed=progress.done,
+            rate=pace(progress.rate) + skipped,
+            left=f"{duration(progress.left)} left" if progress.done < progress.total else "writing it down",
+            parts=self.parts(progress),
+        )
+
+
+def _bar(progress: Progress) -> Any:
+    """Two lines: the bar with the rate and the time left, and below it the rates of the parts."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    class TwoLines(Bar):
+        def get_renderables(self) -> Any:
+            yield self.make_tasks_table(self.tasks)
+            for task in self.tasks:
+                yield str(task.fields["parts"])
+
+    columns = (
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[left]}"),
+    )
+    bar = TwoLines(*columns, console=Console(stderr=True, highlight=False), transient=True)
+    bar.add_task("", total=progress.total, completed=progress.done, rate="", left="", parts="")
+    return bar
+
+
+def pace(rate: float) -> str:
+    """Pictures a second."""
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds != seconds:  # not known yet
+        return "?"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,128 @@
+"""What a search has found, as tables: one row for each peak, one for each channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from deconvviz.dataset_search.peak_finder import Numbers
+from deconvviz.dataset_search.plan import Plan
+from deconvviz.dataset_search.top_k import Top
+from deconvviz.engine.units import Unit
+from deconvviz.errors import RefusedOp
+from deconvviz.layers import Layer
+from deconvviz.recording import Recording
+
+EDGES = ("x0", "y0", "x1", "y1")
+
+
+def peaks_table(plan: Plan, top: Top) -> pa.Table:
+    """layer, channel, rank (1 is the strongest), activation, image, y, x, x0, y0, x1, y1.
+
+    Rows stand in the order of layers, channels and ranks. y and x are empty for a unit without position, and
+    the receptive field where the way down is refused or nothing flows down it.
+    """
+    kept = min(plan.top, top.pictures)
+    rows, width = top.activation.shape[0] * kept, slice(0, kept)
+    image = top.image[:, width].reshape(-1)
+    layers, channels = _numbered(plan.layers)
+    places = _places(plan, top.place[:, width])
+    return pa.table(
+        {
+            "layer": pa.array(np.repeat(layers, kept), pa.string()),
+            "channel": pa.array(np.repeat(channels, kept), pa.int32()),
+            "rank": pa.array(np.tile(np.arange(1, kept + 1), len(channels)), pa.int32()),
+            "activation": pa.array(top.activation[:, width].reshape(-1)),
+            "image": pa.array([plan.source.names[int(number)] for number in image], pa.string()),
+            **{
+                name: pa.array(column, pa.int32(), mask=~known if rows else None)
+                for name, (column, known) in places.items()
+            },
+        }
+    )
+
+
+def channels_table(plan: Plan, top: Top) -> pa.Table:
+    """layer, channel, pictures, mean, density, maximum, dead: of each channel's peaks over all pictures.
+
+    density is the share of pictures on which the channel fires (a peak above zero); a dead one never does.
+    """
+    layers, channels = _numbered(plan.layers)
+    pictures = top.pictures
+    return pa.table(
+        {
+            "layer": pa.array(layers, pa.string()),
+            "channel": pa.array(channels, pa.int32()),
+            "pictures": pa.array(np.full(len(channels), pictures), pa.int64()),
+            "mean": pa.array(top.mean),
+            "density": pa.array(top.fired / max(pictures, 1)),
+            "maximum": pa.array(top.activation[:, 0]),
+            "dead": pa.array(top.fired == 0),
+        }
+    )
+
+
+def _numbered(layers: Sequence[Layer]) -> tuple[Numbers, Numbers]:
+    """The layer's name and the channel's number of all N channels."""
+    names = np.repeat([layer.name for layer in layers], [layer.shape[0] for layer in layers])
+    return names, np.concatenate([np.arange(layer.shape[0]) for layer in layers])
+
+
+def _places(plan: Plan, places: Numbers) -> dict[str, tuple[Numbers, Numbers]]:
+    """y, x and the edges of the receptive field of places (N, k), flat, and which of them are known."""
+    found: dict[str, list[tuple[Numbers, Numbers]]] = {name: [] for name in ("y", "x", *EDGES)}
+    blank = torch.zeros(1, *plan.network.preprocessing.shape, dtype=plan.network.dtype)
+    recording = plan.network.record(blank, [layer.name for layer in plan.layers])
+    for layer, of_layer in _by_layer(plan.layers, places):
+        flat = of_layer.reshape(-1)
+        y, x = np.divmod(flat, layer.shape[2]) if len(layer.shape) == 3 else (flat, flat)
+        known = np.full(len(flat), len(layer.shape) == 3)
+        found["y"].append((y, known))
+        found["x"].append((x, known))
+        boxes = _boxes(recording, layer, flat)
+        sees = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        for edge, name in enumerate(EDGES):
+            found[name].append((boxes[:, edge], sees))
+    return {
+        name: (np.concatenate([column for column, _ in parts]), np.concatenate([known for _, known in parts]))
+        for name, parts in found.items()
+    }
+
+
+def _by_layer(layers: Sequence[Layer], numbers: Numbers) -> Iterator[tuple[Layer, Numbers]]:
+    first = 0
+    for layer in layers:
+        yield layer, numbers[first : first + layer.shape[0]]
+        first += layer.shape[0]
+
+
+_AT_ONCE = 4096
+
+
+def _boxes(recording: Recording, layer: Layer, places: Numbers) -> Numbers:
+    """(n, 4): x0, y0, x1, y1 of the units at places (n) of a map; zeros where nothing flows down."""
+    once, back = np.unique(places, return_inverse=True)
+    found: list[Any] = []
+    try:
+        for first in range(0, len(once), _AT_ONCE):
+            part = once[first : first + _AT_ONCE].tolist()
+            found += recording.boxes(layer.name, [unit_at(layer, 0, 0, place) for place in part])
+    except RefusedOp:
+        found = [(0, 0, 0, 0)] * len(once)
+    return np.array(found, np.int32).reshape(-1, 4)[back]
+
+
+def unit_at(layer: Layer, image: int, channel: int, place: int) -> Unit:
+    """The unit at a place, counted row by row."""
+    if len(layer.shape) != 3:
+        return Unit(image, channel)
+    return Unit(image, channel, *divmod(place, layer.shape[2]))
+
+
+def dead(layers: Sequence[Layer], top: Top) -> dict[str, list[int]]:
+    """The channels of each layer that never were above zero."""
+    return {layer.name: np.flatnonzero(fired == 0).tolist() for layer, fired in _by_layer(layers, top.fired)}

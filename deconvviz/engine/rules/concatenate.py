@@ -1,0 +1,210 @@
+"""Maps joined, or laid out several times; the mirror deals the signal out, or adds up what the copies get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from deconvviz.engine.layout import Form, Window
+from deconvviz.engine.rules.rule import Call, Rule, rule
+
+aten = torch.ops.aten
+
+
+def _unlike(call: Call) -> list[bool]:
+    """For each argument: has it its rows and columns elsewhere than the first one?"""
+    return [form is not None and form.place != call.form.place for form in call.forms]
+
+
+def _mixed(call: Call) -> frozenset[int]:
+    """The dimensions that hold positions which are not followed, of any argument."""
+    return frozenset().union(*(form.mixed for form in call.forms if form is not None))
+
+
+@rule(aten.cat.default)
+class Concat(Rule):
+    """Several maps, one behind the other; mirror: each gets its part of the signal."""
+
+    windowed = True
+    folds = True
+
+    def __init__(self, call: Call) -> None:
+        tensors: list[Tensor] = call["tensors"]
+        self.skipped = [t.shape == (0,) for t in tensors]  # PyTorch skips such empty ones
+        self.real = call["dim"] % call.output.dim()
+        self.lengths = [
+            0 if skip else t.shape[self.real] for t, skip in zip(tensors, self.skipped, strict=True)
+        ]
+        self.forms = call.forms
+        self.unlike = _unlike(call)
+        self.dim = call.form.dim(call["dim"])
+        axes = call.form.axes
+        self.axis = axes.index(self.dim) if axes and self.dim in axes else None  # of a map: rows 0, columns 1
+        self.joined = self.dim == call.form.joint
+
+    def refuses(self) -> str:
+        return "it joins pictures into one batch" if self.real == 0 else ""
+
+    def form(self, call: Call) -> Form:
+        if self.real == 0:
+            return super().form(call)
+        shape = list(call.form.shape)
+        shape[self.dim - 1] = sum(self.lengths)
+        kept = call.form.without([self.dim], keep=True)
+        return replace(kept, shape=tuple(shape), batch_at=0, mixed=kept.mixed | _mixed(call))
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        parts: list[Tensor | None] = []
+        for argument, length in enumerate(self.lengths):
+            before = sum(self.lengths[:argument])
+            if self.skipped[argument] or self.forms[argument] is None:
+                parts.append(None)
+            elif self.axis is None:
+                parts.append(signal.narrow(self.dim, before, length))
+            else:
+                start = at.start.clone()
+                start[:, self.axis] -= before
+                parts.append(at.towards(into[argument], self.axis).place(signal, start))
+        return parts
+
+    def straight(self, argument: int, axis: int) -> bool:
+        return self.axis != axis and not self.unlike[argument] and not self.joined
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        if self.axis != axis or self.unlike[argument] or self.joined:
+            return super().reach(argument, axis, n_out, n_in)
+        before = sum(self.lengths[:argument])
+        return torch.eye(n_out, dtype=torch.bool)[:, before : before + n_in]
+
+
+@rule(aten.stack.default)
+class Stack(Rule):
+    """Several maps, side by side along a new dimension; mirror: each gets its part of the signal."""
+
+    windowed = True
+    folds = True
+
+    def __init__(self, call: Call) -> None:
+        self.real: int = call["dim"] % call.output.dim()
+        self.dim = self.real + call.form.folded
+        self.count = len(call["tensors"])
+        self.unlike = _unlike(call)
+
+    def refuses(self) -> str:
+        return "it puts maps side by side as if they were pictures of a batch" if self.real == 0 else ""
+
+    def form(self, call: Call) -> Form:
+        if self.real == 0:
+            return super().form(call)
+        shape = list(call.form.shape)
+        shape.insert(self.dim - 1, self.count)
+        below = replace(call.form, mixed=_mixed(call))
+        moved = below.moved(lambda dim: dim + (dim >= self.dim))
+        return replace(moved, shape=tuple(shape), batch_at=0)
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        return [signal.select(self.dim, number) for number in range(self.count)]
+
+    def straight(self, argument: int, axis: int) -> bool:
+        return not self.unlike[argument]
+
+
+@rule(aten.expand.default)
+class Expand(Rule):
+    """One number for many positions; mirror: their signals add up."""
+
+    windowed = True
+    folds = True
+
+    def __init__(self, call: Call) -> None:
+        self.below = call.form
+        self.output = tuple(call.output.shape)
+        real = self.below.real(call.batch)
+        self.mixes = len(real) != len(self.output) or real[0] != self.output[0]
+        shape = (*self.below.shape[: self.below.folded], *self.output[1:])
+        self.above = Form.of(self.output[1:]) if self.mixes else replace(self.below, shape=shape, batch_at=0)
+
+    def refuses(self) -> str:
+        return f"it stretches over the pictures of a batch: to {self.output}" if self.mixes else ""
+
+    def form(self, call: Call) -> Form:
+        return self.above
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        shapes = zip(self.below.shape, self.above.shape, strict=True)
+        dims = [dim for dim, (own, whole) in enumerate(shapes, 1) if own != whole]
+        return [signal.sum(dims, keepdim=True) if dims else signal]
+
+    def straight(self, argument: int, axis: int) -> bool:
+        return self.below.lengths[axis] == self.above.lengths[axis]
+
+
+@rule(aten.unfold.default)
+class Unfold(Rule):
+    """Windows that slide along a dimension, side by side; mirror: each back to its place, adding up."""
+
+    folds = True
+
+    def __init__(self, call: Call) -> None:
+        self.below = call.form
+        self.dim = self.below.dim(call["dimension"])
+        self.size, self.step = int(call["size"]), int(call["step"])
+
+    def refuses(self) -> str:
+        return "it slides over the pictures of a batch" if self.dim == 0 else ""
+
+    def form(self, call: Call) -> Form:
+        if self.dim == 0:
+            return super().form(call)
+        shape = [*self.below.shape, self.size]
+        shape[self.dim - 1] = (self.below.shape[self.dim - 1] - self.size) // self.step + 1
+        return Form(tuple(shape), None, self.below.folded)
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        x = signal.new_zeros(len(signal), *self.below.shape)
+        span = (signal.shape[self.dim] - 1) * self.step + 1
+        for tap in range(self.size):
+            along = (*[slice(None)] * self.dim, slice(tap, tap + span, self.step))
+            x[along] += signal[..., tap]
+        return [x]
+
+
+@rule(aten.repeat.default)
+class Repeat(Rule):
+    """x laid side by side; mirror: the signals of the copies add up."""
+
+    def __init__(self, call: Call) -> None:
+        self.below = call.form
+        self.times = [int(n) for n in call["repeats"]]
+        self.along = [self.times[axis] > 1 for axis in self.below.axes or ()] if not self.refuses() else []
+        self.windowed = not any(self.along)
+
+    def refuses(self) -> str:
+        if self.times[0] != 1 or len(self.times) != len(self.below.shape) + 1:
+            return "it repeats the pictures of a batch"
+        return ""
+
+    def form(self, call: Call) -> Form:
+        if self.refuses():
+            return super().form(call)
+        repeated = [dim for dim, times in enumerate(self.times) if times > 1]
+        return replace(self.below.without(repeated, keep=True), shape=tuple(call.output.shape[1:]))
+
+    def straight(self, argument: int, axis: int) -> bool:
+        if self.below.joint is not None and self.times[self.below.joint] > 1:
+            return False
+        return not (self.along and self.along[axis])
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        if self.along and self.along[axis]:
+            return torch.eye(n_in, dtype=torch.bool).repeat(n_out // n_in, 1)
+        return super().reach(argument, axis, n_out, n_in)
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        for dim, (times, length) in enumerate(zip(self.times[1:], self.below.shape, strict=True), 1):
+            if times > 1:
+                signal = signal.unflatten(dim, (times, length)).sum(dim)
+        return [signal]

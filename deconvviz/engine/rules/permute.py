@@ -1,0 +1,123 @@
+"""Positions and dimensions in another order; the mirror puts them back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from deconvviz.engine.layout import Form, Window
+from deconvviz.engine.rules.rule import Call, Rule, rule
+
+aten = torch.ops.aten
+
+
+@rule(aten.permute.default, aten.transpose.int, aten.t.default)
+class Permutation(Rule):
+    """Dimensions in another order; mirror: back."""
+
+    windowed = True
+    folds = True
+    anywhere = True
+
+    def __init__(self, call: Call) -> None:
+        self.below = call.form
+        rank = call["self"].dim()
+        if "dims" in call.arguments:
+            real = [dim % rank for dim in call["dims"]]
+        else:
+            real = list(range(rank))
+            one, other = (call.arguments.get("dim0", 0) % rank, call.arguments.get("dim1", 1) % rank)
+            real[one], real[other] = real[other], real[one]
+        moved = [self.below.dim(dim) for dim in real]  # 0 is the batch
+        self.batch_at = moved.index(0)
+        kept = range(1 + self.below.folded)  # batch, and what is folded into it
+        self.order = [*kept, *(dim for dim in moved if dim)]
+        self.back = [self.order.index(dim) for dim in range(len(self.order))]
+
+    def form(self, call: Call) -> Form:
+        shape = tuple(self.below.shape[dim - 1] for dim in self.order[1:])
+        return replace(self.below.moved(self.order.index), shape=shape, batch_at=self.batch_at)
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        return [signal.permute(self.back)]
+
+
+class Reordered(Rule):
+    """Positions along some dimensions in another order."""
+
+    def __init__(self, call: Call) -> None:
+        self.below = call.form
+        axes = self.below.axes or ()
+        self.dims = [self.below.dim(int(dim)) for dim in call["dims"]]
+        self.along = {axes.index(dim) for dim in self.dims if dim in axes}
+        self.joined = self.below.joint in self.dims
+        self.windowed = not self.along
+
+    def form(self, call: Call) -> Form:
+        return super().form(call).without(self.dims, keep=True)
+
+    def refuses(self) -> str:
+        return "it reorders the pictures of a batch" if 0 in self.dims else ""
+
+    def straight(self, argument: int, axis: int) -> bool:
+        return axis not in self.along and not self.joined
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        return self._order(axis, n_out) if axis in self.along else super().reach(argument, axis, n_out, n_in)
+
+    def _order(self, axis: int, length: int) -> Tensor:
+        """(length, length) bool: which position each one comes from."""
+        raise NotImplementedError
+
+
+@rule(aten.flip.default)
+class Flip(Reordered):
+    """Last position first."""
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        return [signal.flip(self.dims)]
+
+    def _order(self, axis: int, length: int) -> Tensor:
+        return torch.eye(length, dtype=torch.bool).flip(0)
+
+
+@rule(aten.roll.default)
+class Roll(Reordered):
+    """Positions moved on, those at the end to the beginning."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.shifts = [int(n) for n in call["shifts"]]
+
+    def refuses(self) -> str:
+        if len(self.shifts) != len(self.dims):
+            return "it moves positions from one dimension to another"
+        return super().refuses()
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        return [signal.roll([-shift for shift in self.shifts], self.dims)]
+
+    def _order(self, axis: int, length: int) -> Tensor:
+        axes = self.below.axes or ()
+        moved = sum(s for s, dim in zip(self.shifts, self.dims, strict=True) if dim == axes[axis])
+        return torch.eye(length, dtype=torch.bool).roll(moved, 0)
+
+
+@rule(aten.channel_shuffle.default, aten.native_channel_shuffle.default)
+class ChannelShuffle(Rule):
+    """Channels dealt out over the groups of the next convolution; mirror: gathered again."""
+
+    windowed = True
+
+    def __init__(self, call: Call) -> None:
+        self.each = call.form.shape[0] // int(call["groups"])
+        self.windowed = 1 not in call.form.positions
+
+    def form(self, call: Call) -> Form:
+        return super().form(call).without([1], keep=True)
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        return [signal.unflatten(1, (self.each, -1)).transpose(1, 2).flatten(1, 2)]

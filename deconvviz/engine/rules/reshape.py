@@ -1,0 +1,239 @@
+"""The same numbers, in another place or another shape; the mirror gives the signal the old one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from deconvviz.engine.layout import Form, Window, signal_dtype
+from deconvviz.engine.rules.activation import Gate
+from deconvviz.engine.rules.rule import Call, Rule, Verdict, rule
+
+aten = torch.ops.aten
+
+
+CUT = f"numbers cut to integers, {Gate.how}"
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex())
+
+
+@rule(
+    aten.clone.default,
+    aten.detach.default,
+    aten.alias.default,
+    aten._to_copy.default,
+    aten.lift_fresh.default,
+)
+class Same(Rule):
+    """The same numbers, in another place of the memory or another type.
+
+    Numbers that are cut to integers do not follow the signal any more: they are constant from there on.
+    """
+
+    windowed = True
+    folds = True
+    anywhere = True
+
+    def __init__(self, call: Call) -> None:
+        self.dtype = signal_dtype(call["self"].dtype)
+        self.cut_to_integers = _is_whole(call.output)
+        if self.cut_to_integers:
+            self.verdict, self.how = Verdict.ANALOGY, CUT
+
+    def flows(self, argument: int) -> bool:
+        return not self.cut_to_integers
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        return [signal.to(self.dtype)]
+
+
+@rule(aten.as_strided_.default, aten.as_strided.default)
+class Restrided(Same):
+    """The same numbers in the same places, where nothing but the strides of lone positions has changed."""
+
+    keeps_inputs = True
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        before: Tensor = call["self"]
+        offset = call["storage_offset"]
+        lengths = zip(before.shape, before.stride(), call["stride"], strict=False)
+        self.moved = (
+            tuple(call["size"]) != tuple(before.shape)
+            or any(length > 1 and old != new for length, old, new in lengths)
+            or offset not in (None, before.storage_offset())
+        )
+
+    def refuses(self) -> str:
+        return "it takes the numbers from other places of the memory" if self.moved else ""
+
+
+@rule(aten.copy_.default)
+class Overwritten(Rule):
+    """One tensor's numbers are replaced by another's; mirror: all of the signal to the other."""
+
+    def __init__(self, call: Call) -> None:
+        self.below = call.forms[-1]
+        self.cut_to_integers = _is_whole(call.output)
+        if self.cut_to_integers:
+            self.verdict, self.how = Verdict.ANALOGY, CUT
+        self.shape = (call["self"].shape, call["src"].shape)
+
+    def refuses(self) -> str:
+        if self.below is None or self.shape[0] != self.shape[1]:
+            return "it writes to a part, or stretches what it writes"
+        return ""
+
+    def flows(self, argument: int) -> bool:
+        return argument == 1 and not self.cut_to_integers
+
+    def form(self, call: Call) -> Form:
+        return self.below or super().form(call)
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        return [None, signal]
+
+
+@rule(
+    aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten._reshape_alias.default,
+    aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default,
+)  # fmt: skip
+class View(Rule):
+    """The same numbers in another shape; mirror: back to the old shape, picture by picture."""
+
+    folds = True
+    anywhere = True
+
+    def __init__(self, call: Call) -> None:
+        self.below = call.form
+        self.output = tuple(call.output.shape)
+        self.shape = tuple(call["self"].shape)
+        place = _batch_in(self.output, self.below, call.batch)
+        self.mixes = place is None
+        if place is None:
+            self.above, self.followed = Form.of(self.output[1:]), False
+        else:
+            self.above, self.followed = self._form(*place)
+        self.windowed = self.followed and self.above.axes is not None and self.below.axes is not None
+
+    def refuses(self) -> str:
+        return f"it mixes the pictures of a batch: {self.shape} to {self.output}" if self.mixes else ""
+
+    def straight(self, argument: int, axis: int) -> bool:
+        return self.followed
+
+    def _form(self, batch_at: int, lead: tuple[int, ...]) -> tuple[Form, bool]:
+        """The form of the output, and whether each position can still be followed."""
+        standing = self.below.standing()
+        before, after = self.output[:batch_at], self.output[batch_at + 1 :]
+        found = follow(standing, (*before, *lead, *after))
+        above = Form((*lead, *before, *after), None, len(lead), batch_at)
+        order = above.standing_order()  # where each dimension of `found` is in `above`
+        moved = found.moved(lambda dim: order[dim - 1])
+        above = replace(above, axes=moved.axes, joint=moved.joint, grid=moved.grid, mixed=moved.mixed)
+        if above.place != (None, None, (1, 1)):
+            return above, True
+        guessed = replace(above, axes=None if lead or batch_at else Form.of(above.shape).axes)
+        return guessed, self.below.lengths == guessed.lengths == (1, 1)
+
+    def form(self, call: Call) -> Form:
+        return self.above
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        here = Window(at.start, at.size, self.below, at.images) if self.windowed else None
+        shape = here.shape if here is not None else self.below.shape
+        order = self.below.standing_order()
+        signal = signal.permute(0, *self.above.standing_order())
+        signal = signal.reshape(len(signal), *(shape[dim - 1] for dim in order))
+        return [signal.permute(0, *(1 + order.index(dim) for dim in range(1, len(order) + 1)))]
+
+
+def _batch_in(output: tuple[int, ...], below: Form, batch: int) -> tuple[int, tuple[int, ...]] | None:
+    """Which dimension of an output is the batch, and what is folded into it; None if pictures are mixed."""
+    if not output:
+        return None
+    if batch == 1 and output[0] == 1:
+        return 0, ()  # a batch of one can stand anywhere
+    rest = below.shape[below.folded :]
+    before = math.prod(rest[: below.batch_at])
+    place = 0
+    while place < len(output) and (before > 1 or (output[place] == 1 and batch > 1)):
+        if before % output[place]:
+            return None
+        before //= output[place]
+        place += 1
+    if place == len(output) or output[place] % batch:
+        return None
+    pieces = output[place] // batch  # of one picture, each a picture of its own from here on
+    if pieces == 1:
+        return place, ()
+    dims = [*range(1, below.folded + 1), *range(below.folded + below.batch_at + 1, len(below.shape) + 1)]
+    for count in range(1, len(dims) + 1):
+        lead = tuple(below.shape[dim - 1] for dim in dims[:count])
+        if math.prod(lead) == pieces:
+            with_positions = below.positions <= set(dims[:count])
+            return (place, lead) if place == 0 or with_positions else None
+    return (place, (pieces,)) if place == 0 else None
+
+
+def follow(below: Form, shape: tuple[int, ...]) -> Form:
+    """Return where the rows and columns of one shape are in another, position for position.
+
+    Rows and columns may be joined into one dimension, (C, H, W) to (C, H * W), and taken apart again. Where
+    they are joined with anything else, or cut, they can no longer be followed.
+    """
+    axes: dict[int, int] = {}
+    joint, grid = None, (1, 1)
+    mixed: set[int] = set()
+    for old, new in _groups(below.shape, shape):
+        if not below.positions.intersection(old):
+            continue
+        if len(old) == len(new) == 1:
+            if old[0] == below.joint:
+                joint, grid = new[0], below.grid
+            elif old[0] in below.mixed:
+                mixed.add(new[0])
+            else:
+                axes[old[0]] = new[0]
+        elif tuple(old) == below.axes and len(new) == 1:
+            joint, grid = new[0], below.lengths
+        elif old == [below.joint] and tuple(shape[dim - 1] for dim in new) == below.grid:
+            return Form(shape, (new[0], new[1]))
+        else:
+            mixed.update(new)
+    if below.axes is not None and all(axis in axes for axis in below.axes):
+        return Form(shape, (axes[below.axes[0]], axes[below.axes[1]]), mixed=frozenset(mixed))
+    return Form(shape, None, joint=joint, grid=grid, mixed=frozenset(mixed | set(axes.values())))
+
+
+def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
+    """The dimensions (from 1) of two shapes of the same numbers, cut into the smallest matching groups.
+
+    Dimensions of length 1 that come or go have no part in any group.
+    """
+    i = j = 0
+    while i < len(old) and j < len(new):
+        if old[i] == new[j]:
+            yield [i + 1], [j + 1]
+            i, j = i + 1, j + 1
+        elif old[i] == 1 or new[j] == 1:
+            i, j = i + (old[i] == 1), j + (old[i] != 1)
+        else:
+            olds, news, here, there = [i + 1], [j + 1], old[i], new[j]
+            i, j = i + 1, j + 1
+            while here != there:
+                if here < there:
+                    here *= old[i]
+                    olds += [i + 1] if old[i] > 1 else []
+                    i += 1
+                else:
+                    there *= new[j]
+                    news += [j + 1] if new[j] > 1 else []
+                    j += 1
+            yield olds, news

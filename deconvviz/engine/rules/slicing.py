@@ -1,0 +1,175 @@
+"""A map cut into parts; the mirror puts each part's signal back in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from deconvviz.engine.index_maps import SAME, UNKNOWN, Band, Sight
+from deconvviz.engine.layout import Form, Window
+from deconvviz.engine.rules.rule import Call, Rule, rule
+
+aten = torch.ops.aten
+
+
+class Part(Rule):
+    """Some positions along one dimension, first, first + step, ...; mirror: the rest is zero."""
+
+    windowed = True
+    folds = True
+    first: int
+    step: int
+    count: int
+
+    def __init__(self, call: Call) -> None:
+        self.below = call.form
+        self.dim = self.below.dim(call["dim"])
+        self.length = self.below.shape[self.dim - 1] if self.dim else self.below.real(call.batch)[0]
+        axes = self.below.axes
+        self.axis = axes.index(self.dim) if axes and self.dim in axes else None
+        self.joined = self.dim == self.below.joint
+
+    def straight(self, argument: int, axis: int) -> bool:
+        return axis != self.axis and not self.joined
+
+    def refuses(self) -> str:
+        if self.dim == 0 and (self.first, self.step, self.count) != (0, 1, self.length):
+            return "it takes some of the pictures of a batch"
+        return ""
+
+    def form(self, call: Call) -> Form:
+        if self.dim == 0:
+            return super().form(call)
+        shape = list(self.below.shape)
+        shape[self.dim - 1] = self.count
+        return replace(self.below.without([self.dim]), shape=tuple(shape), batch_at=0)
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        if self.dim == 0:
+            return [signal]
+        if self.axis is None:
+            shape = list(signal.shape)
+            shape[self.dim] = self.length
+            x = signal.new_zeros(shape)
+            x[self._along(self.first, self.first + self._span)] = signal
+            return [x]
+        start = at.start.clone()
+        start[:, self.axis] = start[:, self.axis] * self.step + self.first
+        if self.step > 1:
+            shape = list(signal.shape)
+            shape[self.dim] = (shape[self.dim] - 1) * self.step + 1
+            x = signal.new_zeros(shape)
+            x[self._along(None, None)] = signal
+            signal = x
+        return [at.towards(into[0], self.axis).place(signal, start)]
+
+    def _along(self, first: int | None, past: int | None) -> tuple[slice, ...]:
+        return (*[slice(None)] * self.dim, slice(first, past, self.step))
+
+    @property
+    def _span(self) -> int:
+        return (self.count - 1) * self.step + 1
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        if axis != self.axis:
+            return super().reach(argument, axis, n_out, n_in)
+        return torch.eye(n_in, dtype=torch.bool)[self.first :: self.step][:n_out]
+
+    def band(self, argument: int, axis: int) -> Sight:
+        if axis != self.axis:
+            return super().band(argument, axis)
+        return Band(((self.first, self.first + 1),), self.step)
+
+
+@rule(aten.slice.Tensor)
+class Slice(Part):
+    """x[:, first:last:step]."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.first, last, self.step = slice(call["start"], call["end"], call["step"]).indices(self.length)
+        self.count = len(range(self.first, last, self.step))
+
+
+@rule(
+    aten.split.Tensor, aten.split_with_sizes.default,
+    aten.unsafe_split.Tensor, aten.unsafe_split_with_sizes.default,
+)  # fmt: skip
+class Split(Part):
+    """x cut into parts along a dimension; each gives its signal back to its own."""
+
+    each_output = True
+    step = 1
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        lengths = [part.shape[call["dim"]] for part in call.outputs]
+        self.first = sum(lengths[: call.number])
+        self.count = lengths[call.number]
+
+
+class Pick(Part):
+    """One position along a dimension, which is then gone."""
+
+    anywhere = True
+    step, count = 1, 1
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.windowed = self.axis is None
+
+    def straight(self, argument: int, axis: int) -> bool:
+        return self.axis is None and not self.joined
+
+    def refuses(self) -> str:
+        return "it takes one of the pictures of a batch" if self.dim == 0 else ""
+
+    def form(self, call: Call) -> Form:
+        if self.dim == 0:
+            return Form.of(call.output.shape[1:])
+        below = self.below
+        shape = (*below.shape[: self.dim - 1], *below.shape[self.dim :])
+        batch_at = below.batch_at - (self.dim - below.folded <= below.batch_at)
+        moved = below.moved(lambda dim: None if dim == self.dim else dim - (dim > self.dim))
+        # one position alone does not see all that the other dimensions hold
+        mixed = moved.mixed if self.straight(0, 0) else frozenset[int]()
+        return replace(moved, shape=shape, batch_at=batch_at, mixed=mixed)
+
+    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+        shape = list(signal.shape)
+        shape.insert(self.dim, self.length)
+        x = signal.new_zeros(shape)
+        x.select(self.dim, self.first).copy_(signal)
+        return [x]
+
+    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        if self.axis is None:
+            return super().reach(argument, axis, n_out, n_in)
+        reach = torch.ones(n_out, n_in, dtype=torch.bool)
+        return reach & torch.eye(n_in, dtype=torch.bool)[self.first] if axis == self.axis else reach
+
+    def band(self, argument: int, axis: int) -> Sight:
+        return SAME if self.straight(argument, axis) else UNKNOWN
+
+
+@rule(aten.select.int)
+class Select(Pick):
+    """x[:, index]."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.first = call["index"] % self.length
+
+
+@rule(aten.unbind.int)
+class Unbind(Pick):
+    """x taken apart along a dimension."""
+
+    each_output = True
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.first = call.number

@@ -1,0 +1,1 @@
+"""A page of paper: sizes, text, footer, saving."""

@@ -1,0 +1,1 @@
+"""The paper's Figure 2: the strongest patches of some channels beside their projections."""

@@ -1,0 +1,1 @@
+"""The sheet: one image, its units, their patches and projections."""

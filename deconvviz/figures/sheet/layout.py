@@ -1,0 +1,100 @@
+"""Where the picture, the frames, the crops in them and the captions stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deconvviz.figures.page.geometry import Rect
+from deconvviz.figures.page.style import CAPTION, line_height
+from deconvviz.figures.sheet.grid import CAPTION_GAP, ROW_MARK, Grid, choose_grid, widest_badge
+from deconvviz.figures.spec.sheet import Sheet, Tile
+
+_OTHER_ZOOM = 0.3  # a crop below this share of the largest is of another layer, not cut by the border
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A tile's place: its frames touch, the caption stands below, beside the number."""
+
+    tile: Tile
+    row: int
+    patch: Rect | None
+    projection: Rect
+    number: Rect
+    caption: tuple[str, ...]
+    caption_at: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Body:
+    """Picture and tiles, from the corner (0, 0)."""
+
+    width: float
+    height: float
+    picture: Rect | None
+    picture_note: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    row_marks: tuple[tuple[float, float], ...]
+
+
+def arrange(sheet: Sheet, width: float | None, around: float) -> Body:
+    """The body for a page of `width` inches; `around` is the height of title and footer."""
+    grid = choose_grid(sheet, width, around)
+    badge = widest_badge(sheet)
+    cells = tuple(
+        _cell(sheet, grid, tile, caption, place, badge)
+        for tile, caption, place in zip(sheet.tiles, grid.captions, grid.places(), strict=False)
+    )
+    marks = tuple(
+        (grid.width - ROW_MARK + 0.03, grid.top + row * grid.row_height + grid.frame[1] / 2)
+        for row in (range(grid.rows) if sheet.scale == "row" else ())
+    )
+    return Body(grid.width, grid.height, grid.picture, grid.picture_note, cells, marks)
+
+
+def _cell(
+    sheet: Sheet, grid: Grid, tile: Tile, caption: tuple[str, ...], place: tuple[int, int], badge: float
+) -> Cell:
+    row, column = place
+    first = Rect(grid.left + column * grid.pitch, grid.top + row * grid.row_height, *grid.frame)
+    below = first.bottom + CAPTION_GAP
+    return Cell(
+        tile=tile,
+        row=row,
+        patch=None if sheet.projection_only else first,
+        projection=first if sheet.projection_only else first.moved(first.w, 0),
+        number=Rect(first.x, below, badge, line_height(CAPTION)),
+        caption=caption,
+        caption_at=(first.x + badge + 0.03, below),
+    )
+
+
+def crop_in(frame: Rect, tile: Tile, sheet: Sheet) -> Rect:
+    """Where a crop is drawn in its frame. One zoom for all tiles, so that a field cut by the picture's border
+    is smaller, and stands on the side where it was not cut."""
+    height, width = tile.size
+    down, across = sheet.largest_crop
+    if max(height / down, width / across) < _OTHER_ZOOM:
+        across, down = width, height
+    zoom = min(frame.w / across, frame.h / down)
+    rows, columns = sheet.picture_size
+    left = top = 0.5
+    if tile.box is not None and sheet.picture is not None:
+        x0, y0, x1, y1 = tile.box
+        left = space_before(x0 == 0, x1 == columns)
+        top = space_before(y0 == 0, y1 == rows)
+    return frame.fitted(width * zoom, height * zoom, left=left, top=top)
+
+
+def shows_outside(sheet: Sheet) -> bool:
+    """Whether some field is cut by the picture's border, so that its frame is not full."""
+    if sheet.picture is None:
+        return False
+    down, across = sheet.largest_crop
+    frame = Rect(0, 0, across, down)
+    return any(crop_in(frame, tile, sheet).area < 0.999 * frame.area for tile in sheet.tiles)
+
+
+def space_before(cut_before: bool, cut_behind: bool) -> float:
+    """The share of a frame's free width (or height) that stands before a crop which the border cut."""
+    return 0.5 if cut_before == cut_behind else float(cut_before)

@@ -1,0 +1,1 @@
+"""What a figure shows, as plain arrays and text; no matplotlib."""

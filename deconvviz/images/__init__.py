@@ -1,0 +1,1 @@
+"""From an image file or array to RGB pixels, and on to the input of a network."""

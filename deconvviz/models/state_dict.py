@@ -1,0 +1,171 @@
+"""Do these weights belong to this network? If so, put them in; if not, say what does not fit."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deconvviz.errors import WeightsError
+from deconvviz.models.catalog import SHIPPED
+from deconvviz.models.torchvision_models import build, default_entry, model_names
+
+# Published weights keep the names of the first releases of DenseNet and of the vision transformers.
+_RENAMED = (
+    (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$"), r"\1\2"),
+    (re.compile(r"(mlp)\.linear_1\.(\w+)$"), r"\1.0.\2"),
+    (re.compile(r"(mlp)\.linear_2\.(\w+)$"), r"\1.3.\2"),
+)
+_AUXILIARY = re.compile(r"^(AuxLogits|aux1|aux2)\.")  # heads of inception_v3 and googlenet, for training only
+_COUNTER = "num_batches_tracked"
+_BUFFERS = ("running_mean", "running_var", _COUNTER, "relative_position_index")
+
+
+def fit(module: nn.Module, state: dict[str, Tensor], *, network: str, source: str) -> None:
+    """Put the weights into the module, whole or not at all. Raises WeightsError: what does not fit."""
+    own = module.state_dict()
+    given = in_todays_names(state, own)
+    if told := differences(given, own):
+        raise WeightsError(f"{source} does not fit {network}: {told}{_guess(state, own, network)}")
+    for key, tensor in given.items():
+        if own[key].is_floating_point() and not tensor.is_floating_point():
+            raise WeightsError(
+                f"{source} does not fit {network}: {key} is {str(tensor.dtype).removeprefix('torch.')}, "
+                "not floating point (turn quantised weights into floats first)"
+            )
+    module.load_state_dict(given)
+
+
+def other_classes(state: dict[str, Tensor], module: nn.Module) -> int | None:
+    """The number of classes in the weights, where nothing else differs from the module."""
+    own = module.state_dict()
+    return only_classes_differ(in_todays_names(state, own), own)
+
+
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """The keys of tensors with NaN or infinity in them."""
+    return [key for key, tensor in state.items() if tensor.is_floating_point() and not _is_finite(tensor)]
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    tensor = tensor if tensor.element_size() > 1 else tensor.float()
+    # One NaN or infinity spoils the sum, which is quick; a sum may also overflow by itself.
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
+
+
+def outputs(module: nn.Module) -> int:
+    """The number of outputs, read off the last weights: so it stands in all of torchvision's classifiers."""
+    count: int = next(reversed(module.state_dict().values())).shape[0]
+    return count
+
+
+def needed(own: Mapping[str, Tensor]) -> set[str]:
+    """Return the names that a state dict must have to fill the network."""
+    return {key for key in own if not key.endswith(_COUNTER)}
+
+
+def in_todays_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under the names that the network has for them, without heads for training only."""
+    given: OrderedDict[str, Tensor] = OrderedDict()
+    for key, tensor in state.items():
+        if key in own:
+            given[key] = tensor
+        elif not _AUXILIARY.match(key):
+            given[renamed(key)] = tensor
+    for key, tensor in own.items():  # counters that only training reads; older files do not have them
+        if key.endswith(_COUNTER) and key not in given:
+            given[key] = torch.zeros_like(tensor, device="cpu")
+    # MNASNet wants to know the version of its layout, which a .safetensors file does not tell
+    metadata = getattr(state, "_metadata", None) or getattr(own, "_metadata", None)
+    if metadata is not None:
+        given._metadata = metadata  # type: ignore[attr-defined]
+    return given
+
+
+def renamed(key: str) -> str:
+    """Return today's name of a tensor, for the old names in published weights. A prefix does not matter."""
+    for pattern, todays in _RENAMED:
+        key = pattern.sub(todays, key)
+    return key
+
+
+def differences(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """Say which names and shapes differ; an empty text if none do."""
+    absent = [key for key in own if key not in given]
+    unexpected = [key for key in given if key not in own]
+    other = [
+        f"{key} {tuple(given[key].shape)} in the file, {tuple(own[key].shape)} in the network"
+        for key in given
+        if key in own and given[key].shape != own[key].shape
+    ]
+    parts = []
+    if absent:
+        parts.append(f"{counted(absent, 'tensor')} missing ({listed(absent)})")
+    if unexpected:
+        parts.append(f"{counted(unexpected, 'tensor')} it does not have ({listed(unexpected)})")
+    if other:
+        parts.append(f"{counted(other, 'tensor')} of another shape ({listed(other, ';')})")
+    return ", ".join(parts)
+
+
+def counted(keys: Sequence[str], noun: str) -> str:
+    """Return ``3 tensors``."""
+    return f"{len(keys)} {noun}{'' if len(keys) == 1 else 's'}"
+
+
+def listed(keys: Sequence[str], comma: str = ",", shown: int = 3) -> str:
+    """Return the first few names."""
+    return f"{comma} ".join([*keys[:shown], "..."] if len(keys) > shown else keys)
+
+
+def _guess(state: dict[str, Tensor], own: dict[str, Tensor], network: str) -> str:
+    if (count := only_classes_differ(in_todays_names(state, own), own)) is not None:
+        return f". Only the number of classes differs: the weights have {count}"
+    for name in _of_the_same_size(state):
+        shapes = build(name, device="meta").state_dict()
+        given = in_todays_names(state, shapes)
+        if not differences(given, shapes):
+            return f". It fits {name}"
+        if (count := only_classes_differ(given, shapes)) is not None:
+            return f". It fits {name} with {count} classes"
+    return ""
+
+
+def only_classes_differ(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> int | None:
+    """Return the number of classes in the weights if nothing else differs."""
+    differing = [key for key in own if key not in given or given[key].shape != own[key].shape]
+    if given.keys() != own.keys() or not differing:
+        return None
+    matrices = [key for key in own if own[key].dim() > 1]
+    if not matrices:
+        return None
+    last = matrices[-1]
+    of_last = all(key.rpartition(".")[0] == last.rpartition(".")[0] for key in differing)
+    same_inputs = all(given[key].shape[1:] == own[key].shape[1:] for key in differing)
+    return given[last].shape[0] if of_last and same_inputs else None
+
+
+def _of_the_same_size(given: Mapping[str, Tensor]) -> Iterator[str]:
+    """Networks with as many parameters below their last layer: cheap to know before one is built."""
+    below, inputs = _below_the_head(given)
+    for name in model_names():
+        if name == SHIPPED:
+            yield name
+            continue
+        entry = default_entry(name)
+        total = getattr(entry, "meta", {}).get("num_params", 0)
+        if below in (total - 1000 * (inputs + 1), total - 1000 * inputs):
+            yield name
+
+
+def _below_the_head(given: Mapping[str, Tensor]) -> tuple[int, int]:
+    sizes = {key: tensor.numel() for key, tensor in given.items() if not key.endswith(_BUFFERS)}
+    weights = [key for key in sizes if given[key].dim() > 1]
+    if not weights:
+        return sum(sizes.values()), 0
+    head = weights[-1].rpartition(".")[0]
+    below = sum(size for key, size in sizes.items() if key.rpartition(".")[0] != head)
+    return below, given[weights[-1]][0].numel()

@@ -1,0 +1,213 @@
+"""Which tensors in a checkpoint are the weights of a network, when the file has others beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deconvviz.errors import WeightsError
+from deconvviz.models.checkpoints import unfit
+from deconvviz.models.state_dict import (
+    counted,
+    differences,
+    in_todays_names,
+    listed,
+    needed,
+    only_classes_differ,
+    renamed,
+)
+from deconvviz.models.stored_tensors import Stored, is_averaged, is_usual
+
+_PROFILED = ("total_ops", "total_params")  # counters that the profiler thop leaves in every module
+_NUMBER = re.compile(r"\d*$")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The tensors to load, the prefix that they have in the file, and notes for the user."""
+
+    state: dict[str, Tensor]
+    prefix: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Match:
+    """One prefix in a file under which all tensors of a network are, and nothing else of a larger one."""
+
+    prefix: str
+    inner: str  # the prefix within the part that the user asked for
+    given: dict[str, Tensor]  # with the network's names
+    taken: frozenset[str]  # their names in the file
+    exact: bool  # otherwise the number of classes differs
+
+    @property
+    def place(self) -> str:
+        return self.prefix.removesuffix(".")
+
+    @property
+    def rank(self) -> tuple[bool, bool, bool]:
+        """What is preferred: plain weights, the right number of classes, a name that anybody may use."""
+        return is_averaged(self.inner), not self.exact, not is_usual(self.inner)
+
+
+def choose(stored: Stored, module: nn.Module, file: str, part: str = "") -> Choice:
+    """Choose the tensors in a file that have the names and shapes of a network, after any prefix.
+
+    `part` is the prefix that the user asked for. If nothing fits, return what comes closest: `fit` says what
+    is wrong with it. Raises WeightsError if there is no such part, or if several sets of tensors fit.
+    """
+    stored = _part_of(stored, part, file) if part else stored
+    own = module.state_dict()
+    found = _names_found(stored, own)
+    matches = []
+    for prefix, names in found.items():
+        if len(names) == len(needed(own)) and (match := _match(stored, prefix, part, module, own)):
+            matches.append(match)
+    if not matches:
+        return _closest(stored, module, own, found)
+    best = min(match.rank for match in matches)
+    chosen, *others = sorted(matches, key=lambda match: (match.rank, match.prefix != ""))
+    rivals = [match for match in others if match.rank == best and not _same(match.given, chosen.given)]
+    if rivals and chosen.prefix:
+        places = [chosen.place, *(match.place for match in rivals)]
+        raise WeightsError(
+            f"{file} has {len(places)} sets of weights that fit the network: {listed(places, shown=6)}. "
+            f"Choose one with --weights {file}#{places[0]} (weights=...)"
+        )
+    return Choice(chosen.given, chosen.prefix, tuple(_notes(stored, chosen, others, own, found, file)))
+
+
+def _part_of(stored: Stored, part: str, file: str) -> Stored:
+    within = stored.within(part)
+    if not within.tensors:
+        raise WeightsError(f"{file} has no tensors under {part!r}: it has {listed(stored.parts, shown=8)}")
+    return within
+
+
+def _names_found(stored: Stored, own: Mapping[str, Tensor]) -> dict[str, set[str]]:
+    """For each prefix in the file, which of the network's names follow it."""
+    names = needed(own)
+    found: dict[str, set[str]] = {}
+    for name in stored.tensors:
+        for spelt in {name, renamed(name)}:
+            for prefix, rest in _splits(spelt):
+                if rest in names:
+                    found.setdefault(prefix, set()).add(rest)
+    return found
+
+
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    yield "", name
+    for dot in re.finditer(r"\.", name):
+        yield name[: dot.end()], name[dot.end() :]
+
+
+def _match(
+    stored: Stored, prefix: str, part: str, module: nn.Module, own: dict[str, Tensor]
+) -> _Match | None:
+    given = _without_strangers(stored.below(prefix), module, own)
+    exact = not differences(given, own)
+    if not exact and only_classes_differ(given, own) is None:
+        return None
+    taken = frozenset(name for name in stored.tensors if _is_own(name, prefix, own))
+    return _Match(prefix, prefix.removeprefix(f"{part}."), given, taken, exact)
+
+
+def _is_own(name: str, prefix: str, own: Mapping[str, Tensor]) -> bool:
+    rest = name.removeprefix(prefix)
+    return name.startswith(prefix) and (rest in own or renamed(rest) in own)
+
+
+def _without_strangers(
+    state: Mapping[str, Tensor], module: nn.Module, own: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the tensors in the network's names. Those of parts that a larger network may have stay."""
+    given = in_todays_names(state, own)
+    parts = _parts(module) | {key.partition(".")[0] for key in own}
+    series = {_NUMBER.sub("", part) for part in parts if part[-1:].isdigit()}
+    for key in [key for key in given if key not in own]:
+        first = key.partition(".")[0]
+        # layer5 beside layer4 is of a larger network
+        numbered = first[-1:].isdigit() and _NUMBER.sub("", first) in series
+        if not (first in parts or numbered) or key.rpartition(".")[2] in _PROFILED:
+            del given[key]
+    return given
+
+
+def _parts(module: nn.Module) -> set[str]:
+    """Return the names that a network has for its direct parts, also for parts that it was built without."""
+    attributes = vars(module)
+    slots = [attributes.get(slot) for slot in ("_modules", "_parameters", "_buffers")]
+    registered = {name for slot in slots if isinstance(slot, Mapping) for name in slot}
+    return registered | {name for name, value in attributes.items() if value is None}
+
+
+def _closest(
+    stored: Stored, module: nn.Module, own: dict[str, Tensor], found: Mapping[str, set[str]]
+) -> Choice:
+    """Return the tensors under the prefix with most of the network's names, for a message about them."""
+    ranked = sorted(found, key=lambda one: (-len(found[one]), is_averaged(one), not is_usual(one)))
+    if not ranked or 2 * len(found[ranked[0]]) < len(needed(own)):
+        return Choice(stored.below(stored.main), stored.main)
+    prefix = ranked[0]
+    state = stored.below(prefix)
+    if len(found[prefix]) == len(needed(own)):
+        state = _without_strangers(state, module, own)
+    return Choice(state, prefix)
+
+
+def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    if unfit(one) or unfit(other) or one.dtype != other.dtype:
+        return False
+    return torch.equal(one, other)
+
+
+def _notes(
+    stored: Stored,
+    chosen: _Match,
+    others: Sequence[_Match],
+    own: Mapping[str, Tensor],
+    found: Mapping[str, set[str]],
+    file: str,
+) -> Iterator[str]:
+    """What the file has besides the tensors that were chosen."""
+    others = [match for match in others if not match.taken <= chosen.taken]
+    said = chosen.taken.union(*(match.taken for match in others))
+    averaged = any(is_averaged(match.inner) for match in others)
+    partial = [] if averaged or is_averaged(chosen.prefix) else _partial_averages(found, own)
+    unused = [name for name in stored.tensors if name not in said]
+    if averaged or partial:
+        unused = [name for name in unused if not is_averaged(name)]
+    if is_averaged(chosen.inner):
+        yield f"these are averaged weights (EMA), from {chosen.place} in the file"
+    elif not is_usual(chosen.inner) and len(stored.tensors) > len(chosen.taken):
+        yield f"weights from {chosen.place} in the file"
+    for match in others:
+        if is_averaged(match.inner):
+            yield f"the file also has averaged weights (EMA); to use them, load {file}#{match.place}"
+        elif not _same(match.given, chosen.given):
+            but = "" if match.exact else ", with another number of classes"
+            yield f"{match.place} in the file fits the network too{but}; to use it, load {file}#{match.place}"
+    for prefix in partial:
+        absent = sorted(needed(own) - found[prefix])
+        yield (
+            f"the file also has averaged weights (EMA) in {prefix.removesuffix('.')}, which cannot be used "
+            f"alone: {counted(absent, 'tensor')} missing there ({listed(absent)})"
+        )
+    if unused:
+        yield f"not used: {counted(unused, 'other tensor')} in the file ({listed(unused)})"
+
+
+def _partial_averages(found: Mapping[str, set[str]], own: Mapping[str, Tensor]) -> list[str]:
+    """Prefixes of averages of the parameters alone, without the statistics of batch normalisation."""
+    names = needed(own)
+    return [one for one in found if is_averaged(one) and len(names) / 2 <= len(found[one]) < len(names)]

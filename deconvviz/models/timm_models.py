@@ -1,0 +1,256 @@
+"""timm's networks by name: their weights and what they expect. timm is imported once it is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from torch import nn
+from torchvision import models
+
+from deconvviz.errors import DownloadError, NetworkError, WeightsError
+from deconvviz.images.preprocessing import Preprocessing
+from deconvviz.models.checkpoints import UNREADABLE
+from deconvviz.models.expected_input import preprocessing_of_config
+from deconvviz.models.initialization import seeded, shapes_alone
+from deconvviz.models.model_spec import ModelSpec
+from deconvviz.models.state_dict import fit, other_classes
+from deconvviz.models.stdout import stdout_to_stderr
+from deconvviz.models.weights import Spec, WeightsInfo, weights_of_file
+from deconvviz.paths import spoken
+from deconvviz.similar_names import nearest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+# Said otherwise here, or a way to fetch and read other files than those that were asked for.
+_OURS = {
+    "pretrained": "weights=... (--weights)",
+    "checkpoint_path": "weights=FILE (--weights FILE)",
+    "pretrained_cfg": "the tag of a name, timm:NAME.TAG",
+    "pretrained_cfg_overlay": "the tag of a name, timm:NAME.TAG",
+    "cache_dir": "the environment variable HF_HOME",
+}
+# What a constructor raises for arguments that are not its own, depending on how far it gets.
+_UNFIT = (
+    TypeError, ValueError, RuntimeError, AssertionError, LookupError, AttributeError, ArithmeticError,
+    NotImplementedError,
+)  # fmt: skip
+
+
+def timm_names() -> list[str]:
+    """Every name that timm lists, with and without tag."""
+    timm = _module("timm")
+    return list(dict.fromkeys([*timm.list_models(), *timm.list_models(include_tags=True)]))
+
+
+def build(spec: ModelSpec, *, seed: int = 0, device: str = "cpu", classes: int | None = None) -> nn.Module:
+    """The network in eval mode with random weights; nothing is downloaded. On "meta", its shapes alone.
+
+    The same seed gives the same weights, and the caller's generators stay where they were. Raises
+    NetworkError.
+    """
+    _check(spec)
+    arguments = dict(spec.arguments) if classes is None else {**spec.arguments, "num_classes": classes}
+    if device == "meta":
+        return shapes_alone(lambda: _create(spec, arguments)).eval()
+    with seeded(seed):
+        return _create(spec, arguments).to(device).eval()
+
+
+def load_network(
+    spec: ModelSpec, weights: Spec = "default", *, seed: int = 0
+) -> tuple[nn.Module, WeightsInfo]:
+    """A network of timm's in eval mode with its weights. Of a file, the number of classes is taken too.
+
+    `weights`: "default" (timm's own for this name and tag, fetched if need be), "random", or a file. Raises
+    NetworkError, WeightsError and its DownloadError.
+    """
+    shaped = build(spec, device="meta")
+    if weights == "random":
+        return _told(spec, build(spec, seed=seed), "random", f"random, seed {seed}")
+    if weights == "default":
+        module = _pretrained(spec, seed)
+        return _told(spec, module, "default", f"timm {_whole_name(spec)}", _untrained(spec, module, seed))
+    given = weights_of_file(weights, shaped, f"weights of {spec.text} by name: default, random")
+    notes = given.notes
+    count = other_classes(given.state, shaped)
+    module = build(spec, seed=seed, classes=count)
+    fit(module, given.state, network=spec.text, source=given.place)
+    if count is not None:
+        notes = (*notes, f"{count} classes, as the weights have")
+    return _told(spec, module, str(weights), str(weights), notes)
+
+
+def preprocessing(spec: ModelSpec) -> Preprocessing:
+    """What timm evaluates the network with; where the arguments change its input, as they say."""
+    config = dict(_config(spec))
+    size, channels = spec.arguments.get("img_size"), spec.arguments.get("in_chans")
+    if size is not None:
+        both = size if isinstance(size, (list, tuple)) else (size, size)
+        config["input_size"] = (config["input_size"][0], *both)
+        config.pop("test_input_size", None)
+    if channels is not None:
+        for name in ("input_size", "test_input_size"):
+            if config.get(name):
+                config[name] = (channels, *config[name][1:])
+    return preprocessing_of_config(config)
+
+
+def _told(
+    spec: ModelSpec, module: nn.Module, weights: str, source: str, notes: tuple[str, ...] = ()
+) -> tuple[nn.Module, WeightsInfo]:
+    return module, WeightsInfo(spec.text, weights, source, preprocessing(spec), _classes(module), notes)
+
+
+def _module(name: str) -> ModuleType:
+    """timm, or one of the modules that come with it."""
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as reason:
+        if reason.name != "timm":
+            raise
+        raise NetworkError(
+            "timm: networks need the package timm, which is not installed: pip install 'deconvviz[timm]'"
+        ) from reason
+
+
+def _check(spec: ModelSpec) -> None:
+    """Raise NetworkError for a name that timm does not have, and for arguments that are not the network's."""
+    timm = _module("timm")
+    name, _, tag = spec.name.partition(".")
+    if not name:
+        raise NetworkError("timm: which network? Give timm:NAME, such as timm:resnet26d")
+    if name in (renamed := timm.models.get_deprecated_models()):
+        now = f": it is called timm:{renamed[name]} now" if renamed[name] else ""
+        raise NetworkError(f"timm has no network {name!r} any more{now}")
+    if not timm.is_model(name):
+        like = nearest(name, timm.list_models(), 4)
+        there = f"nearest: {', '.join(f'timm:{one}' for one in like)}" if like else "nothing is like it"
+        raise NetworkError(f"no network {name!r} in timm {timm.__version__}; {there}")
+    tags = [one.partition(".")[2] for one in timm.list_models(f"{name}.*", include_tags=True)]
+    if tag and tag not in tags:
+        has = f"it has {', '.join(filter(None, tags))}" if any(tags) else "it has none"
+        raise NetworkError(f"no weights {tag!r} of {name} in timm {timm.__version__}: {has}")
+    for argument, instead in _OURS.items():
+        if argument in spec.arguments:
+            raise NetworkError(f"{argument} is no argument of the network: say it with {instead}")
+
+
+def _create(spec: ModelSpec, arguments: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:
+    try:
+        with stdout_to_stderr():  # stdout belongs to the results
+            module: nn.Module = _module("timm").create_model(spec.name, pretrained=pretrained, **arguments)
+    except _UNFIT as reason:
+        if pretrained or not arguments:
+            raise
+        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        raise NetworkError(f"{spec.text} cannot be built with {given}: {_line(reason)}") from reason
+    return module
+
+
+def _config(spec: ModelSpec) -> dict[str, Any]:
+    """timm's `pretrained_cfg` of a name."""
+    found: dict[str, Any] = _module("timm").get_pretrained_cfg(spec.name).to_dict()
+    return found
+
+
+def _whole_name(spec: ModelSpec) -> str:
+    """With the tag of the weights, which may be left out."""
+    config = _config(spec)
+    return f"{config['architecture']}.{config['tag']}" if config.get("tag") else config["architecture"]
+
+
+def _classes(module: nn.Module) -> tuple[str, ...]:
+    """ImageNet's names, of whichever of its sets of classes the network has."""
+    info = _module("timm.data.imagenet_info")
+    subset = info.infer_imagenet_subset(module)
+    if subset is None:
+        return ()
+    if subset == "imagenet-1k":  # torchvision's are shorter, and what other networks here are asked for
+        return tuple(models.VGG19_Weights.IMAGENET1K_V1.meta["categories"])
+    named = info.ImageNetInfo(subset)
+    return tuple(named.index_to_description(index) for index in range(named.num_classes()))
+
+
+def _untrained(spec: ModelSpec, module: nn.Module, seed: int) -> tuple[str, ...]:
+    """timm leaves a classifier of another size as it was drawn."""
+    trained = _config(spec).get("num_classes")
+    now = getattr(module, "num_classes", trained)
+    if now in (trained, 0):
+        return ()
+    return (f"trained for {trained} classes, not {now}: the classifier's weights are random, seed {seed}",)
+
+
+def _pretrained(spec: ModelSpec, seed: int) -> nn.Module:
+    config = _config(spec)
+    places = [config.get(key) for key in ("hf_hub_id", "url", "file") if config.get(key)]
+    if not places:
+        raise WeightsError(
+            f"timm has no trained weights of {_whole_name(spec)}: give some with --weights FILE "
+            f"(weights=FILE), or take --weights random{_other_tags(spec)}"
+        )
+    place = f"{_endpoint()}/{places[0]}" if config.get("hf_hub_id") else places[0]
+    ways = "give a file with --weights FILE (weights=FILE), or take --weights random"
+    missed: tuple[type[Exception], ...] = (OSError, HTTPException, *_hub_errors())
+    try:
+        with seeded(seed):
+            if config.get("hf_hub_id"):
+                _knock(config["hf_hub_id"], config.get("hf_hub_filename") or "model.safetensors")
+            return _create(spec, spec.arguments, pretrained=True).eval()
+    except missed as reason:
+        raise DownloadError(
+            f"the weights of {spec.text} could not be fetched from {place}: {_line(_first(reason))}; "
+            f"nor does the cache have them: {ways}"
+        ) from reason
+    except (SafetensorError, *UNREADABLE) as reason:
+        raise WeightsError(
+            f"the weights of {spec.text} from {place} are broken, or do not fit it: {_line(reason)}; {ways}"
+        ) from reason
+
+
+def _knock(repository: str, file: str) -> None:
+    """Raise the client's error where nobody answers; it would itself try twelve times, for a minute."""
+    hub = _module("huggingface_hub")
+    if isinstance(hub.try_to_load_from_cache(repository, file), str):
+        return
+    with contextlib.suppress(hub.errors.HfHubHTTPError):  # an answer: timm may know what to do with it
+        hub.get_hf_file_metadata(hub.hf_hub_url(repository, file))
+
+
+def _other_tags(spec: ModelSpec) -> str:
+    name = spec.name.partition(".")[0]
+    trained = _module("timm").list_models(f"{name}.*", pretrained=True)
+    return f"; there are timm:{', timm:'.join(trained)}" if trained else ""
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """Whatever the hub's client raises, and what the HTTP client does that it is built on."""
+    errors = vars(_module("huggingface_hub.errors")).values()
+    return tuple(one for one in errors if isinstance(one, type) and issubclass(one, Exception))
+
+
+def _endpoint() -> str:
+    endpoint: str = _module("huggingface_hub.constants").ENDPOINT
+    return endpoint
+
+
+def _first(reason: BaseException) -> BaseException:
+    """The system's own reason, where a client wrapped it."""
+    inner = getattr(reason, "reason", None)
+    if isinstance(inner, OSError):  # urllib
+        return inner
+    while isinstance(reason, FileNotFoundError) and reason.__cause__ is not None:  # the hub's
+        reason = reason.__cause__
+    return reason
+
+
+def _line(reason: BaseException) -> str:
+    said = spoken(reason) if isinstance(reason, OSError) else str(reason)
+    return re.sub(r"^\[Errno -?\d+\] ", "", " ".join(said.split())) or type(reason).__name__

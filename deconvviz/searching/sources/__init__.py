@@ -1,6 +1,0 @@
-"""Where a search's pictures come from. One file a kind; `Source` is what they have in common."""
-
-from deconvviz.searching.sources.opening import open_source, reopen
-from deconvviz.searching.sources.source import Source
-
-__all__ = ["Source", "open_source", "reopen"]

@@ -1,0 +1,180 @@
+"""What a search found, carried down to the pictures: each recorded once, each activation checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from deconvviz.engine.units import Unit
+from deconvviz.errors import RefusedOp, SearchError
+from deconvviz.figures.spec.plate import Crop
+from deconvviz.image_sources import Source, open_source
+from deconvviz.images.image import Picture
+from deconvviz.layers import Layer
+from deconvviz.manifest import analogies
+from deconvviz.network import Network
+from deconvviz.projection import Projection
+from deconvviz.recording import Recording
+from deconvviz.topnine.result import Shown, TopNine
+
+if TYPE_CHECKING:
+    from deconvviz.dataset_search.result import Peak, Search
+
+TOGETHER = 8  # pictures that are recorded at once
+_SAME = 1e-3  # how far an activation may be off what the index says, as a share of itself
+_ROUNDING = 1e-5  # and of the strongest of its layer
+
+Report: TypeAlias = Callable[[int, int], None]
+
+
+def topnine(
+    search: Search,
+    channels: Mapping[str, Sequence[int]],
+    *,
+    k: int = 9,
+    memory: int | None = None,
+    report: Report | None = None,
+) -> TopNine:
+    """Project the k strongest pictures of some channels of each layer; each picture is recorded once.
+
+    Every activation is computed again; one that is not that of the index is an error. `report` is told how
+    many of how many pictures are done. Raises SearchError, PictureError, RefusedOp, UnitError.
+    """
+    peaks = _chosen(search, channels, k)
+    network = search.network
+    layers = {name: network.layers.find(name) for name in channels}
+    for layer in layers.values():
+        if layer.refused:
+            raise RefusedOp(f"{layer.name} cannot be projected: {layer.refused}")
+    source, notes = _source(search)
+    of_picture: dict[str, list[Peak]] = {}
+    for peak in peaks:
+        of_picture.setdefault(peak.image, []).append(peak)
+    numbers = _numbers(source, of_picture)
+    shown: dict[tuple[str, int, int], Shown] = {}
+    by_analogy: dict[str, Sequence[Mapping[str, Any]]] = {}
+    changed: list[str] = []
+    strongest = {name: search.largest(name) for name in channels}
+    done = 0
+    in_order = sorted(of_picture, key=numbers.__getitem__)
+    while done < len(in_order):
+        together = in_order[done : done + TOGETHER]
+        pictures = [source.picture(numbers[image]) for image in together]
+        for recording, images in _recorded(network, pictures, together, list(layers)):
+            for name, layer in layers.items():
+                wanted = [peak for image in images for peak in of_picture[image] if peak.layer == name]
+                if not wanted:
+                    continue
+                units = [Unit(images.index(peak.image), peak.channel, peak.y, peak.x) for peak in wanted]
+                projection = recording.project(name, units, memory=memory)
+                by_analogy[name] = analogies(projection)
+                for number, peak in enumerate(wanted):
+                    changed += _difference(peak, projection.units[number], strongest[name])
+                    shown[name, peak.channel, peak.rank] = _shown(projection, number, peak, layer)
+        done += len(together)
+        if report is not None:
+            report(done, len(of_picture))
+    if changed:
+        raise SearchError(
+            f"{len(changed)} of {len(peaks)} activations are not those of the index, and nothing is drawn: "
+            f"{'; '.join(changed[:3])}{'; ...' if len(changed) > 3 else ''} (pictures or weights have "
+            "changed: search again)"
+        )
+    return TopNine(search, _arranged(peaks, shown), by_analogy, k, notes)
+
+
+def _chosen(search: Search, channels: Mapping[str, Sequence[int]], k: int) -> list[Peak]:
+    """The peaks to be shown, checked before a network or a picture is opened."""
+    if not 1 <= k <= int(search.manifest["top"]):
+        raise SearchError(f"the {k} strongest were asked for: the search kept {search.manifest['top']}")
+    if not channels or not all(channels.values()):
+        raise SearchError("no channel was asked for: name one or more")
+    return [
+        peak
+        for layer, numbers in channels.items()
+        for channel in numbers
+        for peak in search.top(layer, channel, min(k, search.kept))
+    ]
+
+
+def _source(search: Search) -> tuple[Source, tuple[str, ...]]:
+    """The pictures, and a note if there are others among them now: what is shown is checked one by one."""
+    told = search.manifest["source"]
+    whole = open_source(search.given_source or told["place"])
+    source = whole if told["limit"] is None else whole.limited(told["limit"])
+    if source.digest == told["digest"]:
+        return source, ()
+    source = whole  # the first ones by id may be others now
+    return source, (
+        f"{source.place} is not as it was searched ({told['pictures']} pictures then, {len(source)} now); "
+        "those that are shown are",
+    )
+
+
+def _numbers(source: Source, images: Mapping[str, Any]) -> dict[str, int]:
+    missing = [image for image in images if image not in source.names]
+    if missing:
+        raise SearchError(
+            f"{len(missing)} of {len(images)} pictures are not in {source.place}: {', '.join(missing[:3])}"
+            f"{' ...' if len(missing) > 3 else ''} (--source says where they are now)"
+        )
+    return {image: source.names.index(image) for image in images}
+
+
+def _recorded(
+    network: Network, pictures: Sequence[Picture], images: Sequence[str], layers: Sequence[str]
+) -> Iterator[tuple[Recording, list[str]]]:
+    """Recordings of several pictures at once, or of one after the other where several are refused."""
+    together = network.record(list(pictures), layers)
+    if len(pictures) == 1 or all(together.coverage(layer).refused == () for layer in layers):
+        yield together, list(images)
+        return
+    for picture, image in zip(pictures, images, strict=True):
+        yield network.record([picture], layers), [image]
+
+
+def _difference(peak: Peak, unit: Unit, strongest: float) -> list[str]:
+    if math.isclose(unit.activation, peak.activation, rel_tol=_SAME, abs_tol=_ROUNDING * strongest):
+        return []
+    return [
+        f"channel {peak.channel} of {peak.layer} in {peak.image} was {peak.activation:.6g} and is "
+        f"{unit.activation:.6g}"
+    ]
+
+
+def _shown(projection: Projection, number: int, peak: Peak, layer: Layer) -> Shown:
+    height, width = projection.inputs.shape[-2:]
+    box = peak.box or (0, 0, width, height)
+    x0, y0, x1, y1 = box
+    pixels = projection.pixels[number, :, y0:y1, x0:x1].detach().cpu().float().numpy()
+    left, top = _field_begins(layer, peak)
+    rows, columns = layer.field or (height, width)
+    crop = Crop(
+        projection.crop_at(number, box),
+        projection.patch_at(number, box),
+        cut_left=left < 0,
+        cut_top=top < 0,
+        cut_right=left + columns > width,
+        cut_bottom=top + rows > height,
+        note=None if pixels.any() else ("silent" if peak.activation <= 0 else "zero"),
+    )
+    return Shown(peak, pixels.copy(), crop)
+
+
+def _field_begins(layer: Layer, peak: Peak) -> tuple[float, float]:
+    """Where the receptive field would begin without borders, (x, y); (0, 0) if it is the whole picture."""
+    if layer.first is None or layer.stride is None or peak.y is None or peak.x is None:
+        return 0.0, 0.0
+    return layer.first[1] + peak.x * layer.stride[1], layer.first[0] + peak.y * layer.stride[0]
+
+
+def _arranged(
+    peaks: Sequence[Peak], shown: Mapping[tuple[str, int, int], Shown]
+) -> dict[str, dict[int, tuple[Shown, ...]]]:
+    found: dict[str, dict[int, tuple[Shown, ...]]] = {}
+    for peak in peaks:
+        of_layer = found.setdefault(peak.layer, {})
+        one = shown[peak.layer, peak.channel, peak.rank]
+        of_layer[peak.channel] = (*of_layer.get(peak.channel, ()), one)
+    return found

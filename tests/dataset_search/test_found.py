@@ -1,0 +1,223 @@
+"""What a search has found: its tables in other programs, its channels, its folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers.searches import Noise, junk, same, small
+
+import deconvviz as dv
+from deconvviz.dataset_search.result import Search
+from deconvviz.errors import DeconvvizError, OutputError, SearchError, UnitError
+
+COLUMNS = {
+    "layer": pa.string(),
+    "channel": pa.int32(),
+    "rank": pa.int32(),
+    "activation": pa.float32(),
+    "image": pa.string(),
+    **dict.fromkeys(("y", "x", "x0", "y0", "x1", "y1"), pa.int32()),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("found") / "search"
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> Search:
+    return dv.search(small(), Noise(30), ["0", "3", "6"], out=folder, workers=0)
+
+
+def test_the_files_and_their_columns(found: Search, folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "channels.parquet",
+        "manifest.json",
+        "skipped.csv",
+        "top.parquet",
+    ]
+    table = pq.read_table(folder / "top.parquet")
+    assert dict(zip(table.schema.names, table.schema.types, strict=True)) == COLUMNS
+    assert table.num_rows == (6 + 5 + 4) * 9 == len(found)
+    assert table.equals(found.peaks)
+    channels = pq.read_table(folder / "channels.parquet")
+    assert channels.schema.names == ["layer", "channel", "pictures", "mean", "density", "maximum", "dead"]
+    assert (folder / "skipped.csv").read_text() == "image,reason\n"
+    assert json.loads((folder / "manifest.json").read_text())["pictures"] == 30
+
+
+QUERY = "where layer = '3' and channel = 2 order by rank"
+
+
+def by_pandas(path: Path) -> list[tuple[str, float]]:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_parquet(path)
+    chosen = frame[(frame.layer == "3") & (frame.channel == 2)].sort_values("rank")
+    return list(zip(chosen.image, chosen.activation, strict=True))
+
+
+def by_polars(path: Path) -> list[tuple[str, float]]:
+    polars = pytest.importorskip("polars")
+    frame = polars.read_parquet(path).filter((polars.col("layer") == "3") & (polars.col("channel") == 2))
+    return list(frame.sort("rank").select("image", "activation").iter_rows())
+
+
+def by_duckdb(path: Path) -> list[tuple[str, float]]:
+    duckdb = pytest.importorskip("duckdb")
+    rows = duckdb.sql(f"select image, activation from '{path}' {QUERY}").fetchall()
+    return list(rows)
+
+
+@pytest.mark.parametrize("read", [by_pandas, by_polars, by_duckdb])
+def test_it_opens_in_other_programs(
+    read: Callable[[Path], list[tuple[str, float]]], found: Search, folder: Path
+) -> None:
+    want = [(peak.image, pytest.approx(peak.activation)) for peak in found.top("3", 2)]
+    assert [(str(image), float(said)) for image, said in read(folder / "top.parquet")] == want
+
+
+def test_top_gives_a_channels_peaks(found: Search) -> None:
+    for layer, count in found.layers.items():
+        for channel in range(count):
+            peaks = found.top(layer, channel)
+            assert [(peak.layer, peak.channel) for peak in peaks] == [(layer, channel)] * 9
+            assert [peak.rank for peak in peaks] == list(range(1, 10))
+            said = [peak.activation for peak in peaks]
+            assert said == sorted(said, reverse=True)
+            assert len({peak.image for peak in peaks}) == 9  # one for each picture
+    assert found.top("3", 2, 4) == found.top("3", 2)[:4]
+    first = found.top("0", 1)[0]
+    assert str(first) == f"1. {first.image} at ({first.y}, {first.x}) = {first.activation:.4g}"
+    assert found.top("6", 0)[0].y is None and " at " not in str(found.top("6", 0)[0])
+
+
+ASKED: list[tuple[Callable[[Search], Any], type[DeconvvizError], str]] = [
+    (lambda s: s.top("4", 0), SearchError, r"no layer '4' in this search.*: there is .*--layer 4 for it"),
+    (lambda s: s.top("3", 5), UnitError, "no channel 5 in 3: there are 0 to 4"),
+    (lambda s: s.top("3", -1), UnitError, "no channel -1"),
+    (lambda s: s.top("3", 0, 0), UnitError, "0 peaks of a channel were asked for: from 1 to 9 are kept"),
+    (lambda s: s.top("3", 0, 10), UnitError, "10 peaks"),
+    (lambda s: s.dead("nowhere"), SearchError, "no layer 'nowhere'"),
+    (lambda s: s.choose("3", 0), UnitError, "0 channels"),
+    (lambda s: s.choose("3", 1, "size"), SearchError, "no order 'size'"),
+]
+
+
+@pytest.mark.parametrize(("ask", "error", "message"), ASKED)
+def test_what_there_is_not(
+    found: Search, ask: Callable[[Search], Any], error: type[DeconvvizError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        ask(found)
+
+
+def test_channels_by_maximum_by_density_and_at_random(found: Search) -> None:
+    rows = [row for row in found.channels.to_pylist() if row["layer"] == "3" and not row["dead"]]
+    for by, column in (("activation", "maximum"), ("density", "density")):
+        want = [row["channel"] for row in sorted(rows, key=lambda row: (-row[column], row["channel"]))]
+        assert found.choose("3", 99, by) == want
+        assert found.choose("3", 2, by) == want[:2]
+    chosen = [found.choose("3", 2, "random", seed) for seed in range(20)]
+    assert all(one == sorted(set(one)) and len(one) == 2 for one in chosen)
+    assert {channel for one in chosen for channel in one} == {row["channel"] for row in rows}
+    assert chosen == [found.choose("3", 2, "random", seed) for seed in range(20)]
+
+
+def test_a_layer_by_either_of_its_names() -> None:
+    net = dv.load("minivgg")
+    found = dv.search(net, "scenes:4", ["features.17", "output"], workers=0)
+    assert list(found.layers) == ["conv4_2", "output"]
+    assert found.top("features.17", 3) == found.top("conv4_2", 3)
+    assert found.dead("features.17") == found.dead("conv4_2")
+    assert found.choose("features.17", 4) == found.choose("conv4_2", 4)
+
+
+def test_it_is_opened_again_as_it_was(found: Search, folder: Path) -> None:
+    again = dv.open_search(folder, network=small(), source=Noise(30))
+    assert same(again, found) and again.manifest == found.manifest
+    assert again.skipped == found.skipped and again.pictures == 30
+    assert (
+        repr(again) == repr(found) == "<Search of 30 pictures in Sequential: 0, 3, 6; top 9 of 15 channels>"
+    )
+    assert again.source.names == Noise(30).names
+
+
+def test_it_shows_itself_as_a_table_and_escapes_names(found: Search) -> None:
+    shown = found._repr_html_()
+    assert shown.count("<tr>") == 4 and "<td>6</td>" in shown
+    odd = dv.search(small(name="<b>net</b>"), Noise(2), "0", workers=0)
+    assert "<b>" not in odd._repr_html_() and "&lt;b&gt;net" in odd._repr_html_()
+
+
+def test_saved_elsewhere_whole_or_not_at_all(found: Search, tmp_path: Path) -> None:
+    assert found.save(tmp_path / "new") == tmp_path / "new"
+    assert same(dv.open_search(tmp_path / "new"), found) and junk(tmp_path / "new") == set()
+    with pytest.raises(OutputError, match="exists"):
+        found.save(tmp_path / "new")
+    found.save(tmp_path / "new", force=True)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "manifest.json").write_text("another program's")
+    with pytest.raises(OutputError, match=r"manifest\.json exists"):
+        found.save(tmp_path / "half")
+    assert [path.name for path in (tmp_path / "half").iterdir()] == ["manifest.json"]
+    assert (tmp_path / "half" / "manifest.json").read_text() == "another program's"
+
+
+def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    told = json.loads((path / "manifest.json").read_text())
+    change(told)
+    (path / "manifest.json").write_text(json.dumps(told))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no table": (lambda path: (path / "top.parquet").unlink(), "holds no whole search"),
+    "half a table": (
+        lambda path: (path / "top.parquet").write_bytes((path / "top.parquet").read_bytes()[:500]),
+        "holds no whole search",
+    ),
+    "tables of two searches": (
+        lambda path: (
+            dv.search(small(), Noise(4), "0", out=path / "x", workers=0)
+            and shutil.copy(path / "x" / "top.parquet", path / "top.parquet")
+        ),
+        "15 channels with 9 peaks each are told of, and top.parquet has 24 rows",
+    ),
+    "no list of what was skipped": (lambda path: (path / "skipped.csv").unlink(), "holds no whole search"),
+    "another's manifest": (lambda path: (path / "manifest.json").write_text("{}"), "is not of a search"),
+    "a list for a manifest": (lambda path: (path / "manifest.json").write_text("[]"), "no whole search"),
+    "no manifest at all": (lambda path: (path / "manifest.json").write_text("{"), "no whole search"),
+    "a manifest without layers": (
+        lambda path: edited(path, lambda told: told.pop("layers")),
+        "no whole search",
+    ),
+    "a manifest without a network": (lambda path: edited(path, lambda told: told.pop("network")), "no whole"),
+    "a later version": (
+        lambda path: edited(path, lambda told: told.update(format="deconvviz search 9")),
+        "its format is not 'deconvviz search 1'",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_folder_is_refused(damage: str, folder: Path, found: Search, tmp_path: Path) -> None:
+    there = tmp_path / "search"
+    shutil.copytree(folder, there)
+    spoil, message = DAMAGE[damage]
+    spoil(there)
+    with pytest.raises(SearchError, match=message):
+        dv.open_search(there)
+
+
+def test_there_is_no_search(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match=r"no search in .*nowhere: there is no such folder"):
+        dv.open_search(tmp_path / "nowhere")
+    with pytest.raises(SearchError, match=r"no search in .*: there is no manifest\.json"):
+        dv.open_search(tmp_path)

@@ -1,0 +1,277 @@
+"""The index against brute force: record every picture, take each channel's maximum, sort everything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.searches import Noise, Row, brute_force, minivgg_field, rows_of, same, scenes_folder, small, told
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import deconvviz as dv
+from deconvviz.dataset_search.result import Search
+from deconvviz.dataset_search.search import search
+from deconvviz.image_sources import Source, open_source
+from deconvviz.images.image import Picture
+
+COUNT, K = 45, 9
+OTHER_BATCHES = 1e-5
+"""How far a peak may be off, as a share of its layer's largest, if batches have another size: the network's
+own last digits. Measured: 4e-7 for minivgg, nothing for SqueezeNet."""
+
+
+@pytest.fixture(scope="module")
+def net() -> dv.Network:
+    return dv.load("minivgg")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return open_source(scenes_folder(tmp_path_factory.mktemp("scenes"), COUNT))
+
+
+@pytest.fixture(scope="module")
+def one_by_one(net: dv.Network, folder: Source) -> Search:
+    return search(net, folder, "all", batch_size=1, workers=0)
+
+
+@pytest.fixture(scope="module")
+def brute(net: dv.Network, folder: Source) -> tuple[list[Row], dict[str, Tensor]]:
+    layers = [layer.name for layer in net.layers if layer.has_channels and not layer.same_as]
+    return brute_force(net, folder, layers, K, batch=1)
+
+
+def test_every_layer_and_channel_equals_brute_force(
+    net: dv.Network, one_by_one: Search, brute: tuple[list[Row], dict[str, Tensor]]
+) -> None:
+    rows, peaks = brute
+    assert list(one_by_one.layers) == list(peaks)
+    assert list(one_by_one.layers.values())[-4:] == [96, 64, 64, 12]
+    assert rows_of(one_by_one) == rows
+    assert len(rows) == sum(of_layer.shape[1] for of_layer in peaks.values()) * K
+    kept = told(one_by_one)
+    for layer, of_layer in peaks.items():
+        for channel, column in enumerate(of_layer.double().T.tolist()):
+            fired = sum(number > 0 for number in column)
+            mean = math.fsum(column) / COUNT
+            assert kept[f"{layer}/{channel}"] == (mean, fired / COUNT, max(column), fired == 0)
+
+
+def seen(layer: str, y: int, x: int) -> tuple[int, ...]:
+    return tuple(min(max(edge, 0), 96) for edge in minivgg_field(layer, y, x))
+
+
+def test_receptive_fields_equal_arithmetic_and_the_projections(net: dv.Network, one_by_one: Search) -> None:
+    cut = 0
+    for row in one_by_one.peaks.to_pylist():
+        box = (row["x0"], row["y0"], row["x1"], row["y1"])
+        if len(net.layers[row["layer"]].shape) == 3:
+            assert box == seen(row["layer"], row["y"], row["x"]), row
+            cut += 0 in box or 96 in box
+        else:
+            assert box == (0, 0, 96, 96) and row["y"] is None and row["x"] is None, row
+    assert cut > 1000
+    source = one_by_one.source
+    for layer in ("conv1_2", "pool3", "conv4_2", "fc5", "fc6"):
+        peak = one_by_one.top(layer, 3)[4]
+        rec = net.record([source.picture(source.names.index(peak.image)).rgb], layer)
+        projection = rec.project(layer, dv.Unit(0, 3, peak.y, peak.x))
+        assert projection.boxes[0] == peak.box
+        assert projection.units[0].activation == peak.activation
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("size", [7, 32])
+def test_workers_do_not_change_a_bit(net: dv.Network, folder: Source, size: int, workers: int) -> None:
+    here = search(net, folder, ["conv2_2", "conv4_2", "output"], batch_size=size, workers=0)
+    assert same(search(net, folder, ["conv2_2", "conv4_2", "output"], batch_size=size, workers=workers), here)
+
+
+def check_within(found: Search, peaks: dict[str, Tensor], source: Source, tolerance: float) -> None:
+    """Activations within the tolerance; the same picture where its neighbours in rank are further away."""
+    rows = iter(rows_of(found))
+    numbers = {name: number for number, name in enumerate(source.names)}
+    for layer, of_layer in peaks.items():
+        slack = tolerance * float(of_layer.abs().max())
+        for channel, column in enumerate(of_layer.double().T.tolist()):
+            order = sorted(range(len(column)), key=lambda number: (-column[number], source.names[number]))
+            ranked = [column[number] for number in order]
+            for rank in range(min(int(found.manifest["top"]), len(order))):
+                row = next(rows)
+                assert (row.layer, row.channel, row.rank) == (layer, channel, rank + 1)
+                own = column[numbers[row.image]]
+                assert abs(row.activation - own) <= slack, (row, own)
+                assert abs(row.activation - ranked[rank]) <= slack, (row, ranked[rank])
+                alone = all(
+                    abs(ranked[rank] - ranked[other]) > 2 * slack
+                    for other in (rank - 1, rank + 1)
+                    if 0 <= other < len(ranked)
+                )
+                assert not alone or row.image == source.names[order[rank]], row
+    assert next(rows, None) is None
+
+
+@pytest.mark.parametrize("size", [7, 32])
+def test_other_batches_give_the_same_but_for_the_networks_last_digits(
+    net: dv.Network, folder: Source, size: int, brute: tuple[list[Row], dict[str, Tensor]]
+) -> None:
+    found = search(net, folder, "all", batch_size=size, workers=0)
+    check_within(found, brute[1], folder, OTHER_BATCHES)
+
+
+class Shuffled(Source):
+    """The same pictures, listed and read in another order: ids decide."""
+
+    kind = "shuffled"
+
+    def __init__(self, of: Source) -> None:
+        self.of = of
+        super().__init__(of.place, type(of.names)(reversed(list(of.names))), sizes=of.sizes)
+
+    def read(self, number: int) -> Picture:
+        return self.of.picture(self.of.names.index(self.names[number]))
+
+
+def test_the_order_in_which_pictures_are_listed_does_not_matter(
+    net: dv.Network, folder: Source, one_by_one: Search
+) -> None:
+    layers = list(one_by_one.layers)
+    assert same(search(net, Shuffled(folder), layers[::-1], batch_size=1, workers=0), one_by_one)
+
+
+@settings(max_examples=15)
+@given(
+    copies=st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=15),
+    size=st.integers(1, 8),
+    top=st.integers(1, 25),
+)
+def test_of_equal_pictures_the_first_by_id_is_the_stronger(
+    copies: list[tuple[int, int]], size: int, top: int
+) -> None:
+    source, net = Noise(20, copies=copies), small()
+    found = search(net, source, ["0", "3", "6"], top=top, batch_size=size, workers=0)
+    rows, _ = brute_force(net, source, ["0", "3", "6"], top, batch=size)
+    assert rows_of(found) == rows
+
+
+def test_networks_of_all_kinds() -> None:
+    class Odd(nn.Module):
+        """Called twice, channels last, in place, a gate, a refused operation, a vector, functions."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(inplace=True)
+            self.norm, self.wide = nn.LayerNorm(3), nn.Linear(3, 6)
+            self.gate, self.refused, self.scores = nn.Sigmoid(), nn.Identity(), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.max_pool2d(self.act(self.conv(x)), 2)
+            x = self.act(self.conv(x))
+            x = self.wide(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+            x = x * self.gate(x)
+            x = self.refused(x.cumsum(3))
+            return self.scores(x.mean((2, 3)))
+
+    torch.manual_seed(0)
+    net, source = small(Odd()), Noise(30)
+    layers = ["conv", "act", "conv:2", "act:2", "norm", "wide", "gate", "refused", "scores"]
+    assert net.layers["refused"].refused and net.layers["gate"].held
+    assert net.layers["wide"].channels_last
+    rows, _ = brute_force(net, source, layers, 4, batch=5)
+    found = search(net, source, layers, top=4, batch_size=5, workers=0)
+    assert rows_of(found) == rows
+    again = search(net, source, "all", top=4, batch_size=5, workers=0)
+    assert list(again.layers) == layers  # the output is `scores` again
+    assert same(again, found)
+    boxes = {
+        layer: {peak.box is None for channel in range(count) for peak in found.top(layer, channel)}
+        for layer, count in found.layers.items()
+    }
+    without = {"gate", "refused", "scores"}
+    assert boxes == {layer: {layer in without} for layer in layers}
+
+
+def test_each_tensor_once_when_all_are_asked_for() -> None:
+    inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Identity(), nn.Dropout())
+    net = small(nn.Sequential(inner, nn.Flatten(), nn.Linear(4 * 14 * 14, 2)))
+    found = search(net, Noise(3), "all", workers=0)
+    assert list(found.layers) == ["0.0", "0.1", "2"]
+    assert search(net, Noise(3), ["0", "0.1", "1"], workers=0).layers == {"0.1": 4, "0": 4, "1": 784}
+
+
+class Kept(Source):
+    """The same pictures, decoded once."""
+
+    kind = "kept"
+
+    def __init__(self, of: Source) -> None:
+        super().__init__(of.place, of.names, sizes=of.sizes)
+        self.of, self.pictures = of, dict[int, Picture]()
+
+    def read(self, number: int) -> Picture:
+        if number not in self.pictures:
+            self.pictures[number] = self.of.picture(number)
+        return self.pictures[number]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_squeezenet_on_photographs(real_data: Path) -> None:
+    net = dv.load("squeezenet1_0", weights=real_data / "squeezenet1_0.pth")
+    source = Kept(open_source(real_data / "imagenet-sample"))
+    assert len(source) == 300
+    found = search(net, source, "features.9", batch_size=32, workers=0)
+    peaks, places = [], []
+    module = net.module.eval()
+    with torch.no_grad():
+        for first in range(0, 300, 20):
+            chosen = [source.picture(number).rgb for number in range(first, first + 20)]
+            inputs = torch.stack([net.preprocessing.apply(rgb) for rgb in chosen])
+            said = module.features[:10](inputs)  # type: ignore[index, operator]
+            peaks.append(said.amax((2, 3)))
+            places.append(said.flatten(2).argmax(2))
+    of_layer, where = torch.cat(peaks), torch.cat(places)
+    assert of_layer.shape == (300, 384)
+    check_within(found, {"features.9": of_layer}, source, OTHER_BATCHES)
+    numbers = {name: number for number, name in enumerate(source.names)}
+    moved = 0
+    for row in rows_of(found):
+        place = int(where[numbers[row.image], row.channel])
+        moved += (row.y, row.x) != divmod(place, 27) and row.activation > 0
+    assert moved == 0
+    some = [(channel, rank) for channel in range(0, 384, 32) for rank in (0, 8)]
+    for channel, rank in some:
+        peak = found.top("features.9", channel)[rank]
+        rec = net.record([source.picture(numbers[peak.image]).rgb], "features.9")
+        projection = rec.project("features.9", dv.Unit(0, channel, peak.y, peak.x))
+        assert projection.boxes[0] == peak.box
+        assert math.isclose(projection.units[0].activation, peak.activation, rel_tol=1e-5, abs_tol=1e-5)
+
+
+class Folded(nn.Module):
+    """A linear over all positions of all pictures as rows of one matrix, as in LeViT, beside usual layers."""
+
+    def __init__(self, fold: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.fold = fold
+        self.conv, self.mix, self.scores = nn.Conv2d(3, 4, 4, 4), nn.Linear(4, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.mix(self.fold(self.conv(x)).reshape(-1, 4))
+        return self.scores(rows.reshape(len(x), -1, 5).mean(1))
+
+
+FOLDS = {
+    "permuted": lambda maps: maps.permute(0, 2, 3, 1),
+    "flattened": lambda maps: maps.flatten(2).transpose(1, 2),
+}
+
+
+@pytest.mark.parametrize("fold", FOLDS)
+def test_a_layer_that_has_no_rows_of_pictures_is_left_out_of_all(fold: str) -> None:
+    found = search(small(Folded(FOLDS[fold])), Noise(3), "all", workers=0)
+    assert list(found.layers) == ["conv", "scores"]

@@ -1,0 +1,387 @@
+"""A whole search: what is asked for is checked first, and bad pictures are counted and told of."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.searches import Noise, junk, rows_of, same, scenes_folder, small
+from torch import Tensor, nn
+
+import deconvviz as dv
+from deconvviz.dataset_search import checkpoint as state
+from deconvviz.dataset_search.plan import plan
+from deconvviz.dataset_search.progress import Progress
+from deconvviz.dataset_search.result import open_search
+from deconvviz.dataset_search.search import search
+from deconvviz.errors import DeconvvizError, LayerError, OutputError, PictureError, SearchError, SourceError
+from deconvviz.image_sources import Source, open_source
+from deconvviz.images.image import Picture
+
+
+@pytest.fixture(scope="module")
+def net() -> dv.Network:
+    return dv.load("minivgg")
+
+
+def bad_folder(folder: Path) -> Path:
+    """Twelve scenes, and four that are none: cut off, text, empty, a name that is no UTF-8."""
+    scenes_folder(folder, 12)
+    whole = (folder / "even" / "0000.png").read_bytes()
+    (folder / "even" / "broken.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "a text.jpg").write_text("not a picture")
+    (folder / "odd" / "empty.png").touch()
+    with open(os.fsencode(folder) + b"/not-utf8-\xff.png", "wb") as stream:
+        stream.write(b"rubbish")
+    return folder
+
+
+BAD = {"a text.jpg", "even/broken.jpg", "odd/empty.png", "not-utf8-\\xff.png"}
+
+
+def test_bad_pictures_are_counted_and_listed_and_the_rest_is_right(net: dv.Network, tmp_path: Path) -> None:
+    source, out = bad_folder(tmp_path / "in"), tmp_path / "out"
+    told: list[tuple[int, int]] = []
+    found = search(
+        net,
+        source,
+        ["conv4_2", "fc6"],
+        out=out,
+        batch_size=3,
+        workers=1,
+        report=lambda progress: told.append((progress.done, progress.skipped)),
+    )
+    good = search(net, scenes_folder(tmp_path / "good", 12), ["conv4_2", "fc6"], batch_size=3, workers=0)
+    assert {name for name, _ in found.skipped} == BAD
+    assert all(reason for _, reason in found.skipped)
+    assert (found.pictures, found.manifest["skipped"], found.manifest["source"]["pictures"]) == (12, 4, 16)
+    assert told[-1] == (16, 4)
+    with open(out / "skipped.csv", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["image"] for row in rows} == BAD
+    reasons = {row["image"]: row["reason"] for row in rows}
+    assert "no picture" in reasons["a text.jpg"] or "cannot" in reasons["a text.jpg"]
+    assert [row.image for row in rows_of(found)] == [row.image for row in rows_of(good)]
+    assert np.allclose(
+        [row.activation for row in rows_of(found)], [row.activation for row in rows_of(good)], rtol=1e-5
+    )
+    assert found.channels.column("pictures").to_pylist() == [12] * found.channels.num_rows
+    assert open_search(out).skipped == found.skipped
+
+
+def test_a_picture_that_is_deleted_in_mid_run(net: dv.Network, tmp_path: Path) -> None:
+    source = open_source(scenes_folder(tmp_path, 8))
+
+    def delete(progress: Progress) -> None:
+        (tmp_path / "odd" / "0007.png").unlink(missing_ok=True)
+
+    found = search(net, source, "fc6", batch_size=2, workers=0, report=delete)
+    assert [name for name, _ in found.skipped] == ["odd/0007.png"]
+    assert "gone" in found.skipped[0][1]
+    assert found.pictures == 7
+
+
+def test_strict_makes_a_bad_picture_an_error_and_the_search_can_go_on_without(
+    net: dv.Network, tmp_path: Path
+) -> None:
+    source, out = bad_folder(tmp_path / "in"), tmp_path / "out"
+    with pytest.raises(PictureError, match=r"a text\.jpg.*without --strict it is counted"):
+        search(net, source, "fc6", out=out, batch_size=2, workers=0, strict=True)
+    with pytest.raises(SearchError, match="is not done: 0 of 8 batches"):
+        open_search(out)
+    found = search(net, source, "fc6", out=out, workers=0, resume=True)
+    assert found.manifest["batch_size"] == 2  # as it was begun
+    assert {name for name, _ in found.skipped} == BAD and junk(out) == set()
+
+
+def test_strict_counts_what_was_no_good_when_pictures_were_listed(net: dv.Network, tmp_path: Path) -> None:
+    scenes_folder(tmp_path, 3)
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(PictureError, match=r"gone\.png: it is a link.*without --strict"):
+        search(net, tmp_path, "fc6", workers=0, strict=True)
+    found = search(net, tmp_path, "fc6", workers=0)
+    assert [name for name, _ in found.skipped] == ["gone.png"]
+    assert (found.pictures, found.manifest["skipped"]) == (3, 1)
+
+
+class Torn(Noise):
+    def read(self, number: int) -> Picture:
+        if number in (1, 2):
+            raise PictureError(f"{self.names[number]} is torn")
+        return super().read(number)
+
+
+def test_resuming_strictly_is_refused_where_pictures_were_skipped(tmp_path: Path) -> None:
+    net, source = small(), Torn(12)
+    planned = plan(net, source, "0", top=9, batch_size=2)
+    begun = state.State.begin(planned)
+    begun.skipped[1] = "noise-0001 is torn"
+    state.write(begun, planned.identity(), tmp_path)
+    with pytest.raises(PictureError, match=r"noise-0001 is torn \(without --strict"):
+        search(net, source, "0", out=tmp_path, workers=0, resume=True, strict=True)
+    found = search(net, source, "0", out=tmp_path, workers=0, resume=True)
+    assert [name for name, _ in found.skipped] == ["noise-0001", "noise-0002"]
+
+
+def test_a_reason_that_is_no_text_does_not_end_a_search_at_its_end(tmp_path: Path) -> None:
+    class Odd(Noise):
+        def read(self, number: int) -> Picture:
+            if number == 1:
+                raise PictureError('of /photos/\udcff\n, a, "b"')
+            return super().read(number)
+
+    search(small(), Odd(3), "0", out=tmp_path, workers=1)
+    assert open_search(tmp_path).skipped == (("noise-0001", 'of /photos/\\udcff\n, a, "b"'),)
+
+
+class Poisoned(nn.Module):
+    """NaN in the second layer for pictures that are white in a corner."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.root, self.last = nn.Conv2d(3, 4, 3), nn.Identity(), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        y = self.root(y * (1.9 - x[:, :1, :1, :1]).sqrt())
+        return self.last(y)
+
+
+class Corner(Noise):
+    def read(self, number: int) -> Picture:
+        picture = super().read(number)
+        picture.rgb[0, 0] = 255 if number in (3, 8) else 0
+        return picture
+
+
+@pytest.mark.parametrize("size", [1, 4, 20])
+def test_a_picture_with_nan_in_a_layer_is_left_out_and_hurts_no_other(size: int) -> None:
+    net = small(Poisoned())
+    found = search(net, Corner(10), ["conv", "last"], batch_size=size, workers=0, top=10)
+    assert found.skipped == (
+        ("noise-0003", "last gives NaN or infinity"),
+        ("noise-0008", "last gives NaN or infinity"),
+    )
+    assert {row.image for row in rows_of(found)}.isdisjoint({"noise-0003", "noise-0008"})
+    assert (found.pictures, len(found)) == (8, 6 * 8)
+    assert np.isfinite(found.peaks.column("activation").to_numpy()).all()
+    below = search(net, Corner(10), "conv", batch_size=size, workers=0)
+    assert below.skipped == () and below.pictures == 10  # nothing wrong so far down
+    with pytest.raises(PictureError, match=r"noise-0003: last gives NaN or infinity \(without --strict"):
+        search(net, Corner(10), "last", batch_size=size, workers=0, strict=True)
+
+
+def test_nothing_but_bad_pictures_is_an_error_and_leaves_nothing(net: dv.Network, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        (tmp_path / "in" / f"{number}.jpg").write_text("no")
+    with pytest.raises(SearchError, match=r"none of the 3 pictures of .*in could be read: .*0\.jpg"):
+        search(net, tmp_path / "in", "fc6", out=tmp_path / "out", batch_size=2, workers=0)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_empty_source_is_an_error(net: dv.Network, tmp_path: Path) -> None:
+    for source in (tmp_path, Noise(0)):
+        with pytest.raises(SourceError, match="no pictures in"):
+            search(net, source, "fc6", out=tmp_path / "out", workers=0)
+    assert not (tmp_path / "out").exists()
+
+
+ASKED: list[tuple[dict[str, Any], type[DeconvvizError], str]] = [
+    ({"layers": "conv9_9"}, LayerError, "conv9_9"),
+    ({"layers": []}, LayerError, "no layer was asked for"),
+    ({"top": 0}, SearchError, "the 0 strongest pictures"),
+    ({"batch_size": 0}, SearchError, "batches of 0 pictures"),
+    ({"workers": -1}, SearchError, "-1 workers"),
+    ({"limit": 0}, SourceError, "limit of 0"),
+    ({"source": "scenes:0"}, SourceError, "0 scenes"),
+    ({"source": "nowhere"}, SourceError, "nowhere"),
+    ({"engine": "spark"}, SearchError, "no engine 'spark': there are local, ray"),
+    ({"address": "auto"}, SearchError, "goes with the engine ray"),
+    ({"resume": True, "force": True}, SearchError, "give one of them"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "message"), ASKED)
+def test_what_is_asked_for_is_checked_before_anything_is_read_or_written(
+    net: dv.Network, tmp_path: Path, change: dict[str, Any], error: type[DeconvvizError], message: str
+) -> None:
+    asked = {"source": "scenes:4", "layers": "fc6", "workers": 0, "out": tmp_path / "out", **change}
+    with pytest.raises(error, match=message):
+        search(net, asked.pop("source"), asked.pop("layers"), **asked)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_layer_without_channels_is_refused_by_name_and_left_out_of_all() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.mix = nn.Conv2d(3, 4, 4, 4), nn.Linear(4, 5)
+            self.scores = nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scores(self.mix(self.conv(x).flatten(2).transpose(1, 2)).mean(1))
+
+    net = small(Tokens())
+    with pytest.raises(LayerError, match=r"mix gives 16 x 5 for a picture; channels are those of a map"):
+        search(net, Noise(3), "mix", workers=0)
+    assert list(search(net, Noise(3), "all", workers=0).layers) == ["conv", "scores"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_folder_that_cannot_be_one_is_told_before_the_first_picture(
+    net: dv.Network, tmp_path: Path, force: bool, below: str
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    looked: list[Progress] = []
+    with pytest.raises(OutputError, match="a part of the path is a file"):
+        search(
+            net,
+            "scenes:4",
+            "fc6",
+            out=tmp_path / "taken" / below,
+            workers=0,
+            force=force,
+            report=looked.append,
+        )
+    assert looked == [] and (tmp_path / "taken").read_text() == "a file"
+
+
+def test_a_full_disk_is_told_before_the_first_picture(
+    net: dv.Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **arrays: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    looked: list[Progress] = []
+    with pytest.raises(OutputError, match=r"no space left on device .*free some space"):
+        search(net, "scenes:4", "fc6", out=tmp_path / "out", workers=0, report=looked.append)
+    assert looked == [] and not (tmp_path / "out").exists()
+
+
+def test_what_is_there_is_left_as_it_is_without_force(net: dv.Network, tmp_path: Path) -> None:
+    first = search(net, "scenes:6", "fc6", out=tmp_path, workers=0)
+    manifest = (tmp_path / "manifest.json").read_bytes()
+    with pytest.raises(OutputError, match=r"holds a search already .*--force"):
+        search(net, "scenes:5", "fc6", out=tmp_path, workers=0)
+    assert (tmp_path / "manifest.json").read_bytes() == manifest
+    second = search(net, "scenes:5", "fc6", out=tmp_path, workers=0, force=True)
+    assert open_search(tmp_path).pictures == 5 and not same(first, second)
+    assert junk(tmp_path) == set()
+
+
+def test_a_search_overwritten_by_one_that_breaks_off_is_no_search_any_more(
+    net: dv.Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(net, "scenes:6", "fc6", out=tmp_path, workers=0)
+    monkeypatch.setattr(state.Saver, "SHARE", 1e9)  # every batch is written down
+
+    def stop(progress: Progress) -> None:
+        if progress.done == 4:
+            raise KeyboardInterrupt
+
+    asked: dict[str, Any] = {"out": tmp_path, "workers": 0, "batch_size": 2}
+    with pytest.raises(KeyboardInterrupt):
+        search(net, "scenes:8", "fc6", force=True, every=0, report=stop, **asked)
+    with pytest.raises(SearchError, match=r"is not done: 1 of 4 batches; go on with .*--resume"):
+        open_search(tmp_path)
+    with pytest.raises(OutputError, match=r"broken off, 1 of 4 batches done: go on with --resume"):
+        search(net, "scenes:8", "fc6", out=tmp_path, workers=0)
+    found = search(net, "scenes:8", "fc6", out=tmp_path, workers=0, resume=True)
+    assert same(found, search(net, "scenes:8", "fc6", batch_size=2, workers=0))
+    assert same(open_search(tmp_path), found)
+
+
+def test_limit_more_peaks_than_pictures_and_what_the_manifest_says(net: dv.Network, tmp_path: Path) -> None:
+    found = search(net, "scenes:50", ["relu4_2"], top=10**9, limit=7, out=tmp_path, workers=0)
+    assert found.pictures == 7 and len(found) == 96 * 7
+    assert len(found.top("relu4_2", 0)) == 7
+    told = json.loads((tmp_path / "manifest.json").read_text())
+    assert told["source"]["limit"] == 7 and told["source"]["pictures"] == 7
+    (layer,) = told["layers"]
+    assert (layer["name"], layer["module"], layer["channels"]) == ("relu4_2", "features.18", 96)
+    assert layer["dead"] == found.dead("relu4_2")
+    assert told["network"]["digest"] == net.digest
+    assert told["network"]["preprocessing"] == net.preprocessing.to_json()
+    assert {"deconvviz", "torch", "numpy", "python"} <= set(told["versions"])
+    assert (told["batch_size"], told["top"], told["engine"]) == (7, 10**9, "local")
+
+
+def test_dead_channels_are_counted_and_listed() -> None:
+    net = small()
+    with torch.no_grad():
+        net.module[0].weight[2] = 0
+        net.module[0].bias[2] = -1
+        net.module[3].weight[1] = 0
+        net.module[3].bias[1] = 0  # zero is not above zero
+    found = search(net, Noise(8), ["0", "3"], workers=0)
+    assert found.dead("0") == [2] and found.dead("3") == [1]
+    assert [layer["dead"] for layer in found.manifest["layers"]] == [[2], [1]]
+    assert [peak.image for peak in found.top("3", 1)] == [f"noise-{number:04d}" for number in range(8)]
+    assert {peak.activation for peak in found.top("3", 1)} == {0.0}
+
+
+def test_the_network_the_random_numbers_and_the_grad_mode_are_as_before(net: dv.Network) -> None:
+    net.module.train()
+    try:
+        before = [
+            (name, part.training, len(part._forward_hooks)) for name, part in net.module.named_modules()
+        ]
+        digest, random = net.digest, torch.random.get_rng_state()
+        search(net, "scenes:5", "all", workers=1, batch_size=2)
+        with pytest.raises(ZeroDivisionError):
+            search(net, "scenes:5", "all", workers=1, batch_size=2, report=lambda progress: 1 / 0)
+        after = [(name, part.training, len(part._forward_hooks)) for name, part in net.module.named_modules()]
+        assert after == before and net.digest == digest
+        assert torch.equal(torch.random.get_rng_state(), random)
+        assert torch.is_grad_enabled()
+    finally:
+        net.module.eval()
+
+
+def test_progress_tells_the_rates_apart(net: dv.Network) -> None:
+    class Slow(Noise):
+        def read(self, number: int) -> Picture:
+            time.sleep(0.01)
+            return super().read(number)
+
+    told: list[tuple[int, float, float, float]] = []
+
+    def report(progress: Progress) -> None:
+        told.append((progress.done, progress.reading_rate, progress.network_rate, progress.left))
+        assert progress.limit == "reading"
+        assert progress.total == 12
+
+    search(small(), Slow(12), "0", workers=0, batch_size=3, report=report)
+    assert [done for done, *_ in told] == [3, 6, 9, 12]
+    for _, reading, looking, _ in told:
+        assert 20 < reading < 100 and looking > 2 * reading
+    assert told[-1][3] == 0 and told[0][3] > 0
+
+
+def test_a_source_without_names_is_not_limited_to_files(tmp_path: Path) -> None:
+    class Own(Source):
+        kind = "own"
+
+        def __init__(self) -> None:
+            super().__init__("own", Noise(3).names)
+
+        def read(self, number: int) -> Picture:
+            if number == 1:
+                raise OSError(5, "Input/output error")
+            return Noise(3).read(number)
+
+    found = search(small(), Own(), "0", workers=0, out=tmp_path)
+    assert found.skipped == (("noise-0001", "cannot read noise-0001: input/output error"),)
+    with pytest.raises(SourceError):
+        _ = open_search(tmp_path).source
+    assert len(open_search(tmp_path, source=Own()).source) == 3

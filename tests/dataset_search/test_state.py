@@ -1,0 +1,265 @@
+"""How far a search is, on disk: whole or not at all, once, and only for the same search."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.searches import Noise, small
+
+from deconvviz.dataset_search import checkpoint as state
+from deconvviz.dataset_search.checkpoint import (
+    CHECKPOINT,
+    Saver,
+    State,
+    check_same,
+    progress_of,
+    read,
+    remove,
+    write,
+)
+from deconvviz.dataset_search.peak_finder import Peaks
+from deconvviz.dataset_search.plan import Plan, plan
+from deconvviz.errors import OutputError, SearchError
+from deconvviz.images.preprocessing import Preprocessing
+
+
+def planned(count: int = 20, **more: Any) -> Plan:
+    return plan(small(), Noise(count), ["0", "3"], **{"top": 3, "batch_size": 4, **more})
+
+
+def peaks(plan: Plan, index: int, skipped: dict[int, str] | None = None) -> Peaks:
+    """Of one batch; those that are skipped are left out."""
+    dice = np.random.default_rng(index)
+    left_out = skipped or {}
+    begin, end = index * plan.batch_size, min((index + 1) * plan.batch_size, len(plan.source))
+    numbers = [number for number in range(begin, end) if number not in left_out]
+    said = dice.normal(size=(len(numbers), plan.channels)).astype(np.float32)
+    places = dice.integers(0, 99, said.shape).astype(np.int32)
+    return Peaks(said, places, np.array(numbers, np.int64), left_out)
+
+
+def same(one: State, other: State) -> bool:
+    names = ("activation", "image", "place", "fired", "total", "rounding", "pictures")
+    tops = all(np.array_equal(getattr(one.top, name), getattr(other.top, name)) for name in names)
+    types = all(type(getattr(one.top, name)) is type(getattr(other.top, name)) for name in names)
+    return tops and types and np.array_equal(one.done, other.done) and one.skipped == other.skipped
+
+
+def begun(plan: Plan) -> State:
+    found = State.begin(plan)
+    found.take_batch(0, peaks(plan, 0))
+    found.take_batch(3, peaks(plan, 3, {13: "torn \ud800\n“”, 7 %"}))
+    return found
+
+
+def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    plan = planned()
+    kept = begun(plan)
+    write(kept, plan.identity(), tmp_path)
+    again = read(plan, tmp_path)
+    assert again is not None and same(again, kept)
+    assert again.pending == [1, 2, 4]
+    assert again.seen == 8 and again.top.pictures == 7
+    assert progress_of(tmp_path) == (2, 5)
+    assert state.batch_size_of(tmp_path) == 4
+    for index in (4, 1, 2):
+        for one in (kept, again):
+            one.take_batch(index, peaks(plan, index))
+    assert same(again, kept) and again.pending == []
+
+
+def test_there_is_none(tmp_path: Path) -> None:
+    assert read(planned(), tmp_path) is None
+    assert progress_of(tmp_path / "nowhere") is None and state.batch_size_of(tmp_path) is None
+
+
+def test_a_batch_counts_once() -> None:
+    plan = planned()
+    once = begun(plan)
+    twice = begun(plan)
+    twice.take_batch(3, peaks(plan, 3, {13: "another reason"}))
+    assert same(once, twice)
+
+
+def test_what_others_have_found_counts_once() -> None:
+    plan = planned()
+    alone, together = begun(plan), begun(plan)
+    found = plan.empty()
+    for index in (1, 2):
+        alone.take_batch(index, peaks(plan, index))
+        found.add(peaks(plan, index))
+    for _ in range(2):
+        together.take([1, 2], found, {})
+    assert together.pending == [4]
+    assert np.array_equal(alone.top.image, together.top.image)
+    assert np.array_equal(alone.top.mean, together.top.mean)
+    with pytest.raises(ValueError, match="some of these batches, but not all"):
+        together.take([2, 4], found, {})
+    assert together.pending == [4]
+
+
+def weights(plan: Plan) -> None:
+    with torch.no_grad():
+        plan.network.module[0].bias[0] += 1
+
+
+def other(**changed: Any) -> Callable[[Plan], Plan]:
+    return lambda plan: replace(plan, **changed)
+
+
+CHANGES: dict[str, tuple[Callable[[Plan], Any], str]] = {
+    "network": (lambda p: setattr(p.network, "name", "other"), "network was Sequential and is other"),
+    "weights": (weights, "weights was sha256:"),
+    "preprocessing": (
+        lambda p: setattr(p.network, "preprocessing", Preprocessing.simple(16, (0.4,) * 3, (0.25,) * 3)),
+        "preprocessing was",
+    ),
+    "numbers": (lambda p: p.network.module.double() and None, "type of numbers was float32 and is float64"),
+    "layers": (lambda p: replace(p, layers=p.layers[:1]), "layers was 0, 3 and is 0"),
+    "top": (other(top=4), "top was 3 and is 4"),
+    "batch": (other(batch_size=5), "batch size was 4 and is 5"),
+    "source": (other(source=Noise(21)), "source was sha256:"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_state_of_another_search_is_refused(change: str, tmp_path: Path) -> None:
+    plan = planned()
+    write(begun(plan), plan.identity(), tmp_path)
+    alter, message = CHANGES[change]
+    changed = alter(plan) or plan
+    with pytest.raises(SearchError) as refused:
+        read(changed, tmp_path)
+    assert message in str(refused.value)
+    assert "--force" in str(refused.value) and CHECKPOINT in str(refused.value)
+    told = str(refused.value).split("cannot be gone on with: ")[1]
+    # weights in double precision are others, too; of anything else only that is told
+    assert told.count(" was ") == (2 if change == "numbers" else 1)
+
+
+def test_all_that_differs_is_told_at_once(tmp_path: Path) -> None:
+    then = {"top": 9, "layers": list("abcdefgh"), "weights": "sha256:" + "0" * 64}
+    now = {"top": 4, "layers": list("abcdefg"), "weights": "sha256:" + "1" * 64}
+    with pytest.raises(SearchError) as refused:
+        check_same(then, now, tmp_path)
+    assert (
+        "top was 9 and is 4; layers was a, b, c, d ... (8) and is a, b, c, d ... (7); "
+        "weights was sha256:000000000000... and is sha256:111111111111..."
+    ) in str(refused.value)
+    check_same(now, dict(now), tmp_path)
+
+
+def other_format(path: Path) -> bytes:
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    told = {**json.loads(str(arrays.pop("told"))), "format": "deconvviz checkpoint 0"}
+    np.savez(path, told=np.array(json.dumps(told)), **arrays)
+    return path.read_bytes()
+
+
+def one_array(path: Path) -> bytes:
+    with open(path, "wb") as stream:
+        np.save(stream, np.zeros(3))
+    return path.read_bytes()
+
+
+def without_a_part(path: Path) -> bytes:
+    np.savez(path, told=np.array("{}"), done=np.zeros(3, np.bool_))
+    return path.read_bytes()
+
+
+DAMAGE: dict[str, Callable[[Path], bytes]] = {
+    "half of it": lambda path: path.read_bytes()[: path.stat().st_size // 2],
+    "its last byte": lambda path: path.read_bytes()[:-1],
+    "nothing": lambda path: b"",
+    "rubbish": lambda path: b"rubbish" * 100,
+    "a flipped bit": lambda path: path.read_bytes()[:300] + b"\xff\xfe" + path.read_bytes()[302:],
+    "a pickle": lambda path: b"\x80\x04K\x01.",
+    "one array": one_array,
+    "an older format": other_format,
+    "a part is missing": without_a_part,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_refused_and_says_what_to_do(damage: str, tmp_path: Path) -> None:
+    plan = planned()
+    write(begun(plan), plan.identity(), tmp_path)
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(DAMAGE[damage](path))
+    for look in (lambda: read(plan, tmp_path), lambda: progress_of(tmp_path)):
+        with pytest.raises(SearchError, match=r"checkpoint.*start anew with --force"):
+            look()
+    remove(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned()
+    kept = begun(plan)
+    write(kept, plan.identity(), tmp_path)
+
+    def full(*args: Any, **arrays: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    later = begun(plan)
+    later.take_batch(1, peaks(plan, 1))
+    with pytest.raises(OutputError, match=r"no space left on device .*free some space"):
+        write(later, plan.identity(), tmp_path)
+    monkeypatch.undo()
+    again = read(plan, tmp_path)
+    assert again is not None and same(again, kept)
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+
+
+def test_what_a_killed_process_left_goes_too(tmp_path: Path) -> None:
+    plan = planned()
+    write(begun(plan), plan.identity(), tmp_path)
+    (tmp_path / ".deconvviz-0123456789ab.part").touch()
+    (tmp_path / "notes.txt").touch()
+    remove(tmp_path)
+    remove(tmp_path / "nowhere")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+class Clock:
+    """A time of our own, in which a checkpoint takes as long as we say."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, takes: float) -> None:
+        self.now, self.takes, self.written = 1000.0, takes, list[float]()
+        monkeypatch.setattr(state.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(state, "write", self._write)
+
+    def _write(self, *args: Any) -> None:
+        self.written.append(self.now)
+        self.now += self.takes
+
+    def run(self, saver: Saver, seconds: float, step: float, kept: State) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            saver(kept)
+            self.now += step
+
+
+@pytest.mark.parametrize(("every", "takes"), [(30.0, 0.05), (0.0, 0.05), (0.0, 3.0), (30.0, 3.0), (5.0, 0.0)])
+def test_checkpoints_take_a_fiftieth_of_the_time_at_most(
+    every: float, takes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, takes)
+    plan = planned()
+    clock.run(Saver(plan, tmp_path, every), 3600, 0.25, State.begin(plan))
+    assert clock.written[0] == 1000.0  # at once, so that a folder that cannot be written is told early
+    gaps = np.diff(clock.written)
+    wanted = max(every, takes * 50)
+    assert (gaps >= wanted).all() and (gaps <= wanted + takes + 0.5).all()
+    assert takes * len(gaps) <= 0.02 * 3600

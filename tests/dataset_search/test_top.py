@@ -1,0 +1,172 @@
+"""The strongest of a stream, against one full sort and exact sums."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deconvviz.dataset_search.peak_finder import Peaks
+from deconvviz.dataset_search.top_k import NOBODY, Top
+
+FEW = st.sampled_from([-1.5, -0.0, 0.0, 0.25, 1.0, 1.0000001192092896, 3.0])  # equal ones and nearly equal
+ANY = st.floats(width=32, allow_nan=False, allow_infinity=False)
+USUAL = st.one_of(st.just(0.0), st.floats(2**-20, 2**20, width=32), st.floats(-(2**20), -(2**-20), width=32))
+Table = list[list[float]]  # a row for each picture, a column for each channel
+
+
+@st.composite
+def tables(draw: st.DrawFn, numbers: st.SearchStrategy[float], most: int = 24) -> Table:
+    channels = draw(st.integers(1, 4))
+    return draw(st.lists(st.lists(numbers, min_size=channels, max_size=channels), min_size=1, max_size=most))
+
+
+def peaks_of(table: Table, numbers: Sequence[int], dtype: Any = np.float32) -> Peaks:
+    """Those of some pictures; the place of a peak is made of picture and channel."""
+    channels = len(table[0])
+    said = np.array([table[number] for number in numbers], dtype).reshape(len(numbers), channels)
+    places = np.array([[number * 7 + c for c in range(channels)] for number in numbers], np.int32)
+    return Peaks(said, places.reshape(said.shape), np.array(numbers, np.int64), {})
+
+
+def in_batches(table: Table, k: int, batches: Sequence[Sequence[int]], dtype: Any = np.float32) -> Top:
+    top = Top.empty(len(table[0]), k, dtype)
+    for batch in batches:
+        top.add(peaks_of(table, batch, dtype))
+    return top
+
+
+def cut(draw: st.DrawFn, numbers: Sequence[int]) -> list[list[int]]:
+    """Any split into batches, empty ones included."""
+    ends = sorted(draw(st.lists(st.integers(0, len(numbers)), max_size=5)))
+    return [list(numbers[a:b]) for a, b in zip([0, *ends], [*ends, len(numbers)], strict=True)]
+
+
+def merged(draw: st.DrawFn, tops: Sequence[Top]) -> Top:
+    """Merged as any tree, from any side."""
+    left = [deepcopy(top) for top in tops]
+    while len(left) > 1:
+        one = left.pop(draw(st.integers(0, len(left) - 1)))
+        other = left.pop(draw(st.integers(0, len(left) - 1)))
+        one.merge(other)
+        left.append(one)
+    return left[0]
+
+
+def check_against_a_full_sort(top: Top, table: Table, k: int) -> None:
+    for channel in range(len(table[0])):
+        column = [row[channel] for row in table]
+        order = sorted(range(len(table)), key=lambda number: (-column[number], number))[:k]
+        kept = len(order)
+        assert top.image[channel, :kept].tolist() == order
+        assert top.activation[channel, :kept].tolist() == [column[number] for number in order]
+        assert top.place[channel, :kept].tolist() == [number * 7 + channel for number in order]
+        assert top.image[channel, kept:].tolist() == [NOBODY] * (k - kept)
+        assert top.activation[channel, kept:].tolist() == [-math.inf] * (k - kept)
+        assert top.fired[channel] == sum(number > 0 for number in column)
+    assert top.pictures == len(table)
+    assert not np.signbit(top.activation[top.activation == 0]).any()  # -0.0 is told as 0
+
+
+def equal(one: Top, other: Top) -> bool:
+    names = ("activation", "image", "place", "fired", "mean")
+    return one.pictures == other.pictures and all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in names
+    )
+
+
+@given(table=tables(st.one_of(FEW, ANY)), k=st.integers(1, 30), data=st.data())
+def test_any_split_order_and_tree_of_merges_equals_a_full_sort(table: Table, k: int, data: Any) -> None:
+    draw = data.draw
+    numbers = draw(st.permutations(range(len(table))))
+    parts = cut(draw, numbers)
+    check_against_a_full_sort(in_batches(table, k, [numbers]), table, k)
+    check_against_a_full_sort(in_batches(table, k, parts), table, k)
+    tops = [in_batches(table, k, cut(draw, part)) for part in parts]
+    check_against_a_full_sort(merged(draw, tops), table, k)
+
+
+@given(table=tables(USUAL, most=40), data=st.data())
+def test_sums_are_exact_to_the_last_bit_in_any_order(table: Table, data: Any) -> None:
+    draw = data.draw
+    numbers = draw(st.permutations(range(len(table))))
+    parts = cut(draw, numbers)
+    exact = [math.fsum(row[c] for row in table) / len(table) for c in range(len(table[0]))]
+    assert in_batches(table, 2, parts).mean.tolist() == exact
+    assert merged(draw, [in_batches(table, 2, [part]) for part in parts]).mean.tolist() == exact
+
+
+@given(
+    table=tables(st.one_of(ANY, st.floats(-1e100, 1e100)), most=40),
+    data=st.data(),
+)
+def test_sums_of_any_numbers_are_as_good_as_in_twice_the_precision(table: Table, data: Any) -> None:
+    parts = cut(data.draw, data.draw(st.permutations(range(len(table)))))
+    top = merged(data.draw, [in_batches(table, 1, [part], np.float64) for part in parts])
+    for channel, mean in enumerate(top.mean.tolist()):
+        column = [row[channel] for row in table]
+        exact = math.fsum(column) / len(table)
+        slack = len(table) ** 2 * sys.float_info.epsilon**2 * math.fsum(map(abs, column))
+        assert abs(mean - exact) <= 2 * math.ulp(exact) + slack
+
+
+def test_a_plain_sum_would_have_lost_it() -> None:
+    table = [[1e8], *[[1.0]] * 40, [-1e8]]
+    plain = np.float32(0)
+    for (number,) in table:
+        plain += np.float32(number)
+    assert plain != 40
+    assert in_batches(table, 1, [range(42)]).mean.tolist() == [40 / 42]
+    wild = [[1e20], [1.0], [-1e20]]
+    assert sum(row[0] for row in wild) == 0
+    assert in_batches(wild, 1, [[2], [0], [1]], np.float64).mean.tolist() == [1 / 3]
+
+
+@given(table=tables(FEW, most=12), k=st.integers(1, 5), data=st.data())
+def test_merging_is_commutative_and_associative(table: Table, k: int, data: Any) -> None:
+    numbers = data.draw(st.permutations(range(len(table))))
+    ends = sorted(data.draw(st.tuples(*[st.integers(0, len(table))] * 2)))
+    parts = numbers[: ends[0]], numbers[ends[0] : ends[1]], numbers[ends[1] :]
+    a, b, c = (in_batches(table, k, [part]) for part in parts)
+
+    def add(one: Top, other: Top) -> Top:
+        both = deepcopy(one)
+        both.merge(other)
+        return both
+
+    assert equal(add(a, b), add(b, a))
+    assert equal(add(add(a, b), c), add(a, add(b, c)))
+    nothing = Top.empty(len(table[0]), k)
+    assert equal(add(a, nothing), a) and equal(add(nothing, a), a)
+    before = deepcopy(b)
+    add(a, b)
+    assert equal(b, before)  # what is merged in stays as it was
+
+
+def test_all_below_zero_is_ranked_and_never_fires() -> None:
+    top = in_batches([[-3.0], [-1.0], [-2.0]], 2, [[0, 1, 2]])
+    assert top.image.tolist() == [[1, 2]]
+    assert top.fired.tolist() == [0]
+    assert top.mean.tolist() == [-2.0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_keep_their_precision(dtype: Any) -> None:
+    close = [[1.0], [1.0 + 2**-40]]
+    top = in_batches(close, 2, [[0, 1]], dtype)
+    assert top.activation.dtype == dtype
+    assert top.image.tolist() == ([[1, 0]] if dtype is np.float64 else [[0, 1]])
+
+
+def test_nothing_was_seen() -> None:
+    top = Top.empty(3, 2)
+    top.add(Peaks(np.empty((0, 3)), np.empty((0, 3), np.int32), np.empty(0, np.int64), {}))
+    assert (top.pictures, top.mean.tolist(), top.k) == (0, [0.0, 0.0, 0.0], 2)
+    assert (top.image == NOBODY).all()

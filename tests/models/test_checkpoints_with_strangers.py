@@ -1,0 +1,584 @@
+"""Checkpoints that hold more than one network's weights: what is taken, what is said, what is refused."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+import deconvviz as dv
+from deconvviz.errors import WeightsError
+from deconvviz.models.checkpoints import read_checkpoint
+from deconvviz.models.state_dict import fit
+from deconvviz.models.torchvision_models import build
+from deconvviz.models.weights import load_network, load_weights, weights_of_file
+
+State = Mapping[str, Tensor]
+
+
+class Small(nn.Module):
+    """A convolution, a normalisation with buffers, a classifier, and a part without tensors."""
+
+    def __init__(self, classes: int = 3, channels: int = 4) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 3)
+        self.bn = nn.BatchNorm2d(channels)
+        self.head: nn.Module = nn.Linear(channels, classes)
+        self.drop = nn.Identity()
+        self.extra: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.drop(self.head(self.bn(self.conv(x)).relu().mean((2, 3))))
+        return out
+
+
+def drawn(seed: int, make: Callable[[], nn.Module] = Small) -> nn.Module:
+    """A network with random weights and random statistics, so that no tensor has its initial values."""
+    module = make().eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
+            else:
+                tensor.fill_(seed + 3)
+    return module
+
+
+def state(seed: int = 1, prefix: str = "", make: Callable[[], nn.Module] = Small) -> dict[str, Tensor]:
+    return {f"{prefix}{key}": tensor for key, tensor in drawn(seed, make).state_dict().items()}
+
+
+SOURCE = 1  # the seed of the weights that are to be taken
+POS = {"criterion.pos_weight": torch.full((3,), 7.0)}
+
+
+def save(stored: Any, tmp_path: Path) -> Path:
+    torch.save(stored, tmp_path / "a.pth")
+    return tmp_path / "a.pth"
+
+
+def loaded(path: Path | str, make: Callable[[], nn.Module] = Small, seed: int = SOURCE) -> tuple[str, ...]:
+    """Load a file into a network with other weights, compare it with the source, and return the notes."""
+    module, source = drawn(99, make), drawn(seed, make)
+    given = weights_of_file(path, module, "others")
+    fit(module, given.state, network="small", source=given.place)
+    expected = source.state_dict()
+    assert module.state_dict().keys() == expected.keys()
+    for key, tensor in module.state_dict().items():
+        assert torch.equal(tensor, expected[key]), key
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(module(x), source(x))
+        assert not torch.equal(module(x), drawn(99, make)(x))
+    return given.notes
+
+
+def refused(path: Path | str, make: Callable[[], nn.Module] = Small) -> str:
+    module = drawn(99, make)
+    with pytest.raises(WeightsError) as caught:
+        given = weights_of_file(path, module, "others")
+        fit(module, given.state, network="small", source=given.place)
+    before = drawn(99, make).state_dict()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in module.state_dict().items())
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- one network, and strangers beside it
+
+
+def one(pos: str = "criterion.pos_weight") -> tuple[str, ...]:
+    return (f"not used: 1 other tensor in the file ({pos})",)
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module.", "_orig_mod.module.", "model._orig_mod."])
+def test_a_loss_beside_usual_prefixes(tmp_path: Path, prefix: str) -> None:
+    assert loaded(save({**state(prefix=prefix), **POS}, tmp_path)) == one()
+    assert loaded(save({"state_dict": {**POS, **state(prefix=prefix)}}, tmp_path)) == one(
+        "state_dict.criterion.pos_weight"
+    )
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "net.encoder.", "model.student.net.", "conv.", "0."])
+def test_a_loss_beside_any_prefix(tmp_path: Path, prefix: str) -> None:
+    place = prefix.removesuffix(".")
+    assert loaded(save({**state(prefix=prefix), **POS}, tmp_path)) == (
+        f"weights from {place} in the file", *one()
+    )  # fmt: skip
+    assert loaded(save(state(prefix=prefix), tmp_path)) == ()
+
+
+def test_safetensors_too(tmp_path: Path) -> None:
+    save_file({**state(prefix="model."), **POS}, tmp_path / "a.safetensors")
+    assert loaded(tmp_path / "a.safetensors") == one()
+
+
+def test_an_averaged_model(tmp_path: Path) -> None:
+    averaged = AveragedModel(drawn(SOURCE))
+    notes = loaded(save(averaged.state_dict(), tmp_path))
+    assert notes == ("not used: 1 other tensor in the file (n_averaged)",)
+
+
+def test_a_profilers_counters(tmp_path: Path) -> None:
+    profiled = drawn(SOURCE)
+    for module in profiled.modules():  # as thop.profile leaves them
+        module.register_buffer("total_ops", torch.zeros(1, dtype=torch.float64))
+        module.register_buffer("total_params", torch.zeros(1, dtype=torch.float64))
+    stored = profiled.state_dict()
+    assert {"total_ops", "conv.total_ops", "drop.total_params"} <= stored.keys()
+    expected = "not used: 10 other tensors in the file (total_ops, total_params, conv.total_ops, ...)"
+    assert loaded(save(stored, tmp_path)) == (expected,)
+    assert loaded(save({f"module.{key}": value for key, value in stored.items()}, tmp_path)) == (
+        "not used: 10 other tensors in the file (module.total_ops, module.total_params, "
+        "module.conv.total_ops, ...)",
+    )
+
+
+def test_a_lightning_checkpoint(tmp_path: Path) -> None:
+    """Metrics with state, callbacks, loops, hyperparameters, and optimizers in a list."""
+    source = drawn(SOURCE)
+    optimizer = torch.optim.Adam(source.parameters())
+    stored = {
+        "epoch": 3,
+        "pytorch-lightning_version": "2.4.0",
+        "state_dict": OrderedDict({**state(prefix="net."), "accuracy.tp": torch.ones(3), **POS}),
+        "optimizer_states": [stepped(optimizer, source)],
+        "lr_schedulers": [{"last": torch.ones(1)}],
+        "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": torch.tensor(0.7)}},
+        "hyper_parameters": {"lr": 0.1, "sizes": [1, 2], "name": "a"},
+    }
+    assert loaded(save(stored, tmp_path), seed=SOURCE) == (
+        "not used: 3 other tensors in the file (state_dict.accuracy.tp, state_dict.criterion.pos_weight, "
+        "callbacks.ModelCheckpoint{'monitor': None}.best_model_score)",
+    )
+
+
+def test_a_contrastive_queue(tmp_path: Path) -> None:
+    """MoCo: buffers in the root, and a momentum copy of the encoder with the same names and shapes."""
+    queue = {"module.queue": torch.rand(3, 8), "module.queue_ptr": torch.zeros(1, dtype=torch.int64)}
+    stored = {**state(prefix="module.encoder_q."), **state(2, "module.encoder_k."), **queue}
+    path = save({"state_dict": stored, "epoch": 2, "arch": "small"}, tmp_path)
+    q, k = "state_dict.module.encoder_q", "state_dict.module.encoder_k"
+    assert refused(path) == (
+        f"{path} has 2 sets of weights that fit the network: {q}, {k}. "
+        f"Choose one with --weights {path}#{q} (weights=...)"
+    )
+    assert loaded(f"{path}#{q}") == ()
+    assert loaded(f"{path}#{k}", seed=2) == ()
+
+
+def test_parts_in_mappings_of_their_own(tmp_path: Path) -> None:
+    """A checkpoint that keeps each part of one network in a mapping, and a decoder's beside them."""
+    parts = {
+        name: {key.partition(".")[2]: value for key, value in state().items() if key.startswith(f"{name}.")}
+        for name in ("conv", "bn", "head")
+    }
+    notes = loaded(save({**parts, "decoder": {"weight": torch.ones(2)}, "epoch": 3}, tmp_path))
+    assert notes == one("decoder.weight")
+
+
+def test_random_states_and_plain_values_beside(tmp_path: Path) -> None:
+    stored = {
+        **state(), "epoch": 3, "name": "run", "best": 0.5, "flag": True, "none": None,
+        "history": [0.3, 0.2], "rng": {"cpu": torch.get_rng_state(), "cuda": [torch.zeros(4)]},
+    }  # fmt: skip
+    assert loaded(save(stored, tmp_path)) == ("not used: 2 other tensors in the file (rng.cpu, rng.cuda.0)",)
+
+
+def test_names_of_old_under_a_prefix(tmp_path: Path) -> None:
+    module = build("densenet121", seed=4)
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|relu|conv))([12])\.", r"\1.\2.", key): value
+        for key, value in module.state_dict().items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    path = save({**{f"encoder.{key}": value for key, value in old.items()}, **POS}, tmp_path)
+    found, info = load_network("densenet121", path)
+    assert all(torch.equal(value, module.state_dict()[key]) for key, value in found.state_dict().items())
+    assert info.notes == ("weights from encoder in the file", *one())
+
+
+def test_versions_of_layouts_come_along(tmp_path: Path) -> None:
+    """MNASNet reads the version of its layout, which PyTorch stores beside the tensors."""
+    plain = build("mnasnet0_5", seed=1).state_dict()
+    wrapped = nn.DataParallel(build("mnasnet0_5", seed=1)).state_dict()
+    wrapped["criterion.weight"] = torch.ones(1)
+    module, info = load_network("mnasnet0_5", save({"state_dict": wrapped}, tmp_path))
+    assert all(torch.equal(value, plain[key]) for key, value in module.state_dict().items())
+    assert info.notes == one("state_dict.criterion.weight")
+    wrapped._metadata["module"]["version"] = 1  # type: ignore[attr-defined]
+    given = weights_of_file(save({"state_dict": wrapped}, tmp_path), module, "others")
+    versions: Mapping[str, Any] = given.state._metadata  # type: ignore[attr-defined]
+    assert versions[""]["version"] == 1 and module._version == 2
+    assert versions["layers.0"]["version"] == 1 and not any(key.startswith("module") for key in versions)
+
+
+# --- a larger network is not taken for a smaller one
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "backbone."])
+def test_resnet34_is_no_resnet18(tmp_path: Path, prefix: str) -> None:
+    larger = build("resnet34", seed=1).state_dict()
+    own = build("resnet18", device="meta").state_dict()
+    assert all(larger[key].shape == value.shape for key, value in own.items())
+    path = save({**{f"{prefix}{key}": value for key, value in larger.items()}, **POS}, tmp_path)
+    place = f"{path}#backbone" if prefix == "backbone." else path
+    with pytest.raises(WeightsError) as caught:
+        load_network("resnet18", path)
+    assert re.fullmatch(
+        rf"{place} does not fit resnet18: 96 tensors it does not have \(layer1\.2\.conv1\.weight, .*\)"
+        r"\. It fits resnet34",
+        str(caught.value),
+    )
+    module, _ = load_network("resnet34", path)
+    assert all(torch.equal(value, larger[key]) for key, value in module.state_dict().items())
+
+
+def sequence(depth: int) -> Callable[[], nn.Module]:
+    return lambda: nn.Sequential(*(layer for _ in range(depth) for layer in (nn.Conv2d(3, 3, 1), nn.ReLU())))
+
+
+class Numbered(nn.Module):
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        for index in range(1, depth + 1):
+            self.add_module(f"conv{index}", nn.Conv2d(3, 3, 1))
+
+
+LARGER: dict[str, tuple[Callable[[], nn.Module], dict[str, Tensor], str]] = {
+    "inside a part": (Small, {"conv.0.weight": torch.ones(1)}, "conv.0.weight"),
+    "in a part that has no tensors here": (Small, {"drop.weight": torch.ones(1)}, "drop.weight"),
+    "in a part that is None here": (Small, {"extra.weight": torch.ones(1)}, "extra.weight"),
+    "a parameter that is None here": (
+        lambda: nn.Conv2d(3, 3, 1, bias=False), {"bias": torch.ones(3)}, "bias"
+    ),
+    "more layers in a sequence": (sequence(2), {"4.weight": torch.ones(1)}, "4.weight"),
+    "more layers with numbered names": (
+        lambda: Numbered(2), {"conv3.weight": torch.ones(1)}, "conv3.weight"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "trunk."])
+@pytest.mark.parametrize("kind", LARGER)
+def test_what_only_a_larger_network_has(tmp_path: Path, kind: str, prefix: str) -> None:
+    make, more, name = LARGER[kind]
+    stored = {**state(make=make), **more}
+    path = save({**{f"{prefix}{key}": value for key, value in stored.items()}, **POS}, tmp_path)
+    place = f"{path}#trunk" if prefix == "trunk." else path
+    assert refused(path, make) == f"{place} does not fit small: 1 tensor it does not have ({name})"
+
+
+def test_a_network_without_tensors_takes_no_weights(tmp_path: Path) -> None:
+    assert f"{len(state())} tensors it does not have" in refused(save(state(), tmp_path), nn.ReLU)
+
+
+def test_an_incomplete_network_is_refused_with_its_strangers(tmp_path: Path) -> None:
+    stored = {**state(prefix="model."), **POS}
+    del stored["model.bn.running_var"]
+    assert refused(save(stored, tmp_path)).endswith("does not fit small: 1 tensor missing (bn.running_var)")
+
+
+# --- one of several
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"run": {"weights": x}, "epoch": 2}])
+@pytest.mark.parametrize("name", ["generator", "student", "params", "my weights"])
+def test_one_mapping_under_any_key(tmp_path: Path, name: str, wrap: Callable[[Any], Any]) -> None:
+    assert loaded(save(wrap({name: state(), "step": 4}), tmp_path)) == ()
+    assert loaded(save(wrap({name: {"module": {"inner": state()}}}), tmp_path)) == ()
+
+
+def test_the_one_that_fits_by_shape(tmp_path: Path) -> None:
+    other = state(2, make=lambda: Small(channels=5))
+    assert other.keys() == state().keys()
+    for stored in (
+        {"generator": other, "discriminator": state()},
+        {"discriminator": state(), "generator": other},
+    ):
+        assert loaded(save(stored, tmp_path)) == (
+            "weights from discriminator in the file",
+            f"not used: {len(other)} other tensors in the file (generator.conv.weight, generator.conv.bias, "
+            "generator.bn.weight, ...)",
+        )
+
+
+def test_the_one_that_fits_by_name(tmp_path: Path) -> None:
+    stored = {"generator": {"up.weight": torch.ones(2)}, "discriminator": state()}
+    assert loaded(save(stored, tmp_path)) == (
+        "weights from discriminator in the file",
+        *one("generator.up.weight"),
+    )
+
+
+def test_one_is_asked_for(tmp_path: Path) -> None:
+    path = save({"student": state(), "teacher": state(2), "epoch": 3}, tmp_path)
+    assert refused(path) == (
+        f"{path} has 2 sets of weights that fit the network: student, teacher. "
+        f"Choose one with --weights {path}#student (weights=...)"
+    )
+    assert loaded(f"{path}#student") == loaded(f"{path}#teacher", seed=2) == ()
+    assert refused(f"{path}#techer") == f"{path} has no tensors under 'techer': it has student, teacher"
+    assert refused(f"{path}#epoch") == f"{path} has no tensors under 'epoch': it has student, teacher"
+    assert refused(f"{path}#student", lambda: Small(channels=5)).startswith(
+        f"{path}#student does not fit small: 7 tensors of another shape"
+    )
+
+
+def test_an_ensemble_in_a_list(tmp_path: Path) -> None:
+    path = save({"models": [state(), state(2)]}, tmp_path)
+    assert "2 sets of weights that fit the network: models.0, models.1. Choose" in refused(path)
+    assert loaded(f"{path}#models.1", seed=2) == ()
+    assert loaded(save([state(), {"lr": 0.1}], tmp_path)) == ()
+
+
+def test_copies_with_the_same_values_need_no_choice(tmp_path: Path) -> None:
+    assert loaded(save({"best": state(), "last": state()}, tmp_path)) == ("weights from best in the file",)
+
+
+@pytest.mark.parametrize("other", [Tensor.double, Tensor.to_sparse])
+def test_copies_of_another_kind_are_not_the_same(tmp_path: Path, other: Callable[[Tensor], Tensor]) -> None:
+    path = save({"best": state(), "last": {key: other(value) for key, value in state().items()}}, tmp_path)
+    assert "2 sets of weights that fit the network: best, last" in refused(path)
+    assert loaded(f"{path}#best") == ()
+
+
+def test_the_one_with_as_many_classes(tmp_path: Path) -> None:
+    """A file of two, of which one would fit if the network had other classes."""
+    path = save({"model": state(2, make=lambda: Small(classes=7)), "student": state()}, tmp_path)
+    assert loaded(path) == (
+        "weights from student in the file",
+        "model in the file fits the network too, with another number of classes; "
+        f"to use it, load {path}#model",
+    )
+    assert refused(f"{path}#model").endswith("Only the number of classes differs: the weights have 7")
+
+
+def test_the_usual_key_is_taken_before_others(tmp_path: Path) -> None:
+    path = save({"teacher": state(2), "model": state()}, tmp_path)
+    assert loaded(path) == (f"teacher in the file fits the network too; to use it, load {path}#teacher",)
+    path = save({"net": state(2), "model": state()}, tmp_path)
+    assert "2 sets of weights that fit the network: net, model" in refused(path)
+
+
+def test_a_hash_in_the_name_of_a_file(tmp_path: Path) -> None:
+    torch.save(state(), tmp_path / "run#3")
+    torch.save({"3": state(2)}, tmp_path / "run")
+    assert loaded(tmp_path / "run#3") == ()
+    assert loaded(f"{tmp_path}/run#3", seed=SOURCE) == ()
+    (tmp_path / "run#3").unlink()
+    assert loaded(f"{tmp_path}/run#3", seed=2) == ()
+    assert refused(f"{tmp_path}/walk#3").startswith(f"no weights file '{tmp_path}/walk#3'")
+
+
+# --- averaged copies
+
+
+@pytest.mark.parametrize(
+    "name", ["state_dict_ema", "model_ema", "ema_state_dict", "ema", "shadow", "averaged_model", "swa_model"]
+)
+@pytest.mark.parametrize("plain", ["state_dict", "model", "weights"])
+@pytest.mark.parametrize("first", [True, False])
+def test_an_average_beside_is_mentioned(tmp_path: Path, name: str, plain: str, first: bool) -> None:
+    stored: dict[str, Any] = {name: state(2), plain: state()} if first else {plain: state(), name: state(2)}
+    path = save(stored, tmp_path)
+    notes = loaded(path)
+    assert notes[-1] == f"the file also has averaged weights (EMA); to use them, load {path}#{name}"
+    assert notes[:-1] == (("weights from weights in the file",) if plain == "weights" else ())
+    assert loaded(f"{path}#{name}", seed=2) == ()
+
+
+def test_an_average_as_pytorch_keeps_it(tmp_path: Path) -> None:
+    """With its own counter, and under a prefix of its own."""
+    model = drawn(SOURCE)
+    averaged = AveragedModel(drawn(2), multi_avg_fn=get_ema_multi_avg_fn(0.9))  # type: ignore[no-untyped-call]
+    path = save({"model": model.state_dict(), "ema": averaged.state_dict()}, tmp_path)
+    note = f"the file also has averaged weights (EMA); to use them, load {path}#ema.module"
+    assert loaded(path) == (note,)
+    assert loaded(f"{path}#ema.module", seed=2) == ()
+    assert loaded(f"{path}#ema", seed=2) == one("ema.n_averaged")
+
+
+def test_an_average_alone_is_taken_and_said(tmp_path: Path) -> None:
+    assert loaded(save({"state_dict_ema": state(), "epoch": 3}, tmp_path)) == (
+        "these are averaged weights (EMA), from state_dict_ema in the file",
+    )
+
+
+def test_an_average_of_the_parameters_alone(tmp_path: Path) -> None:
+    """Without the statistics of batch normalisation it cannot be used by itself."""
+    shadow = {key: value for key, value in state(2).items() if "running" not in key and "num" not in key}
+    path = save({"model": state(), "ema": {"decay": 0.99, "shadow": shadow}}, tmp_path)
+    assert loaded(path) == (
+        "the file also has averaged weights (EMA) in ema.shadow, which cannot be used alone: "
+        "2 tensors missing there (bn.running_mean, bn.running_var)",
+    )
+    assert "2 tensors missing (bn.running_mean, bn.running_var)" in refused(f"{path}#ema")
+
+
+# --- what is never taken for weights
+
+
+def stepped(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Any]:
+    """The state of an optimizer that has taken a step; the module stays as it was."""
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    module(torch.rand(2, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    module.load_state_dict(before)
+    return optimizer.state_dict()
+
+
+def test_the_state_of_an_optimizer(tmp_path: Path) -> None:
+    source = drawn(SOURCE)
+    optimizer = stepped(torch.optim.AdamW(source.parameters()), source)
+    assert isinstance(optimizer["state"][0]["exp_avg"], Tensor)
+    for key in ("optimizer", "optim", "opt", "optimizers"):
+        assert loaded(save({"weights": state(), key: optimizer}, tmp_path)) == ()
+    assert loaded(save({"weights": state(), "all": [optimizer, optimizer]}, tmp_path)) == ()
+    for stored in (optimizer, {"optimizer": optimizer}, {"adam": optimizer}):
+        assert "holds" in refused(save(stored, tmp_path))
+    path = save(optimizer, tmp_path)
+    assert f"{path} holds the state of an optimizer, not the weights of a network" in refused(path)
+
+
+@pytest.mark.parametrize("key", ["optimizer", "state"])
+def test_the_state_of_an_optimizer_by_the_names_of_the_parameters(tmp_path: Path, key: str) -> None:
+    """Each of its mappings has all names and shapes of the network."""
+    moments = {"exp_avg": state(2), "exp_avg_sq": state(3)}
+    assert loaded(save({key: moments, "weights": state()}, tmp_path)) == ()
+    assert "no tensors" in refused(save({key: moments}, tmp_path))
+
+
+def test_tensors_that_are_not_taken_may_be_anything(tmp_path: Path) -> None:
+    strangers = {
+        "loss.table": torch.zeros(2).to_sparse(), "loss.nan": torch.tensor(float("nan")),
+        "loss.complex": torch.zeros(1, dtype=torch.complex64),
+    }  # fmt: skip
+    assert loaded(save({**state(), **strangers}, tmp_path)) == (
+        "not used: 3 other tensors in the file (loss.table, loss.nan, loss.complex)",
+    )
+    spoiled = {**state(), "head.bias": torch.full((3,), float("nan"))}
+    path = save({"student": spoiled, **POS}, tmp_path)
+    assert refused(path).startswith(f"{path}#student holds NaN or infinity in head.bias:")
+
+
+class Malice:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.trace,)
+
+
+def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
+    path = save({"model": state(), "extra": Malice(tmp_path / "it ran")}, tmp_path)
+    assert "holds code or objects" in refused(path) and "holds code or objects" in refused(f"{path}#model")
+    assert not (tmp_path / "it ran").exists()
+    torch.load(path, weights_only=False)
+    assert (tmp_path / "it ran").exists()  # that it would have done something
+
+
+def test_mappings_without_end(tmp_path: Path) -> None:
+    own: dict[str, Any] = {"model": state()}
+    own["self"] = own
+    assert "one of its mappings contains itself" in refused(save(own, tmp_path))
+    many: Any = {"a": torch.ones(1)}
+    for _ in range(40):
+        many = {"b": many, "c": many, "d": many}
+    assert "is nested too deeply" in refused(save(many, tmp_path))
+
+
+def test_two_tensors_with_one_name(tmp_path: Path) -> None:
+    path = save({"conv": {"weight": torch.ones(1)}, "conv.weight": torch.ones(1)}, tmp_path)
+    assert f"{path} holds two tensors with the name conv.weight: save the tensors alone" in refused(path)
+
+
+# --- every way to a network
+
+
+def test_a_torchvision_network(tmp_path: Path) -> None:
+    source = build("resnet18", seed=5, classes=7)
+    averaged = {key: value + 1 for key, value in source.state_dict().items()}
+    model = {f"model.{key}": value for key, value in source.state_dict().items()}
+    path = save({"state_dict": {**model, **POS}, "ema": averaged}, tmp_path)
+    module, info = load_network("resnet18", path)
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(module(x), source(x)) and module(x).shape == (1, 7)
+    notes = (
+        f"the file also has averaged weights (EMA); to use them, load {path}#ema",
+        "not used: 1 other tensor in the file (state_dict.criterion.pos_weight)",
+        "7 classes, as the weights have",
+    )
+    assert (info.notes, info.spec, info.source) == (notes, str(path), str(path))
+    part, again = load_network("resnet18", f"{path}#ema")
+    assert torch.equal(part.state_dict()["fc.bias"], source.state_dict()["fc.bias"] + 1)
+    assert (again.notes, again.spec) == ((notes[2],), f"{path}#ema")
+    into = build("resnet18", seed=1, classes=7)
+    assert load_weights(into, "resnet18", path).notes == notes[:2]
+    assert torch.equal(into.state_dict()["fc.bias"], source.state_dict()["fc.bias"])
+
+
+def test_a_network_of_a_users_file(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from torch import nn\nimport deconvviz as dv\n"
+        "def make():\n    return dv.Network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), size=8)\n"
+    )
+    name = f"{tmp_path}/own.py:make"
+    source = dv.load(name, seed=1)
+    weights = {f"model.{key}": value for key, value in source.module.state_dict().items()}
+    path = save(
+        {"state_dict": {**weights, **POS}, "ema": {**dv.load(name, seed=2).module.state_dict()}}, tmp_path
+    )
+    net = dv.load(name, path)
+    assert net.digest == source.digest != dv.load(name).digest
+    assert net.origin.notes == (
+        f"the file also has averaged weights (EMA); to use them, load {path}#ema",
+        *one("state_dict.criterion.pos_weight"),
+    )
+    part = dv.load(name, f"{path}#ema")
+    assert part.digest == dv.load(name, seed=2).digest
+    assert (part.origin.spec, part.origin.short, part.origin.notes) == (f"{path}#ema", "a.pth#ema", ())
+    x = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(net.module(x), source.module(x))
+
+
+def test_a_network_of_timms(tmp_path: Path) -> None:
+    timm: Any = pytest.importorskip("timm")
+    source = timm.create_model("test_resnet", num_classes=5).eval()
+    averaged = {key: value + 1 for key, value in source.state_dict().items()}
+    model = {f"module.{key}": value for key, value in source.state_dict().items()}
+    path = save({"arch": "a", "state_dict": {**model, **POS}, "state_dict_ema": averaged}, tmp_path)
+    net = dv.load("timm:test_resnet", path)
+    assert net.origin.notes == (
+        f"the file also has averaged weights (EMA); to use them, load {path}#state_dict_ema",
+        *one("state_dict.criterion.pos_weight"),
+        "5 classes, as the weights have",
+    )
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(net.module(x), source(x))
+
+
+def test_reading_without_a_network(tmp_path: Path) -> None:
+    """What is most likely the weights, if the network is not known."""
+    for stored in (
+        {"state_dict": state(prefix="module."), "ema": {**state(2), **POS}, "n": torch.ones(1)},
+        {"extra": {"a": torch.ones(1)}, "params": state()},
+        {"ema": {**state(2), **POS}, "weights": state(), "n": torch.ones(1)},
+        {"teacher": {**state(2), **POS}, "model": state()},
+        state(prefix="model._orig_mod."),
+    ):
+        found = read_checkpoint(save(stored, tmp_path))
+        assert found.keys() == state().keys()
+        assert all(torch.equal(value, found[key]) for key, value in state().items())
