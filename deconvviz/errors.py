@@ -19,7 +19,21 @@ DeconvvizError               everything a user can mend; the command line prints
 
 
 class DeconvvizError(Exception):
-    """The root of every error that deconvviz raises on purpose."""
+    """The root of every error that deconvviz raises on purpose.
+
+    `option` is an argument that helps, as Python has it (``force=True``, ``weights=FILE``). A message names it
+    with ``{option}``: as a Python user reads it, it is that argument, on the command line it is the flag.
+    """
+
+    def __init__(self, message: str = "", *, option: str = "") -> None:
+        super().__init__(message.replace("{option}", option))
+        self.message, self.option = message, option
+
+    def on_command_line(self) -> str:
+        """The message with the flag (``--force``, ``--weights FILE``) in place of the argument."""
+        name, _, value = self.option.partition("=")
+        flag = f"--{name.replace('_', '-')}" + (f" {value}" if value not in ("", "True") else "")
+        return self.message.replace("{option}", flag)
 
 
 class PictureError(DeconvvizError):
