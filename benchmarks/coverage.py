@@ -52,7 +52,7 @@ class Family:
     def _refused(self) -> str:
         """The operation at which the way down first fails, and in how many of the networks."""
         some = [one.refused[0] for one in self.found if one.refused]
-        told = "; ".join(unique(f"{use.short} ({use.how.partition(':')[0]})" for use in some))
+        told = "; ".join(unique(f"{use.short} ({use.note.partition(':')[0]})" for use in some))
         if told and len(some) < len(self.found):
             told = f"in {len(some)} of {len(self.found)}: {told}"
         return "; ".join([*([told] if told else []), *(f"not run: {why}" for why in self.failed)])

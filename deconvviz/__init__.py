@@ -14,17 +14,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from deconvviz.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from deconvviz.coverage import Coverage as Coverage
     from deconvviz.coverage import OpUse as OpUse
     from deconvviz.dataset_search.progress import Progress as Progress
-    from deconvviz.dataset_search.result import Peak as Peak
     from deconvviz.dataset_search.result import Search as Search
     from deconvviz.dataset_search.result import open_search as open_search
     from deconvviz.dataset_search.search import search as search
+    from deconvviz.engine.layout import TensorLayout as TensorLayout
+    from deconvviz.engine.layout import Window as Window
+    from deconvviz.engine.rule_check import check_rule as check_rule
+    from deconvviz.engine.rules import Call as Call
     from deconvviz.engine.rules import Rule as Rule
+    from deconvviz.engine.rules import Support as Support
     from deconvviz.engine.rules import rule as rule
     from deconvviz.engine.units import Unit as Unit
     from deconvviz.errors import DeconvvizError as DeconvvizError
@@ -32,38 +36,45 @@ if TYPE_CHECKING:
     from deconvviz.layers import Layer as Layer
     from deconvviz.layers import LayerTable as LayerTable
     from deconvviz.loading import load as load
-    from deconvviz.manifest import remake as remake
     from deconvviz.network import Network as Network
     from deconvviz.network import project as project
     from deconvviz.projection import Projection as Projection
     from deconvviz.recording import Recording as Recording
+    from deconvviz.remake import remake as remake
+    from deconvviz.topnine.peak import Peak as Peak
     from deconvviz.topnine.result import TopNine as TopNine
 
 _HOME = {
+    "Call": "deconvviz.engine.rules",
     "Coverage": "deconvviz.coverage",
     "DeconvvizError": "deconvviz.errors",
     "Layer": "deconvviz.layers",
     "LayerTable": "deconvviz.layers",
     "Network": "deconvviz.network",
     "OpUse": "deconvviz.coverage",
-    "Peak": "deconvviz.dataset_search.result",
+    "Peak": "deconvviz.topnine.peak",
     "Progress": "deconvviz.dataset_search.progress",
     "Projection": "deconvviz.projection",
     "Recording": "deconvviz.recording",
     "Rule": "deconvviz.engine.rules",
     "Search": "deconvviz.dataset_search.result",
     "Source": "deconvviz.image_sources",
+    "Support": "deconvviz.engine.rules",
+    "TensorLayout": "deconvviz.engine.layout",
     "TopNine": "deconvviz.topnine.result",
     "Unit": "deconvviz.engine.units",
+    "Window": "deconvviz.engine.layout",
+    "check_rule": "deconvviz.engine.rule_check",
     "load": "deconvviz.loading",
     "open_search": "deconvviz.dataset_search.result",
     "project": "deconvviz.network",
-    "remake": "deconvviz.manifest",
+    "remake": "deconvviz.remake",
     "rule": "deconvviz.engine.rules",
     "search": "deconvviz.dataset_search.search",
 }
 
 __all__ = [
+    "Call",
     "Coverage",
     "DeconvvizError",
     "Layer",
@@ -77,9 +88,13 @@ __all__ = [
     "Rule",
     "Search",
     "Source",
+    "Support",
+    "TensorLayout",
     "TopNine",
     "Unit",
+    "Window",
     "__version__",
+    "check_rule",
     "load",
     "open_search",
     "project",

@@ -1,18 +1,18 @@
-"""How far the way down through a network can be trusted: each operation exact, by analogy, or refused."""
+"""Which operations of a network have exact projection rules, approximate ones, or none."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from deconvviz.engine.rules import Verdict
+from deconvviz.engine.rules import Support
 from deconvviz.engine.tape import Step, Tape
 
 NETWORK_ITSELF = "(the network)"
-"""Where an operation stands that the network calls outside of all its parts."""
+"""In place of a module, for operations that the network itself calls."""
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class OpUse:
     """One operation, wherever a network uses it and it is treated alike."""
 
     op: str  # "aten.silu_.default": `torch.ops` has it under this name
-    verdict: Verdict
-    how: str  # by analogy: what is done instead; refused: why; exact: empty
+    support: Support
+    note: str  # by analogy: what is done instead; refused: why; exact: empty
     count: int  # calls
-    modules: tuple[str, ...]  # dotted names of those it stands in; "" is the network itself
+    modules: tuple[str, ...]  # dotted names of those that call it; "" is the network itself
 
     def __str__(self) -> str:
-        told = f"{self.verdict.value} ({self.how})" if self.how else self.verdict.value
-        return f"{self.op} x{self.count}: {told}; in {self.where}"
+        support = f"{self.support.value} ({self.note})" if self.note else self.support.value
+        return f"{self.op} x{self.count}: {support}; in {self.where}"
 
     @property
     def short(self) -> str:
@@ -42,65 +42,71 @@ class OpUse:
         return ", ".join(names) if len(names) <= 2 else f"{names[0]} and {len(names) - 1} more"
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "verdict": self.verdict.value, "modules": list(self.modules)}
+        return {
+            "op": self.op,
+            "verdict": self.support.value,
+            "how": self.note,
+            "count": self.count,
+            "modules": list(self.modules),
+        }
 
 
 @dataclass(frozen=True, repr=False)
 class Coverage:
-    """Every operation on the way down from some layers of a network, or from any layer that it has.
+    """Every operation through which some layers of a network are projected, or any layer that it has.
 
-    An operation into which nothing flows although it comes from the picture (a gate's sigmoid) counts as by
-    analogy. What only works on numbers that are constant already, or is on the way down from no layer, has no
-    part in any projection: of that only the number of calls is told.
+    An operation that receives no signal although it depends on the image (a gate's sigmoid) counts as by
+    analogy. Calls that only work on constant numbers, or through which no layer is projected, have no part in
+    any projection: they are only counted.
     """
 
     network: str
-    layers: tuple[str, ...]  # whose way down this is; empty: of all
+    layers: tuple[str, ...]  # whose projections these are; empty: all
     uses: tuple[OpUse, ...]  # in the order in which the network comes to them
     without_part: int  # calls
     see: str = "net.coverage()"  # where a person finds the whole of it
 
     @property
     def exact(self) -> tuple[OpUse, ...]:
-        return self._of(Verdict.EXACT)
+        return self._of(Support.EXACT)
 
     @property
     def by_analogy(self) -> tuple[OpUse, ...]:
-        return self._of(Verdict.ANALOGY)
+        return self._of(Support.APPROXIMATE)
 
     @property
     def refused(self) -> tuple[OpUse, ...]:
-        return self._of(Verdict.REFUSED)
+        return self._of(Support.UNSUPPORTED)
 
     @property
     def calls(self) -> int:
         """How many calls take part."""
         return _calls(self.uses)
 
-    def _of(self, verdict: Verdict) -> tuple[OpUse, ...]:
-        return tuple(use for use in self.uses if use.verdict is verdict)
+    def _of(self, support: Support) -> tuple[OpUse, ...]:
+        return tuple(use for use in self.uses if use.support is support)
 
     def line(self) -> str:
         """One line: what is refused and what is by analogy, and where to read more."""
-        told = [
-            f"{verdict.value}: {_calls(some)} of {counted(self.calls)} ({_spoken(some)})"
-            for verdict, some in ((Verdict.REFUSED, self.refused), (Verdict.ANALOGY, self.by_analogy))
+        parts = [
+            f"{support.value}: {_calls(some)} of {counted(self.calls)} ({_spoken(some)})"
+            for support, some in ((Support.UNSUPPORTED, self.refused), (Support.APPROXIMATE, self.by_analogy))
             if some
         ]
-        if not told:
+        if not parts:
             return (
                 f"exact: all of {counted(self.calls)}" if self.calls else "nothing flows down: held constant"
             )
-        return f"{'; '.join(told)}; see: {self.see}"
+        return f"{'; '.join(parts)}; see: {self.see}"
 
     def summary(self) -> str:
         """How many calls are of which kind, as one line."""
         counts = [
-            f"{_calls(some)} {verdict.value}"
-            for verdict, some in (
-                (Verdict.EXACT, self.exact),
-                (Verdict.ANALOGY, self.by_analogy),
-                (Verdict.REFUSED, self.refused),
+            f"{_calls(some)} {support.value}"
+            for support, some in (
+                (Support.EXACT, self.exact),
+                (Support.APPROXIMATE, self.by_analogy),
+                (Support.UNSUPPORTED, self.refused),
             )
         ]
         below = f", down from {', '.join(self.layers)}" if self.layers else ""
@@ -139,7 +145,7 @@ TITLES = ("operation", "calls", "verdict", "in", "how, or why not")
 
 def cells(use: OpUse) -> tuple[str, str, str, str, str]:
     """One operation as the five columns of a table, as text."""
-    return use.op, str(use.count), use.verdict.value, use.where, use.how
+    return use.op, str(use.count), use.support.value, use.where, use.note
 
 
 def counted(calls: int) -> str:
@@ -154,15 +160,15 @@ def _spoken(uses: Sequence[OpUse]) -> str:
     """``silu x33: the signal is rectified; sigmoid x16: held constant at its recorded value``."""
     alike: dict[str, Counter[str]] = {}  # operations by what is done, in the order of first appearance
     for use in uses:
-        alike.setdefault(use.how.partition(":")[0], Counter())[use.short] += use.count
-    return "; ".join(f"{', '.join(ops)} x{ops.total()}: {how}" for how, ops in alike.items())
+        alike.setdefault(use.note.partition(":")[0], Counter())[use.short] += use.count
+    return "; ".join(f"{', '.join(ops)} x{ops.total()}: {note}" for note, ops in alike.items())
 
 
 @dataclass(frozen=True)
 class _Call:
     """A step of a tape, without its tensors."""
 
-    use: tuple[str, Verdict, str]
+    use: tuple[str, Support, str]
     module: str
     arguments: tuple[int | None, ...]
     inputs: tuple[int | None, ...]
@@ -171,25 +177,21 @@ class _Call:
 
 
 class Survey:
-    """What a tape says of the calls on it. It holds no tensor, so that it may outlive the tape."""
+    """Summary of a tape's calls. Holds no tensors, so it can outlive the tape."""
 
     def __init__(self, tape: Tape) -> None:
         self._calls = [_call(step) for step in tape.steps]
-        self._carrying = frozenset(tape.carrying)
-        self._values = {
-            out.module if out.call == 1 else f"{out.module}:{out.call}": out.value
-            for out in tape.outputs
-            if out.value is not None
-        }
+        self._carrying = frozenset(tape.signal_values)
+        self._values = {out.name: out.value for out in tape.outputs if out.value is not None}
 
     def coverage(
         self, network: str, layers: Sequence[tuple[str, str]] = (), *, see: str = "net.coverage()"
     ) -> Coverage:
-        """Of the way down from some layers, each (name, dotted name); without any: from whatever there is."""
+        """Return the coverage of some layers, each (name, dotted name); without any, of all there are."""
         starts = [self._values[dotted] for _, dotted in layers] if layers else self._values.values()
         taking = self._taking_part(set(starts))
-        counts: Counter[tuple[str, Verdict, str]] = Counter()
-        modules: dict[tuple[str, Verdict, str], dict[str, None]] = {}
+        counts: Counter[tuple[str, Support, str]] = Counter()
+        modules: dict[tuple[str, Support, str], dict[str, None]] = {}
         for number, call in enumerate(self._calls):
             if number in taking:
                 counts[call.use] += 1
@@ -199,7 +201,7 @@ class Survey:
         return Coverage(network, names, uses, len(self._calls) - len(taking), see)
 
     def _taking_part(self, starts: set[int]) -> set[int]:
-        """The calls through which a signal comes down from these values, and those at which it is held."""
+        """The calls through which signals of these values flow, and those that are held constant."""
         down, held, taking = set(starts), set[int](), set[int]()
         for number in reversed(range(len(self._calls))):
             call = self._calls[number]
@@ -210,7 +212,7 @@ class Survey:
             elif call.output in held or call.output in down:
                 held.update(self._constants(call))
                 holds = any(argument in self._carrying for argument in call.arguments)
-                if holds and call.use[1] is Verdict.ANALOGY:  # a mask, say, is no choice of ours
+                if holds and call.use[1] is Support.APPROXIMATE:  # a mask, say, is no choice of ours
                     taking.add(number)
         return taking
 
@@ -220,13 +222,13 @@ class Survey:
 
 
 def _call(step: Step) -> _Call:
-    use = (str(step.op), *_verdict(step))
+    use = (str(step.op), *_support(step))
     return _Call(use, step.module, step.arguments, step.inputs, step.output, step.carries)
 
 
-def _verdict(step: Step) -> tuple[Verdict, str]:
+def _support(step: Step) -> tuple[Support, str]:
     if reason := step.reason():
-        return Verdict.REFUSED, reason
+        return Support.UNSUPPORTED, reason
     if step.rule is None:
-        return Verdict.EXACT, ""  # it gives a mask or numbers of places, into which nothing can flow
-    return step.rule.verdict, step.rule.how if step.rule.verdict is Verdict.ANALOGY else ""
+        return Support.EXACT, ""  # it gives a mask or numbers of places, into which nothing can flow
+    return step.rule.support, step.rule.note if step.rule.support is Support.APPROXIMATE else ""

@@ -8,6 +8,7 @@ DeconvvizError               everything a user can mend; the command line prints
 ├── LayerError               a layer that this network does not have
 ├── UnitError                a channel, position, class or count outside the layer
 ├── RefusedOp                an operation on the way down that has no rule
+├── RuleError                a rule that does not project as its operation requires (see `check_rule`)
 ├── SourceError              a source of pictures that is missing, empty, or cannot be read
 ├── SearchError              a search that is not there, not whole, or not what was asked for
 ├── StaleRecording           something was changed that the recording still needs
@@ -17,23 +18,38 @@ DeconvvizError               everything a user can mend; the command line prints
 └── OutputError              a file or folder that cannot be written
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class DeconvvizError(Exception):
     """The root of every error that deconvviz raises on purpose.
 
-    `option` is an argument that helps, as Python has it (``force=True``, ``weights=FILE``). A message names it
-    with ``{option}``: as a Python user reads it, it is that argument, on the command line it is the flag.
+    `option` is an argument that helps, as Python has it (``force=True``, ``weights=FILE``), or several of
+    them. A message names them in order with ``{option}``: for a Python user they are arguments, on the command
+    line they are flags.
     """
 
-    def __init__(self, message: str = "", *, option: str = "") -> None:
-        super().__init__(message.replace("{option}", option))
-        self.message, self.option = message, option
+    def __init__(self, message: str = "", *, option: str | Sequence[str] = ()) -> None:
+        self.message = message
+        self.options = (option,) if isinstance(option, str) else tuple(option)
+        super().__init__(self._with(self.options))
 
     def on_command_line(self) -> str:
-        """The message with the flag (``--force``, ``--weights FILE``) in place of the argument."""
-        name, _, value = self.option.partition("=")
-        flag = f"--{name.replace('_', '-')}" + (f" {value}" if value not in ("", "True") else "")
-        return self.message.replace("{option}", flag)
+        """The message with flags (``--force``, ``--weights FILE``) in place of the arguments."""
+        return self._with(tuple(map(_flag, self.options)))
+
+    def _with(self, options: Sequence[str]) -> str:
+        text = self.message
+        for option in options:
+            text = text.replace("{option}", option, 1)
+        return text
+
+
+def _flag(option: str) -> str:
+    name, _, value = option.partition("=")
+    return f"--{name.replace('_', '-')}" + (f" {value}" if value not in ("", "True") else "")
 
 
 class PictureError(DeconvvizError):
@@ -62,6 +78,10 @@ class UnitError(DeconvvizError):
 
 class RefusedOp(DeconvvizError):
     """An operation on the way down that has no rule."""
+
+
+class RuleError(DeconvvizError):
+    """A rule that does not project as its operation requires (see `check_rule`)."""
 
 
 class SourceError(DeconvvizError):

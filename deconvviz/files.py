@@ -7,9 +7,9 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from deconvviz.errors import OutputError
 
@@ -89,7 +89,8 @@ def _checked_target(asked: Path, force: bool) -> Path:
 
 def _taken(asked: Path) -> OutputError:
     return OutputError(
-        f"{asked} exists and is left as it is; overwrite it with --force (force=True) or choose another name"
+        f"{asked} exists and is left as it is; overwrite it with {{option}} or choose another name",
+        option="force=True",
     )
 
 
@@ -148,3 +149,17 @@ def _failure(asked: Path, error: OSError) -> str:
     remedy = _REMEDIES.get(error.errno or 0)
     advice = f"; {remedy}" if remedy else ""
     return f"cannot write {asked}: {reason[:1].lower()}{reason[1:]} (nothing was written){advice}"
+
+
+def place_of(file: Path | None, folder: Path) -> dict[str, str | None]:
+    """Return where a file is, and where from a folder, in case both are moved."""
+    if file is None:
+        return {"path": None, "beside": None}
+    whole = file.resolve()
+    return {"path": str(whole), "beside": os.path.relpath(whole, folder.resolve())}
+
+
+def existing(one: Mapping[str, Any], folder: Path) -> Path | None:
+    """Return where the file is that `place_of` wrote down, if it still exists."""
+    places = [Path(one["path"]), folder.resolve() / one["beside"]]
+    return next((place for place in places if place.is_file()), None)

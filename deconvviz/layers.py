@@ -110,8 +110,13 @@ class LayerTable(Sequence[Layer]):
     def names(self) -> list[str]:
         return [layer.name for layer in self._layers]
 
-    def find(self, name: str) -> Layer:
-        """The layer of this name. Raises LayerError that says what there is, nearest first."""
+    def find(self, name: str | Layer) -> Layer:
+        """The layer of this name; a layer is returned as it is.
+
+        Raises LayerError that says what there is, nearest first.
+        """
+        if isinstance(name, Layer):
+            return name
         if name not in self._by_name:
             if name in self._without_row:
                 raise LayerError(f"{name} of {self._network} {self._without_row[name]}")
@@ -207,15 +212,15 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
     for out in tape.outputs:
         if out.value is None or len(out.shape) < 2:
             continue
-        dotted = out.module if out.call == 1 else f"{out.module}:{out.call}"
+        dotted = out.name
         if not out.module:
             name = OUTPUT if OUTPUT not in taken else f"({OUTPUT})"
         else:
             name = paper.get(dotted, dotted)
-        form = tape.forms[out.value]
+        form = tape.layouts[out.value]
         view = seen[out.value]
         found = view.field if len(out.shape) in (2, 4) else None
-        sees_all = view.whole or (len(out.shape) == 2 and _covers(view, tape.forms[PICTURE].lengths))
+        sees_all = view.whole or (len(out.shape) == 2 and _covers(view, tape.layouts[PICTURE].lengths))
         found = None if sees_all else found
         parameters = sum(p.numel() for p in parts[out.module].parameters()) if out.call == 1 else 0
         shape = tuple(out.shape[1:])
@@ -236,7 +241,7 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
                 _plain(found.first) if found and len(out.shape) == 4 else None,
                 parameters,
                 refused,
-                held=out.value not in tape.carrying,
+                held=out.value not in tape.signal_values,
                 sees_more=found is not None and found.sees_more,
                 channels_last=last,
                 same_as=first_of.get(out.value, ""),

@@ -1,23 +1,19 @@
-"""A network by name: `load` it with its weights, or `sketch` it without."""
+"""Load a network by name with its weights, or sketch it without."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from deconvviz.errors import DeviceError, NetworkError
-from deconvviz.models import timm_models
-from deconvviz.models import torchvision_models as builders
-from deconvviz.models import user_code as factories
-from deconvviz.models.expected_input import preprocessing_of_config, preprocessing_of_network
-from deconvviz.models.model_spec import ModelSpec, parse
-from deconvviz.models.state_dict import fit, outputs
-from deconvviz.models.weights import load_network, weights_of_file
+from deconvviz.errors import DeviceError
+from deconvviz.models.model_spec import ModelSpec
+from deconvviz.models.providers import parse, provider_of
+from deconvviz.models.providers.provider import LoadedModel
+from deconvviz.models.structure import structure_of
 from deconvviz.network import Network, Origin
 
 
@@ -29,7 +25,7 @@ def load(
     seed: int = 0,
     device: str = "cpu",
 ) -> Network:
-    """A network by its torchvision name, or ``minivgg``, which ships inside the package.
+    """Load a network by its torchvision name, or ``minivgg``, which ships inside the package.
 
     Or ``timm:NAME`` (``timm:NAME.TAG``), one of timm's; or ``path/to/file.py:factory``: the code in that file
     is run, and its function called, which returns a `torch.nn.Module` or a `Network`. Both take `arguments`.
@@ -39,54 +35,80 @@ def load(
     weights of several networks, ``FILE#PART`` takes one of them (``file.pth#teacher``). Raises NetworkError,
     WeightsError, DownloadError, DeviceError.
     """
-    return load_spec(parse(name, arguments), weights, seed=seed, device=device)
+    return ModelRequest.of(name, weights, arguments=arguments, seed=seed, device=device).load()
+
+
+def sketch(name: str, arguments: Mapping[str, Any] | None = None) -> Network:
+    """Return a network without its weights, for its shapes and layer names alone; nothing is downloaded.
+
+    Of ``file.py:factory`` it is what the function returns, because only its code knows the shapes.
+    """
+    spec = parse(name, arguments)
+    return _network(provider_of(spec).sketch(spec))
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """A network, its weights and the device to put it on: everything that `load` needs, as one value."""
+
+    spec: ModelSpec  # with the arguments of the network
+    weights: str | Path = "default"
+    seed: int = 0
+    device: str = "cpu"
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        weights: str | Path = "default",
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> ModelRequest:
+        """Read a request as `load` takes it; ``auto`` becomes a device. Raises NetworkError, DeviceError."""
+        return cls(parse(name, arguments), weights, seed, str(pick_device(device)))
+
+    def sketch(self) -> Network:
+        """Return the network without its weights, on no device; nothing is downloaded.
+
+        Where only a user's code knows the shapes, it is the network itself, with its weights, so that the
+        code is run once: `load` returns it. Raises NetworkError, and what `load` raises.
+        """
+        provider = provider_of(self.spec)
+        return self.load() if provider.runs_code else _network(provider.sketch(self.spec))
+
+    def load(self, sketched: Network | None = None) -> Network:
+        """Return the network with its weights on its device.
+
+        Given what `sketch` returned, nothing is made twice: neither its table of layers nor, where user code
+        is run, the network. Raises NetworkError, WeightsError, DownloadError, DeviceError.
+        """
+        provider, place = provider_of(self.spec), pick_device(self.device)
+        if sketched is not None and provider.runs_code:
+            return sketched
+        loaded = provider.load(self.spec, self.weights, self.seed)
+        if sketched is not None and structure_of(sketched.module) == structure_of(loaded.module):
+            network = _network(loaded, sketched.module)
+            network.adopt_layers(sketched)
+        else:
+            network = _network(loaded, provider.shapes(self.spec, loaded.module))
+        network.module.to(place)
+        return network
 
 
 def load_spec(
     spec: ModelSpec, weights: str | Path = "default", *, seed: int = 0, device: str = "cpu"
 ) -> Network:
-    """As `load`, from a name that has been read."""
-    place = pick_device(device)
-    if spec.runs_code:
-        network = _of_file(spec, weights, seed)
-        network.module.to(place)
-        return network
-    if spec.registry == "timm":
-        module, info = timm_models.load_network(spec, weights, seed=seed)
-        shapes = timm_models.build(spec, device="meta", classes=getattr(module, "num_classes", None))
-    else:
-        module, info = load_network(spec.name, weights, seed=seed)
-        shapes = builders.build(spec.name, device="meta", classes=outputs(module))
-    # timm may draw a classifier of another size than its weights have
-    drawn = seed if info.spec == "random" or spec.arguments else None
-    return Network(
-        module.to(place),
-        name=spec.short,
-        preprocessing=info.preprocessing,
-        classes=info.classes,
-        origin=Origin(info.spec, drawn, info.source, info.notes, spec),
-        shapes=shapes,
-    )
-
-
-def sketch(name: str, arguments: Mapping[str, Any] | None = None) -> Network:
-    """A network without its weights, for its shapes and layer names alone; nothing is downloaded.
-
-    Of ``file.py:factory`` it is what the function returns: only its code knows the shapes.
-    """
-    spec = parse(name, arguments)
-    if spec.runs_code:
-        return _of_file(spec, "default", 0)
-    if spec.registry == "timm":
-        module, preprocessing = timm_models.build(spec, device="meta"), timm_models.preprocessing(spec)
-    else:
-        module, preprocessing = builders.build(name, device="meta"), preprocessing_of_network(name)
-    origin = Origin("none", None, "no weights", model=spec)
-    return Network(module, name=spec.short, preprocessing=preprocessing, origin=origin)
+    """As `load`, from a name that was read already."""
+    return ModelRequest(spec, weights, seed, device).load()
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` (an accelerator, if there is one), ``cpu``, ``cuda``, ``cuda:N``, ``mps``; or DeviceError."""
+    """Return ``auto`` (an accelerator, if there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises DeviceError.
+    """
     there = ["cpu"]
     if torch.cuda.is_available():
         there += ["cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
@@ -99,40 +121,21 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _of_file(spec: ModelSpec, weights: str | Path, seed: int) -> Network:
-    """What a function in a file makes, as a network; a file of weights is loaded over it."""
-    made = factories.make(spec, seed=seed)
-    network, notes = _as_network(made.product, spec)
-    told, source = str(weights), f"as {spec.short} makes them"
-    if told == "random":
-        source += f", seed {seed}"
-    elif told != "default":
-        others = f"of {spec.short} otherwise: default, random"
-        given = weights_of_file(weights, network.module, others)
-        fit(network.module, given.state, network=spec.short, source=given.place)
-        source, notes = told, (*notes, *given.notes)
-    kept = replace(spec, file=spec.file and spec.file.resolve(), digest=made.digest)
-    network.origin = Origin(told, seed, source, notes, kept)
-    return network
-
-
-def _as_network(product: Any, spec: ModelSpec) -> tuple[Network, tuple[str, ...]]:
-    """What a factory returned, and notes on what had to be assumed."""
-    if isinstance(product, Network):
-        if product.name == type(product.module).__name__:  # nobody named it
-            product.name = spec.short
-        return product, ()
-    if not isinstance(product, nn.Module):
-        raise NetworkError(
-            f"{spec.text} returned a {type(product).__name__}: "
-            "it is to return a torch.nn.Module or a deconvviz.Network"
+def _network(loaded: LoadedModel, shapes: torch.nn.Module | None = None) -> Network:
+    """Return a loaded module as a network; the one that a user's function returned stays as it is."""
+    info, spec = loaded.info, loaded.spec
+    origin = Origin(info.spec, loaded.seed, info.source, info.notes, spec)
+    network = loaded.network
+    if not isinstance(network, Network):
+        return Network(
+            loaded.module,
+            name=spec.short,
+            preprocessing=info.preprocessing,
+            classes=info.classes,
+            origin=origin,
+            shapes=shapes,
         )
-    for name in ("pretrained_cfg", "default_cfg"):
-        config = getattr(product, name, None)
-        if isinstance(config, Mapping) and config:
-            return Network(product, name=spec.short, preprocessing=preprocessing_of_config(config)), ()
-    assumed = (
-        "224 px and ImageNet's mean and deviation are assumed; return deconvviz.Network(module, size=..., "
-        "mean=..., std=...) to say otherwise",
-    )
-    return Network(product, name=spec.short), assumed
+    if network.name == type(network.module).__name__:  # its author gave no name
+        network.name = spec.short
+    network.origin = origin
+    return network

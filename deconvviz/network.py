@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +18,7 @@ from deconvviz.coverage import Coverage, Survey
 from deconvviz.engine import recorder as forward
 from deconvviz.engine import tape
 from deconvviz.engine.hooks import evaluation, exclusive, plain
-from deconvviz.engine.preservation import preserved
+from deconvviz.engine.preservation import fingerprint, preserved
 from deconvviz.errors import DeconvvizError, LayerError, NetworkError, PictureError
 from deconvviz.images.image import Picture, as_picture, open_picture
 from deconvviz.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Size
@@ -28,9 +26,10 @@ from deconvviz.layers import Layer, LayerTable, read_layers
 from deconvviz.models.advice import advice
 from deconvviz.models.digests import checksum, digest
 from deconvviz.models.layer_names import class_index
-from deconvviz.models.model_spec import ModelSpec
 from deconvviz.models.stdout import stdout_to_stderr
-from deconvviz.models.structure import check_has_numbers, is_lazy, structure_of
+from deconvviz.models.structure import check_has_numbers, is_lazy, structure_of, tensors_of
+from deconvviz.network_info import NetworkInfo
+from deconvviz.network_info import Origin as Origin
 from deconvviz.projection import Projection
 from deconvviz.recording import Recording
 
@@ -38,22 +37,6 @@ Pictures: TypeAlias = (
     "str | os.PathLike[str] | Picture | Image.Image | np.ndarray[Any, Any] | Tensor"
     "| Sequence[str | os.PathLike[str] | Picture | Image.Image | np.ndarray[Any, Any]]"
 )
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a network and its weights come from; enough to find them again."""
-
-    spec: str | None  # what `load` was asked for: default, random, a file; None: a module of the user's own
-    seed: int | None  # of random weights, and of what a user's file may draw
-    source: str  # in words
-    notes: tuple[str, ...] = ()  # what a user should know of them
-    model: ModelSpec | None = None  # which network `load` was asked for
-
-    @property
-    def short(self) -> str:
-        """For a figure's title: of a file its name alone."""
-        return Path(self.source).name if self.source == self.spec else self.source
 
 
 class Network:
@@ -88,6 +71,7 @@ class Network:
         self.origin = origin or Origin(None, None, "weights as given")
         self._shapes = shapes or module  # the same network without numbers, if there is one: quicker to ask
         self._digested: tuple[Any, str] | None = None
+        self._fingerprints: tuple[Any, ...] | None = None  # of the weights that were digested last
         self._sketched: tuple[Any, tuple[LayerTable, Survey]] | None = None
 
     def __repr__(self) -> str:
@@ -98,6 +82,21 @@ class Network:
             count = f"{sum(p.numel() for p in self.module.parameters()):,} parameters"
         size = str(rows) if rows == columns else f"{rows} x {columns}"
         return f"<Network {self.name}: {size} px, {count}, {self.origin.source}>"
+
+    def info(self, known: dict[int, tuple[object, ...]] | None = None) -> NetworkInfo:
+        """Return the facts about the network as it is now; results keep these and not the network.
+
+        `known` are fingerprints of weights that have been taken already, by the id of the tensor.
+        """
+        return NetworkInfo(
+            name=self.name,
+            classes=self.classes,
+            preprocessing=self.preprocessing,
+            origin=self.origin,
+            device=str(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            digest=self._current_digest(known or {}),
+        )
 
     @property
     def device(self) -> torch.device:
@@ -116,25 +115,24 @@ class Network:
         """
         return self._sketch[0]
 
-    def coverage(self, layers: str | Iterable[str] | None = None) -> Coverage:
+    def coverage(self, layers: str | Layer | Iterable[str | Layer] | None = None) -> Coverage:
         """Each operation exact, by analogy or refused: of the way down from some layers, or from any.
 
         It is a sketch, from the same pass over one empty picture as `layers`. A network that goes another way
         for another picture may use other operations then, and some are refused only where they mix
         several pictures; `Recording.coverage` tells what really happened. Raises LayerError.
         """
-        asked = [layers] if isinstance(layers, str) else list(layers or ())
+        asked = [layers] if isinstance(layers, (str, Layer)) else list(layers or ())
         table, survey = self._sketch
-        found = dict.fromkeys(table.find(name) for name in asked)
-        return self._coverage(survey, found)
+        found = dict.fromkeys(table.find(one) for one in asked)
+        names = [(layer.name, layer.dotted) for layer in found]
+        return survey.coverage(self.name, names, see=self.origin.see_coverage([name for name, _ in names]))
 
-    def _coverage(self, survey: Survey, layers: Iterable[Layer]) -> Coverage:
-        asked = [(layer.name, layer.dotted) for layer in layers]
-        see = "net.coverage()"
-        if self.origin.model is not None:
-            options = "".join(f" --layer {shlex.quote(name)}" for name, _ in asked)
-            see = f"deconvviz check {self.origin.model.options.removeprefix('--model ')}{options}"
-        return survey.coverage(self.name, asked, see=see)
+    def adopt_layers(self, other: Network) -> None:
+        """Take over the table of layers of a network with the same parts, so that it is not made again."""
+        key = (structure_of(self.module), self.preprocessing.shape, self.name)
+        if other._sketched is not None and other._sketched[0] == key:
+            self._sketched = other._sketched
 
     @property
     def _sketch(self) -> tuple[LayerTable, Survey]:
@@ -165,7 +163,7 @@ class Network:
         runs_code = self.origin.model is not None and self.origin.model.runs_code
         with stdout_to_stderr() if runs_code else nullcontext():
             try:
-                return forward.write(module, inputs, wanted)
+                return forward.record_tape(module, inputs, wanted)
             except DeconvvizError:
                 raise
             except Exception:
@@ -176,7 +174,8 @@ class Network:
     def _try_alone(self, module: nn.Module, inputs: Tensor) -> None:
         """Raise NetworkError if the network does not run on this input by itself either."""
         try:
-            with exclusive(module), torch.no_grad(), preserved(module), evaluation(module):
+            parts = list(module.named_modules())
+            with exclusive(parts), torch.no_grad(), preserved(parts), evaluation(parts):
                 module(inputs)
         except Exception as reason:  # whatever a network's code may raise
             size = " x ".join(map(str, inputs.shape[1:]))
@@ -196,38 +195,55 @@ class Network:
         state = tuple((name, tuple(t.shape), t.dtype, checksum(t)) for name, t in weights.items())
         if self._digested is None or self._digested[0] != state:
             self._digested = (state, digest(weights))
+        self._fingerprints = self._fingerprinted({})
         return self._digested[1]
+
+    def _current_digest(self, known: dict[int, tuple[object, ...]]) -> str:
+        """As `digest`, but quick if nothing has changed: a change of single numbers by `.data` may escape."""
+        if self._digested is not None and self._fingerprints == self._fingerprinted(known):
+            return self._digested[1]
+        return self.digest
+
+    def _fingerprinted(self, known: dict[int, tuple[object, ...]]) -> tuple[Any, ...]:
+        return tuple((name, known.get(id(t)) or fingerprint(t)) for name, t in tensors_of(self.module))
 
     def class_index(self, asked: str | int) -> int:
         """The number of a class, by its name, a part of it that only one class has, or its number."""
         return class_index(asked, self.classes, outputs=self.layers.last.shape[0])
 
-    def record(self, images: Pictures, layers: str | Iterable[str]) -> Recording:
+    def record(self, images: Pictures, layers: str | Layer | Iterable[str | Layer]) -> Recording:
         """One forward pass that writes down what the way down needs, up to the deepest layer asked for.
 
         `images`: a path, PIL image or uint8 array (H, W, 3), or several of them; or a tensor (B, C, H, W)
         that is prepared already. A layer that an empty picture does not reach is looked for on these images.
         Raises LayerError, PictureError, NetworkError.
         """
-        asked = [layers] if isinstance(layers, str) else list(layers)
+        asked = [layers] if isinstance(layers, (str, Layer)) else list(layers)
         if not asked:
             raise LayerError("no layer was asked for: name one or more (net.layers lists them)")
         check_has_numbers(self.module, self.name)
         table = self.layers
         found = dict.fromkeys(
-            name if table.is_unreached(name.partition(":")[0]) else table.find(name) for name in asked
+            one if isinstance(one, str) and table.is_unreached(one.partition(":")[0]) else table.find(one)
+            for one in asked
         )
         pictures, inputs = self._prepare(images)
-        return self._run(pictures, inputs, list(found))
+        return self._run(pictures, inputs, list(found), table)
 
-    def _run(self, pictures: tuple[Picture, ...], inputs: Tensor, asked: Sequence[Layer | str]) -> Recording:
+    def _run(
+        self,
+        pictures: tuple[Picture, ...],
+        inputs: Tensor,
+        asked: Sequence[Layer | str],
+        table: LayerTable,
+    ) -> Recording:
         """Record layers, and modules by their name that are not in the table."""
         values: dict[str, int] = {}
         kept: dict[str, Tensor] = {}
         pending = {one if isinstance(one, str) else one.dotted: one for one in asked}
 
         def wanted(out: tape.Output, tensor: Tensor) -> bool:
-            name = out.module if out.call == 1 else f"{out.module}:{out.call}"
+            name = out.name
             one = pending.pop(name, None)
             if one is not None:
                 if out.value is None:
@@ -247,12 +263,14 @@ class Network:
             raise LayerError(f"{names} of {self.name} was not reached with these pictures")
         layers = self._described(asked, written)
         activations = {
-            layer: written.forms[values[layer.dotted]].channels_first(kept[layer.dotted]) for layer in layers
+            layer: written.layouts[values[layer.dotted]].channels_first(kept[layer.dotted])
+            for layer in layers
         }
         survey = Survey(written)  # before what only leads to constants is forgotten
         written.keep_only(values.values())
         by_layer = {layer: values[layer.dotted] for layer in layers}
-        return Recording(self, layers, pictures, inputs, written, survey, by_layer, activations)
+        info = self.info(written.fingerprints())
+        return Recording(info, table, layers, pictures, inputs, written, survey, by_layer, activations)
 
     def _described(self, asked: Sequence[Layer | str], written: tape.Tape) -> tuple[Layer, ...]:
         """The layers that were asked for; those by name as they were in this very pass."""
@@ -308,7 +326,7 @@ def _picture(image: Any) -> Picture:
 
 
 def project(
-    net: Network, images: Pictures, layer: str, k: int = 9, *, channel: int | None = None
+    net: Network, images: Pictures, layer: str | Layer, k: int = 9, *, channel: int | None = None
 ) -> Projection:
     """Record, choose the k strongest units of a layer, and carry them down: the three lines in one."""
     recording = net.record(images, layer)

@@ -1,10 +1,11 @@
-"""Units carried down to the picture: the arrays, the figure of them, and the files."""
+"""Units projected back to pixels: the arrays, the figure and the files."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,32 +16,26 @@ from deconvviz.coverage import Coverage
 from deconvviz.engine.units import Unit
 from deconvviz.errors import FigureError
 from deconvviz.figures.spec.sheet import Sheet, Tile
+from deconvviz.figures.spec.style import PERCENTILE as PERCENTILE
+from deconvviz.figures.spec.style import SheetStyle
+from deconvviz.files import place_of
 from deconvviz.images.image import Picture
 from deconvviz.layers import Layer
+from deconvviz.network_info import NetworkInfo
+from deconvviz.provenance import versions
+from deconvviz.results import SavedFiles, save_result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from deconvviz.network import Network
-
 Box = tuple[int, int, int, int]
-PERCENTILE = 99.5
-"""Where full colour is by default: a few values are so large that beside them all others look grey."""
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a sheet is drawn; `Projection.figure` says what each means."""
-
-    scale: str = "sheet"
-    percentile: float = PERCENTILE
-    columns: int | None = None
-    projection_only: bool = False
+Style = SheetStyle
+FORMAT = "deconvviz manifest 1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Projection:
-    """K units of one layer, carried down to the picture. It shows itself as a figure in Jupyter.
+    """K units of one layer, projected back to pixels. Jupyter shows it as a figure.
 
     `pixels` (K, C, H, W) lies in the network's input space and is signed: preprocessed values, so that one
     unit of it is one standard deviation of the training pictures. `boxes` (x0, y0, x1, y1) are the
@@ -52,10 +47,11 @@ class Projection:
     boxes: tuple[Box, ...]
     images: tuple[int, ...]  # (K) which picture of the recording each belongs to
     layer: Layer
-    network: Network
+    network: NetworkInfo  # as it was when the image was recorded
     pictures: tuple[Picture, ...]  # none, if a prepared tensor was recorded
     inputs: Tensor  # (B, C, H, W)
-    coverage: Coverage  # which operations on the way down are exact, and which by analogy
+    coverage: Coverage  # which operations of the projection are exact, and which by analogy
+    _views: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -124,27 +120,20 @@ class Projection:
             "activation": np.asarray([unit.activation for unit in units], dtype=np.float64),
         }
 
-    def figure(
-        self,
-        *,
-        scale: str = "sheet",
-        percentile: float = PERCENTILE,
-        columns: int | None = None,
-        projection_only: bool = False,
-    ) -> Figure:
-        """The sheet: the picture with its numbered boxes, and each unit's patch beside its projection.
+    def figure(self, style: Style | None = None, **changes: Any) -> Figure:
+        """Draw the image with its numbered boxes, and each unit's patch next to its projection.
 
-        The sign is kept and zero is mid-grey. `scale` says who shares full colour: the whole ``sheet``,
-        a ``row`` of it, or no ``tile`` with another. Full colour stands at a `percentile` of the values that
-        are not zero, larger ones are clipped (100: none is). The figure prints both. Units of several
-        pictures are drawn without boxes.
+        The sign is kept and zero is mid-grey. `style`, or single settings of it: ``scale``, ``percentile``,
+        ``columns``, ``projection_only``. The figure states scale and clipping. Units of several images are
+        drawn without boxes. Raises FigureError.
         """
-        from deconvviz.figures.sheet.draw import draw
+        from deconvviz.figures import draw
 
-        return draw(self.sheet(Style(scale, percentile, columns, projection_only)))
+        return draw(self.spec(style, **changes))
 
-    def sheet(self, style: Style) -> Sheet:
-        """What `figure` draws, as plain arrays and lines of text."""
+    def spec(self, style: Style | None = None, **changes: Any) -> Sheet:
+        """Return what `figure` draws, as plain arrays and lines of text."""
+        style = replace(style or Style(), **changes)
         if not len(self):
             raise FigureError("there is no unit to draw")
         self._check_shows()
@@ -153,35 +142,51 @@ class Projection:
             title=self._title(one),
             tiles=tuple(self._tile(number, one) for number in range(len(self))),
             picture=self._picture(self.images[0]) if one else None,
-            scale=style.scale,  # type: ignore[arg-type]  # checked by Sheet
-            percentile=style.percentile,
-            columns=style.columns,
-            projection_only=style.projection_only,
+            style=style,
             units="in pixel values (white = 1)",
         )
+
+    def describe(self) -> dict[str, Any]:
+        """Return network, images, layer, units and versions as plain JSON values, without paths."""
+        return {
+            "format": FORMAT,
+            "network": self.network.to_json(),
+            "pictures": [
+                {"pixels": pixel_digest(picture.rgb), "notes": list(picture.notes)}
+                for picture in self.pictures
+            ],
+            "layer": {"name": self.layer.name, "module": self.layer.dotted},
+            "units": [asdict(unit) for unit in self.units],
+            "boxes": [list(box) for box in self.boxes],
+            "by_analogy": analogies(self.coverage),
+            "versions": versions(self.network),
+        }
+
+    def places(self, folder: Path) -> dict[str, Any]:
+        """Return where the images, and a file that makes the network, are: laid out like `describe`."""
+        return {
+            "network": self.network.places(folder),
+            "pictures": [place_of(picture.path, folder) for picture in self.pictures],
+        }
 
     def save(
         self,
         path: str | os.PathLike[str],
+        style: Style | None = None,
         *,
         dpi: float = 200,
         force: bool = False,
         arrays: bool = False,
-        scale: str = "sheet",
-        percentile: float = PERCENTILE,
-        columns: int | None = None,
-        projection_only: bool = False,
-    ) -> Path:
-        """Write the figure (.png, .svg, .pdf) and beside it the manifest from which it can be made again.
+        **changes: Any,
+    ) -> SavedFiles:
+        """Write the figure (.png, .svg, .pdf) and a manifest from which it can be made again.
 
         ``grid.png`` has its manifest in ``grid.json``, and with `arrays` its numbers in ``grid.npz``.
-        Each file is written whole or not at all; none that exists is overwritten without `force`.
-        Raises OutputError.
+        `style`, or single settings of it, as for `figure`. Each file is written whole or not at all; none
+        that exists is overwritten without `force`. Raises OutputError, FigureError.
         """
-        from deconvviz.manifest import save_projection
-
-        style = Style(scale, percentile, columns, projection_only)
-        return save_projection(self, Path(path), style, dpi=dpi, force=force, arrays=arrays)[0]
+        style = replace(style or Style(), **changes)
+        return save_result(self, path, style, dpi=dpi, force=force, arrays=arrays)
 
     def _repr_png_(self) -> bytes | None:
         if not self.network.preprocessing.reads_pictures:
@@ -206,7 +211,9 @@ class Projection:
 
     def _picture(self, image: int) -> np.ndarray[Any, Any]:
         self._check_shows()
-        return self.network.preprocessing.view(self.inputs[image])
+        if image not in self._views:
+            self._views[image] = self.network.preprocessing.view(self.inputs[image])
+        return self._views[image]
 
     def _title(self, one: bool) -> tuple[str, ...]:
         where = self.picture_name(self.images[0]) if one else f"{len(set(self.images))} pictures"
@@ -274,3 +281,14 @@ def as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
     """A tensor as an array; float16 and bfloat16, of which NumPy does not know the second, as float32."""
     plain = tensor.detach().cpu()
     return (plain.float() if plain.is_floating_point() and plain.itemsize < 4 else plain).numpy()
+
+
+def pixel_digest(rgb: np.ndarray[Any, Any]) -> str:
+    """Return ``sha256:...`` of a decoded image: its size and its pixels."""
+    size = "x".join(map(str, rgb.shape))
+    return "sha256:" + hashlib.sha256(size.encode() + np.ascontiguousarray(rgb).tobytes()).hexdigest()
+
+
+def analogies(coverage: Coverage) -> list[dict[str, Any]]:
+    """Return the operations of a projection that the paper does not describe, and what is done instead."""
+    return [{"op": use.op, "count": use.count, "how": use.note} for use in coverage.by_analogy]

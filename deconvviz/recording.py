@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from deconvviz.coverage import Coverage, Survey
 from deconvviz.engine import projection_pass as mirror
+from deconvviz.engine.receptive_fields import UnitFields
 from deconvviz.engine.tape import Tape
 from deconvviz.engine.units import Seed, TensorSeed, Unit, UnitSeed, checked, strongest
 from deconvviz.errors import LayerError, UnitError
 from deconvviz.images.image import Picture
-from deconvviz.layers import Layer
+from deconvviz.layers import Layer, LayerTable
+from deconvviz.models.layer_names import class_index
+from deconvviz.network_info import NetworkInfo
 from deconvviz.projection import Box, Projection
-
-if TYPE_CHECKING:
-    from deconvviz.network import Network
 
 
 class Recording:
@@ -30,7 +29,8 @@ class Recording:
 
     def __init__(
         self,
-        network: Network,
+        network: NetworkInfo,
+        table: LayerTable,
         layers: Sequence[Layer],
         pictures: Sequence[Picture],
         inputs: Tensor,
@@ -40,6 +40,7 @@ class Recording:
         activations: dict[Layer, Tensor],
     ) -> None:
         self.network = network
+        self._table = table  # of all layers, for errors that say what there is
         self.layers = tuple(layers)
         self.pictures = tuple(pictures)  # none, if a prepared tensor was recorded
         self.inputs = inputs  # (B, C, H, W), as the network got them
@@ -71,11 +72,11 @@ class Recording:
         top = str(strongest(said, 1, layer.name)[0]) if said.dim() in (2, 4) else ""
         return layer.name, " x ".join(map(str, layer.shape)), f"{alive} of {layer.shape[0]}", top
 
-    def activations(self, layer: str) -> Tensor:
+    def activations(self, layer: str | Layer) -> Tensor:
         """What a layer said: (B, C, H, W), or (B, F) for a fully connected one. A copy."""
         return self._activations[self._find(layer)].clone()
 
-    def strongest(self, layer: str, k: int = 9, channel: int | None = None) -> list[Unit]:
+    def strongest(self, layer: str | Layer, k: int = 9, channel: int | None = None) -> list[Unit]:
         """The peaks of the k strongest channels, one unit each; with `channel`, its k highest positions.
 
         Strongest first, over all pictures; ties go to the lower channel, picture, row, column.
@@ -84,20 +85,25 @@ class Recording:
         found = self._find(layer)
         return strongest(self._units_of(found), k, found.name, channel)
 
-    def coverage(self, layer: str) -> Coverage:
+    def coverage(self, layer: str | Layer) -> Coverage:
         """Each operation on the way down from a layer, exact, by analogy or refused, as it was recorded."""
         found = self._find(layer)
         if found not in self._coverages:
-            self._coverages[found] = self.network._coverage(self._survey, [found])
+            self._coverages[found] = self._survey.coverage(
+                self.network.name,
+                [(found.name, found.dotted)],
+                see=self.network.origin.see_coverage([found.name]),
+            )
         return self._coverages[found]
 
     def class_unit(self, asked: str | int, image: int = 0) -> Unit:
         """The unit of the layer ``output`` that is a class's score, by the class's name or number."""
-        return Unit(image, self.network.class_index(asked))
+        count = self._table.last.shape[0]
+        return Unit(image, class_index(asked, self.network.classes, outputs=count))
 
     def project(
         self,
-        layer: str,
+        layer: str | Layer,
         units: Unit | Sequence[Unit] | Tensor | None = None,
         *,
         images: Sequence[int] | None = None,
@@ -127,8 +133,9 @@ class Recording:
             seed = UnitSeed(said, kept)
         value = self._values[found]
         with torch.no_grad():
-            pixels = mirror.project(self._tape, value, seed, said, memory=memory)
-            boxes = mirror.boxes(self._tape, value, seed.seen)
+            fields = UnitFields(self._tape, value, seed.seen)
+            pixels = mirror.project(fields, seed, said, memory=memory)
+            boxes = fields.boxes()
         return Projection(
             pixels=pixels,
             units=tuple(kept),
@@ -141,7 +148,7 @@ class Recording:
             coverage=self.coverage(layer),
         )
 
-    def boxes(self, layer: str, units: Sequence[Unit]) -> list[Box]:
+    def boxes(self, layer: str | Layer, units: Sequence[Unit]) -> list[Box]:
         """The receptive fields of units in the network's input: x0, y0, x1, y1, half open, cut at its border.
 
         All zero where nothing flows down. Raises LayerError, UnitError, RefusedOp.
@@ -151,7 +158,7 @@ class Recording:
         seed = UnitSeed(said, checked(said, units, found.name))
         value = self._values[found]
         self._tape.require(self._tape.path(value))
-        return mirror.boxes(self._tape, value, seed.seen)
+        return UnitFields(self._tape, value, seed.seen).boxes()
 
     def _images_of(self, units: Tensor, images: Sequence[int] | None) -> Sequence[int]:
         if images is None:
@@ -165,10 +172,9 @@ class Recording:
             raise UnitError(f"no picture {outside[0]} in this recording: it has {len(self)}")
         return images
 
-    def _find(self, name: str) -> Layer:
-        if name in self._by_name:
-            return self._by_name[name]
-        layer = self.network.layers.find(name)
+    def _find(self, name: str | Layer) -> Layer:
+        layer = name if isinstance(name, Layer) else self._by_name.get(name)
+        layer = self._table.find(name) if layer is None else layer
         if layer not in self._activations:
             there = ", ".join(one.name for one in self.layers)
             raise LayerError(f"{layer.name} was not recorded: this recording has {there}")

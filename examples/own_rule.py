@@ -1,4 +1,4 @@
-"""A network of your own with an operation that deconvviz does not know: refused, until it has a rule."""
+"""A network with an operation that deconvviz does not know: unsupported, until it has a rule."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from deconvviz.scenes import scene
 
 
 class RunningSum(nn.Module):
-    """Adds up its map from left to right. Not a usual layer."""
+    """Adds up a map from left to right: not a usual layer."""
 
     def forward(self, x):
         return x.cumsum(3) / x.shape[3]
@@ -37,15 +37,16 @@ except dv.DeconvvizError as error:
 
 @dv.rule(torch.ops.aten.cumsum.default)
 class RunningSumRule(dv.Rule):
-    """y = what stands to the left, added up; mirror: the signals of what stands to the right, added up."""
+    """Each position is the sum of what is left of it, so it receives the signals of all to its right."""
 
     def __init__(self, call):
         self.dim = call["dim"]
 
-    def down(self, signal, at, into):
+    def project(self, signal, window, input_windows):
         return [signal.flip(self.dim).cumsum(self.dim).flip(self.dim)]
 
 
+print(dv.check_rule(torch.ops.aten.cumsum.default, [torch.randn(2, 3, 8, 8), 3]))
 rec = net.record(scene(seed=4).image, layers="block")
 proj = rec.project("block")
 print("after:", proj)

@@ -22,7 +22,7 @@ import torch
 
 import deconvviz as dv
 from deconvviz.scenes import scene
-from deconvviz.topnine.result import Shown as Projected
+from deconvviz.topnine.result import ProjectedPeak
 
 Mask = npt.NDArray[np.bool_]
 Map = npt.NDArray[np.floating]
@@ -85,7 +85,7 @@ def agreements(count: int, layers: Sequence[str] = LAYERS, every: int = 1) -> li
     return rows
 
 
-def shown_of(one: Projected) -> Shown:
+def shown_of(one: ProjectedPeak) -> Shown:
     energy = np.square(one.pixels, dtype=np.float64).sum(axis=0)  # (C, h, w) -> (h, w)
     seed = int(one.peak.image.removeprefix("scene-"))
     return Shown(seed, one.peak.box or (0, 0, 96, 96), energy / energy.sum())

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 import deconvviz as dv
 from deconvviz.coverage import OpUse
-from deconvviz.engine.rules import Verdict
-from deconvviz.engine.rules import rule as base
+from deconvviz.engine.rules import Support
+from deconvviz.engine.rules import registry as rule_registry
 from deconvviz.errors import LayerError, RefusedOp
 from deconvviz.loading import sketch
 
-EXACT, ANALOGY, REFUSED = Verdict.EXACT, Verdict.ANALOGY, Verdict.REFUSED
+EXACT, ANALOGY, REFUSED = Support.EXACT, Support.APPROXIMATE, Support.UNSUPPORTED
 RECTIFIED = "the signal is rectified, as the paper does for ReLU"
 HELD = "held constant at its recorded value: nothing flows into it"
 GATED = "a product with a gate: the signal times the gate's recorded value"
@@ -101,7 +101,7 @@ def test_a_gate_is_by_analogy_where_it_is_held_and_where_it_multiplies(gated: dv
 
 def test_of_one_layer_it_is_the_way_down_and_what_is_held_beside_it(gated: dv.Network) -> None:
     found = gated.coverage("output")
-    assert [(use.op, use.verdict) for use in found.uses] == [
+    assert [(use.op, use.support) for use in found.uses] == [
         ("aten.convolution.default", EXACT),  # that of the trunk alone
         ("aten.relu.default", EXACT),
         ("aten.sigmoid.default", ANALOGY),
@@ -184,7 +184,7 @@ def test_vgg_and_resnet_are_exact_and_efficientnet_is_by_analogy() -> None:
     assert sketch("vgg19").coverage().line() == "exact: all of 44 calls"
     assert sketch("resnet50").coverage().line() == "exact: all of 175 calls"
     found = sketch("efficientnet_b0").coverage("output")
-    assert {(use.short, use.count, use.how) for use in found.by_analogy} == {
+    assert {(use.short, use.count, use.note) for use in found.by_analogy} == {
         ("silu", 33, RECTIFIED),
         ("sigmoid", 16, HELD),
         ("mul", 16, GATED),
@@ -199,7 +199,7 @@ def test_one_operation_may_be_exact_in_one_place_and_by_analogy_in_another() -> 
 
     found = dv.Network(Own(Both()), size=8).coverage()
     products = [use for use in found.uses if use.short == "mul"]
-    assert [(use.verdict, use.count) for use in products] == [(EXACT, 2), (ANALOGY, 1)]
+    assert [(use.support, use.count) for use in products] == [(EXACT, 2), (ANALOGY, 1)]
 
 
 def test_refusals_are_told_with_their_reason() -> None:
@@ -209,19 +209,19 @@ def test_refusals_are_told_with_their_reason() -> None:
 
     found = dv.Network(Own(Cut()), size=8).coverage()
     (use,) = found.refused
-    assert (use.op, use.how) == ("aten.clamp.default", "it cuts off at other values than 0")
+    assert (use.op, use.note) == ("aten.clamp.default", "it cuts off at other values than 0")
 
 
 def test_a_rule_of_ones_own_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_registry", dict(base._registry))
+    monkeypatch.setattr(rule_registry, "_registry", dict(rule_registry._registry))
 
     @dv.rule(torch.ops.aten.cumsum.default)
     class RunningSum(dv.Rule):
-        verdict = ANALOGY
-        how = "for a test: the signal stays where it is"
+        support = ANALOGY
+        note = "for a test: the signal stays where it is"
 
     found = dv.Network(Own(Leads("to a layer")), size=8).coverage()
-    assert found.by_analogy == (OpUse("aten.cumsum.default", ANALOGY, RunningSum.how, 1, ("then",)),)
+    assert found.by_analogy == (OpUse("aten.cumsum.default", ANALOGY, RunningSum.note, 1, ("then",)),)
 
 
 class Undecided(nn.Module):

@@ -54,7 +54,7 @@ def test_refuses_to_overwrite_and_says_how(tmp_path):
     with pytest.raises(OutputError) as caught:
         write_whole(target, put(b"new"))
     assert str(caught.value) == (
-        f"{target} exists and is left as it is; overwrite it with --force (force=True) or choose another name"
+        f"{target} exists and is left as it is; overwrite it with force=True or choose another name"
     )
     assert target.read_bytes() == b"old"
     assert entries(tmp_path) == ["grid.png"]

@@ -16,8 +16,7 @@ from torch import nn
 
 import deconvviz as dv
 from deconvviz.errors import LayerError, ManifestError, WeightsError
-from deconvviz.manifest import FORMAT
-from deconvviz.projection import Style
+from deconvviz.projection import FORMAT, Style
 from deconvviz.scenes import scene
 
 
@@ -112,7 +111,7 @@ def test_other_weights(picture: Path, manifest: Path) -> None:
     digest = json.loads(manifest.read_text())["network"]["digest"]
     told = _refusal(_edited(manifest, lambda told: told["network"].update(seed=4)))
     assert told.startswith(f"the weights of minivgg are not those of {manifest}: sha256:")
-    assert told.endswith(f"instead of {digest}; give the right file with --weights")
+    assert told.endswith(f"instead of {digest}; give the right file with weights=FILE")
 
 
 def test_another_picture(picture: Path, manifest: Path) -> None:
@@ -136,7 +135,7 @@ def test_other_activations(picture: Path, manifest: Path) -> None:
 
 def test_no_manifest(tmp_path: Path) -> None:
     path = tmp_path / "sheet.json"
-    assert _refusal(path) == f"no manifest {path}: it stands beside a figure, with the same name and .json"
+    assert _refusal(path) == f"no manifest {path}: it is next to a figure, with the same name and .json"
     path.write_text("{")
     assert _refusal(path).startswith(f"{path} cannot be read as a manifest: ")
     path.write_bytes(b"\xff\xfe\x00")
@@ -238,7 +237,7 @@ def test_a_file_is_run_only_if_that_was_allowed(own: Path, picture: Path, manife
     _edited(manifest, lambda told: told["network"]["model"]["file"].update(digest=own_digest))
     assert _refusal(manifest) == (
         f"{manifest} was made with a network that {own} makes: to make it again, that file is run. "
-        "If you trust it, say so with --allow-code (allow_code=True)"
+        "If you trust it, allow it with allow_code=True"
     )
     assert not trace.exists()
     dv.remake(manifest, allow_code=True)

@@ -256,6 +256,6 @@ def test_a_fault_that_is_not_the_networks_is_not_blamed_on_it(monkeypatch: pytes
     def faulty(*_: object) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(forward, "write", faulty)
+    monkeypatch.setattr(forward, "record_tape", faulty)
     with pytest.raises(ZeroDivisionError, match=r"^ours$"):
         _ = dv.Network(tiny(), size=16).layers

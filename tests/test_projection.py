@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 import deconvviz as dv
 from deconvviz.errors import FigureError, OutputError
-from deconvviz.projection import Style
 from deconvviz.scenes import scene
 
 
@@ -89,7 +88,7 @@ def test_arrays(proj: dv.Projection, rec: dv.Recording) -> None:
 
 
 def test_what_the_sheet_says(proj: dv.Projection, rec: dv.Recording, mini: dv.Network) -> None:
-    sheet = proj.sheet(Style())
+    sheet = proj.spec()
     assert sheet.title[0] == "minivgg · conv3_1 · bus.png"
     assert sheet.title[1].startswith("weights: random") and sheet.title[1].endswith("sees 24 px every 4 px")
     unit = proj.units[0]
@@ -100,14 +99,14 @@ def test_what_the_sheet_says(proj: dv.Projection, rec: dv.Recording, mini: dv.Ne
     assert [tile.box for tile in sheet.tiles] == list(proj.boxes)
     assert sheet.picture is not None and sheet.picture.shape == (96, 96, 3)
 
-    (whole,) = rec.project("conv3_1", dv.Unit(0, 3)).sheet(Style()).tiles
+    (whole,) = rec.project("conv3_1", dv.Unit(0, 3)).spec().tiles
     assert whole.caption[0] == "conv3_1 · channel 3" and whole.caption[1].startswith("whole channel · peak ")
-    (score,) = rec.project("output", rec.class_unit(7)).sheet(Style()).tiles
+    (score,) = rec.project("output", rec.class_unit(7)).spec().tiles
     assert score.caption[0] == f"output · {mini.classes[7]} (7)"
     assert score.box == (0, 0, 96, 96)
-    (hidden,) = rec.project("fc5", dv.Unit(0, 9)).sheet(Style()).tiles
+    (hidden,) = rec.project("fc5", dv.Unit(0, 9)).spec().tiles
     assert hidden.caption[0] == "fc5 · unit 9"
-    (tensor,) = rec.project("fc5", torch.ones(1, 64)).sheet(Style()).tiles
+    (tensor,) = rec.project("fc5", torch.ones(1, 64)).spec().tiles
     assert tensor.caption == ("fc5 · tensor 0",)
 
 
@@ -116,7 +115,7 @@ def test_a_centre_is_the_middle_of_the_field_without_borders(rec: dv.Recording) 
     corner, middle = dv.Unit(0, 0, 0, 0), dv.Unit(0, 0, 10, 12)
     proj = rec.project("conv3_1", [corner, middle])
     assert proj.boxes == ((0, 0, 14, 14), (38, 30, 62, 54))
-    tiles = proj.sheet(Style()).tiles
+    tiles = proj.spec().tiles
     assert tiles[0].centre == (2, 2) and tiles[1].centre == (50, 42)
 
 
@@ -129,14 +128,14 @@ def test_a_zero_unit_says_so() -> None:
     rec = net.record(torch.randn(1, 3, 8, 8), ["1", "2"])
     dead, blind = rec.project("1", dv.Unit(0, 0, 2, 2)), rec.project("2", dv.Unit(0, 0, 2, 2))
     assert not dead.pixels.any() and not blind.pixels.any()
-    assert dead.sheet(Style()).tiles[0].note == "zero: this unit is silent here"
-    assert blind.sheet(Style()).tiles[0].note == "zero: nothing reaches the picture"
+    assert dead.spec().tiles[0].note == "zero: this unit is silent here"
+    assert blind.spec().tiles[0].note == "zero: nothing reaches the picture"
 
 
 def test_units_of_several_pictures_have_no_boxes_but_names(mini: dv.Network, path: Path) -> None:
     rec = mini.record([path, scene(5).image], "conv3_1")
     proj = rec.project("conv3_1", [dv.Unit(0, 1, 3, 3), dv.Unit(1, 1, 3, 3)])
-    sheet = proj.sheet(Style())
+    sheet = proj.spec()
     assert sheet.picture is None and sheet.title[0] == "minivgg · conv3_1 · 2 pictures"
     assert [tile.box for tile in sheet.tiles] == [None, None]
     assert [tile.caption[-1] for tile in sheet.tiles] == ["bus.png", "picture 1"]
@@ -154,7 +153,7 @@ def test_grey_networks(tmp_path: Path) -> None:
     rec = net.record(torch.randn(1, 1, 8, 8), "0")
     proj = rec.project("0", rec.strongest("0", 2))
     assert proj.crop(0).shape == proj.patch(0).shape == (3, 3, 3)
-    assert proj.save(tmp_path / "grey.png").is_file()
+    assert proj.save(tmp_path / "grey.png").figure.is_file()
 
 
 def test_it_shows_itself_in_jupyter(proj: dv.Projection) -> None:
@@ -173,7 +172,7 @@ def test_the_figure_holds_each_projection_at_one_scale(proj: dv.Projection) -> N
 
 
 def test_saving(proj: dv.Projection, tmp_path: Path) -> None:
-    figure = proj.save(tmp_path / "out.png", arrays=True, dpi=80)
+    figure = proj.save(tmp_path / "out.png", arrays=True, dpi=80).figure
     assert figure == tmp_path / "out.png"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.json", "out.npz", "out.png"]
     with np.load(tmp_path / "out.npz") as stored:
@@ -185,7 +184,8 @@ def test_saving(proj: dv.Projection, tmp_path: Path) -> None:
         kept = {other: other.read_bytes() for other in others}
         for other in others:
             other.unlink()
-        with pytest.raises(OutputError, match=f"{there} exists and is left as it is; overwrite with --force"):
+        message = f"{there} exists and is left as it is; overwrite with force=True"
+        with pytest.raises(OutputError, match=message):
             proj.save(tmp_path / "out.png", arrays=True)
         assert not any(other.exists() for other in others)
         for other, contents in kept.items():
@@ -258,8 +258,8 @@ def test_what_sees_nothing_is_drawn_grey_beside_the_whole_picture(
     proj = dv.Network(module, size=(12, 16)).record(scene(1).image, layer).project(layer, unit)
     assert proj.boxes == ((0, 0, 0, 0),) and not proj.pixels.any()
     assert proj.patch(0).shape == proj.crop(0).shape == (0, 0, 3)
-    (tile,) = proj.sheet(Style()).tiles
+    (tile,) = proj.spec().tiles
     assert tile.note == f"zero: {why}" and tile.box is None and tile.centre is None
     assert tile.projection.shape == (12, 16, 3) and not tile.projection.any()
-    assert tile.patch is not None and np.array_equal(tile.patch, proj.sheet(Style()).picture)
+    assert tile.patch is not None and np.array_equal(tile.patch, proj.spec().picture)
     assert proj.figure() is not None

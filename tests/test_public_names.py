@@ -52,8 +52,9 @@ CONTRACT_OF_METHODS = {
     ("Recording", "activations"): ["layer"],
     ("Recording", "strongest"): ["layer", "k", "channel"],
     ("Recording", "project"): ["layer", "units"],
-    ("Projection", "figure"): [],
-    ("Projection", "save"): ["path"],
+    ("Projection", "figure"): ["style"],
+    ("Projection", "spec"): ["style"],
+    ("Projection", "save"): ["path", "style"],
     ("Projection", "_repr_png_"): [],
 }
 
@@ -63,7 +64,8 @@ def test_what_the_design_promises(owner: str, method: str) -> None:
     found = getattr(getattr(dv, owner), method)
     arguments = CONTRACT_OF_METHODS[owner, method]
     if arguments is not None:
-        named = [p.name for p in inspect.signature(found).parameters.values() if p.kind != p.KEYWORD_ONLY]
+        parameters = inspect.signature(found).parameters.values()
+        named = [p.name for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
         assert named == ["self", *arguments]
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from deconvviz import __version__
 from deconvviz.cli.commands.check import check
 from deconvviz.cli.commands.demo import demo
 from deconvviz.cli.commands.layers import layers
@@ -19,22 +19,24 @@ from deconvviz.cli.commands.search import search
 from deconvviz.cli.commands.topnine import topnine
 from deconvviz.cli.support.console import say
 from deconvviz.cli.support.exit_codes import INTERRUPTED, MISTAKE, is_out_of_memory
+from deconvviz.cli.support.panels import DATASET, LOOK, NETWORK
 from deconvviz.errors import DeconvvizError
+from deconvviz.version import __version__
 
 
 class Commands(TyperGroup):
-    """Turns what went wrong into one message and an exit code; a bug keeps its traceback."""
+    """Turns errors into one message and an exit code; a bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except DeconvvizError as error:
-            say(f"deconvviz: {error}")
+            say(f"deconvviz: {error.on_command_line()}")
             raise typer.Exit(MISTAKE) from None
         except KeyboardInterrupt:
             say("deconvviz: interrupted; every file that was written is whole")
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:  # the reader of our output has gone (| head)
+        except BrokenPipeError:  # stdout was closed by its reader, as by "| head"
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except (MemoryError, RuntimeError) as error:
@@ -68,9 +70,15 @@ def deconvviz(
     """What in this picture made this unit fire?
 
     The Zeiler-Fergus deconvnet (2013) for convolutional networks in PyTorch: one forward pass is recorded,
-    chosen activations are kept, and carried back down to the pixels.
+    and chosen activations are projected back to pixels.
     """
 
 
-for _command in (project, search, topnine, check, layers, models, demo):
-    app.command()(_command)
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    LOOK: (project, demo),
+    DATASET: (search, topnine),
+    NETWORK: (layers, models, check),
+}
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)

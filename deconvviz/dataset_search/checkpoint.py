@@ -142,7 +142,8 @@ def check_same(then: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> N
     if differs:
         raise SearchError(
             f"the search of {path} cannot be gone on with: {'; '.join(differs)} "
-            "(start anew with --force, or choose another --out)"
+            "(start anew with {option}, or choose another {option})",
+            option=("force=True", "out=FOLDER"),
         )
 
 
@@ -166,8 +167,11 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[str, Numbers]]:
             told = json.loads(str(stored["told"]))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as reason:
         raise SearchError(
-            f"{path} cannot be read as a checkpoint: {reason} (start anew with --force)"
+            f"{path} cannot be read as a checkpoint: {reason} (start anew with {{option}})",
+            option="force=True",
         ) from reason
     if told.get("format") != FORMAT:
-        raise SearchError(f"{path} is no checkpoint of this version (start anew with --force)")
+        raise SearchError(
+            f"{path} is no checkpoint of this version (start anew with {{option}})", option="force=True"
+        )
     return told, arrays

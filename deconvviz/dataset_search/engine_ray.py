@@ -116,11 +116,13 @@ def run(
                 save(state)
         except ray.exceptions.RayError as reason:
             raise SearchError(
-                f"the search on Ray has ended: {_last_line(reason)} (--resume goes on)"
+                f"the search on Ray has ended: {_last_line(reason)} ({{option}} goes on)",
+                option="resume=True",
             ) from reason
     if state.pending:
         raise SearchError(
-            f"Ray has given back {int(state.done.sum())} of {len(state.done)} batches: go on with --resume"
+            f"Ray has given back {int(state.done.sum())} of {len(state.done)} batches: go on with {{option}}",
+            option="resume=True",
         )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import TensorWeakRef
 
-from deconvviz.engine.hooks import watching
+from deconvviz.engine.hooks import capture_outputs
 from deconvviz.errors import LayerError
 from deconvviz.image_sources.batches import Batch
 from deconvviz.layers import Layer
@@ -73,7 +73,7 @@ def finding(network: Network, layers: Sequence[Layer]) -> Iterator[Finder]:
         places = torch.cat([found[layer.dotted][1] for layer in layers], dim=1)
         return said.cpu().numpy(), places.cpu().numpy()
 
-    with watching(network.module, asked, see) as run:
+    with capture_outputs(network.module, asked, see) as run:
         yield find
 
 

@@ -87,10 +87,13 @@ def plan(
     """
     network.preprocessing.check_reads_pictures(network.name)
     if top < 1:
-        raise SearchError(f"the {top} strongest pictures were asked for: ask for 1 or more (--top)")
+        raise SearchError(
+            f"the {top} strongest pictures were asked for: ask for 1 or more ({{option}})", option="top=N"
+        )
     if batch_size < 1:
         raise SearchError(
-            f"batches of {batch_size} pictures were asked for: ask for 1 or more (--batch-size)"
+            f"batches of {batch_size} pictures were asked for: ask for 1 or more ({{option}})",
+            option="batch_size=N",
         )
     if not len(source):
         raise SourceError(f"no pictures in {source.place}")
@@ -118,7 +121,9 @@ def chosen_layers(network: Network, layers: str | Iterable[str]) -> tuple[Layer,
 
 def _no_good(name: str, reason: str) -> PictureError:
     told = reason if name in reason else f"{name}: {reason}"
-    return PictureError(f"{told} (without --strict it is counted, listed and left out)")
+    return PictureError(
+        f"{told} (without {{option}} it is counted, listed and left out)", option="strict=True"
+    )
 
 
 def _is_of_its_own(layer: Layer) -> bool:

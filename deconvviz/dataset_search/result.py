@@ -11,25 +11,25 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deconvviz.dataset_search.checkpoint import progress_of
 from deconvviz.dataset_search.peak_finder import Numbers
 from deconvviz.dataset_search.tables import EDGES
+from deconvviz.described_network import load_described
 from deconvviz.errors import SearchError, UnitError
 from deconvviz.files import write_text, write_whole
-from deconvviz.image_sources import Source, reopen
-from deconvviz.manifest import refuse_existing
-from deconvviz.projection import Box
-from deconvviz.provenance import network_of
+from deconvviz.image_sources import Source, open_source, reopen
+from deconvviz.network import Network
+from deconvviz.results import refuse_existing
 from deconvviz.similar_names import nearest
-
-if TYPE_CHECKING:
-    from deconvviz.network import Network
-    from deconvviz.topnine.result import TopNine
+from deconvviz.topnine.peak import Peak
+from deconvviz.topnine.project_peaks import Report, project_peaks
+from deconvviz.topnine.result import Searched, TopNine
 
 FORMAT = "deconvviz search 1"
 PEAKS, CHANNELS, SKIPPED, MANIFEST = "top.parquet", "channels.parquet", "skipped.csv", "manifest.json"
@@ -37,26 +37,14 @@ ORDERS = ("activation", "density", "random")
 
 
 @dataclass(frozen=True)
-class Peak:
-    """The strongest unit of a channel in one picture.
+class Reopening:
+    """How the network and the images of a search are opened again, once they are needed."""
 
-    `y` and `x` are row and column of the layer's map, None for a unit without position. `box` is its
-    receptive field in the network's input (x0, y0, x1, y1, half open, cut at the border); None where nothing
-    flows down.
-    """
-
-    layer: str
-    channel: int
-    rank: int  # 1 is the strongest
-    activation: float
-    image: str  # the picture's id in the source
-    y: int | None
-    x: int | None
-    box: Box | None
-
-    def __str__(self) -> str:
-        where = "" if self.y is None else f" at ({self.y}, {self.x})"
-        return f"{self.rank}. {self.image}{where} = {self.activation:.4g}"
+    network: Network | None = None  # one of the user's own, or the one that searched in this program
+    source: Source | str | None = None  # where the images are now
+    weights: str | Path | None = None  # where the weights are now
+    device: str = "cpu"
+    allow_code: bool = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,9 +60,7 @@ class Search:
     manifest: Mapping[str, Any]
     skipped: tuple[tuple[str, str], ...]
     folder: Path | None = None
-    given_network: Network | None = None
-    given_source: Source | str | None = None
-    how: Mapping[str, Any] | None = None  # where weights are now, device, allow_code: for the network
+    reopening: Reopening = Reopening()
 
     @cached_property
     def layers(self) -> dict[str, int]:
@@ -91,17 +77,42 @@ class Search:
         """How many peaks of each channel were kept."""
         return min(int(self.manifest["top"]), self.pictures)
 
-    @cached_property
-    def network(self) -> Network:
-        """The network that was searched with. Loaded when it is needed; raises ManifestError."""
-        if self.given_network is not None:
-            return self.given_network
-        return network_of(self.manifest["network"], self._home / MANIFEST, **(self.how or {}))
+    def open_network(self) -> Network:
+        """Return the network that was searched with: loaded again, unless one was given.
+
+        Raises ManifestError.
+
+        A search is data; it is asked for a network only to project. That the weights are still the same is
+        seen then: every activation is compared with the search.
+        """
+        how = self.reopening
+        if how.network is not None:
+            return how.network
+        return load_described(
+            self.manifest["network"],
+            self._home / MANIFEST,
+            weights=how.weights,
+            device=how.device,
+            allow_code=how.allow_code,
+        )
 
     @cached_property
     def source(self) -> Source:
-        """The pictures that were searched. Raises SourceError if they are others now."""
-        return reopen(self.manifest["source"], self.given_source)
+        """The images that were searched. Raises SourceError if they are others now."""
+        return reopen(self.manifest["source"], self.reopening.source)
+
+    def _open_source(self) -> tuple[Source, tuple[str, ...]]:
+        """Return the images, and a note if there are others now: those shown are checked one by one."""
+        described = self.manifest["source"]
+        whole = open_source(self.reopening.source or described["place"])
+        source = whole if described["limit"] is None else whole.limited(described["limit"])
+        if source.digest == described["digest"]:
+            return source, ()
+        source = whole  # the first ones by id may be others now
+        return source, (
+            f"{source.place} is not as it was searched ({described['pictures']} pictures then, {len(source)} "
+            "now); those that are shown are",
+        )
 
     @property
     def _home(self) -> Path:
@@ -183,14 +194,15 @@ class Search:
         seed: int = 0,
         k: int = 9,
         memory: int | None = None,
+        network: Network | None = None,
+        report: Report | None = None,
     ) -> TopNine:
         """The paper's Figure 2: the k strongest patches of some channels beside their projections.
 
         `channels` of a layer, or `count` of each, chosen `by` (see `choose`). Every activation is computed
-        again and must be that of the index. Raises SearchError, LayerError, UnitError, RefusedOp.
+        again and must be that of the search. `network` is the network, if it is loaded already. `report`
+        gets how many of how many images are done. Raises SearchError, LayerError, UnitError, RefusedOp.
         """
-        from deconvviz.topnine.project_peaks import topnine
-
         named = [layers] if isinstance(layers, str) else layers
         asked = list(dict.fromkeys(self.name_of(layer) for layer in named))
         chosen = {
@@ -199,7 +211,49 @@ class Search:
             else self.choose(layer, count, by, seed)
             for layer in asked
         }
-        return topnine(self, chosen, k=k, memory=memory)
+        return self.project_channels(chosen, k=k, memory=memory, network=network, report=report)
+
+    def project_channels(
+        self,
+        channels: Mapping[str, Sequence[int]],
+        *,
+        k: int = 9,
+        memory: int | None = None,
+        network: Network | None = None,
+        report: Report | None = None,
+    ) -> TopNine:
+        """As `topnine`, with the channels of each layer. Raises the same errors."""
+        peaks = self._chosen(channels, k)
+        network = self.open_network() if network is None else network
+        source, notes = self._open_source()
+        return project_peaks(
+            network,
+            source,
+            peaks,
+            {layer: self.largest(layer) for layer in channels},
+            Searched(
+                self.pictures,
+                self.manifest["source"],
+                None if self.folder is None else self.folder / MANIFEST,
+            ),
+            k=k,
+            notes=notes,
+            memory=memory,
+            report=report,
+        )
+
+    def _chosen(self, channels: Mapping[str, Sequence[int]], k: int) -> list[Peak]:
+        """The peaks to be projected, checked before a network or an image is opened."""
+        if not 1 <= k <= int(self.manifest["top"]):
+            raise SearchError(f"the {k} strongest were asked for: the search kept {self.manifest['top']}")
+        if not channels or not all(channels.values()):
+            raise SearchError("no channel was asked for: name one or more")
+        return [
+            peak
+            for layer, numbers in channels.items()
+            for channel in numbers
+            for peak in self.top(layer, channel, min(k, self.kept))
+        ]
 
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write top.parquet, channels.parquet, skipped.csv and manifest.json, the last one last.
@@ -234,7 +288,8 @@ class Search:
         some = nearest(layer, list(self.layers)) or list(self.layers)[:8]
         raise SearchError(
             f"no layer {layer!r} in this search of {count} layer{'s' * (count != 1)}: there is "
-            f"{', '.join(some)} (search again with --layer {layer} for it)"
+            f"{', '.join(some)} (search again with {{option}} for it)",
+            option=f"layer={layer}",
         )
 
     def _first(self, layer: str) -> int:
@@ -266,7 +321,8 @@ def open_search(
     """
     home = Path(folder)
     if not (home / MANIFEST).is_file():
-        raise SearchError(_no_search(home))
+        message, option = _no_search(home)
+        raise SearchError(message, option=option)
     try:
         manifest = json.loads((home / MANIFEST).read_text(encoding="utf-8"))
         if manifest.get("format") != FORMAT:
@@ -277,15 +333,17 @@ def open_search(
         _check_whole(manifest, peaks, channels)
         digest = manifest["network"]["digest"]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as reason:
-        raise SearchError(f"{home} holds no whole search: {reason} (search again with --force)") from reason
+        raise SearchError(
+            f"{home} holds no whole search: {reason} (search again with {{option}})", option="force=True"
+        ) from reason
     if network is not None and network.digest != digest:
         raise SearchError(
             f"the weights of {network.name} are not those of the search in {home}: {network.digest} instead "
             f"of {digest}"
         )
     moved = source if source is None or isinstance(source, Source) else os.fspath(source)
-    how = {"weights": weights, "device": device, "allow_code": allow_code}
-    return Search(peaks, channels, manifest, skipped, home, network, moved, how)
+    reopening = Reopening(network, moved, weights, device, allow_code)
+    return Search(peaks, channels, manifest, skipped, home, reopening)
 
 
 def _check_whole(manifest: Mapping[str, Any], peaks: pa.Table, channels: pa.Table) -> None:
@@ -298,17 +356,20 @@ def _check_whole(manifest: Mapping[str, Any], peaks: pa.Table, channels: pa.Tabl
         )
 
 
-def _no_search(home: Path) -> str:
-    from deconvviz.dataset_search.checkpoint import progress_of
-
+def _no_search(home: Path) -> tuple[str, str]:
+    """A message, and the option that it names."""
     if not home.is_dir():
-        return f"no search in {home}: there is no such folder (deconvviz search makes one with --out)"
+        return (
+            f"no search in {home}: there is no such folder (a search makes one with {{option}})",
+            "out=FOLDER",
+        )
     if (progress := progress_of(home)) is not None:
         return (
             f"the search in {home} is not done: {progress[0]} of {progress[1]} batches; "
-            "go on with deconvviz search ... --resume"
+            "go on with the same search and {option}",
+            "resume=True",
         )
-    return f"no search in {home}: there is no {MANIFEST} (deconvviz search makes one with --out)"
+    return f"no search in {home}: there is no {MANIFEST} (a search makes one with {{option}})", "out=FOLDER"
 
 
 def _peak(row: Mapping[str, Any]) -> Peak:

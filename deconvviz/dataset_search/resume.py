@@ -17,19 +17,24 @@ from deconvviz.paths import spoken
 def check_free(folder: Path, *, resume: bool, force: bool) -> None:
     """Raise OutputError where a search would be lost, SearchError for what cannot be asked together."""
     if resume and force:
-        raise SearchError("--resume goes on with what is there and --force throws it away: give one of them")
+        raise SearchError(
+            "{option} goes on with what is there and {option} throws it away: give one of them",
+            option=("resume=True", "force=True"),
+        )
     if resume or force:
         return
     if (folder / MANIFEST).exists():
         raise OutputError(
-            f"{folder} holds a search already and is left as it is; overwrite it with --force (force=True) "
-            "or choose another folder (--out)"
+            f"{folder} holds a search already and is left as it is; overwrite it with {{option}} "
+            "or choose another folder ({option})",
+            option=("force=True", "out=FOLDER"),
         )
     done, batches = state.progress_of(folder) or (0, 0)
     if done:
         raise OutputError(
             f"{folder} holds a search that was broken off, {done} of {batches} batches done: go on with "
-            "--resume (resume=True), or start anew with --force (force=True)"
+            "{option}, or start anew with {option}",
+            option=("resume=True", "force=True"),
         )
 
 
@@ -47,7 +52,7 @@ def finished(planned: Plan, folder: Path) -> Search | None:
     found = open_search(folder, network=planned.network)
     state.check_same(_identity(found.manifest), planned.identity(), folder / MANIFEST)
     state.remove(folder)
-    return replace(found, given_source=planned.source)
+    return replace(found, reopening=replace(found.reopening, source=planned.source))
 
 
 def clear(folder: Path) -> None:

@@ -11,7 +11,7 @@ from deconvviz.dataset_search import engine_local as local
 from deconvviz.dataset_search.checkpoint import Saver, State
 from deconvviz.dataset_search.plan import BATCH_SIZE, TOP, Plan, plan
 from deconvviz.dataset_search.progress import Progress, Report
-from deconvviz.dataset_search.result import FORMAT, Search
+from deconvviz.dataset_search.result import FORMAT, Reopening, Search
 from deconvviz.dataset_search.resume import batch_size_in, check_free, clear, finished
 from deconvviz.dataset_search.tables import channels_table, dead, peaks_table
 from deconvviz.errors import SearchError
@@ -20,7 +20,8 @@ from deconvviz.image_sources.batches import usual_workers
 from deconvviz.layers import Layer
 from deconvviz.loading import load
 from deconvviz.network import Network
-from deconvviz.provenance import describe_network, versions
+from deconvviz.provenance import versions
+from deconvviz.results import merged
 
 ENGINES = ("local", "ray")
 EVERY = 30.0
@@ -63,9 +64,11 @@ def search(
     if engine not in ENGINES:
         raise SearchError(f"no engine {engine!r}: there are {', '.join(ENGINES)}")
     if address is not None and engine != "ray":
-        raise SearchError(f"an address, {address}, goes with the engine ray (--engine ray)")
+        raise SearchError(f"an address, {address}, goes with the engine ray: {{option}}", option="engine=ray")
     if workers is not None and workers < 0:
-        raise SearchError(f"{workers} workers were asked for: ask for 0 or more (--workers)")
+        raise SearchError(
+            f"{workers} workers were asked for: ask for 0 or more ({{option}})", option="workers=N"
+        )
     folder = None if out is None else Path(out)
     if folder is not None:
         check_free(folder, resume=resume, force=force)
@@ -106,13 +109,13 @@ def search(
 
 def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Search:
     """What was found, as tables."""
-    source = planned.source
+    source, network = planned.source, planned.network.info()
     lost = [(source.names[number], reason) for number, reason in sorted(state.skipped.items())]
     skipped = tuple(sorted([*source.skipped, *lost]))
     dead_ones = dead(planned.layers, state.top)
     manifest = {
         "format": FORMAT,
-        "network": describe_network(planned.network, folder or Path()),
+        "network": merged(network.to_json(), network.places(folder or Path())),
         "source": source.describe(),
         "layers": [
             {
@@ -129,7 +132,7 @@ def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Sea
         "pictures": state.top.pictures,
         "skipped": len(skipped),
         "engine": engine,
-        "versions": versions(planned.network),
+        "versions": versions(network),
     }
     return Search(
         peaks_table(planned, state.top),
@@ -137,8 +140,7 @@ def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Sea
         manifest,
         skipped,
         folder,
-        planned.network,
-        source,
+        Reopening(planned.network, source),
     )
 
 

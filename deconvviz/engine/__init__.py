@@ -2,15 +2,16 @@
 
 Read it in this order:
 
-    index_maps.py        how positions of one map see positions of another
-    layout.py            the shape of a value, and the window in which a unit's signal is carried
-    rules/               one class for each ATen operation: what it records, and its projection
-    spellings.py         activation functions that a network spells out in several calls
+    index_maps.py        which input positions an output position sees
+    layout.py            the layout of a value, and the window that holds a signal
+    rules/               one class for each ATen operation: what it records, and how it projects a signal
+    spellings.py         activation functions that a network computes in several calls
     tape.py              a forward pass, as the list of its calls
     preservation.py      what a forward pass changes in a network, and how it is put back
     hooks.py             a network run and stopped: flags, hooks and locks
-    recorder.py          run a network, and write its calls onto a tape
-    receptive_fields.py  how large receptive fields are
-    units.py             units, whole channels and other things that can be kept, as a signal
+    recorder.py          run a network, and record its calls on a tape
+    receptive_fields.py  how large receptive fields are, and which positions a unit sees
+    units.py             units, whole channels and other tensors, as signals
     projection_pass.py   replay the tape in reverse, from a layer to the pixels
+    rule_check.py        compare a rule with the vector-Jacobian product of its operation
 """

@@ -1,4 +1,4 @@
-"""A network watched while it runs: in evaluation mode, without gradients, no further than it is needed."""
+"""Run a network in evaluation mode, without gradients, no further than needed, and look at its outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from deconvviz.engine.preservation import preserved
+from deconvviz.engine.preservation import Parts, preserved
 
 
 class Stop(BaseException):
@@ -23,16 +23,15 @@ _locks_lock = threading.Lock()
 
 
 @contextmanager
-def exclusive(module: nn.Module) -> Iterator[None]:
-    """Let no other thread run this module, or any part of it, through deconvviz at the same time.
+def exclusive(parts: Parts) -> Iterator[None]:
+    """Let no other thread run a module with these parts, or any of them, through deconvviz at the same time.
 
     Flags, hooks and buffers belong to a module and not to a thread. A thread may enter several times.
     """
-    parts = sorted(
-        module.modules(), key=id
-    )  # one order for all threads, so that none waits for another forever
+    # one order for all threads, so that none waits for another forever
+    ordered = sorted((part for _, part in parts), key=id)
     with _locks_lock:
-        locks = [_locks.setdefault(part, threading.RLock()) for part in parts]
+        locks = [_locks.setdefault(part, threading.RLock()) for part in ordered]
     with ExitStack() as held:
         for lock in locks:
             held.enter_context(lock)
@@ -40,13 +39,13 @@ def exclusive(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def evaluation(module: nn.Module) -> Iterator[None]:
+def evaluation(parts: Parts) -> Iterator[None]:
     """Set the flag `training` of every submodule to False, and back to its own value at the end.
 
     The flag alone: a module's own `train()` and `eval()` may do more, such as fold weights, and are not
     called.
     """
-    flags = [(part, part.training) for part in module.modules()]
+    flags = [(part, part.training) for _, part in parts]
     try:
         for part, training in flags:
             if training:
@@ -67,17 +66,17 @@ def _set_training(part: nn.Module, flag: bool) -> None:
 
 
 @contextmanager
-def watching(
-    module: nn.Module, names: Collection[str], see: Callable[[str, Tensor], None]
+def capture_outputs(
+    module: nn.Module, names: Collection[str], on_output: Callable[[str, Tensor], None]
 ) -> Iterator[Callable[[Tensor], None]]:
-    """A function that runs the network on pictures (B, C, H, W) up to the deepest of the modules named.
+    """Yield a function that runs the network on images (B, C, H, W), up to the deepest of the named modules.
 
-    `names` are dotted, "" for the network itself; ``name:2`` is the second call of a module. `see` is shown
-    what each gave at the very moment, because a call in place may overwrite it right after. Nothing is kept;
-    after each run hooks, training flags, buffers and attributes are what they were, whatever happens.
+    `names` are dotted, "" for the network itself; ``name:2`` is the second call of a module. `on_output` is
+    called with each output as soon as it is there, because a later call may overwrite it in place. After each
+    run, hooks, training flags, buffers and attributes are what they were, whatever happens.
     """
     watched = {*names, *(name.rpartition(":")[0] for name in names if ":" in name)}
-    parts = [(name, part) for name, part in module.named_modules() if name in watched]
+    parts = list(module.named_modules())
 
     def run(pictures: Tensor) -> None:
         calls: dict[str, int] = {}
@@ -92,7 +91,7 @@ def watching(
                 key = name if calls[name] == 1 else f"{name}:{calls[name]}"
                 if key in pending and isinstance(output, Tensor):
                     pending.discard(key)
-                    see(key, plain(output))
+                    on_output(key, plain(output))
                     if not pending:
                         raise Stop
 
@@ -100,15 +99,15 @@ def watching(
 
         # grad mode here, because it is that of a thread
         with (
-            exclusive(module),
+            exclusive(parts),
             torch.inference_mode(False),
             torch.no_grad(),
-            preserved(module, weights=True),
-            evaluation(module),
+            preserved(parts, weights=True),
+            evaluation(parts),
             ExitStack() as hooks,
             suppress(Stop),
         ):
-            for name, part in parts:
+            for name, part in ((name, part) for name, part in parts if name in watched):
                 hooks.callback(part.register_forward_hook(hook_of(name)).remove)
             module(pictures)
 

@@ -1,7 +1,7 @@
-"""How positions of one map see positions of another, along rows or along columns.
+"""Index maps: which input positions an output position depends on, along rows or along columns.
 
-A convolution sees a window that slides; an upsampling sees one whose place and size come round again every
-few positions. What the network as a whole sees is such a band too: the composition of those of its calls.
+A convolution has a sliding window. The windows of an upsampling repeat every few positions.
+The index map of a whole network is the composition of those of its operations.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-_LONGEST = 4096  # a band that comes round only after more positions than this is not kept
+_LONGEST = 4096  # a longer period than this is not followed
 
 
 @dataclass(frozen=True)
-class Band:
+class PeriodicIntervals:
     """Output position ``q * len(bounds) + r`` sees input positions first + q * advance .. past + q * advance.
 
     ``bounds[r]`` is (first, past), half open, as if the input had no border.
@@ -46,8 +46,8 @@ class Band:
         first, past = self.bounds[phase]
         return first + turns * self.advance, past + turns * self.advance
 
-    def over(self, below: Band) -> Band | None:
-        """What this band's output sees through a band below; None if that has no short period."""
+    def over(self, below: PeriodicIntervals) -> PeriodicIntervals | None:
+        """Return the composition with an index map below this one; None if its period is too long."""
         turns = len(below.bounds) // gcd(self.advance, len(below.bounds))
         period = turns * len(self.bounds)
         if period > _LONGEST:
@@ -57,15 +57,15 @@ class Band:
             first, past = self.place(position)
             begin = below.place(first)[0]
             bounds.append((begin, below.place(past - 1)[1] if past > first else begin))
-        return Band(tuple(bounds), self.advance * turns // len(below.bounds) * below.advance)
+        return PeriodicIntervals(tuple(bounds), self.advance * turns // len(below.bounds) * below.advance)
 
-    def __or__(self, other: Band) -> Band | None:
+    def __or__(self, other: PeriodicIntervals) -> PeriodicIntervals | None:
         """What is seen through one or the other; None if they run apart."""
         period = len(self.bounds) * len(other.bounds) // gcd(len(self.bounds), len(other.bounds))
         if self.stride != other.stride or period > _LONGEST:
             return None
         bounds = tuple(_hull(self.place(o), other.place(o)) for o in range(period))
-        return Band(bounds, int(self.stride * period))
+        return PeriodicIntervals(bounds, int(self.stride * period))
 
 
 class Unknown(Enum):
@@ -77,11 +77,11 @@ class Unknown(Enum):
 UNKNOWN: Final = Unknown.UNKNOWN
 """Some positions are seen, but which ones is not known. In contrast, None means the whole axis."""
 
-Sight = Band | None | Unknown
-"""What the positions of a map see along one axis: a band, the whole axis (None), or not known."""
+IndexMap = PeriodicIntervals | None | Unknown
+"""What the positions of a map see along one axis: periodic intervals, the whole axis (None), or not known."""
 
 
-def through(upper: Sight, lower: Sight) -> Sight:
+def through(upper: IndexMap, lower: IndexMap) -> IndexMap:
     """Return what is seen through two operations, the one nearer to the picture last."""
     if upper is None or lower is None:
         return None
@@ -97,21 +97,21 @@ def _hull(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     return min(one[0], other[0]), max(one[1], other[1])
 
 
-def union(sights: Sequence[Sight]) -> Sight:
+def union(index_maps: Sequence[IndexMap]) -> IndexMap:
     """Return what is seen through any of several branches; unknown if their strides differ."""
-    found = sights[0]
-    for sight in sights[1:]:
-        if found is None or sight is None:
+    found = index_maps[0]
+    for index_map in index_maps[1:]:
+        if found is None or index_map is None:
             found = None
-        elif isinstance(found, Unknown) or isinstance(sight, Unknown):
+        elif isinstance(found, Unknown) or isinstance(index_map, Unknown):
             found = UNKNOWN
         else:
-            found = (found | sight) or UNKNOWN
+            found = (found | index_map) or UNKNOWN
     return found
 
 
 @dataclass(frozen=True)
-class Slide:
+class SlidingWindow:
     """Output position o sees positions ``o * stride - padding + dilation * t`` for t in 0 .. kernel - 1."""
 
     kernel: int = 1
@@ -125,26 +125,29 @@ class Slide:
         return self.dilation * (self.kernel - 1) + 1
 
     @property
-    def band(self) -> Band:
-        return Band(((-self.padding, self.extent - self.padding),), self.stride)
+    def index_map(self) -> PeriodicIntervals:
+        return PeriodicIntervals(((-self.padding, self.extent - self.padding),), self.stride)
 
     @property
-    def mirrored(self) -> Band:
-        """Which positions o see a position i; none, if i lies between two windows."""
+    def transposed(self) -> PeriodicIntervals:
+        """The index map of the transposed operation: which positions o see a position i."""
         bounds = []
         for i in range(self.stride):
             last = (i + self.padding) // self.stride
             first = -((self.extent - 1 - i - self.padding) // self.stride)
             bounds.append((first, last + 1))
-        return Band(tuple(bounds), 1)
+        return PeriodicIntervals(tuple(bounds), 1)
 
-    def reach(self, n_out: int, n_in: int) -> Tensor:
-        """(n_out, n_in) bool; what lies in the padding is not there. Shared: not to be written to."""
-        return _reach(self, n_out, n_in)
+    def visible_inputs(self, n_out: int, n_in: int) -> Tensor:
+        """(n_out, n_in) bool: the positions that each output position sees, without padding.
+
+        Calls share one tensor: do not write to it.
+        """
+        return _visible_inputs(self, n_out, n_in)
 
 
-@lru_cache(maxsize=128)  # each step of each way down asks, for the same few shapes
-def _reach(slide: Slide, n_out: int, n_in: int) -> Tensor:
+@lru_cache(maxsize=128)  # every step of every projection asks, for the same few shapes
+def _visible_inputs(slide: SlidingWindow, n_out: int, n_in: int) -> Tensor:
     o = torch.arange(n_out, device="cpu")[:, None]
     t = torch.arange(slide.kernel, device="cpu")
     seen = o * slide.stride - slide.padding + slide.dilation * t  # (n_out, kernel)
@@ -154,5 +157,5 @@ def _reach(slide: Slide, n_out: int, n_in: int) -> Tensor:
     return matrix
 
 
-SAME = Slide().band
+SAME = SlidingWindow().index_map
 """Each position sees itself."""

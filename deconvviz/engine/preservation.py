@@ -22,17 +22,20 @@ from deconvviz.errors import NetworkError
 BUFFERS_AT_MOST = 256 << 20  # bytes that are copied before a pass
 WEIGHTS_AT_MOST = 64 << 20  # likewise, of weights, where no one reports that they are written to
 
+Parts = Sequence[tuple[str, nn.Module]]
+"""The submodules of a network with their dotted names, the network itself first."""
+
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
 @contextmanager
-def preserved(module: nn.Module, *, weights: bool = False) -> Iterator[State]:
-    """Put back, at the end, everything that a forward pass has changed in the module.
+def preserved(parts: Parts, *, weights: bool = False) -> Iterator[State]:
+    """Put back, at the end, everything that a forward pass has changed in a module with these parts.
 
     `weights`: also copy weights beforehand, up to a limit. Without it, call `State.before_write` ahead of
     each write. Raises NetworkError if the pass has created new parameters: they are taken out again.
     """
-    state = State(module, weights=weights)
+    state = State(parts, weights=weights)
     try:
         yield state
     except BaseException:
@@ -103,27 +106,35 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 class State:
     """Everything about a module that a forward pass can change."""
 
-    def __init__(self, module: nn.Module, *, weights: bool) -> None:
+    def __init__(self, parts: Parts, *, weights: bool) -> None:
         self.changed: list[str] = []  # could not be put back
         self.before_restore: Callable[[Sequence[Tensor]], None] = lambda targets: None
-        self._parts = list(module.named_modules())
+        self._parts = parts
         self._attributes = [
             (name, part, _Contents(_attributes(part))) for name, part in self._parts if _writes(part)
         ]
         self._tables = [(name, part, _tables(part)) for name, part in self._parts]
-        self._weights = [(p, p.requires_grad, p.grad) for p in module.parameters()]
+        named = {
+            id(p): (f"{name}.{key}".lstrip("."), p)
+            for name, _, (own, _, _) in self._tables
+            for key, p in own.items()
+            if p is not None
+        }
+        parameters = dict(named.values())
+        self.parameters = tuple(parameters.values())
+        self._weights = [(p, p.requires_grad, p.grad) for p in self.parameters]
         buffers = self._named_tensors()
-        everything = [*buffers.values(), *(p for p in module.parameters() if not is_lazy(p))]
+        everything = [*buffers.values(), *(p for p in parameters.values() if not is_lazy(p))]
         self._memory = [(tensor, tensor.detach()) for tensor in everything]
         self._by_memory: dict[int, list[Tensor]] = {}
         self._written: dict[int, tuple[Tensor, Tensor]] = {}
         kept, large = _smallest(buffers, BUFFERS_AT_MOST)
         if weights:
-            named: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if _is_plain(p)}
-            more, too_large = _smallest(named, WEIGHTS_AT_MOST)
+            plain = {name: p for name, p in parameters.items() if _is_plain(p)}
+            more, too_large = _smallest(plain, WEIGHTS_AT_MOST)
             kept, large = kept | more, large | too_large
         else:
-            for tensor in (*module.parameters(), *large.values()):
+            for tensor in (*parameters.values(), *large.values()):
                 if _is_plain(tensor) and (memory := memory_of(tensor)) is not None:
                     self._by_memory.setdefault(memory, []).append(tensor)
         self._large = {name: (tensor, fingerprint(tensor)) for name, tensor in large.items()}
@@ -157,7 +168,9 @@ class State:
             contents.restore(vars(part))
         for _, part, tables in self._tables:
             for table, before in zip(_TABLES, tables, strict=True):
-                _restore_container(vars(part)[table], before)
+                now = vars(part)[table]
+                if now or before:
+                    _restore_container(now, before)
         for tensor, own in self._memory:
             if tensor.data_ptr() != own.data_ptr() or tensor.shape != own.shape:
                 self.before_restore([tensor])
@@ -259,7 +272,7 @@ def _tables(part: nn.Module) -> tuple[dict[str, Any], dict[str, Any], dict[str, 
 def _restore_container(now: Any, before: Any) -> None:
     """The contents of a list, dictionary, set or queue, object by object."""
     if isinstance(now, dict):
-        if list(now) != list(before) or any(now[key] is not value for key, value in before.items()):
+        if list(now) != list(before) or [*map(id, now.values())] != [*map(id, before.values())]:
             now.clear()
             now.update(before)
     elif isinstance(now, set):

@@ -1,67 +1,69 @@
-"""The way down: the tape walked backwards from a layer to the picture (paper, section 2.1, Figure 1)."""
+"""The projection pass: replay the tape in reverse, from a layer to the pixels (paper, section 2.1)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import Tensor
 
-from deconvviz.engine.layout import (
-    Seen,
-    Spans,
-    Window,
-    everything,
-    hull,
-    look_closely,
-    look_down,
-    meets,
-    signal_dtype,
-)
-from deconvviz.engine.memory_budget import default_budget
-from deconvviz.engine.tape import PICTURE, Step, Tape
+from deconvviz.engine.layout import Window, signal_dtype
+from deconvviz.engine.receptive_fields import Spans, UnitFields, hull
+from deconvviz.engine.tape import PICTURE, Step
 from deconvviz.engine.units import Seed
 
 
-def project(tape: Tape, value: int, seed: Seed, like: Tensor, *, memory: int | None = None) -> Tensor:
-    """Carry K signals from a value of the tape down to the picture: (K, C, H, W).
+def project(fields: UnitFields, seed: Seed, like: Tensor, *, memory: int | None = None) -> Tensor:
+    """Project K signals of a value of a tape back to the image: (K, C, H, W).
 
-    They are in double precision if `like`, the layer's activations, is, else in single precision: signals
-    soon outgrow what half precision can hold.
-    Units go down together, each in its own window; as many at once as fit in `memory` (bytes; None: a share
-    of what is free), and one by one where not even one does.
+    `fields` names the tape and the value, and knows what the units of `seed` see. Signals have double
+    precision if `like`, the layer's activations, has it, else single precision: they soon outgrow half.
+    Units are projected in batches, each unit in its own window; as many at once as fit in `memory` (bytes;
+    None: a share of the free memory), and one by one where not even one fits.
     Raises RefusedOp and StaleRecording before anything is computed.
     """
-    path = tape.path(value)
+    tape, value, path = fields.tape, fields.value, fields.path
     tape.require(path)
     seed.check()
     count = len(seed)
     dtype = signal_dtype(like.dtype)
-    pixels = like.new_zeros(count, *tape.forms[PICTURE].shape, dtype=dtype)
+    pixels = like.new_zeros(count, *tape.layouts[PICTURE].shape, dtype=dtype)
     if not path and value != PICTURE:
-        return pixels  # held constant: nothing flows down from here
+        return pixels  # held constant: no signal leaves this value
     if memory is None:
         memory = default_budget(like.device)
-    spans, straight = _look(tape, path, value, seed)
+    spans, elementwise = spans_of(fields, count), fields.visibility.elementwise
     order = torch.argsort(_places(seed), stable=True)  # neighbours share small windows and equal shifts
     first, step = 0, count
     while first < count:
         part = order[first : first + step]
         images = seed.images[part]
-        plan = _Plan({v: span.window(part, images) for v, span in spans.items()}, straight, path)
+        plan = _Plan({v: span.window(part, images) for v, span in spans.items()}, elementwise, path)
         fits = max(1, memory // max(1, plan.bytes_per_unit(dtype.itemsize)))
         if fits < len(part):
             step = fits
             continue
         signal = seed.signal(part, plan.windows[value])
-        _down(path, plan, value, tape.forms[value].laid_out(signal), pixels, part)
+        _replay(plan, value, tape.layouts[value].laid_out(signal), pixels, part)
         first += len(part)
     return pixels
 
 
+SHARE = 4  # a quarter of what is free: the network, its recording and other programs need memory too
+LEAST = 64 << 20  # bytes
+MOST = {"cuda": 4 << 30, "cpu": 128 << 20}  # a CPU is a fifth slower where signals do not fit its caches
+
+
+def default_budget(device: torch.device) -> int:
+    """Return how many bytes a batch of units may take: a share of what is free, within bounds."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return min(max(int(free) // SHARE, LEAST), MOST.get(device.type, MOST["cpu"]))
+
+
 def _places(seed: Seed) -> Tensor:
-    """(K,) a number that is alike for units that lie close to one another."""
+    """(K,) a number that is similar for units that lie close to one another."""
     rows, columns = (hull(seen)[0] for seen in seed.seen)
     return (seed.images * seed.seen[0].shape[1] + rows) * seed.seen[1].shape[1] + columns
 
@@ -71,7 +73,7 @@ class _Plan:
     """The window of every value on the path, for one batch of units."""
 
     windows: dict[int, Window]
-    straight: dict[tuple[int, int], tuple[bool, bool]]  # as in `windows.View`
+    elementwise: dict[tuple[int, int], tuple[bool, bool]]  # as in `Visibility`
     path: Sequence[Step]
 
     def bytes_per_unit(self, element: int) -> int:
@@ -83,79 +85,64 @@ class _Plan:
         return sum(torch.Size(self.windows[value].shape).numel() for value in values)
 
 
-def _look(
-    tape: Tape, path: Sequence[Step], value: int, seed: Seed
-) -> tuple[dict[int, Spans], dict[tuple[int, int], tuple[bool, bool]]]:
-    """Where all units see every value; all of it, where a rule cannot work on windows."""
-    form = tape.forms[value]
-    view = look_down(path, tape.forms, value, everything(form, len(seed)) if form.axes is None else seed.seen)
-    whole = {value for value in view.seen if tape.forms[value].axes is None}
-    for step in path:
-        if step.rule is not None and not step.rule.windowed:
+def spans_of(fields: UnitFields, count: int) -> dict[int, Spans]:
+    """Return what the units see of every value; all of it, where a rule does not support windows."""
+    layouts, seen = fields.tape.layouts, fields.visibility.seen
+    whole = {value for value in seen if layouts[value].axes is None}
+    for step in fields.path:
+        if step.rule is not None and not step.rule.supports_windows:
             whole.update((step.output, *(below for below in step.inputs if below is not None)))
-    spans = {
-        number: Spans.whole(tape.forms[number], len(seed))
-        if number in whole
-        else Spans.of(seen, tape.forms[number])
-        for number, seen in view.seen.items()
+    return {
+        value: Spans.whole(layouts[value], count) if value in whole else Spans.of(axes, layouts[value])
+        for value, axes in seen.items()
     }
-    return spans, view.straight
 
 
-def _down(
-    path: Sequence[Step], plan: _Plan, value: int, signal: Tensor, pixels: Tensor, part: Tensor
-) -> None:
-    """Walk the path backwards with one batch of signals, and lay what arrives into `pixels`."""
+def _replay(plan: _Plan, value: int, signal: Tensor, pixels: Tensor, part: Tensor) -> None:
+    """Replay the path in reverse with one batch of signals, and write what reaches the image to `pixels`."""
     signals = {value: signal}
-    for step in reversed(path):
-        assert step.rule is not None  # else it was refused
+    for step in reversed(plan.path):
         if step.output not in signals:
-            continue  # an argument into which nothing flowed
-        at = plan.windows[step.output]
-        into = [plan.windows[below] if below is not None else at for below in step.inputs]
-        arrived = step.rule.down(signals.pop(step.output), at, into)
-        for argument, (below, x) in enumerate(zip(step.inputs, arrived, strict=True)):
-            if below is not None and x is not None:
-                x = _filled(x, at, into[argument], plan.straight[step.output, argument])
-                signals[below] = signals[below] + x if below in signals else x
+            continue  # an argument into which no signal flowed
+        for below, x in project_step(step, signals.pop(step.output), plan.windows, plan.elementwise):
+            signals[below] = signals[below] + x if below in signals else x
     if PICTURE not in signals:
         return
-    at = plan.windows[PICTURE]
-    (h, w) = at.size if at.form.axes else (None, None)
-    for k, x, (row, column) in zip(part.tolist(), signals[PICTURE], at.start.tolist(), strict=True):
+    window = plan.windows[PICTURE]
+    (h, w) = window.size if window.layout.axes else (None, None)
+    for k, x, (row, column) in zip(part.tolist(), signals[PICTURE], window.start.tolist(), strict=True):
         if h is None or w is None:
             pixels[k] = x
         else:
             pixels[k, :, row : row + h, column : column + w] = x
 
 
-def _filled(x: Tensor, at: Window, into: Window, straight: tuple[bool, bool]) -> Tensor:
-    """What goes position to position still lies as in `at`; another branch may have widened the argument."""
-    if at.form.axes and not any(straight) and tuple(x.shape[1:]) != into.shape:
-        whole = Window(torch.zeros_like(at.start), at.form.lengths, at.form, at.images)
-        return whole.place(x, at.start)  # a term that has its rows and columns elsewhere, or none
-    if not any(straight) or into.form.axes is None or at.form.axes is None:
-        return x
-    if at.size == into.size and torch.equal(at.start, into.start):
-        return x
-    return into.place(x, torch.where(torch.tensor(straight), at.start, into.start))
+def project_step(
+    step: Step,
+    signal: Tensor,
+    windows: Mapping[int, Window],
+    elementwise: Mapping[tuple[int, int], tuple[bool, bool]],
+) -> Iterator[tuple[int, Tensor]]:
+    """Project a signal through one step: the values into which it flows, each with a signal in its window."""
+    assert step.rule is not None  # else `Tape.require` has raised
+    window = windows[step.output]
+    input_windows = [windows[below] if below is not None else window for below in step.inputs]
+    arrived = step.rule.project(signal, window, input_windows)
+    for argument, (below, x) in enumerate(zip(step.inputs, arrived, strict=True)):
+        if below is not None and x is not None:
+            yield below, _placed(x, window, input_windows[argument], elementwise[step.output, argument])
 
 
-def boxes(tape: Tape, value: int, seen: Seen) -> list[tuple[int, int, int, int]]:
-    """The receptive field of K units, in pixels of the network's input: x0, y0, x1, y1 (half open).
+def _placed(x: Tensor, window: Window, input_window: Window, elementwise: tuple[bool, bool]) -> Tensor:
+    """Move a signal from the output's window to the argument's, which another branch may have widened.
 
-    `seen` are the rows and columns that they fill in their own map. What is held constant on the way down
-    (gates, statistics) does not count. Empty boxes, all 0, where nothing flows down to the picture.
+    Only along axes on which the rule is elementwise; along the others the rule has filled `input_window`.
     """
-    form = tape.forms[value]
-    above = everything(form, len(seen[0])) if form.axes is None else seen
-    path = tape.path(value)
-    if meets(path):
-        mask = look_closely(path, tape.forms, value, above).get(PICTURE)
-        found = None if mask is None else (mask.any(2), mask.any(1))
-    else:
-        found = look_down(path, tape.forms, value, above).seen.get(PICTURE)
-    if found is None:
-        return [(0, 0, 0, 0)] * len(seen[0])
-    (y0, y1), (x0, x1) = (hull(axis) for axis in found)
-    return [tuple(box) for box in torch.stack([x0, y0, x1, y1], dim=1).tolist()]
+    if window.layout.axes and not any(elementwise) and tuple(x.shape[1:]) != input_window.shape:
+        whole = Window(torch.zeros_like(window.start), window.layout.lengths, window.layout, window.images)
+        return whole.place(x, window.start)  # a term that has its rows and columns elsewhere, or none
+    if not any(elementwise) or input_window.layout.axes is None or window.layout.axes is None:
+        return x
+    if window.size == input_window.size and torch.equal(window.start, input_window.start):
+        return x
+    return input_window.place(x, torch.where(torch.tensor(elementwise), window.start, input_window.start))

@@ -1,4 +1,4 @@
-"""The way up: a network is run once, and every ATen call that really happens is written onto a tape."""
+"""Run a network once, and record every ATen call that really happens on a tape."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -17,22 +17,24 @@ from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import TensorWeakRef
 
 from deconvviz.engine.hooks import Stop, evaluation, exclusive, plain
-from deconvviz.engine.layout import Form
+from deconvviz.engine.layout import TensorLayout
 from deconvviz.engine.preservation import memory_of, preserved
 from deconvviz.engine.rules import Call, Rule, lookup
 from deconvviz.engine.rules.activation import Gate, Spelled
+from deconvviz.engine.rules.arithmetic import Larger
 from deconvviz.engine.spellings import Spellings
 from deconvviz.engine.tape import Output, Step, Tape
 
 
-class _Writer(TorchDispatchMode):
-    """Writes each ATen call onto the tape as it happens."""
+class TapeRecorder(TorchDispatchMode):
+    """Records each ATen call on the tape as it happens."""
 
     def __init__(self, tape: Tape) -> None:
         super().__init__()
         self.tape = tape
         self.modules: list[str] = []  # the modules that are running now, innermost last
         self.resting = False
+        self.weights: dict[int, int] = {}  # the network's parameters by id, and where their numbers lie
         self.before_write: Callable[[Sequence[Tensor]], None] = lambda targets: None
         self._followed: dict[int, tuple[TensorWeakRef, int | None]] = {}  # by id; see `_known`
         self._memories: dict[int, _Memory] = {}  # the same values, by the memory they lie in
@@ -43,9 +45,9 @@ class _Writer(TorchDispatchMode):
         self._referring: dict[int, list[Rule]] = {}  # rules, by the memory of the constants they refer to
         self._rewritten: set[int] = set()  # memory that was overwritten in this pass
 
-    def follow(self, tensor: Tensor, form: Form, *, carries: bool) -> int:
+    def follow(self, tensor: Tensor, layout: TensorLayout, *, carries: bool) -> int:
         """Give a tensor a new value."""
-        value = self.tape.new_value(form, carries=carries)
+        value = self.tape.new_value(layout, carries=carries)
         self._followed[id(tensor)] = (TensorWeakRef(tensor), value)
         memory = memory_of(tensor)
         if memory is not None:
@@ -64,6 +66,8 @@ class _Writer(TorchDispatchMode):
         found = self._followed.get(id(tensor))
         if found is not None and found[0]() is tensor:  # else it was of another tensor, that is gone
             return found[1]
+        if not self._overwritten and self.weights.get(id(tensor)) == tensor.data_ptr():
+            return _WEIGHT
         if (memory := memory_of(tensor)) is None:
             return _FOREIGN
         kept = self._memories.get(memory)
@@ -73,9 +77,11 @@ class _Writer(TorchDispatchMode):
 
     def look_at(self, output: Tensor) -> None:
         """A module gave this tensor: if it was overwritten through another one, write that down."""
-        if obstacle := self._stale([output], [self._known(output)]):
-            value = self.follow(output, Form.of(_shape(output)), carries=True)
-            self.tape.add(Step(torch.ops.aten.alias.default, self._module, (), (), value, None, obstacle))
+        if refusal_reason := self._stale([output], [self._known(output)]):
+            value = self.follow(output, TensorLayout.of(_shape(output)), carries=True)
+            self.tape.add(
+                Step(torch.ops.aten.alias.default, self._module, (), (), value, None, refusal_reason)
+            )
 
     @property
     def _module(self) -> str:
@@ -83,7 +89,7 @@ class _Writer(TorchDispatchMode):
 
     def value(self, tensor: Tensor) -> int | None:
         value = self._known(tensor)
-        return None if value is _FOREIGN else value
+        return None if value is _FOREIGN or value is _WEIGHT else value
 
     def __torch_dispatch__(
         self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -93,21 +99,23 @@ class _Writer(TorchDispatchMode):
             return op(*args, **kwargs)
         tensors = _tensors(_named(op, args, kwargs).values() if kwargs else args)
         known = [self._known(tensor) for tensor in tensors]
-        obstacle = self._stale(tensors, known)
-        values = tuple([None if value is _FOREIGN else value for value in known])
-        took_part = (bool(obstacle) or any(value is not None for value in values)) and op not in _SHAPE_ALONE
+        refusal_reason = self._stale(tensors, known)
+        values = tuple([None if value is _FOREIGN or value is _WEIGHT else value for value in known])
+        took_part = (
+            bool(refusal_reason) or any(value is not None for value in values)
+        ) and op not in _SHAPE_ALONE
         named = None
         if written := _written(op, args, kwargs):
             self.before_write(written)
             self.keep_constants(written)
             self._distrust_views(written)
             cls = lookup(op)
-            if took_part and cls is not None and cls.keeps_inputs and not obstacle:
+            if took_part and cls is not None and cls.needs_input_values and not refusal_reason:
                 named = _copied(_named(op, args, kwargs), written)
         output = op(*args, **kwargs)
         if took_part:
             named = named or _named(op, args, kwargs)
-            self._write(op, named, values, tuple(_tensors([output])), obstacle, written)
+            self._write(op, named, values, tuple(_tensors([output])), refusal_reason, written)
         return output
 
     def _write(
@@ -116,41 +124,41 @@ class _Writer(TorchDispatchMode):
         named: dict[str, Any],
         values: tuple[int | None, ...],
         results: tuple[Tensor, ...],
-        obstacle: str,
+        refusal_reason: str,
         written: Sequence[Tensor],
     ) -> None:
-        """Write down one call; it gives `results`, or numbers, through which no signal comes back."""
+        """Record one call. It returned `results`, or numbers, through which no signal flows."""
         for target in written:
             if self.value(target) is None and (memory := memory_of(target)) is not None:
                 self._overwritten[memory] = target
         tape, cls = self.tape, lookup(op)
-        derived = tuple([value in tape.carrying for value in values])
-        forms = tuple([None if value is None else tape.forms[value] for value in values])
+        derived = tuple([value in tape.signal_values for value in values])
+        layouts = tuple([None if value is None else tape.layouts[value] for value in values])
         makers = tuple([self._maker(value) for value in values])
         if any(value in self._broken for value in values):
-            obstacle = obstacle or "one of its arguments mixes the pictures of a batch"
-        spelled = None if obstacle else self._spellings.activation(op, named, values)
-        related = cls is not None and len(values) > 1 and self._spellings.related(values)
+            refusal_reason = refusal_reason or "one of its arguments mixes the pictures of a batch"
+        spelled = None if refusal_reason else self._spellings.activation(op, named, values)
+        related = cls is Larger and self._spellings.related(values)
         rule: Rule | None = None
         first = 0
         for number, result in enumerate(results):
-            form, flows, why = Form.of(_shape(result)), derived, obstacle
-            if cls is not None and number > 0 and not cls.each_output:  # indices, statistics
-                tape.beside[self.follow(result, form, carries=False)] = first
+            layout, flows, why = TensorLayout.of(_shape(result)), derived, refusal_reason
+            if cls is not None and number > 0 and not cls.per_output:  # indices, statistics
+                tape.secondary_outputs[self.follow(result, layout, carries=False)] = first
                 continue
-            call = Call(op, named, results, number, derived, forms, makers, tape.batch, related)
+            call = Call(op, named, results, number, derived, layouts, makers, tape.batch, related)
             inputs = tuple([value if some else None for value, some in zip(values, derived, strict=True)])
             if spelled is not None:
-                rule, form = Spelled(call, spelled), tape.forms[spelled.root]
-                root = spelled.root if spelled.root in tape.carrying else None
+                rule, layout = Spelled(call, spelled), tape.layouts[spelled.root]
+                root = spelled.root if spelled.root in tape.signal_values else None
                 inputs = (root, *[None] * (len(values) - 1))
             elif cls is not None and not why:
                 chosen = Gate if self._spellings.is_gate(op, named, values) else cls
                 try:
                     rule = chosen.of(call)
-                    form = rule.form(call)
+                    layout = rule.output_layout(call)
                     flows = tuple([some and rule.flows(argument) for argument, some in enumerate(derived)])
-                    rule.refuses()
+                    rule.unsupported()
                 except Exception as reason:  # whatever a rule may stumble over: its call is unsupported
                     rule, flows = None, derived
                     why = f"its rule failed with {type(reason).__name__}: {' '.join(str(reason).split())}"
@@ -159,18 +167,18 @@ class _Writer(TorchDispatchMode):
                 inputs = (None,) * len(values)  # a mask, say
             flowing = any(below is not None for below in inputs)
             if not why and flowing:
-                why = _folded(None if rule is None else type(rule), (*forms, form))
-            first = self.follow(result, form, carries=bool(why) or flowing)
+                why = _folded(None if rule is None else type(rule), (*layouts, layout))
+            first = self.follow(result, layout, carries=bool(why) or flowing)
             self._makers[first] = rule
-            if _whole_shape(result) != form.real(tape.batch):
+            if _whole_shape(result) != layout.real(tape.batch):
                 self._broken.add(first)
-            self._spellings.note(op, named, values, first, same_shape=_of_one_shape(result, values, tape))
+            self._spellings.note(op, named, values, first, partial(_of_one_shape, result, values, tape))
             tape.add(Step(op, self._module, values, inputs, first, rule, why))
             self._refer(rule)
 
     def _maker(self, value: int | None) -> Rule | None:
         """The call that gave a value."""
-        return None if value is None else self._makers.get(self.tape.beside.get(value, value))
+        return None if value is None else self._makers.get(self.tape.secondary_outputs.get(value, value))
 
     def _refer(self, rule: Rule | None) -> None:
         """Note the memory of a rule's constants; copy them if it will not stay as it is now."""
@@ -192,7 +200,7 @@ class _Writer(TorchDispatchMode):
                     rule.keep_copies(memory)
 
     def _distrust_views(self, targets: Sequence[Tensor]) -> None:
-        """What shares the memory of an overwritten tensor is no longer what was written down."""
+        """What shares the memory of an overwritten tensor is no longer what was recorded."""
         memory = {memory_of(target) for target in targets} - {None}
         for key, (reference, _) in list(self._followed.items()):
             followed = reference()
@@ -209,11 +217,11 @@ class _Writer(TorchDispatchMode):
                     kept.values[_geometry(target)] = own
 
     def _stale(self, tensors: Sequence[Tensor], values: Sequence[Any]) -> str:
-        """Why one of these is not what it was when it was written down; empty if all are."""
+        """Return why one of these is not what it was when it was recorded; empty if all are."""
         for tensor, value in zip(tensors, values, strict=True):
             if value is None:
                 return "one of its arguments was overwritten through another view of its memory"
-            if value is not _FOREIGN or not (self._overwritten or self._memories):
+            if value is not _FOREIGN:
                 continue
             memory = memory_of(tensor)
             if memory in self._overwritten:
@@ -249,16 +257,16 @@ def _shape(tensor: Tensor) -> tuple[int, ...]:
 def _of_one_shape(result: Tensor, values: Sequence[int | None], tape: Tape) -> bool:
     """Whether a call's output and all its arguments from the picture have one shape."""
     shape = _whole_shape(result)
-    return all(tape.forms[value].real(tape.batch) == shape for value in values if value is not None)
+    return all(tape.layouts[value].real(tape.batch) == shape for value in values if value is not None)
 
 
-def _folded(cls: type[Rule] | None, forms: Sequence[Form | None]) -> str:
+def _folded(cls: type[Rule] | None, layouts: Sequence[TensorLayout | None]) -> str:
     """Why a rule cannot work where the network has folded some of a map into its batch, or moved that."""
     if cls is None:
         return ""
-    if not cls.folds and any(form and form.folded for form in forms):
+    if not cls.handles_folded_batch and any(layout and layout.folded for layout in layouts):
         return "it works on pictures cut into pieces, each a picture of its own for this call"
-    if not cls.anywhere and any(form and form.batch_at for form in forms):
+    if not cls.any_batch_axis and any(layout and layout.batch_at for layout in layouts):
         return "the pictures of the batch do not lie along the first dimension"
     return ""
 
@@ -282,6 +290,8 @@ _SHAPE_ALONE = frozenset(
 
 _FOREIGN: Any = object()
 """In place of its value, for a tensor that does not come from the picture."""
+_WEIGHT: Any = object()
+"""The same for a parameter of the network: it lies in no map's memory."""
 
 
 def _tensors(arguments: Iterable[Any]) -> list[Tensor]:
@@ -338,29 +348,31 @@ def _overwritten(op: Any) -> tuple[str, ...]:
     return tuple(name for name, _, written in _schema(op) if written)
 
 
-def write(module: nn.Module, pictures: Tensor, wanted: Callable[[Output, Tensor], bool]) -> Tape:
-    """Run a network on pictures (B, C, H, W) and write down what happens.
+def record_tape(module: nn.Module, pictures: Tensor, wanted: Callable[[Output, Tensor], bool]) -> Tape:
+    """Run a network on images (B, C, H, W) and record its calls on a tape.
 
-    `wanted` is shown what each module gave, and the tensor itself, and says whether to go on. The network
-    runs in evaluation mode without gradients, and no other thread runs it at the same time; hooks, training
-    flags, grad mode, and whatever the network writes into its own buffers and attributes, are put back.
+    `wanted` is called with the output of each module and the tensor itself, and returns whether to go on. The
+    network runs in evaluation mode without gradients, and no other thread runs it at the same time; hooks,
+    training flags, grad mode, and whatever it writes into its own buffers and attributes, are put back.
     """
     tape = Tape(len(pictures))
-    writer = _Writer(tape)
+    recorder = TapeRecorder(tape)
+    parts = list(module.named_modules())
     # inference mode hides how a call is made up of others
     with (
-        exclusive(module),
+        exclusive(parts),
         torch.inference_mode(False),
         torch.no_grad(),
-        preserved(module) as state,
-        evaluation(module),
-        _watched(list(module.named_modules()), writer, wanted),
+        preserved(parts) as state,
+        evaluation(parts),
+        _watched(parts, recorder, wanted),
     ):
-        writer.before_write, state.before_restore = state.before_write, writer.keep_constants
+        recorder.weights = {id(p): p.data_ptr() for p in state.parameters}
+        recorder.before_write, state.before_restore = state.before_write, recorder.keep_constants
         pictures = plain(pictures.detach()).clone()
-        writer.follow(pictures, Form.of(pictures.shape[1:]), carries=True)
+        recorder.follow(pictures, TensorLayout.of(pictures.shape[1:]), carries=True)
         try:
-            with writer:
+            with recorder:
                 module(pictures)
         except Stop:
             pass
@@ -370,9 +382,9 @@ def write(module: nn.Module, pictures: Tensor, wanted: Callable[[Output, Tensor]
 
 @contextmanager
 def _watched(
-    parts: Sequence[tuple[str, nn.Module]], writer: _Writer, wanted: Callable[[Output, Tensor], bool]
+    parts: Sequence[tuple[str, nn.Module]], recorder: TapeRecorder, wanted: Callable[[Output, Tensor], bool]
 ) -> Iterator[None]:
-    """Hooks on every submodule that tell the writer where it is, and show `wanted` what came out."""
+    """Hooks on every submodule: they note which one is running, and call `wanted` with its output."""
     handles: list[RemovableHandle] = []
     calls: dict[str, int] = {}
     owner = threading.get_ident()
@@ -380,7 +392,7 @@ def _watched(
     def enter(name: str) -> Callable[..., None]:
         def hook(part: nn.Module, args: Any) -> None:
             if threading.get_ident() == owner:
-                writer.modules.append(name)
+                recorder.modules.append(name)
 
         return hook
 
@@ -389,21 +401,21 @@ def _watched(
             if threading.get_ident() != owner:
                 return
             if isinstance(output, Tensor):
-                writer.look_at(output)
-            writer.modules.pop()
+                recorder.look_at(output)
+            recorder.modules.pop()
             calls[name] = calls.get(name, 0) + 1
             if not isinstance(output, Tensor) or output.is_nested:
                 kind = "nested tensor" if isinstance(output, Tensor) else type(output).__name__
-                writer.tape.others.setdefault(name, kind)
+                recorder.tape.others.setdefault(name, kind)
             else:
                 shape = tuple(output.shape)
-                found = Output(name, calls[name], type(part).__name__, writer.value(output), shape)
-                writer.tape.outputs.append(found)
-                writer.resting = True
+                found = Output(name, calls[name], type(part).__name__, recorder.value(output), shape)
+                recorder.tape.outputs.append(found)
+                recorder.resting = True
                 try:
                     go_on = wanted(found, plain(output))
                 finally:
-                    writer.resting = False
+                    recorder.resting = False
                 if not go_on:
                     raise Stop
 

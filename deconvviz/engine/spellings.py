@@ -8,7 +8,7 @@ of the module.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +18,28 @@ from torch import Tensor
 aten = torch.ops.aten
 
 _words = str.split
-_POINTWISE = frozenset(_words("""
+
+
+def _overloads(names: str) -> frozenset[Any]:
+    """All overloads of some operations."""
+    packets = [getattr(aten, name) for name in _words(names) if hasattr(aten, name)]
+    return frozenset(getattr(packet, overload) for packet in packets for overload in packet.overloads())
+
+
+_POINTWISE = _overloads("""
     relu relu_ hardtanh hardtanh_ leaky_relu leaky_relu_ elu elu_ celu celu_ silu silu_ gelu hardswish
     hardswish_ mish mish_ softplus clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ threshold threshold_
     sigmoid sigmoid_ hardsigmoid hardsigmoid_ tanh tanh_ neg neg_ add add_ sub sub_ rsub mul mul_ div div_
     pow pow_ exp exp_ expm1 erf erf_ abs abs_ sign sgn sqrt rsqrt reciprocal log log1p heaviside signbit
     gt ge lt le eq ne gt_ ge_ lt_ le_ logical_not bitwise_not logical_and bitwise_and maximum minimum
     fmax fmin _to_copy clone detach alias where masked_fill masked_fill_ index_put_ index_put addcmul
-"""))  # fmt: skip
-_JOINING = frozenset(_words("""
+""")
+_JOINING = _overloads("""
     mul mul_ maximum minimum fmax where masked_fill masked_fill_ index_put_ index_put clamp clamp_ clamp_min
     clamp_min_
-"""))  # fmt: skip
-_SATURATING = frozenset(("hardtanh", "hardtanh_", "clamp", "clamp_"))
+""")
+_PRODUCTS = _overloads("mul mul_")
+_SATURATING = _overloads("hardtanh hardtanh_ clamp clamp_")
 
 _SPREAD = [10 ** (k / 4) for k in range(-24, 8)]  # also close to zero, where masks cut
 _PROBES = torch.tensor(
@@ -81,11 +90,10 @@ class Spellings:
         named: Mapping[str, Any],
         values: Sequence[int | None],
         output: int,
-        *,
-        same_shape: bool,
+        same_shape: Callable[[], bool],
     ) -> None:
         """Remember a call that may be part of a chain."""
-        if not same_shape or op.overloadpacket.__name__ not in _POINTWISE:
+        if op not in _POINTWISE or not same_shape():
             return
         root = self._root(values)
         if root is not None:
@@ -99,9 +107,9 @@ class Spellings:
         self, op: Any, named: Mapping[str, Any], values: Sequence[int | None]
     ) -> Activation | None:
         """Return what activation function this call completes; None if it is none."""
-        if op.overloadpacket.__name__ not in _JOINING:
+        if op not in _JOINING:
             return None
-        product = op.overloadpacket.__name__ in ("mul", "mul_")
+        product = op in _PRODUCTS
         count = sum(value is not None for value in values)
         if count < 1 + product or len(values) < 2 or (root := self._root(values)) is None:
             return None
@@ -124,8 +132,9 @@ class Spellings:
 
     def is_gate(self, op: Any, named: Mapping[str, Any], values: Sequence[int | None]) -> bool:
         """Whether a call that cuts off on both sides is a hard sigmoid, such as ``relu6(x + 3)``."""
-        link = self._links.get(values[0]) if values and values[0] is not None else None
-        if link is None or op.overloadpacket.__name__ not in _SATURATING or len(values) > 1:
+        if op not in _SATURATING or len(values) != 1 or values[0] is None:
+            return False
+        if (link := self._links.get(values[0])) is None:
             return False
         low, high = (named.get(n, named.get(m)) for n, m in (("min_val", "min"), ("max_val", "max")))
         if low != 0 or not isinstance(high, (int, float)):

@@ -1,4 +1,4 @@
-"""What is kept of a layer, everything else set to zero: the signal that goes down (paper, section 2.1).
+"""Signals at a layer: what is kept of its activations, with everything else set to zero (paper, section 2.1).
 
 A unit keeps its own activation; a whole channel keeps its map; any tensor shaped like the layer keeps itself.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from deconvviz.engine.layout import Form, Seen, Window, signal_dtype, zeros
+from deconvviz.engine.layout import Seen, TensorLayout, Window, signal_dtype, zeros
 from deconvviz.errors import UnitError
 
 
@@ -39,7 +39,7 @@ class Unit:
 
 
 class Seed:
-    """What K units keep of their layer, cut to size only when it goes down: (K, *layer) would be large."""
+    """The signals of K units, cut to size only when they are projected: (K, *layer) would be large."""
 
     def __init__(self, seen: Seen, images: Tensor) -> None:
         self.seen = seen  # (K, H) and (K, W) bool: the rows and columns of the layer's map that are filled
@@ -52,12 +52,12 @@ class Seed:
         """Raise UnitError if a signal would not be finite."""
 
     def everywhere(self) -> Seed:
-        """The same, taken to fill its whole map: it goes down at full size, without windows."""
+        """Return the same, taken to fill its whole map: it is projected at full size, without windows."""
         other = copy(self)
         other.seen = (torch.ones_like(self.seen[0]), torch.ones_like(self.seen[1]))
         return other
 
-    def signal(self, part: Tensor, at: Window) -> Tensor:
+    def signal(self, part: Tensor, window: Window) -> Tensor:
         """The signals of the units numbered `part` (k,), in their windows: (k, C, h, w) or (k, F)."""
         raise NotImplementedError
 
@@ -81,12 +81,12 @@ class UnitSeed(Seed):
                     f"(the layer holds {str(self.activations.dtype).removeprefix('torch.')} numbers)"
                 )
 
-    def signal(self, part: Tensor, at: Window) -> Tensor:
+    def signal(self, part: Tensor, window: Window) -> Tensor:
         own = self.activations.dim() == 4
-        (h, w) = at.size if at.form.axes else self.seen[0].shape[1:] + self.seen[1].shape[1:]
+        (h, w) = window.size if window.layout.axes else self.seen[0].shape[1:] + self.seen[1].shape[1:]
         like = self.activations.new_empty(0, dtype=signal_dtype(self.activations.dtype))
         x = zeros(like, (len(part), self.activations.shape[1], *((h, w) if own else ())))
-        for k, (number, (row, column)) in enumerate(zip(part.tolist(), at.start.tolist(), strict=True)):
+        for k, (number, (row, column)) in enumerate(zip(part.tolist(), window.start.tolist(), strict=True)):
             unit = self.units[number]
             channel = self.activations[unit.image, unit.channel]
             if not own:
@@ -119,10 +119,10 @@ class TensorSeed(Seed):
         if not bool(self.signals.isfinite().all()):
             raise UnitError("the tensor to be projected holds NaN or infinity")
 
-    def signal(self, part: Tensor, at: Window) -> Tensor:
+    def signal(self, part: Tensor, window: Window) -> Tensor:
         x = self.signals[part.to(self.signals.device)]
-        here = Window(at.start, at.size, Form.of(x.shape[1:]), torch.arange(len(part)))
-        return here.cut(x) if at.form.axes else x
+        here = Window(window.start, window.size, TensorLayout.of(x.shape[1:]), torch.arange(len(part)))
+        return here.cut(x) if window.layout.axes else x
 
 
 def checked(activations: Tensor, units: Sequence[Unit], layer: str) -> list[Unit]:

@@ -106,7 +106,8 @@ def _telling_of_one() -> Iterator[None]:
         clear_frames(reason.__traceback__)  # they hold the reader, and with it the other workers
         raise SourceError(
             f"a process that read pictures has died ({str(reason).splitlines()[0]}): memory may have run "
-            "out; go on with --resume, and fewer --workers or a smaller --batch-size"
+            "out; go on with {option}, and with fewer {option} or a smaller {option}",
+            option=("resume=True", "workers=N", "batch_size=N"),
         ) from reason
 
 

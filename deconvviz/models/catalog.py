@@ -1,5 +1,7 @@
-"""The names of the networks, for whoever must not wait for torch (shell completion). A test compares them
-with torchvision's registry."""
+"""Model names as constants, so that shell completion does not import torch.
+
+A test compares them with torchvision's registry.
+"""
 
 from __future__ import annotations
 
@@ -21,5 +23,3 @@ TORCHVISION_NAMES: tuple[str, ...] = (
     "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn", "vit_b_16", "vit_b_32", "vit_h_14",
     "vit_l_16", "vit_l_32", "wide_resnet101_2", "wide_resnet50_2",
 )  # fmt: skip
-
-MODEL_NAMES: tuple[str, ...] = (SHIPPED, *TORCHVISION_NAMES)

@@ -1,4 +1,4 @@
-"""How images are prepared for a network: what its publisher evaluated it with."""
+"""How images are prepared for a network: the preprocessing that its publisher evaluated it with."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ from typing import Any
 
 from deconvviz.errors import NetworkError
 from deconvviz.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from deconvviz.models import minivgg
-from deconvviz.models.catalog import SHIPPED
-from deconvviz.models.torchvision_models import default_entry
-
-
-def preprocessing_of_network(name: str) -> Preprocessing:
-    """Return what the default weights of a named network expect; known without having them."""
-    if name == SHIPPED:
-        return Preprocessing.simple(minivgg.SIZE, minivgg.MEAN, minivgg.STD)
-    return preprocessing_of_entry(default_entry(name))
 
 
 def preprocessing_of_entry(entry: Any) -> Preprocessing:

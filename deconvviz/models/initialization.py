@@ -1,4 +1,4 @@
-"""Building a network: from a seed that disturbs nobody, or its shapes alone."""
+"""Build networks: with random weights from a seed, with no weights yet, or with shapes alone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,40 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from deconvviz.errors import NetworkError
+
+
+def build(construct: Callable[[bool], nn.Module], *, seed: int | None, device: str) -> nn.Module:
+    """Return the network that `construct` makes, in evaluation mode.
+
+    With a seed, its random weights come from the seed. With ``None`` they are not drawn and memory keeps what
+    was there, for networks whose weights are loaded next (VGG19 spends seconds on drawing). On the device
+    "meta" it has shapes alone. `construct` is called with whether weights are to be drawn.
+    """
+    if device == "meta":
+        return shapes_alone(lambda: construct(False)).eval()
+    if seed is None:
+        shaped = shapes_alone(lambda: construct(False))
+        if _can_be_filled(shaped):
+            return shaped.to_empty(device=device).eval()
+    with seeded(seed or 0):
+        return construct(True).to(device).eval()
+
+
+def check_classes(classes: int | None, name: str) -> None:
+    """Raise NetworkError for a number of classes with which no network can be built."""
+    if classes is not None and classes < 1:
+        raise NetworkError(f"{name} cannot be built with {classes} classes: at least 1")
+
+
+def _can_be_filled(shaped: nn.Module) -> bool:
+    """Whether a state dict has all that the network needs: true for every classifier of torchvision 0.29."""
+    return shaped.state_dict().keys() >= {name for name, _ in shaped.named_buffers()}
+
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """What is drawn inside comes from the seed, on the CPU; outside, torch's generator stays where it was."""
+    """Draw from the seed inside, on the CPU; torch's global generator stays where it was."""
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         # not torch.manual_seed, which would move the generators of every accelerator too
         torch.default_generator.manual_seed(seed)
@@ -24,7 +54,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def seeded_everywhere(seed: int) -> Iterator[None]:
-    """As `seeded`, and also for Python's and NumPy's generators, which a user's code may draw from."""
+    """As `seeded`, also for the generators of Python and NumPy, which a user's code may draw from."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         random.seed(seed)
@@ -37,13 +67,13 @@ def seeded_everywhere(seed: int) -> Iterator[None]:
 
 
 def shapes_alone(construct: Callable[[], nn.Module]) -> nn.Module:
-    """The network on the meta device: nothing is drawn, and no memory taken."""
+    """Return the network on the meta device: nothing is drawn, and no memory is used."""
     with seeded(0), _ParametersOnMeta():
         return construct().to("meta")
 
 
 class _ParametersOnMeta(TorchFunctionMode):
-    """What layers allocate has shape only. (`torch.device("meta")` would also catch RegNet's arithmetic.)"""
+    """Allocate parameters on the meta device. (`torch.device("meta")` would also catch RegNet's numbers.)"""
 
     ALLOCATORS = frozenset({torch.empty, torch.zeros, torch.ones})
 

@@ -1,4 +1,4 @@
-"""minivgg: a small VGG that ships with the package, trained by us on the pictures of `deconvviz.scenes`."""
+"""minivgg: a small VGG that ships with the package, trained on the images of `deconvviz.scenes`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deconvviz.errors import WeightsError
+from deconvviz.models import initialization
 
 SIZE = 96
 MEAN = (0.5, 0.5, 0.5)
@@ -29,7 +30,19 @@ def _stored_classes() -> tuple[str, ...]:
 
 CLASSES = _stored_classes()
 
-__all__ = ["BLOCKS", "CLASSES", "MEAN", "SIZE", "STD", "WEIGHTS", "MiniVGG", "load_minivgg", "minivgg"]
+__all__ = [
+    "BLOCKS",
+    "CLASSES",
+    "MEAN",
+    "SIZE",
+    "STD",
+    "WEIGHTS",
+    "MiniVGG",
+    "build",
+    "load_minivgg",
+    "minivgg",
+    "stored_weights",
+]
 
 
 class MiniVGG(nn.Module):
@@ -69,13 +82,31 @@ def minivgg() -> MiniVGG:
     return MiniVGG()
 
 
-def load_minivgg(path: Path = WEIGHTS) -> MiniVGG:
-    """The trained network, in eval mode. Raises WeightsError for a file that is missing or not minivgg's."""
-    network = MiniVGG()
+def build(*, seed: int | None = 0, classes: int | None = None, device: str = "cpu") -> nn.Module:
+    """Return the network with random weights; see `initialization.build`."""
+    initialization.check_classes(classes, "minivgg")
+    count = len(CLASSES) if classes is None else classes
+    return initialization.build(lambda drawn: MiniVGG(classes=count), seed=seed, device=device)
+
+
+def stored_weights(path: Path = WEIGHTS) -> dict[str, Tensor]:
+    """Return the trained weights. Raises WeightsError for a file that is missing or broken."""
     try:
-        network.load_state_dict(load_file(path))
+        return load_file(path)
     except FileNotFoundError as error:
         raise WeightsError(f"minivgg's weights are not at {path}: install deconvviz again") from error
-    except (RuntimeError, SafetensorError) as error:
+    except SafetensorError as error:
+        raise WeightsError(f"{path} does not hold minivgg's weights: {error}") from error
+
+
+def load_minivgg(path: Path = WEIGHTS) -> MiniVGG:
+    """Return the trained network, in evaluation mode.
+
+    Raises WeightsError for a file that is missing or does not have the weights of minivgg.
+    """
+    network = MiniVGG()
+    try:
+        network.load_state_dict(stored_weights(path))
+    except RuntimeError as error:
         raise WeightsError(f"{path} does not hold minivgg's weights: {error}") from error
     return network.eval()

@@ -1,47 +1,49 @@
-"""Which network is meant: a name, ``timm:NAME``, or a function in a file; and its arguments. No torch."""
+"""Which network a user asked for, and with which arguments. Without torch.
+
+`deconvviz.models.providers` reads one from text (`parse`) and builds the network.
+"""
 
 from __future__ import annotations
 
 import ast
 import math
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from deconvviz.errors import NetworkError
+PLAIN = "torchvision"
+"""The registry of networks that are known by their name alone; others are written ``REGISTRY:NAME``."""
 
-FORMS = "a name (see: deconvviz models), timm:NAME, or path/to/file.py:factory"
-_FILE = re.compile(r"(?P<file>.+\.py)(?::(?P<function>.*))?", re.DOTALL)
-_PLAIN = (bool, int, str, bytes, type(None))
+_LITERALS = (bool, int, str, bytes, type(None))
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A network as it was asked for; `parse` reads one."""
+    """A network as a user asked for it."""
 
-    registry: Literal["torchvision", "timm", "file"]  # minivgg counts as torchvision's
-    name: str  # as the registry has it; in a file, the function that makes the network
+    registry: str  # which kind of network; written into manifests
+    name: str  # within its registry; in a file, the function that returns the network
     arguments: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
     digest: str | None = None  # of the file; if given, no other contents are run
 
     @property
     def text(self) -> str:
-        """What `load` and --model take."""
-        prefix = {"torchvision": "", "timm": "timm:", "file": f"{self.file}:"}[self.registry]
-        return prefix + self.name
+        """The network as `load` and the command line take it."""
+        if self.file is not None:
+            return f"{self.file}:{self.name}"
+        return self.name if self.registry == PLAIN else f"{self.registry}:{self.name}"
 
     @property
     def short(self) -> str:
-        """For a title: of a file its name alone."""
+        """The network as titles name it: of a file its name alone."""
         return f"{self.file.name}:{self.name}" if self.file else self.text
 
     @property
     def options(self) -> str:
-        """The command line's options for it, quoted for a shell."""
+        """The options of the command line that ask for the same network, quoted for a shell."""
         words = ["--model", self.text]
         for name, value in self.arguments.items():
             words += ["--model-arg", f"{name}={_as_typed(value)}"]
@@ -49,28 +51,8 @@ class ModelSpec:
 
     @property
     def runs_code(self) -> bool:
-        """Whether a file of somebody's own is run to have it."""
+        """Whether a user's file is run to build it."""
         return self.file is not None
-
-
-def parse(text: str, arguments: Mapping[str, Any] | None = None) -> ModelSpec:
-    """Read ``vgg19``, ``timm:resnet26d`` or ``own.py:make``; nothing is looked up. Raises NetworkError."""
-    given = dict(arguments or {})
-    for name in given:
-        if not (isinstance(name, str) and name.isidentifier()):
-            raise NetworkError(f"{name!r} is no name of an argument: letters, digits and _ alone")
-    if text.startswith("timm:"):
-        return ModelSpec("timm", text.removeprefix("timm:"), given)
-    if found := _FILE.fullmatch(text):
-        return ModelSpec("file", found["function"] or "", given, Path(found["file"]))
-    if ":" in text:
-        raise NetworkError(f"no network {text!r}: give {FORMS}")
-    if given:
-        raise NetworkError(
-            f"{text} takes no arguments ({', '.join(given)}): "
-            "those are for timm:NAME and path/to/file.py:factory"
-        )
-    return ModelSpec("torchvision", text)
 
 
 def read_value(text: str) -> Any:
@@ -102,7 +84,7 @@ def _literal(value: Any) -> bool:
         return all(_literal(key) and _literal(one) for key, one in value.items())
     if type(value) is float:
         return math.isfinite(value)
-    return type(value) in _PLAIN
+    return type(value) in _LITERALS
 
 
 def _as_typed(value: Any) -> str:

@@ -1,17 +1,15 @@
-"""Do these weights belong to this network? If so, put them in; if not, say what does not fit."""
+"""Compare a state dict with the tensors of a network: names, shapes, number of classes."""
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from deconvviz.errors import WeightsError
-from deconvviz.models.catalog import SHIPPED
-from deconvviz.models.torchvision_models import build, default_entry, model_names
+from deconvviz.wording import counted
 
 # Published weights keep the names of the first releases of DenseNet and of the vision transformers.
 _RENAMED = (
@@ -21,32 +19,16 @@ _RENAMED = (
 )
 _AUXILIARY = re.compile(r"^(AuxLogits|aux1|aux2)\.")  # heads of inception_v3 and googlenet, for training only
 _COUNTER = "num_batches_tracked"
-_BUFFERS = ("running_mean", "running_var", _COUNTER, "relative_position_index")
-
-
-def fit(module: nn.Module, state: dict[str, Tensor], *, network: str, source: str) -> None:
-    """Put the weights into the module, whole or not at all. Raises WeightsError: what does not fit."""
-    own = module.state_dict()
-    given = in_todays_names(state, own)
-    if told := differences(given, own):
-        raise WeightsError(f"{source} does not fit {network}: {told}{_guess(state, own, network)}")
-    for key, tensor in given.items():
-        if own[key].is_floating_point() and not tensor.is_floating_point():
-            raise WeightsError(
-                f"{source} does not fit {network}: {key} is {str(tensor.dtype).removeprefix('torch.')}, "
-                "not floating point (turn quantised weights into floats first)"
-            )
-    module.load_state_dict(given)
 
 
 def other_classes(state: dict[str, Tensor], module: nn.Module) -> int | None:
-    """The number of classes in the weights, where nothing else differs from the module."""
+    """Return the number of classes in the weights if nothing else differs from the module."""
     own = module.state_dict()
     return only_classes_differ(in_todays_names(state, own), own)
 
 
 def not_finite(state: Mapping[str, Tensor]) -> list[str]:
-    """The keys of tensors with NaN or infinity in them."""
+    """Return the keys of tensors that contain NaN or infinity."""
     return [key for key, tensor in state.items() if tensor.is_floating_point() and not _is_finite(tensor)]
 
 
@@ -57,7 +39,7 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def outputs(module: nn.Module) -> int:
-    """The number of outputs, read off the last weights: so it stands in all of torchvision's classifiers."""
+    """Return the number of outputs, which is the size of the last tensor in torchvision's classifiers."""
     count: int = next(reversed(module.state_dict().values())).shape[0]
     return count
 
@@ -103,35 +85,17 @@ def differences(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     ]
     parts = []
     if absent:
-        parts.append(f"{counted(absent, 'tensor')} missing ({listed(absent)})")
+        parts.append(f"{counted(len(absent), 'tensor')} missing ({listed(absent)})")
     if unexpected:
-        parts.append(f"{counted(unexpected, 'tensor')} it does not have ({listed(unexpected)})")
+        parts.append(f"{counted(len(unexpected), 'tensor')} it does not have ({listed(unexpected)})")
     if other:
-        parts.append(f"{counted(other, 'tensor')} of another shape ({listed(other, ';')})")
+        parts.append(f"{counted(len(other), 'tensor')} of another shape ({listed(other, ';')})")
     return ", ".join(parts)
-
-
-def counted(keys: Sequence[str], noun: str) -> str:
-    """Return ``3 tensors``."""
-    return f"{len(keys)} {noun}{'' if len(keys) == 1 else 's'}"
 
 
 def listed(keys: Sequence[str], comma: str = ",", shown: int = 3) -> str:
     """Return the first few names."""
     return f"{comma} ".join([*keys[:shown], "..."] if len(keys) > shown else keys)
-
-
-def _guess(state: dict[str, Tensor], own: dict[str, Tensor], network: str) -> str:
-    if (count := only_classes_differ(in_todays_names(state, own), own)) is not None:
-        return f". Only the number of classes differs: the weights have {count}"
-    for name in _of_the_same_size(state):
-        shapes = build(name, device="meta").state_dict()
-        given = in_todays_names(state, shapes)
-        if not differences(given, shapes):
-            return f". It fits {name}"
-        if (count := only_classes_differ(given, shapes)) is not None:
-            return f". It fits {name} with {count} classes"
-    return ""
 
 
 def only_classes_differ(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> int | None:
@@ -146,26 +110,3 @@ def only_classes_differ(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) 
     of_last = all(key.rpartition(".")[0] == last.rpartition(".")[0] for key in differing)
     same_inputs = all(given[key].shape[1:] == own[key].shape[1:] for key in differing)
     return given[last].shape[0] if of_last and same_inputs else None
-
-
-def _of_the_same_size(given: Mapping[str, Tensor]) -> Iterator[str]:
-    """Networks with as many parameters below their last layer: cheap to know before one is built."""
-    below, inputs = _below_the_head(given)
-    for name in model_names():
-        if name == SHIPPED:
-            yield name
-            continue
-        entry = default_entry(name)
-        total = getattr(entry, "meta", {}).get("num_params", 0)
-        if below in (total - 1000 * (inputs + 1), total - 1000 * inputs):
-            yield name
-
-
-def _below_the_head(given: Mapping[str, Tensor]) -> tuple[int, int]:
-    sizes = {key: tensor.numel() for key, tensor in given.items() if not key.endswith(_BUFFERS)}
-    weights = [key for key in sizes if given[key].dim() > 1]
-    if not weights:
-        return sum(sizes.values()), 0
-    head = weights[-1].rpartition(".")[0]
-    below = sum(size for key, size in sizes.items() if key.rpartition(".")[0] != head)
-    return below, given[weights[-1]][0].numel()

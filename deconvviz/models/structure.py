@@ -13,21 +13,23 @@ from deconvviz.errors import NetworkError
 
 def structure_of(module: nn.Module) -> tuple[Any, ...]:
     """Return names, classes, settings and shapes of all parts, as one value that can be compared."""
-    parts = tuple((name, type(part), _settings(part)) for name, part in module.named_modules())
-    shapes = tuple(
-        (name, None if parameter.is_lazy(tensor) else tuple(tensor.shape))
-        for name, tensor in _tensors(module)
-    )
-    return parts, shapes
-
-
-def _settings(part: nn.Module) -> tuple[tuple[str, Any], ...]:
-    """Attributes that are numbers, text, or tuples: strides, kernel sizes, modes."""
     return tuple(
-        (name, value)
-        for name, value in vars(part).items()
-        if type(value) in (int, float, bool, str, tuple) and name != "training"
+        [(name, type(part), _settings(part), _shapes(part)) for name, part in module.named_modules()]
     )
+
+
+_PLAIN = frozenset((int, float, bool, str, tuple))
+
+
+def _settings(part: nn.Module) -> list[tuple[str, Any]]:
+    """Attributes that are numbers, text, or tuples: strides, kernel sizes, modes."""
+    return [(name, v) for name, v in vars(part).items() if type(v) in _PLAIN and name != "training"]
+
+
+def _shapes(part: nn.Module) -> list[tuple[str, Any]]:
+    """The shapes of a part's own parameters and buffers; None for one that is not initialised."""
+    own = [*part._parameters.items(), *part._buffers.items()]
+    return [(name, None if t is None or parameter.is_lazy(t) else t.shape) for name, t in own]
 
 
 def is_lazy(part: nn.Module) -> bool:
@@ -42,7 +44,7 @@ def check_has_numbers(module: nn.Module, network: str, *, shapes_are_enough: boo
     With `shapes_are_enough` a network may lie on the meta device as a whole.
     """
     waiting, without, count = [], [], 0
-    for name, tensor in _tensors(module):
+    for name, tensor in tensors_of(module):
         count += 1
         if parameter.is_lazy(tensor):
             waiting.append(name)
@@ -60,9 +62,12 @@ def check_has_numbers(module: nn.Module, network: str, *, shapes_are_enough: boo
         )
 
 
-def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters()
-    yield from module.named_buffers()
+def tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers, in one walk through the module."""
+    for name, part in module.named_modules():
+        for key, tensor in (*part._parameters.items(), *part._buffers.items()):
+            if tensor is not None:
+                yield f"{name}.{key}" if name else key, tensor
 
 
 def _listed(names: list[str], shown: int = 3) -> str:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from deconvviz.errors import WeightsError
 from deconvviz.models.checkpoints import unfit
 from deconvviz.models.state_dict import (
-    counted,
     differences,
     in_todays_names,
     listed,
@@ -21,6 +20,7 @@ from deconvviz.models.state_dict import (
     renamed,
 )
 from deconvviz.models.stored_tensors import Stored, is_averaged, is_usual
+from deconvviz.wording import counted
 
 _PROFILED = ("total_ops", "total_params")  # counters that the profiler thop leaves in every module
 _NUMBER = re.compile(r"\d*$")
@@ -77,7 +77,8 @@ def choose(stored: Stored, module: nn.Module, file: str, part: str = "") -> Choi
         places = [chosen.place, *(match.place for match in rivals)]
         raise WeightsError(
             f"{file} has {len(places)} sets of weights that fit the network: {listed(places, shown=6)}. "
-            f"Choose one with --weights {file}#{places[0]} (weights=...)"
+            "Choose one with {option}",
+            option=f"weights={file}#{places[0]}",
         )
     return Choice(chosen.given, chosen.prefix, tuple(_notes(stored, chosen, others, own, found, file)))
 
@@ -201,10 +202,10 @@ def _notes(
         absent = sorted(needed(own) - found[prefix])
         yield (
             f"the file also has averaged weights (EMA) in {prefix.removesuffix('.')}, which cannot be used "
-            f"alone: {counted(absent, 'tensor')} missing there ({listed(absent)})"
+            f"alone: {counted(len(absent), 'tensor')} missing there ({listed(absent)})"
         )
     if unused:
-        yield f"not used: {counted(unused, 'other tensor')} in the file ({listed(unused)})"
+        yield f"not used: {counted(len(unused), 'other tensor')} in the file ({listed(unused)})"
 
 
 def _partial_averages(found: Mapping[str, set[str]], own: Mapping[str, Tensor]) -> list[str]:

@@ -1,4 +1,4 @@
-"""timm's networks by name: their weights and what they expect. timm is imported once it is asked for."""
+"""timm's networks by name, their weights and preprocessing. timm is imported once it is needed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from torchvision import models
 
 from deconvviz.errors import DownloadError, NetworkError, WeightsError
 from deconvviz.images.preprocessing import Preprocessing
+from deconvviz.models import initialization
 from deconvviz.models.checkpoints import UNREADABLE
 from deconvviz.models.expected_input import preprocessing_of_config
-from deconvviz.models.initialization import seeded, shapes_alone
+from deconvviz.models.fit import fit
+from deconvviz.models.initialization import seeded
 from deconvviz.models.model_spec import ModelSpec
-from deconvviz.models.state_dict import fit, other_classes
+from deconvviz.models.state_dict import other_classes
 from deconvviz.models.stdout import stdout_to_stderr
 from deconvviz.models.weights import Spec, WeightsInfo, weights_of_file
 from deconvviz.paths import spoken
@@ -27,14 +29,16 @@ from deconvviz.similar_names import nearest
 if TYPE_CHECKING:
     from types import ModuleType
 
-# Said otherwise here, or a way to fetch and read other files than those that were asked for.
+# Arguments of timm that deconvviz has another way for, or that would read other files than those asked for.
 _OURS = {
-    "pretrained": "weights=... (--weights)",
-    "checkpoint_path": "weights=FILE (--weights FILE)",
+    "pretrained": "{option}",
+    "checkpoint_path": "{option}",
     "pretrained_cfg": "the tag of a name, timm:NAME.TAG",
     "pretrained_cfg_overlay": "the tag of a name, timm:NAME.TAG",
     "cache_dir": "the environment variable HF_HOME",
 }
+_WAYS = "give a file with {option}, or take {option}"
+_WEIGHTS = ("weights=FILE", "weights=random")
 # What a constructor raises for arguments that are not its own, depending on how far it gets.
 _UNFIT = (
     TypeError, ValueError, RuntimeError, AssertionError, LookupError, AttributeError, ArithmeticError,
@@ -49,33 +53,30 @@ def timm_names() -> list[str]:
 
 
 def build(spec: ModelSpec, *, seed: int = 0, device: str = "cpu", classes: int | None = None) -> nn.Module:
-    """The network in eval mode with random weights; nothing is downloaded. On "meta", its shapes alone.
+    """Return the network in evaluation mode with random weights; nothing is downloaded.
 
-    The same seed gives the same weights, and the caller's generators stay where they were. Raises
-    NetworkError.
+    On the device "meta" it has shapes alone. `classes` is the number of outputs. Raises NetworkError.
     """
     _check(spec)
     arguments = dict(spec.arguments) if classes is None else {**spec.arguments, "num_classes": classes}
-    if device == "meta":
-        return shapes_alone(lambda: _create(spec, arguments)).eval()
-    with seeded(seed):
-        return _create(spec, arguments).to(device).eval()
+    return initialization.build(lambda drawn: _create(spec, arguments), seed=seed, device=device)
 
 
 def load_network(
     spec: ModelSpec, weights: Spec = "default", *, seed: int = 0
 ) -> tuple[nn.Module, WeightsInfo]:
-    """A network of timm's in eval mode with its weights. Of a file, the number of classes is taken too.
+    """Return a network of timm in evaluation mode with its weights.
 
-    `weights`: "default" (timm's own for this name and tag, fetched if need be), "random", or a file. Raises
-    NetworkError, WeightsError and its DownloadError.
+    `weights`: "default" (timm's own for this name and tag, downloaded if need be), "random", or a file, which
+    also decides the number of classes. Raises NetworkError, WeightsError and DownloadError.
     """
-    shaped = build(spec, device="meta")
     if weights == "random":
-        return _told(spec, build(spec, seed=seed), "random", f"random, seed {seed}")
+        return _described(spec, build(spec, seed=seed), "random", f"random, seed {seed}")
+    shaped = build(spec, device="meta")  # before anything is downloaded: arguments that do not fit are found
     if weights == "default":
         module = _pretrained(spec, seed)
-        return _told(spec, module, "default", f"timm {_whole_name(spec)}", _untrained(spec, module, seed))
+        source = f"timm {_whole_name(spec)}"
+        return _described(spec, module, "default", source, _untrained(spec, module, seed))
     given = weights_of_file(weights, shaped, f"weights of {spec.text} by name: default, random")
     notes = given.notes
     count = other_classes(given.state, shaped)
@@ -83,7 +84,7 @@ def load_network(
     fit(module, given.state, network=spec.text, source=given.place)
     if count is not None:
         notes = (*notes, f"{count} classes, as the weights have")
-    return _told(spec, module, str(weights), str(weights), notes)
+    return _described(spec, module, str(weights), str(weights), notes)
 
 
 def preprocessing(spec: ModelSpec) -> Preprocessing:
@@ -101,7 +102,7 @@ def preprocessing(spec: ModelSpec) -> Preprocessing:
     return preprocessing_of_config(config)
 
 
-def _told(
+def _described(
     spec: ModelSpec, module: nn.Module, weights: str, source: str, notes: tuple[str, ...] = ()
 ) -> tuple[nn.Module, WeightsInfo]:
     return module, WeightsInfo(spec.text, weights, source, preprocessing(spec), _classes(module), notes)
@@ -140,7 +141,8 @@ def _check(spec: ModelSpec) -> None:
         raise NetworkError(f"no weights {tag!r} of {name} in timm {timm.__version__}: {has}")
     for argument, instead in _OURS.items():
         if argument in spec.arguments:
-            raise NetworkError(f"{argument} is no argument of the network: say it with {instead}")
+            message = f"{argument} is no argument of the network: say it with {instead}"
+            raise NetworkError(message, option=_WEIGHTS)
 
 
 def _create(spec: ModelSpec, arguments: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:
@@ -193,11 +195,9 @@ def _pretrained(spec: ModelSpec, seed: int) -> nn.Module:
     places = [config.get(key) for key in ("hf_hub_id", "url", "file") if config.get(key)]
     if not places:
         raise WeightsError(
-            f"timm has no trained weights of {_whole_name(spec)}: give some with --weights FILE "
-            f"(weights=FILE), or take --weights random{_other_tags(spec)}"
+            f"timm has no trained weights of {_whole_name(spec)}: {_WAYS}{_other_tags(spec)}", option=_WEIGHTS
         )
     place = f"{_endpoint()}/{places[0]}" if config.get("hf_hub_id") else places[0]
-    ways = "give a file with --weights FILE (weights=FILE), or take --weights random"
     missed: tuple[type[Exception], ...] = (OSError, HTTPException, *_hub_errors())
     try:
         with seeded(seed):
@@ -207,11 +207,13 @@ def _pretrained(spec: ModelSpec, seed: int) -> nn.Module:
     except missed as reason:
         raise DownloadError(
             f"the weights of {spec.text} could not be fetched from {place}: {_line(_first(reason))}; "
-            f"nor does the cache have them: {ways}"
+            f"nor does the cache have them: {_WAYS}",
+            option=_WEIGHTS,
         ) from reason
     except (SafetensorError, *UNREADABLE) as reason:
         raise WeightsError(
-            f"the weights of {spec.text} from {place} are broken, or do not fit it: {_line(reason)}; {ways}"
+            f"the weights of {spec.text} from {place} are broken, or do not fit it: {_line(reason)}; {_WAYS}",
+            option=_WEIGHTS,
         ) from reason
 
 

@@ -1,4 +1,4 @@
-"""A function in a file of somebody's own, that makes a network. The file is run."""
+"""Run a user's Python file and call the function in it that returns a network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from deconvviz.similar_names import nearest
 
 @dataclass(frozen=True)
 class Made:
-    """What a factory gave, and ``sha256:...`` of the file it stands in."""
+    """What a function returned, and ``sha256:...`` of its file."""
 
     product: Any
     digest: str
@@ -129,10 +129,17 @@ def _check_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any], 
     except TypeError as reason:
         takes = ", ".join(str(one) for one in signature.parameters.values()) or "nothing"
         name = getattr(factory, "__name__", "the factory")
-        raise NetworkError(
-            f"{name} in {file} cannot be called so: {reason}. It takes {takes}: --model-arg NAME=VALUE "
-            "(arguments={...})"
+        raise _WrongArguments(
+            f"{name} in {file} cannot be called so: {reason}. It takes {takes}: give them with {{option}}",
+            option="arguments={...}",
         ) from reason
+
+
+class _WrongArguments(NetworkError):
+    """The option of the command line has another name than the argument in Python."""
+
+    def on_command_line(self) -> str:
+        return self.message.replace("{option}", "--model-arg NAME=VALUE")
 
 
 def _told(reason: BaseException, file: Path) -> str:

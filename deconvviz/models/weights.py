@@ -1,24 +1,21 @@
-"""Which weights a network has: torchvision's, random ones, or a file's."""
+"""Which weights a network has: published ones, random ones, or those in a file."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from deconvviz.errors import WeightsError
 from deconvviz.images.preprocessing import Preprocessing
-from deconvviz.models import minivgg
-from deconvviz.models.catalog import SHIPPED
 from deconvviz.models.checkpoints import read_stored, refuse_odd
-from deconvviz.models.downloads import cache_path, fetch
-from deconvviz.models.expected_input import preprocessing_of_entry, preprocessing_of_network
-from deconvviz.models.state_dict import fit, not_finite, other_classes, outputs
+from deconvviz.models.fit import fit
+from deconvviz.models.state_dict import not_finite, other_classes, outputs
 from deconvviz.models.stored_tensors import is_usual
 from deconvviz.models.tensor_selection import choose
-from deconvviz.models.torchvision_models import build, default_entry, entries, known_name
 from deconvviz.paths import missing
 
 Spec = str | os.PathLike[str]
@@ -26,9 +23,9 @@ Spec = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """Where a network's weights came from, and what belongs to them.
+    """Where the weights of a network come from, and what belongs to them.
 
-    `spec` loads the same again; `source` says it to a person; `classes` is empty where outputs have no
+    `spec` loads the same again; `source` describes it in words; `classes` is empty where outputs have no
     names.
     """
 
@@ -44,7 +41,7 @@ class WeightsInfo:
 
 
 @dataclass(frozen=True)
-class _Found:
+class FoundWeights:
     """Weights that were found, before it is known whether they fit."""
 
     spec: str
@@ -53,7 +50,7 @@ class _Found:
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    place: str | None = None  # in messages about what does not fit, if not the source
+    place: str | None = None  # named in messages about what does not fit; None: the source
 
 
 @dataclass(frozen=True)
@@ -65,73 +62,80 @@ class FileWeights:
     notes: tuple[str, ...]
 
 
-def load_network(
-    name: str, spec: Spec = "default", *, seed: int = 0, progress: bool = True
-) -> tuple[nn.Module, WeightsInfo]:
-    """A named network in eval mode with its weights. Of a file, the number of classes is taken too.
+class NamedNetworks(Protocol):
+    """Networks that are known by a name, and the weights that are published for each."""
 
-    `spec`: "default" (torchvision's, fetched if need be), the name of other weights of torchvision
-    (IMAGENET1K_V2), "random", or a file: .pth, .pt, .safetensors. FILE#PART takes one of several networks
-    in a file, such as file.pth#teacher. Raises NetworkError, WeightsError and its DownloadError.
+    def build(
+        self, name: str, *, seed: int | None = 0, classes: int | None = None, device: str = "cpu"
+    ) -> nn.Module:
+        """Return the network with random weights; see `initialization.build`. Raises NetworkError."""
+
+    def published(self, name: str, weights: str, *, progress: bool) -> FoundWeights | None:
+        """Return published weights by their name, downloaded if need be; None for any other name."""
+
+    def weight_names(self, name: str) -> Sequence[str]:
+        """Return the names of the published weights."""
+
+    def expected(self, name: str) -> tuple[Preprocessing, tuple[str, ...]]:
+        """Return the preprocessing and the class names that belong to the default weights."""
+
+
+def load_network(
+    networks: NamedNetworks, name: str, spec: Spec = "default", *, seed: int = 0, progress: bool = True
+) -> tuple[nn.Module, WeightsInfo]:
+    """Return a named network in evaluation mode with its weights.
+
+    `spec`: the name of published weights ("default", or for torchvision's networks also others, such as
+    IMAGENET1K_V2), "random", or a file: .pth, .pt, .safetensors. FILE#PART takes one of several networks in a
+    file, such as file.pth#teacher. The number of classes is that of the file. Raises NetworkError,
+    WeightsError and DownloadError.
     """
-    if known_name(name) and spec == "random":
-        module = build(name, seed=seed)
-        return module, _info(module, name, _random(name, seed, module))
-    module = build(name, seed=None)
-    found = _find(module, name, spec, progress=progress)
+    if spec == "random":
+        module = networks.build(name, seed=seed)
+        return module, _info(module, name, _random(networks, name, seed, module))
+    module = networks.build(name, seed=None)
+    found = _find(networks, module, name, spec, progress=progress)
     if (count := other_classes(found.state, module)) is not None:
-        module = build(name, seed=None, classes=count)
+        module = networks.build(name, seed=None, classes=count)
         found = replace(found, notes=(*found.notes, f"{count} classes, as the weights have"))
     return module, _put_in(module, name, found)
 
 
 def load_weights(
-    module: nn.Module, name: str, spec: Spec = "default", *, seed: int = 0, progress: bool = True
+    networks: NamedNetworks,
+    module: nn.Module,
+    name: str,
+    spec: Spec = "default",
+    *,
+    seed: int = 0,
+    progress: bool = True,
 ) -> WeightsInfo:
-    """Fill a module that `build(name)` made; `spec` as for `load_network`. After an error it is as it was."""
-    if known_name(name) and spec == "random":
-        return _put_in(module, name, _random(name, seed, build(name, seed=seed, classes=outputs(module))))
-    return _put_in(module, name, _find(module, name, spec, progress=progress))
+    """Fill a module that `networks.build` made; after an error it is as it was. See `load_network`."""
+    if spec == "random":
+        drawn = networks.build(name, seed=seed, classes=outputs(module))
+        return _put_in(module, name, _random(networks, name, seed, drawn))
+    return _put_in(module, name, _find(networks, module, name, spec, progress=progress))
 
 
-def _put_in(module: nn.Module, name: str, found: _Found) -> WeightsInfo:
+def _put_in(module: nn.Module, name: str, found: FoundWeights) -> WeightsInfo:
     fit(module, found.state, network=name, source=found.place or found.source)
     return _info(module, name, found)
 
 
-def _info(module: nn.Module, name: str, found: _Found) -> WeightsInfo:
+def _info(module: nn.Module, name: str, found: FoundWeights) -> WeightsInfo:
     named = found.classes if len(found.classes) == outputs(module) else ()
     return WeightsInfo(name, found.spec, found.source, found.preprocessing, named, found.notes)
 
 
-def _find(module: nn.Module, name: str, spec: Spec, *, progress: bool) -> _Found:
-    if spec == "default" and name == SHIPPED:
-        state = minivgg.load_minivgg().state_dict()
-        return _Found("default", "shipped with deconvviz", state, *_default_expectations(name))
-    told = os.fspath(spec)
-    if told == "default":
-        return _published(default_entry(name), name, progress=progress)
-    published = entries(name)
-    if entry := published.get(told.rpartition("_Weights.")[2]):
-        return _published(entry, name, progress=progress)
-    others = ", ".join(["default", *published, "random"])
-    given = weights_of_file(told, module, f"weights of {name} by name: {others}")
-    return _Found(told, told, given.state, *_default_expectations(name), given.notes, given.place)
-
-
-def _published(entry: Any, name: str, *, progress: bool) -> _Found:
-    state = fetch(entry, name, progress=progress)
-    notes: tuple[str, ...] = ()
-    if spoiled := not_finite(state):  # vgg16's IMAGENET1K_FEATURES comes without a classifier
-        notes = (f"no numbers in {', '.join(spoiled)}: layers from there on have no meaning",)
-    return _Found(
-        spec=entry.name,
-        source=f"torchvision {entry.name} ({cache_path(entry).name})",
-        state=state,
-        preprocessing=preprocessing_of_entry(entry),
-        classes=tuple(entry.meta.get("categories") or ()),
-        notes=notes,
-    )
+def _find(
+    networks: NamedNetworks, module: nn.Module, name: str, spec: Spec, *, progress: bool
+) -> FoundWeights:
+    asked = os.fspath(spec)
+    if (found := networks.published(name, asked, progress=progress)) is not None:
+        return found
+    others = ", ".join(["default", *networks.weight_names(name), "random"])
+    given = weights_of_file(asked, module, f"weights of {name} by name: {others}")
+    return FoundWeights(asked, asked, given.state, *networks.expected(name), given.notes, given.place)
 
 
 def weights_of_file(path: Spec, module: nn.Module, others: str) -> FileWeights:
@@ -158,19 +162,12 @@ def weights_of_file(path: Spec, module: nn.Module, others: str) -> FileWeights:
     )
 
 
-def _file_and_part(told: str) -> tuple[str, str]:
-    """Read FILE#PART; a file whose own name has a # in it is taken whole."""
-    file, _, part = told.rpartition("#")
-    return (file, part) if part and os.path.exists(file) and not os.path.exists(told) else (told, "")
+def _file_and_part(asked: str) -> tuple[str, str]:
+    """Split FILE#PART; a file whose own name contains a # is taken whole."""
+    file, _, part = asked.rpartition("#")
+    return (file, part) if part and os.path.exists(file) and not os.path.exists(asked) else (asked, "")
 
 
-def _random(name: str, seed: int, module: nn.Module) -> _Found:
+def _random(networks: NamedNetworks, name: str, seed: int, module: nn.Module) -> FoundWeights:
     state = module.state_dict()
-    return _Found("random", f"random, seed {seed}", state, *_default_expectations(name))
-
-
-def _default_expectations(name: str) -> tuple[Preprocessing, tuple[str, ...]]:
-    if name == SHIPPED:
-        return preprocessing_of_network(name), tuple(minivgg.CLASSES)
-    entry: Any = default_entry(name)
-    return preprocessing_of_entry(entry), tuple(entry.meta.get("categories") or ())
+    return FoundWeights("random", f"random, seed {seed}", state, *networks.expected(name))

@@ -1,25 +1,22 @@
-"""What a search found, carried down to the pictures: each recorded once, each activation checked."""
+"""Project the peaks of a search: each image is recorded once, each activation is checked."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from deconvviz.engine.units import Unit
 from deconvviz.errors import RefusedOp, SearchError
-from deconvviz.figures.spec.plate import Crop
-from deconvviz.image_sources import Source, open_source
+from deconvviz.figures.spec.top_nine import Crop
+from deconvviz.image_sources import Source
 from deconvviz.images.image import Picture
 from deconvviz.layers import Layer
-from deconvviz.manifest import analogies
 from deconvviz.network import Network
-from deconvviz.projection import Projection
+from deconvviz.projection import Projection, analogies
 from deconvviz.recording import Recording
-from deconvviz.topnine.result import Shown, TopNine
-
-if TYPE_CHECKING:
-    from deconvviz.dataset_search.result import Peak, Search
+from deconvviz.topnine.peak import Peak
+from deconvviz.topnine.result import ProjectedPeak, Searched, TopNine
 
 TOGETHER = 8  # pictures that are recorded at once
 _SAME = 1e-3  # how far an activation may be off what the index says, as a share of itself
@@ -28,34 +25,35 @@ _ROUNDING = 1e-5  # and of the strongest of its layer
 Report: TypeAlias = Callable[[int, int], None]
 
 
-def topnine(
-    search: Search,
-    channels: Mapping[str, Sequence[int]],
+def project_peaks(
+    network: Network,
+    source: Source,
+    peaks: Sequence[Peak],
+    largest: Mapping[str, float],
+    searched: Searched,
     *,
-    k: int = 9,
+    k: int,
+    notes: tuple[str, ...] = (),
     memory: int | None = None,
     report: Report | None = None,
 ) -> TopNine:
-    """Project the k strongest pictures of some channels of each layer; each picture is recorded once.
+    """Project peaks of a search; each image of `source` is recorded once.
 
-    Every activation is computed again; one that is not that of the index is an error. `report` is told how
-    many of how many pictures are done. Raises SearchError, PictureError, RefusedOp, UnitError.
+    `largest` is the largest activation of each layer in the search. Every activation is computed again; one
+    that differs from the search is an error. `report` gets how many of how many images are done. Raises
+    SearchError, PictureError, RefusedOp, UnitError.
     """
-    peaks = _chosen(search, channels, k)
-    network = search.network
-    layers = {name: network.layers.find(name) for name in channels}
+    layers = {name: network.layers.find(name) for name in dict.fromkeys(peak.layer for peak in peaks)}
     for layer in layers.values():
         if layer.refused:
             raise RefusedOp(f"{layer.name} cannot be projected: {layer.refused}")
-    source, notes = _source(search)
     of_picture: dict[str, list[Peak]] = {}
     for peak in peaks:
         of_picture.setdefault(peak.image, []).append(peak)
     numbers = _numbers(source, of_picture)
-    shown: dict[tuple[str, int, int], Shown] = {}
+    shown: dict[tuple[str, int, int], ProjectedPeak] = {}
     by_analogy: dict[str, Sequence[Mapping[str, Any]]] = {}
     changed: list[str] = []
-    strongest = {name: search.largest(name) for name in channels}
     done = 0
     in_order = sorted(of_picture, key=numbers.__getitem__)
     while done < len(in_order):
@@ -68,9 +66,9 @@ def topnine(
                     continue
                 units = [Unit(images.index(peak.image), peak.channel, peak.y, peak.x) for peak in wanted]
                 projection = recording.project(name, units, memory=memory)
-                by_analogy[name] = analogies(projection)
+                by_analogy[name] = analogies(projection.coverage)
                 for number, peak in enumerate(wanted):
-                    changed += _difference(peak, projection.units[number], strongest[name])
+                    changed += _difference(peak, projection.units[number], largest[name])
                     shown[name, peak.channel, peak.rank] = _shown(projection, number, peak, layer)
         done += len(together)
         if report is not None:
@@ -81,35 +79,7 @@ def topnine(
             f"{'; '.join(changed[:3])}{'; ...' if len(changed) > 3 else ''} (pictures or weights have "
             "changed: search again)"
         )
-    return TopNine(search, _arranged(peaks, shown), by_analogy, k, notes)
-
-
-def _chosen(search: Search, channels: Mapping[str, Sequence[int]], k: int) -> list[Peak]:
-    """The peaks to be shown, checked before a network or a picture is opened."""
-    if not 1 <= k <= int(search.manifest["top"]):
-        raise SearchError(f"the {k} strongest were asked for: the search kept {search.manifest['top']}")
-    if not channels or not all(channels.values()):
-        raise SearchError("no channel was asked for: name one or more")
-    return [
-        peak
-        for layer, numbers in channels.items()
-        for channel in numbers
-        for peak in search.top(layer, channel, min(k, search.kept))
-    ]
-
-
-def _source(search: Search) -> tuple[Source, tuple[str, ...]]:
-    """The pictures, and a note if there are others among them now: what is shown is checked one by one."""
-    told = search.manifest["source"]
-    whole = open_source(search.given_source or told["place"])
-    source = whole if told["limit"] is None else whole.limited(told["limit"])
-    if source.digest == told["digest"]:
-        return source, ()
-    source = whole  # the first ones by id may be others now
-    return source, (
-        f"{source.place} is not as it was searched ({told['pictures']} pictures then, {len(source)} now); "
-        "those that are shown are",
-    )
+    return TopNine(network.info(), layers, searched, _arranged(peaks, shown), by_analogy, k, notes)
 
 
 def _numbers(source: Source, images: Mapping[str, Any]) -> dict[str, int]:
@@ -117,7 +87,8 @@ def _numbers(source: Source, images: Mapping[str, Any]) -> dict[str, int]:
     if missing:
         raise SearchError(
             f"{len(missing)} of {len(images)} pictures are not in {source.place}: {', '.join(missing[:3])}"
-            f"{' ...' if len(missing) > 3 else ''} (--source says where they are now)"
+            f"{' ...' if len(missing) > 3 else ''} ({{option}} says where they are now)",
+            option="source=PLACE",
         )
     return {image: source.names.index(image) for image in images}
 
@@ -143,7 +114,7 @@ def _difference(peak: Peak, unit: Unit, strongest: float) -> list[str]:
     ]
 
 
-def _shown(projection: Projection, number: int, peak: Peak, layer: Layer) -> Shown:
+def _shown(projection: Projection, number: int, peak: Peak, layer: Layer) -> ProjectedPeak:
     height, width = projection.inputs.shape[-2:]
     box = peak.box or (0, 0, width, height)
     x0, y0, x1, y1 = box
@@ -159,7 +130,7 @@ def _shown(projection: Projection, number: int, peak: Peak, layer: Layer) -> Sho
         cut_bottom=top + rows > height,
         note=None if pixels.any() else ("silent" if peak.activation <= 0 else "zero"),
     )
-    return Shown(peak, pixels.copy(), crop)
+    return ProjectedPeak(peak, pixels.copy(), crop)
 
 
 def _field_begins(layer: Layer, peak: Peak) -> tuple[float, float]:
@@ -170,9 +141,9 @@ def _field_begins(layer: Layer, peak: Peak) -> tuple[float, float]:
 
 
 def _arranged(
-    peaks: Sequence[Peak], shown: Mapping[tuple[str, int, int], Shown]
-) -> dict[str, dict[int, tuple[Shown, ...]]]:
-    found: dict[str, dict[int, tuple[Shown, ...]]] = {}
+    peaks: Sequence[Peak], shown: Mapping[tuple[str, int, int], ProjectedPeak]
+) -> dict[str, dict[int, tuple[ProjectedPeak, ...]]]:
+    found: dict[str, dict[int, tuple[ProjectedPeak, ...]]] = {}
     for peak in peaks:
         of_layer = found.setdefault(peak.layer, {})
         one = shown[peak.layer, peak.channel, peak.rank]

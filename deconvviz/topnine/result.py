@@ -1,28 +1,27 @@
-"""The paper's Figure 2: the strongest patches of some channels, beside what in each made the unit fire."""
+"""The paper's Figure 2: the strongest patches of some channels, and their projections."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from deconvviz.figures.spec.plate import Block, Crop, Panel, Plate
-from deconvviz.files import write_text
+from deconvviz.figures.spec.style import TopNineStyle
+from deconvviz.figures.spec.top_nine import ChannelBlock, Crop, LayerPanel, TopNineFigure
+from deconvviz.files import place_of
 from deconvviz.layers import Layer
-from deconvviz.manifest import refuse_existing, targets, write_arrays
-from deconvviz.projection import PERCENTILE
-from deconvviz.provenance import describe_network, place_of, versions
+from deconvviz.network_info import NetworkInfo
+from deconvviz.provenance import versions
+from deconvviz.results import SavedFiles, save_result
+from deconvviz.topnine.peak import Peak
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from deconvviz.dataset_search.result import Peak, Search
 
 FORMAT = "deconvviz topnine 1"
 
@@ -30,62 +29,66 @@ Floats: TypeAlias = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """One peak carried down to the picture, cut to its receptive field."""
+class ProjectedPeak:
+    """One peak projected back to pixels, cut to its receptive field."""
 
     peak: Peak
     pixels: Floats  # (C, h, w) signed, in the network's input space
     crop: Crop  # the same in pixel values, and the patch
 
 
+@dataclass(frozen=True)
+class Searched:
+    """Facts about the search whose peaks are shown."""
+
+    image_count: int
+    source: Mapping[str, Any]  # as the manifest of the search describes it
+    manifest: Path | None  # of the search, if it was saved
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class TopNine:
-    """The strongest pictures of some channels, projected. It shows itself as the paper's Figure 2 in Jupyter.
+    """The strongest images of some channels, projected. Jupyter shows it as the paper's Figure 2.
 
     `shown[layer][channel]` are the channel's peaks, strongest first.
     """
 
-    search: Search
-    shown: Mapping[str, Mapping[int, tuple[Shown, ...]]]
+    network: NetworkInfo
+    layers: Mapping[str, Layer]
+    searched: Searched
+    shown: Mapping[str, Mapping[int, tuple[ProjectedPeak, ...]]]
     by_analogy: Mapping[str, Sequence[Mapping[str, Any]]]  # of each layer
-    k: int  # so many of each channel, or as many as there are pictures
+    k: int  # so many of each channel, or as many as there are images
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        told = "; ".join(
+        named = "; ".join(
             f"{layer}, {len(channels)} channel{'s' * (len(channels) != 1)}"
             for layer, channels in self.shown.items()
         )
-        return f"<TopNine of {self.search.manifest['network']['name']}: {told}>"
+        return f"<TopNine of {self.network.name}: {named}>"
 
-    def figure(
-        self, *, layout: str = "panels", percentile: float = PERCENTILE, columns: int | None = None
-    ) -> Figure:
-        """The figure: ``panels`` as in the paper, or ``pairs``, a channel's patches beside its projections.
+    def figure(self, style: TopNineStyle | None = None, **changes: Any) -> Figure:
+        """Draw the figure: ``panels`` as in the paper, or ``pairs``, patches next to projections.
 
-        One scale for each channel; zero is mid-grey. Full colour stands at a `percentile` of the values that
-        are not zero. `columns` channels stand side by side. Raises FigureError.
+        `style`, or single settings of it: ``layout``, ``percentile``, ``columns`` (channels side by side).
+        One scale for each channel; zero is mid-grey. Raises FigureError.
         """
-        from deconvviz.figures.plate.draw import draw_plate
+        from deconvviz.figures import draw
 
-        return draw_plate(self.plate(layout=layout, percentile=percentile, columns=columns))
+        return draw(self.spec(style, **changes))
 
-    def plate(
-        self, *, layout: str = "panels", percentile: float = PERCENTILE, columns: int | None = None
-    ) -> Plate:
-        """What `figure` draws, as plain arrays and lines of text."""
-        network, search = self.search.network, self.search
-        source = Path(search.manifest["source"]["place"]).name
-        return Plate(
+    def spec(self, style: TopNineStyle | None = None, **changes: Any) -> TopNineFigure:
+        """Return what `figure` draws, as plain arrays and lines of text."""
+        source = Path(self.searched.source["place"]).name
+        return TopNineFigure(
             title=(
-                f"{network.name} · the {self._most} strongest of {search.pictures:,} pictures",
-                f"weights: {network.origin.short} · pictures: {source}",
+                f"{self.network.name} · the {self._most} strongest of {self.searched.image_count:,} pictures",
+                f"weights: {self.network.origin.short} · pictures: {source}",
             ),
             panels=tuple(self._panel(layer) for layer in self.shown),
-            layout=layout,  # type: ignore[arg-type]  # checked by Plate
-            percentile=percentile,
+            style=replace(style or TopNineStyle(), **changes),
             top=self.k,
-            columns=columns,
             footer=self._footer(),
             units="in pixel values (white = 1)",
         )
@@ -95,7 +98,7 @@ class TopNine:
 
         pixels (K, C, H, W), layer, channel, rank, activation, image, y, x (-1 without position), boxes.
         """
-        shape = self.search.network.preprocessing.shape
+        shape = self.network.preprocessing.shape
         every = [one for channels in self.shown.values() for shown in channels.values() for one in shown]
         pixels = np.zeros((len(every), *shape), np.float32)
         for whole, one in zip(pixels, every, strict=True):
@@ -114,34 +117,49 @@ class TopNine:
             "boxes": np.array([peak.box or (0, 0, 0, 0) for peak in peaks], np.int64).reshape(-1, 4),
         }
 
+    def describe(self) -> dict[str, Any]:
+        """Return network, source, peaks and versions as plain JSON values, without paths."""
+        return {
+            "format": FORMAT,
+            "network": self.network.to_json(),
+            "source": {name: value for name, value in self.searched.source.items() if name != "place"},
+            "layers": [
+                {
+                    "name": layer,
+                    "channels": list(channels),
+                    "peaks": [asdict(one.peak) for shown in channels.values() for one in shown],
+                    "by_analogy": list(self.by_analogy[layer]),
+                }
+                for layer, channels in self.shown.items()
+            ],
+            "notes": list(self.notes),
+            "versions": versions(self.network),
+        }
+
+    def places(self, folder: Path) -> dict[str, Any]:
+        """Return where the search, its source, and a file that makes the network, are."""
+        return {
+            "search": place_of(self.searched.manifest, folder),
+            "network": self.network.places(folder),
+            "source": {"place": self.searched.source["place"]},
+        }
+
     def save(
         self,
         path: str | os.PathLike[str],
+        style: TopNineStyle | None = None,
         *,
         dpi: float = 200,
         force: bool = False,
         arrays: bool = False,
-        layout: str = "panels",
-        percentile: float = PERCENTILE,
-        columns: int | None = None,
-    ) -> list[Path]:
+        **changes: Any,
+    ) -> SavedFiles:
         """Write the figure (.png, .svg, .pdf), its manifest (.json), and with `arrays` the numbers (.npz).
 
-        Raises OutputError, FigureError.
+        `style`, or single settings of it, as for `figure`. Raises OutputError, FigureError.
         """
-        from deconvviz.figures.page.save import save as save_figure
-
-        figure = Path(path)
-        written = targets(figure, arrays)
-        refuse_existing(written, force=force)
-        drawn = self.figure(layout=layout, percentile=percentile, columns=columns)
-        style = {"layout": layout, "percentile": percentile, "columns": columns, "dpi": dpi}
-        text = json.dumps(self._describe(figure, style), indent=2, ensure_ascii=False, allow_nan=False)
-        save_figure(drawn, figure, dpi=dpi, force=force)
-        write_text(written[1], text + "\n", force=force)
-        if arrays:
-            write_arrays(written[2], self.arrays(), force=force)
-        return written
+        style = replace(style or TopNineStyle(), **changes)
+        return save_result(self, path, style, dpi=dpi, force=force, arrays=arrays)
 
     def _repr_png_(self) -> bytes:
         from deconvviz.figures.page.save import render_png
@@ -162,46 +180,22 @@ class TopNine:
             "a … b: the first and the last activation"
         )
 
-    def _panel(self, name: str) -> Panel:
-        layer = self.search.network.layers.find(name)
+    def _panel(self, name: str) -> LayerPanel:
+        layer = self.layers[name]
         blocks = tuple(
-            Block(self._channel(layer, channel), (_range([one.peak for one in shown]),), _crops(shown))
+            ChannelBlock(self._channel(layer, channel), (_range([one.peak for one in shown]),), _crops(shown))
             for channel, shown in self.shown[name].items()
         )
-        return Panel((name, layer.sees), blocks)
+        return LayerPanel((name, layer.sees), blocks)
 
     def _channel(self, layer: Layer, channel: int) -> str:
-        classes = self.search.network.classes
+        classes = self.network.classes
         if layer.dotted == "" and channel < len(classes):
             return f"{classes[channel]} ({channel})"
         return f"{'channel' if len(layer.shape) == 3 else 'unit'} {channel}"
 
-    def _describe(self, figure: Path, style: Mapping[str, Any]) -> dict[str, Any]:
-        """The manifest: the same search, channels and style give the same figure."""
-        search, beside = self.search, figure.parent
-        index = None if search.folder is None else search.folder / "manifest.json"
-        return {
-            "format": FORMAT,
-            "figure": figure.name,
-            "search": place_of(index, beside),
-            "network": describe_network(search.network, beside),
-            "source": search.manifest["source"],
-            "layers": [
-                {
-                    "name": layer,
-                    "channels": list(channels),
-                    "peaks": [asdict(one.peak) for shown in channels.values() for one in shown],
-                    "by_analogy": list(self.by_analogy[layer]),
-                }
-                for layer, channels in self.shown.items()
-            ],
-            "style": dict(style),
-            "notes": list(self.notes),
-            "versions": versions(search.network),
-        }
 
-
-def _crops(shown: Sequence[Shown]) -> tuple[Crop, ...]:
+def _crops(shown: Sequence[ProjectedPeak]) -> tuple[Crop, ...]:
     return tuple(one.crop for one in shown)
 
 

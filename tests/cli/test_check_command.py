@@ -14,7 +14,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from deconvviz.cli.app import app
-from deconvviz.cli.support.options import complete_layer, read_size
+from deconvviz.cli.support.completion import complete_layer
+from deconvviz.cli.support.parsing import read_size
 from deconvviz.engine import projection_pass as mirror
 from deconvviz.scenes import scene
 

@@ -216,12 +216,10 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_out_of_memory_is_told_without_a_traceback(tmp_path, monkeypatch):
-    import deconvviz.cli.support.project_plan
-
     def hungry(*arguments, **options):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte")
 
-    monkeypatch.setattr(deconvviz.cli.support.project_plan, "sketch", hungry)
+    monkeypatch.setattr("deconvviz.loading.ModelRequest.sketch", hungry)
     (tmp_path / "x.png").write_bytes(b"x")
     result = run("project", tmp_path / "x.png", "--model", "minivgg", "-l", "pool1")
     assert result.exit_code == 2 and "out of memory" in result.stderr
@@ -261,12 +259,12 @@ def test_models_names_the_other_forms():
 def test_a_shell_completes_timms_names(tmp_path):
     """In zsh and fish; bash takes the colon for the end of a word."""
     pytest.importorskip("timm")
-    from deconvviz.cli.support.options import complete_model
+    from deconvviz.cli.support.completion import complete_model
 
     assert complete_model("tim") == ["timm:"]
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     code = (
-        "import sys, json; from deconvviz.cli.support.options import complete_model\n"
+        "import sys, json; from deconvviz.cli.support.completion import complete_model\n"
         "print(json.dumps([complete_model('timm:resnet26'), 'torch' in sys.modules]))"
     )
     for torch_was_needed in (True, False):  # found once, then from the cache
@@ -278,7 +276,7 @@ def test_a_shell_completes_timms_names(tmp_path):
 def test_completion_runs_nobodys_file(tmp_path, monkeypatch):
     from types import SimpleNamespace
 
-    from deconvviz.cli.support.options import complete_layer
+    from deconvviz.cli.support.completion import complete_layer
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = tmp_path / "own.py"

@@ -365,7 +365,7 @@ def test_a_network_that_a_file_makes(own, picture, tmp_path):
     manifest = tmp_path / "a" / "scene-0.json"
     refused(
         run("--from", manifest, "--out", tmp_path / "b"),
-        "that file is run. If you trust it, say so",
+        "that file is run. If you trust it, allow it with --allow-code",
         tmp_path / "b",
     )
     again = run("--from", manifest, "--allow-code", "--out", tmp_path / "b", "--arrays")

@@ -133,7 +133,7 @@ def test_what_is_said_at_the_end(pictures, tmp_path):
     out = tmp_path / "out"
     result = mini(pictures, out, "-l", "conv4_2", "-l", "fc5", "--batch-size", 4)
     assert result.exit_code == 0, result.output
-    said = [line for line in result.stderr.splitlines() if "importing torch" not in line]
+    said = [line for line in result.stderr.splitlines() if not line.endswith(" ...")]
     assert re.fullmatch(
         r"deconvviz: 8 pictures in \d+\.\d s, [\d.,]+/s \(reading [\d.,]+/s, network [\d.,]+/s; "
         r"(the network|reading|neither) is the limit.*\)",
@@ -229,7 +229,7 @@ def test_dead_channels_are_counted_and_named_and_a_file_needs_leave_to_run_again
     ],
 )
 def test_mistakes_are_told_before_weights_are_loaded(tmp_path, monkeypatch, arguments, message):
-    monkeypatch.setattr("deconvviz.cli.support.search_plan.load", None)
+    monkeypatch.setattr("deconvviz.loading.ModelRequest.load", None)
     refused(run("scenes:8", *arguments, "--out", tmp_path / "out"), message, tmp_path / "out")
 
 
@@ -246,7 +246,7 @@ def test_mistakes_are_told_before_weights_are_loaded(tmp_path, monkeypatch, argu
     ],
 )
 def test_values_that_an_option_does_not_take(tmp_path, monkeypatch, option, value):
-    monkeypatch.setattr("deconvviz.cli.support.search_plan.load", None)
+    monkeypatch.setattr("deconvviz.loading.ModelRequest.load", None)
     result = run("scenes:8", "-l", "conv1_1", option, value, "--out", tmp_path / "out")
     assert result.exit_code == 2 and result.stdout == ""
     said = spoken(result.stderr)
@@ -268,7 +268,7 @@ def test_values_that_an_option_does_not_take(tmp_path, monkeypatch, option, valu
 )
 def test_a_source_is_opened_before_weights_are_loaded(tmp_path, monkeypatch, source, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("deconvviz.cli.support.search_plan.load", None)
+    monkeypatch.setattr("deconvviz.loading.ModelRequest.load", None)
     refused(run(source, "-l", "conv1_1", "--out", "out"), message, tmp_path / "out")
 
 
@@ -320,7 +320,7 @@ def test_what_is_there_is_left_or_gone_on_with_or_overwritten(tmp_path):
     refused(
         mini("scenes:9", out, "-l", "conv1_1"),
         f"deconvviz: {out} holds a search already and is left as it is; overwrite it with --force "
-        "(force=True) or choose another folder (--out)",
+        "or choose another folder (--out FOLDER)",
     )
     again = mini("scenes:8", out, "-l", "conv1_1", "--resume")
     assert again.exit_code == 0, again.output
@@ -330,7 +330,7 @@ def test_what_is_there_is_left_or_gone_on_with_or_overwritten(tmp_path):
     refused(
         other,
         f"deconvviz: the search of {out / 'manifest.json'} cannot be gone on with: top was 9 and is 3 "
-        "(start anew with --force, or choose another --out)",
+        "(start anew with --force, or choose another --out FOLDER)",
     )
     assert (out / "top.parquet").read_bytes() == first
     assert mini("scenes:9", out, "-l", "conv1_1", "--force").exit_code == 0
@@ -342,13 +342,13 @@ def test_a_search_that_was_broken_off(broken_off, tmp_path):
     refused(
         mini(*given),
         f"deconvviz: {broken_off} holds a search that was broken off, 2 of 5 batches done: go on with "
-        "--resume (resume=True), or start anew with --force (force=True)",
+        "--resume, or start anew with --force",
     )
     drawn = CliRunner().invoke(app, ["topnine", str(broken_off), "-l", "conv1_2"])
     refused(
         drawn,
-        f"deconvviz: the search in {broken_off} is not done: 2 of 5 batches; go on with "
-        "deconvviz search ... --resume",
+        f"deconvviz: the search in {broken_off} is not done: 2 of 5 batches; go on with the same search "
+        "and --resume",
     )
     for arguments, differs in (
         (("scenes:40", broken_off, "-l", "conv1_1"), "layers was "),
@@ -360,7 +360,7 @@ def test_a_search_that_was_broken_off(broken_off, tmp_path):
         assert result.exit_code == 2 and result.stdout == ""
         said = spoken(result.stderr)
         assert f"{broken_off / 'checkpoint.npz'} cannot be gone on with: {differs}" in said
-        assert said.endswith("(start anew with --force, or choose another --out)")
+        assert said.endswith("(start anew with --force, or choose another --out FOLDER)")
     resumed = mini(*given, "--resume")
     assert resumed.exit_code == 0, resumed.output
     assert f"deconvviz: going on with {broken_off}: 2 of 5 batches are done\n" in resumed.stderr

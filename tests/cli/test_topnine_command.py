@@ -194,7 +194,7 @@ def test_by_analogy_is_told_before_it_is_drawn(tmp_path):
     refused(
         run(out, "-l", "2", "--out", tmp_path / "b.png"),
         f"deconvviz: {out / 'manifest.json'} was made with a network that {path} makes: to make it again, "
-        "that file is run. If you trust it, say so with --allow-code (allow_code=True)",
+        "that file is run. If you trust it, allow it with --allow-code",
         tmp_path / "b.png",
     )
 
@@ -223,7 +223,7 @@ def test_pictures_that_moved_grew_changed_or_went(pictures, tmp_path):
     (moved / peaks[0]["image"]).unlink()
     refused(
         run(*given, tmp_path / "e", "--source", moved, "--channels", 1),
-        f"pictures are not in {moved}: {peaks[0]['image']} (--source says where they are now)",
+        f"pictures are not in {moved}: {peaks[0]['image']} (--source PLACE says where they are now)",
         tmp_path / "e",
     )
 
@@ -239,7 +239,7 @@ def test_other_weights_are_refused(found, tmp_path):
     refused(
         result,
         f"deconvviz: the weights of minivgg are not those of {found / 'manifest.json'}: {other.digest} "
-        f"instead of {dv.load('minivgg').digest}; give the right file with --weights",
+        f"instead of {dv.load('minivgg').digest}; give the right file with --weights FILE",
         tmp_path / "out",
     )
 
@@ -280,7 +280,7 @@ def test_other_weights_are_refused(found, tmp_path):
     ],
 )
 def test_mistakes(found, tmp_path, monkeypatch, arguments, message):
-    monkeypatch.setattr("deconvviz.provenance.load_spec", None)  # none of them needs the network
+    monkeypatch.setattr("deconvviz.described_network.load_spec", None)  # none of them needs the network
     refused(run(found, *arguments, "--out", tmp_path / "out"), message, tmp_path / "out")
 
 
@@ -301,8 +301,8 @@ def test_an_out_that_is_no_figure(found, tmp_path):
 
 def test_what_is_no_search(tmp_path):
     for folder, message in (
-        ("nothing", "there is no such folder (deconvviz search makes one with --out)"),
-        ("", "there is no manifest.json (deconvviz search makes one with --out)"),
+        ("nothing", "there is no such folder (a search makes one with --out FOLDER)"),
+        ("", "there is no manifest.json (a search makes one with --out FOLDER)"),
     ):
         place = tmp_path / folder
         refused(
@@ -315,7 +315,7 @@ def test_what_is_no_search(tmp_path):
 def test_a_shell_completes_the_layers_that_were_searched(found, tmp_path):
     from types import SimpleNamespace
 
-    from deconvviz.cli.support.options import complete_searched_layer
+    from deconvviz.cli.support.completion import complete_searched_layer
 
     def complete(place, incomplete):
         return complete_searched_layer(SimpleNamespace(params={"search": None}, args=place), incomplete)

@@ -100,7 +100,7 @@ def test_top_gives_a_channels_peaks(found: Search) -> None:
 
 
 ASKED: list[tuple[Callable[[Search], Any], type[DeconvvizError], str]] = [
-    (lambda s: s.top("4", 0), SearchError, r"no layer '4' in this search.*: there is .*--layer 4 for it"),
+    (lambda s: s.top("4", 0), SearchError, r"no layer '4' in this search.*: there is .*layer=4 for it"),
     (lambda s: s.top("3", 5), UnitError, "no channel 5 in 3: there are 0 to 4"),
     (lambda s: s.top("3", -1), UnitError, "no channel -1"),
     (lambda s: s.top("3", 0, 0), UnitError, "0 peaks of a channel were asked for: from 1 to 9 are kept"),

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,12 @@ def _same(one: Search, other: Search) -> bool:
 
 
 def _kill(beginning: str) -> bool:
-    """The first process of this name, by SIGKILL."""
-    for process in psutil.process_iter(["cmdline"]):
-        if " ".join(process.info["cmdline"] or []).startswith(beginning):
-            os.kill(process.pid, signal.SIGKILL)
-            return True
+    """Kill the first process of this name by SIGKILL, of those that this test has started."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if " ".join(process.cmdline()).startswith(beginning):
+                os.kill(process.pid, signal.SIGKILL)
+                return True
     return False
 
 

@@ -92,7 +92,7 @@ def test_strict_makes_a_bad_picture_an_error_and_the_search_can_go_on_without(
     net: dv.Network, tmp_path: Path
 ) -> None:
     source, out = bad_folder(tmp_path / "in"), tmp_path / "out"
-    with pytest.raises(PictureError, match=r"a text\.jpg.*without --strict it is counted"):
+    with pytest.raises(PictureError, match=r"a text\.jpg.*without strict=True it is counted"):
         search(net, source, "fc6", out=out, batch_size=2, workers=0, strict=True)
     with pytest.raises(SearchError, match="is not done: 0 of 8 batches"):
         open_search(out)
@@ -104,7 +104,7 @@ def test_strict_makes_a_bad_picture_an_error_and_the_search_can_go_on_without(
 def test_strict_counts_what_was_no_good_when_pictures_were_listed(net: dv.Network, tmp_path: Path) -> None:
     scenes_folder(tmp_path, 3)
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(PictureError, match=r"gone\.png: it is a link.*without --strict"):
+    with pytest.raises(PictureError, match=r"gone\.png: it is a link.*without strict=True"):
         search(net, tmp_path, "fc6", workers=0, strict=True)
     found = search(net, tmp_path, "fc6", workers=0)
     assert [name for name, _ in found.skipped] == ["gone.png"]
@@ -124,7 +124,7 @@ def test_resuming_strictly_is_refused_where_pictures_were_skipped(tmp_path: Path
     begun = state.State.begin(planned)
     begun.skipped[1] = "noise-0001 is torn"
     state.write(begun, planned.identity(), tmp_path)
-    with pytest.raises(PictureError, match=r"noise-0001 is torn \(without --strict"):
+    with pytest.raises(PictureError, match=r"noise-0001 is torn \(without strict=True"):
         search(net, source, "0", out=tmp_path, workers=0, resume=True, strict=True)
     found = search(net, source, "0", out=tmp_path, workers=0, resume=True)
     assert [name for name, _ in found.skipped] == ["noise-0001", "noise-0002"]
@@ -174,7 +174,7 @@ def test_a_picture_with_nan_in_a_layer_is_left_out_and_hurts_no_other(size: int)
     assert np.isfinite(found.peaks.column("activation").to_numpy()).all()
     below = search(net, Corner(10), "conv", batch_size=size, workers=0)
     assert below.skipped == () and below.pictures == 10  # nothing wrong so far down
-    with pytest.raises(PictureError, match=r"noise-0003: last gives NaN or infinity \(without --strict"):
+    with pytest.raises(PictureError, match=r"noise-0003: last gives NaN or infinity \(without strict=True"):
         search(net, Corner(10), "last", batch_size=size, workers=0, strict=True)
 
 
@@ -271,7 +271,7 @@ def test_a_full_disk_is_told_before_the_first_picture(
 def test_what_is_there_is_left_as_it_is_without_force(net: dv.Network, tmp_path: Path) -> None:
     first = search(net, "scenes:6", "fc6", out=tmp_path, workers=0)
     manifest = (tmp_path / "manifest.json").read_bytes()
-    with pytest.raises(OutputError, match=r"holds a search already .*--force"):
+    with pytest.raises(OutputError, match=r"holds a search already .*force=True"):
         search(net, "scenes:5", "fc6", out=tmp_path, workers=0)
     assert (tmp_path / "manifest.json").read_bytes() == manifest
     second = search(net, "scenes:5", "fc6", out=tmp_path, workers=0, force=True)
@@ -292,9 +292,9 @@ def test_a_search_overwritten_by_one_that_breaks_off_is_no_search_any_more(
     asked: dict[str, Any] = {"out": tmp_path, "workers": 0, "batch_size": 2}
     with pytest.raises(KeyboardInterrupt):
         search(net, "scenes:8", "fc6", force=True, every=0, report=stop, **asked)
-    with pytest.raises(SearchError, match=r"is not done: 1 of 4 batches; go on with .*--resume"):
+    with pytest.raises(SearchError, match=r"is not done: 1 of 4 batches; go on with .*resume=True"):
         open_search(tmp_path)
-    with pytest.raises(OutputError, match=r"broken off, 1 of 4 batches done: go on with --resume"):
+    with pytest.raises(OutputError, match=r"broken off, 1 of 4 batches done: go on with resume=True"):
         search(net, "scenes:8", "fc6", out=tmp_path, workers=0)
     found = search(net, "scenes:8", "fc6", out=tmp_path, workers=0, resume=True)
     assert same(found, search(net, "scenes:8", "fc6", batch_size=2, workers=0))

@@ -138,7 +138,7 @@ def test_a_state_of_another_search_is_refused(change: str, tmp_path: Path) -> No
     with pytest.raises(SearchError) as refused:
         read(changed, tmp_path)
     assert message in str(refused.value)
-    assert "--force" in str(refused.value) and CHECKPOINT in str(refused.value)
+    assert "force=True" in str(refused.value) and CHECKPOINT in str(refused.value)
     told = str(refused.value).split("cannot be gone on with: ")[1]
     # weights in double precision are others, too; of anything else only that is told
     assert told.count(" was ") == (2 if change == "numbers" else 1)
@@ -195,7 +195,7 @@ def test_a_damaged_checkpoint_is_refused_and_says_what_to_do(damage: str, tmp_pa
     path = tmp_path / CHECKPOINT
     path.write_bytes(DAMAGE[damage](path))
     for look in (lambda: read(plan, tmp_path), lambda: progress_of(tmp_path)):
-        with pytest.raises(SearchError, match=r"checkpoint.*start anew with --force"):
+        with pytest.raises(SearchError, match=r"checkpoint.*start anew with force=True"):
             look()
     remove(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -139,7 +139,7 @@ def test_windows_and_batches_change_nothing(case: Any, data: Any) -> None:
     assert difference(one_by_one, together) <= EXACT
     for step in ours.tape.steps:
         assert step.rule is not None
-        step.rule.windowed = False
+        step.rule.supports_windows = False
     whole, _ = ours.units(layer, units)
     assert difference(whole, together) <= EXACT
 
@@ -149,9 +149,11 @@ def test_windows_are_used_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = passes.run(network, torch.randn(1, 3, 40, 40))
     widths: list[int] = []
     for step in ours.tape.steps:
-        down = step.rule.down  # type: ignore[union-attr]
+        project = step.rule.project  # type: ignore[union-attr]
         monkeypatch.setattr(
-            step.rule, "down", lambda s, at, into, down=down: widths.append(s.shape[3]) or down(s, at, into)
+            step.rule,
+            "project",
+            lambda s, at, into, project=project: widths.append(s.shape[3]) or project(s, at, into),
         )
     ours.units("3", [Unit(0, 1, 20, 20), Unit(0, 2, 0, 0)])
     assert widths == [1, 3, 5, 7]
@@ -162,8 +164,10 @@ def test_the_memory_budget_decides_how_many_go_down_together(monkeypatch: pytest
     ours = passes.run(network, torch.randn(1, 3, 30, 30, dtype=torch.float64))
     step = ours.tape.steps[-1]
     batches: list[int] = []
-    down = step.rule.down  # type: ignore[union-attr]
-    monkeypatch.setattr(step.rule, "down", lambda s, at, into: batches.append(len(s)) or down(s, at, into))
+    project = step.rule.project  # type: ignore[union-attr]
+    monkeypatch.setattr(
+        step.rule, "project", lambda s, at, into: batches.append(len(s)) or project(s, at, into)
+    )
     units = [Unit(0, 0, 10, x) for x in range(10, 20)]
     ours.units("2", units)
     assert batches == [10]

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import torch
 
-from deconvviz.engine.memory_budget import default_budget
+from deconvviz.engine.projection_pass import default_budget
 
 MIB, GIB = 1 << 20, 1 << 30
 

@@ -12,8 +12,8 @@ from helpers import passes
 from torch import Tensor, nn
 
 import deconvviz as dv
-from deconvviz.engine.rules import Verdict, lookup
-from deconvviz.engine.rules import rule as base
+from deconvviz.engine.rules import Support, lookup
+from deconvviz.engine.rules import registry as rule_registry
 from deconvviz.engine.units import Unit
 from deconvviz.errors import RefusedOp
 
@@ -226,8 +226,8 @@ def test_what_is_refused_above_the_layer_does_not_matter() -> None:
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
     """What a test registers is gone after it."""
-    monkeypatch.setattr(base, "_registry", dict(base._registry))
-    return base._registry
+    monkeypatch.setattr(rule_registry, "_registry", dict(rule_registry._registry))
+    return rule_registry._registry
 
 
 def test_a_rule_of_ones_own(registry: dict[Any, Any]) -> None:
@@ -235,12 +235,14 @@ def test_a_rule_of_ones_own(registry: dict[Any, Any]) -> None:
 
     @dv.rule(aten.sin.default)
     class Negation(dv.Rule):
-        windowed = True
+        supports_windows = True
 
-        def down(self, signal: Tensor, at: Any, into: Sequence[Any]) -> Sequence[Tensor | None]:
+        def project(
+            self, signal: Tensor, window: Any, input_windows: Sequence[Any]
+        ) -> Sequence[Tensor | None]:
             return [-signal]
 
-    assert lookup(aten.sin.default) is Negation and Negation.verdict is Verdict.EXACT
+    assert lookup(aten.sin.default) is Negation and Negation.support is Support.EXACT
     network = Wired(torch.sin).double()
     pictures = torch.randn(1, 3, 6, 6).double()
     pixels, boxes = passes.run(network, pictures).units("b", [Unit(0, 1, 2, 3)])
@@ -254,9 +256,11 @@ def test_a_rule_of_ones_own(registry: dict[Any, Any]) -> None:
 
 def test_a_rule_in_place_of_ours(registry: dict[Any, Any]) -> None:
     class Straight(dv.Rule):
-        windowed = True
+        supports_windows = True
 
-        def down(self, signal: Tensor, at: Any, into: Sequence[Any]) -> Sequence[Tensor | None]:
+        def project(
+            self, signal: Tensor, window: Any, input_windows: Sequence[Any]
+        ) -> Sequence[Tensor | None]:
             return [signal]
 
     ours = lookup(aten.relu.default)
@@ -279,7 +283,9 @@ def test_registering_anything_but_an_overload(wrong: Any) -> None:
 def test_an_error_in_a_rule_of_ones_own_is_the_users_to_see(registry: dict[Any, Any]) -> None:
     @dv.rule(aten.sin.default)
     class Broken(dv.Rule):
-        def down(self, signal: Tensor, at: Any, into: Sequence[Any]) -> Sequence[Tensor | None]:
+        def project(
+            self, signal: Tensor, window: Any, input_windows: Sequence[Any]
+        ) -> Sequence[Tensor | None]:
             raise ZeroDivisionError("in the rule")
 
     ours = passes.run(Wired(torch.sin), torch.randn(1, 3, 6, 6))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import deconvviz as dv
+from deconvviz.engine import receptive_fields
 from deconvviz.engine import recorder as forward
 from deconvviz.engine.units import Unit
 from deconvviz.errors import StaleRecording
@@ -121,7 +122,7 @@ def test_activations_are_let_go_while_the_network_runs() -> None:
 
     for part in net:
         part.register_forward_hook(count)
-    written = forward.write(net, PICTURES, lambda out, tensor: True)
+    written = forward.record_tape(net, PICTURES, lambda out, tensor: True)
     assert max(counts) == 2  # what goes into a layer and what comes out of it
     assert all(one.expired() for one in alive)
     assert len(written.steps) == 12
@@ -205,3 +206,24 @@ def test_a_weight_changed_inside_the_forward_pass() -> None:
     weight = net[0].weight - net[0].weight.mean((1, 2, 3), keepdim=True)  # type: ignore[union-attr, operator]
     said = ours.said["0"][0, 1, 2, 2]
     torch.testing.assert_close(pixels[0, :, 2:5, 2:5], (weight[1] * said).detach(), rtol=0, atol=1e-14)
+
+
+def test_the_name_of_an_output_counts_the_calls_of_its_module() -> None:
+    relu = nn.ReLU()
+    tape = passes.run(nn.Sequential(relu, nn.Conv2d(3, 3, 1), relu), PICTURES).tape
+    assert [out.name for out in tape.outputs] == ["0", "1", "0:2", ""]
+
+
+def test_projections_and_boxes_trace_what_units_see_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[int] = []
+    real = receptive_fields._visibility
+
+    def counted(steps: Any, layouts: Any, value: int, seen: Any) -> Any:
+        traced.append(value)
+        return real(steps, layouts, value, seen)
+
+    monkeypatch.setattr(receptive_fields, "_visibility", counted)
+    rec = dv.Network(_net()[:6], size=8).record(PICTURES, ["4"])
+    proj = rec.project("4", [Unit(0, 1, 2, 2), Unit(1, 3, 0, 0)])
+    assert len(traced) == 1
+    assert list(proj.boxes) == rec.boxes("4", proj.units) and len(traced) == 2

@@ -148,7 +148,7 @@ def test_after_an_exception_inside(
     if place == "forward":
         monkeypatch.setattr(nn.Identity, "forward", fail)
     with unchanged(net), pytest.raises(error, match="on the way up"):
-        forward.write(net, pictures, fail if place == "wanted" else lambda out, tensor: True)
+        forward.record_tape(net, pictures, fail if place == "wanted" else lambda out, tensor: True)
     monkeypatch.undo()
     for handle in handles:
         handle.remove()
@@ -169,7 +169,7 @@ def test_after_an_exception_in_a_rule(net: Net, pictures: Tensor, monkeypatch: p
         with pytest.raises(RefusedOp, match="its rule failed with Trap: in a rule"):
             ours.units("features.4", [Unit(0, 0, 1, 1)])
     with monkeypatch.context() as broken, unchanged(net):
-        broken.setattr(pool, "down", fail)
+        broken.setattr(pool, "project", fail)
         with pytest.raises(Trap, match="in a rule"):
             passes.run(net, pictures).units("", [Unit(0, 0)])
     with unchanged(net):

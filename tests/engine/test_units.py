@@ -12,7 +12,8 @@ from helpers import passes
 from hypothesis import given
 from torch import Tensor, nn
 
-from deconvviz.engine.layout import Form, window
+from deconvviz.engine.layout import Seen, TensorLayout, Window
+from deconvviz.engine.receptive_fields import Spans
 from deconvviz.engine.units import TensorSeed, Unit, UnitSeed, checked, strongest
 from deconvviz.errors import UnitError
 
@@ -23,6 +24,11 @@ MAP = torch.tensor(
     ]
 )  # (2 pictures, 3 channels, 2, 2)
 VECTOR = torch.tensor([[1.0, 4, 2], [3, 4, -1]])  # (2 pictures, 3 units)
+
+
+def _window(seen: Seen, layout: TensorLayout, images: torch.Tensor) -> Window:
+    """The smallest windows of one common size that hold what each unit sees, inside the map."""
+    return Spans.of(seen, layout).window(slice(None), images)
 
 
 def test_the_peak_of_each_channel() -> None:
@@ -140,18 +146,20 @@ def test_what_is_kept_of_a_unit_of_a_channel_and_of_a_vector() -> None:
     assert len(seed) == 2 and seed.images.tolist() == [0, 1]
     assert [axis.tolist() for axis in seed.seen] == [[[False, True], [True] * 2], [[True, False], [True] * 2]]
     both = torch.arange(2)
-    at = window(seed.seen, Form.of((3, 2, 2)), seed.images)
+    at = _window(seed.seen, TensorLayout.of((3, 2, 2)), seed.images)
     want = torch.zeros(2, 3, 2, 2)
     want[0, 1, 1, 0] = 3
     want[1, 0] = 5
     assert torch.equal(seed.signal(both, at), want)
     alone = torch.tensor([0])
-    small = window((seed.seen[0][:1], seed.seen[1][:1]), Form.of((3, 2, 2)), seed.images[:1])
+    small = _window((seed.seen[0][:1], seed.seen[1][:1]), TensorLayout.of((3, 2, 2)), seed.images[:1])
     assert small.size == (1, 1) and small.start.tolist() == [[1, 0]]
     assert seed.signal(alone, small).flatten().tolist() == [0, 3, 0]
 
     vector = UnitSeed(VECTOR, [Unit(1, 2)])
-    assert vector.signal(alone, window(vector.seen, Form.of((3,)), vector.images)).tolist() == [[0, 0, -1]]
+    assert vector.signal(alone, _window(vector.seen, TensorLayout.of((3,)), vector.images)).tolist() == [
+        [0, 0, -1]
+    ]
 
 
 NONE = [False, False]
@@ -163,7 +171,7 @@ def test_what_is_kept_of_a_tensor() -> None:
     seed = TensorSeed(MAP.double(), signals, [1, 1], "conv1")
     assert [axis.tolist() for axis in seed.seen] == [[[True, False], NONE], [[False, True], NONE]]
     part = torch.tensor([0])
-    small = window((seed.seen[0][:1], seed.seen[1][:1]), Form.of((3, 2, 2)), seed.images[:1])
+    small = _window((seed.seen[0][:1], seed.seen[1][:1]), TensorLayout.of((3, 2, 2)), seed.images[:1])
     kept = seed.signal(part, small)
     assert kept.flatten().tolist() == [0, 0, 4] and kept.dtype == torch.float64
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvviz.engine.hooks import evaluation, watching
+from deconvviz.engine.hooks import capture_outputs, evaluation
 
 PICTURES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -66,7 +66,7 @@ def seen(module: nn.Module, *names: str, pictures: Tensor = PICTURES) -> dict[st
         assert name not in found
         found[name] = output.clone()
 
-    with untouched(module), watching(module, names, see) as run:
+    with untouched(module), capture_outputs(module, names, see) as run:
         assert run(pictures) is None
     return found
 
@@ -115,7 +115,7 @@ def test_a_second_call_that_never_comes_lets_the_network_end() -> None:
 def test_each_run_begins_anew() -> None:
     net = Functional()
     names: list[str] = []
-    with watching(net, ["conv:2", "conv"], lambda name, output: names.append(name)) as run:
+    with capture_outputs(net, ["conv:2", "conv"], lambda name, output: names.append(name)) as run:
         run(PICTURES)
         run(PICTURES)
     assert names == ["conv", "conv:2"] * 2
@@ -136,7 +136,7 @@ def test_a_run_that_failed_does_not_disturb_the_next() -> None:
             return self.conv(x.repeat(1, 2, 1, 1)[:, :3])
 
     net, names = Moody(), list[str]()
-    with watching(net, ["conv", "conv:2"], lambda name, output: names.append(name)) as run:
+    with capture_outputs(net, ["conv", "conv:2"], lambda name, output: names.append(name)) as run:
         with pytest.raises(ValueError, match="not today"):
             run(PICTURES)
         net.fails = False
@@ -160,9 +160,9 @@ def test_everything_is_put_back_after_an_error_anywhere(grad: bool, training: bo
 
     with torch.set_grad_enabled(grad):
         for see, asked, error in ((fail, "0", KeyError), (nothing, "3", AssertionError)):
-            with untouched(net), pytest.raises(error), watching(net, [asked], see) as run:
+            with untouched(net), pytest.raises(error), capture_outputs(net, [asked], see) as run:
                 run(PICTURES)
-        with untouched(net), pytest.raises(KeyboardInterrupt), watching(net, ["0"], nothing):
+        with untouched(net), pytest.raises(KeyboardInterrupt), capture_outputs(net, ["0"], nothing):
             raise KeyboardInterrupt
     net[1].training = True  # statistics of a training run would have been written
     assert net[1].num_batches_tracked == 0
@@ -235,7 +235,7 @@ def test_evaluation_gives_each_part_its_own_flag_back(error: type[Exception] | N
     net[1].eval()
     flags = [part.training for part in net.modules()]
     assert flags == [True, True, False, False]
-    with suppress(KeyError), evaluation(net):
+    with suppress(KeyError), evaluation(list(net.named_modules())):
         assert not any(part.training for part in net.modules())
         if error is not None:
             raise error

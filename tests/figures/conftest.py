@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from deconvviz.figures.spec.sheet import Sheet, Tile
+from deconvviz.figures.spec.style import SheetStyle
 
+SETTINGS = {field.name for field in fields(SheetStyle)}
 TITLE = ("vgg19 · conv3_4 · cat.jpg", "weights: IMAGENET1K_V1 (sha256 dcbb9e9d0000)")
 
 
@@ -42,8 +45,16 @@ def build(
                 note="zero: this unit is not active here" if number in zero else None,
             )
         )
+    style = {name: sheet.pop(name) for name in SETTINGS if name in sheet}
     return Sheet(
-        **{"title": TITLE, "tiles": tuple(tiles), "picture": picture, "footer": "deconvviz", **sheet}
+        **{
+            "title": TITLE,
+            "tiles": tuple(tiles),
+            "picture": picture,
+            "footer": "deconvviz",
+            "style": SheetStyle(**{"percentile": 100, **style}),
+            **sheet,
+        }
     )
 
 

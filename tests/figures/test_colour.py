@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from deconvviz.errors import FigureError
-from deconvviz.figures.spec.colour import Limit, as_rgb, limit_of, limits, to_rgb
+from deconvviz.figures.spec.arrays import as_rgb
+from deconvviz.figures.spec.colour import Limit, limit_of, limits, to_rgb
 
 values = st.floats(-1e6, 1e6, allow_subnormal=False)
 pictures = array_shapes(min_dims=2, max_dims=2, max_side=6).flatmap(

@@ -15,15 +15,16 @@ from PIL import Image
 
 from deconvviz.errors import OutputError
 from deconvviz.figures.page.save import render_png, save
-from deconvviz.figures.sheet.draw import draw
+from deconvviz.figures.sheet.draw import draw_sheet
 from deconvviz.figures.spec.sheet import Sheet, Tile
+from deconvviz.figures.spec.style import SheetStyle
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture
 def figure(make_sheet) -> Figure:
-    return draw(make_sheet(3, zero=(2,)))
+    return draw_sheet(make_sheet(3, zero=(2,)))
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".PDF", b"%PDF")])
@@ -35,8 +36,8 @@ def test_the_suffix_chooses_the_format(figure, tmp_path, suffix, magic):
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_the_same_sheet_gives_the_same_file(make_sheet, tmp_path, suffix):
-    first = save(draw(make_sheet(3)), tmp_path / f"first.{suffix}").read_bytes()
-    figure = draw(make_sheet(3))
+    first = save(draw_sheet(make_sheet(3)), tmp_path / f"first.{suffix}").read_bytes()
+    figure = draw_sheet(make_sheet(3))
     again = save(figure, tmp_path / f"again.{suffix}").read_bytes()
     third = save(figure, tmp_path / f"third.{suffix}").read_bytes()
     assert first == again == third
@@ -56,7 +57,7 @@ def test_other_formats_are_refused_before_anything_is_drawn(tmp_path, name, said
 def test_force(figure, tmp_path):
     target = tmp_path / "grid.png"
     target.write_bytes(b"old")
-    with pytest.raises(OutputError, match="--force"):
+    with pytest.raises(OutputError, match="force=True"):
         save(figure, target)
     assert target.read_bytes() == b"old"
     save(figure, target, force=True)
@@ -135,7 +136,7 @@ def test_the_title_is_in_the_file(figure, tmp_path):
 
 def test_mid_grey_is_mid_grey_on_screen(tmp_path):
     tile = Tile(1, ("conv1_1",), np.zeros((9, 9)), np.ones((9, 9)))
-    sheet = draw(Sheet(("net",), (tile,), projection_only=True))
+    sheet = draw_sheet(Sheet(("net",), (tile,), style=SheetStyle(projection_only=True)))
     with Image.open(io.BytesIO(render_png(sheet))) as picture:
         colours = {colour: count for count, colour in picture.convert("RGB").getcolors(1 << 20)}
     greys = [colour for colour in ((127,) * 3, (128,) * 3) if colours.get(colour, 0) > 10_000]
@@ -144,7 +145,7 @@ def test_mid_grey_is_mid_grey_on_screen(tmp_path):
 
 def test_the_users_settings_neither_spoil_the_file_nor_change(make_sheet, tmp_path):
     sheet = make_sheet(2)
-    plain = save(draw(sheet), tmp_path / "plain.svg").read_bytes()
+    plain = save(draw_sheet(sheet), tmp_path / "plain.svg").read_bytes()
     theirs = {
         "text.usetex": True, "svg.fonttype": "path", "savefig.bbox": "tight", "savefig.facecolor": "black",
         "savefig.transparent": True, "image.composite_image": True, "path.sketch": (5, 5, 5),
@@ -152,7 +153,7 @@ def test_the_users_settings_neither_spoil_the_file_nor_change(make_sheet, tmp_pa
     }  # fmt: skip
     with matplotlib.rc_context(theirs):
         before = dict(matplotlib.rcParams)
-        assert save(draw(sheet), tmp_path / "theirs.svg").read_bytes() == plain
+        assert save(draw_sheet(sheet), tmp_path / "theirs.svg").read_bytes() == plain
         assert dict(matplotlib.rcParams) == before
 
 
@@ -160,6 +161,6 @@ def test_the_users_settings_neither_spoil_the_file_nor_change(make_sheet, tmp_pa
 def test_names_from_anywhere(make_sheet, tmp_path, suffix):
     name = "猫 $x_1^2$ \\alpha %d {} <&> \ud800\x00\x1b \u202e \U0001f600.jpg"
     sheet = make_sheet(1, title=(name, name), footer=name)
-    content = save(draw(sheet), tmp_path / f"grid.{suffix}").read_bytes()
+    content = save(draw_sheet(sheet), tmp_path / f"grid.{suffix}").read_bytes()
     if suffix == "svg":
         ElementTree.fromstring(content)

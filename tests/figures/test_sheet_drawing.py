@@ -16,48 +16,49 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from deconvviz.errors import FigureError
 from deconvviz.figures.page.style import sheet_style
-from deconvviz.figures.sheet.draw import draw
+from deconvviz.figures.sheet.draw import draw_sheet
 from deconvviz.figures.spec.sheet import Sheet, Tile
+from deconvviz.figures.spec.style import SheetStyle
 
 MakeSheet = Callable[..., Sheet]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9, 16, 25, 64])
 def test_texts_have_their_room(make_sheet, count):
-    check_texts(draw(make_sheet(count)))
+    check_texts(draw_sheet(make_sheet(count)))
 
 
 @pytest.mark.parametrize("size", [(30, 150), (150, 30), (40, 80), (90, 40)])
 @pytest.mark.parametrize("count", [1, 9, 25])
 def test_texts_have_their_room_beside_tall_and_wide_pictures(make_sheet, count, size):
-    check_texts(draw(make_sheet(count, size)))
+    check_texts(draw_sheet(make_sheet(count, size)))
 
 
 @pytest.mark.parametrize("count", [1, 3, 16, 64])
 def test_texts_have_their_room_under_projections_alone(make_sheet, count):
-    check_texts(draw(make_sheet(count, projection_only=True)))
+    check_texts(draw_sheet(make_sheet(count, projection_only=True)))
 
 
 @pytest.mark.parametrize("field", [1, 3, 59, None])
 @pytest.mark.parametrize("scale", ["row", "tile"])
 def test_texts_have_their_room_with_any_field_and_scale(make_sheet, field, scale):
-    check_texts(draw(make_sheet(9, field=field, scale=scale, percentile=99.5)))
+    check_texts(draw_sheet(make_sheet(9, field=field, scale=scale, percentile=99.5)))
 
 
 @pytest.mark.parametrize("width", [3.45, 5, 12])
 def test_texts_have_their_room_at_other_widths(make_sheet, width):
-    figure = draw(make_sheet(6), width=width)
+    figure = draw_sheet(make_sheet(6), width=width)
     assert figure.get_figwidth() == width
     check_texts(figure)
 
 
 @pytest.mark.parametrize("dpi", [50, 96, 300])
 def test_texts_have_their_room_at_other_resolutions(make_sheet, dpi):
-    check_texts(draw(make_sheet(9, zero=(2,))), dpi)
+    check_texts(draw_sheet(make_sheet(9, zero=(2,))), dpi)
 
 
 def test_texts_have_their_room_without_a_picture(make_sheet):
-    figure = draw(make_sheet(5, picture=None))
+    figure = draw_sheet(make_sheet(5, picture=None))
     check_texts(figure)
     assert not images(figure, "picture") and not gids(figure, "box")
 
@@ -65,7 +66,7 @@ def test_texts_have_their_room_without_a_picture(make_sheet):
 def test_long_names_stay_in_the_figure(make_sheet):
     path = "/data/" + "sehr_langer_ordner_" * 20 + "/$\\alpha_1^2$ 猫.jpg"
     sheet = make_sheet(3, title=(path, path, "a word " * 80), footer=path, units="of " + path)
-    figure = draw(sheet)
+    figure = draw_sheet(sheet)
     check_texts(figure)
     assert said(figure, "title").count(r"/$\alpha_1^2$ �.jpg") == 2
     figure.savefig("/dev/null", format="png")  # as mathematics this would raise
@@ -74,7 +75,7 @@ def test_long_names_stay_in_the_figure(make_sheet):
 def test_long_captions_are_wrapped_not_lost():
     caption = ("features.denseblock4.denselayer16.conv2 · channel 1023", "at (6, 7) · activation 123.45")
     tiles = tuple(Tile(n, caption, np.ones((3, 3)), np.ones((3, 3))) for n in range(1, 7))
-    figure = draw(Sheet(("net",), tiles, columns=6))
+    figure = draw_sheet(Sheet(("net",), tiles, style=SheetStyle(columns=6)))
     check_texts(figure)
     shown = said(figure, "caption-4")
     assert all(word in shown for word in ("channel 1023", "at (6, 7)", "activation", "123.45"))
@@ -82,12 +83,12 @@ def test_long_captions_are_wrapped_not_lost():
 
 def test_letters_are_never_smaller_than_six_points(make_sheet):
     for count in (1, 9, 25):
-        assert min(text.get_fontsize() for text in texts(draw(make_sheet(count)))) >= 6
+        assert min(text.get_fontsize() for text in texts(draw_sheet(make_sheet(count)))) >= 6
 
 
 def test_every_tile_has_patch_projection_number_and_caption(make_sheet):
     sheet = make_sheet(9)
-    figure = draw(sheet)
+    figure = draw_sheet(sheet)
     assert list(images(figure, "patch")) == [f"patch-{n}" for n in range(1, 10)]
     assert list(images(figure, "projection")) == [f"projection-{n}" for n in range(1, 10)]
     for tile in sheet.tiles:
@@ -100,7 +101,7 @@ def test_every_tile_has_patch_projection_number_and_caption(make_sheet):
 def test_projections_are_signed_with_zero_at_mid_grey_on_one_scale(make_sheet):
     sheet = make_sheet(4, zero=(2,))
     largest = max(np.abs(tile.projection).max() for tile in sheet.tiles)
-    shown = images(draw(sheet), "projection")
+    shown = images(draw_sheet(sheet), "projection")
     for tile in sheet.tiles:
         colours = shown[f"projection-{tile.number}"].get_array()
         np.testing.assert_allclose(colours, 0.5 + tile.projection / largest / 2, atol=1e-12)
@@ -109,7 +110,7 @@ def test_projections_are_signed_with_zero_at_mid_grey_on_one_scale(make_sheet):
 
 def test_each_row_has_its_own_scale_and_says_so(make_sheet):
     sheet = make_sheet(6, scale="row", columns=3)
-    figure = draw(sheet)
+    figure = draw_sheet(sheet)
     for row, tiles in enumerate((sheet.tiles[:3], sheet.tiles[3:])):
         largest = max(np.abs(tile.projection).max() for tile in tiles)
         assert said(figure, f"row-{row}") == f"±{largest:.3g}"
@@ -121,7 +122,7 @@ def test_each_row_has_its_own_scale_and_says_so(make_sheet):
 
 def test_each_tile_has_its_own_scale_and_says_so(make_sheet):
     sheet = make_sheet(3, scale="tile")
-    figure = draw(sheet)
+    figure = draw_sheet(sheet)
     for tile in sheet.tiles:
         assert said(figure, f"caption-{tile.number}-").endswith(
             f"full colour ±{np.abs(tile.projection).max():.3g}"
@@ -134,7 +135,7 @@ def test_each_tile_has_its_own_scale_and_says_so(make_sheet):
 def test_the_sheet_scale_is_said_with_its_limit_and_units(make_sheet):
     sheet = make_sheet(2, field=None, units="of the picture's range 0 to 1")
     largest = f"{max(np.abs(tile.projection).max() for tile in sheet.tiles):.3g}"
-    figure = draw(sheet, width=9)
+    figure = draw_sheet(sheet, width=9)
     assert said(figure, "scale") == (
         f"one scale for the sheet: mid-grey = 0, full colour = ±{largest} of the picture's range 0 to 1"
     )
@@ -144,14 +145,14 @@ def test_the_sheet_scale_is_said_with_its_limit_and_units(make_sheet):
 def test_clipping_is_said():
     projection = np.arange(-50.0, 51.0)[None]
     tile = Tile(1, ("conv1_1",), projection, np.ones((1, 101)))
-    figure = draw(Sheet(("net",), (tile,), percentile=90))
+    figure = draw_sheet(Sheet(("net",), (tile,), style=SheetStyle(percentile=90)))
     words = said(figure, "scale") + said(figure, "foot")
     assert "full colour = ±46 network input units" in words
     assert "(90th percentile; 8 % of the non-zero values clipped)" in words  # ±47 to ±50 of 100
 
 
 def test_a_zero_unit_says_so_in_its_tile(make_sheet):
-    figure = draw(make_sheet(9, zero=(4,)))
+    figure = draw_sheet(make_sheet(9, zero=(4,)))
     note = texts(figure, "note-4-")
     assert " ".join(line.get_text() for line in note) == "zero: this unit is not active here"
     renderer = FigureCanvasAgg(figure).get_renderer()
@@ -163,20 +164,20 @@ def test_a_zero_unit_says_so_in_its_tile(make_sheet):
 
 
 def test_a_sheet_of_zeros_says_so(make_sheet):
-    figure = draw(make_sheet(2, zero=(1, 2)))
+    figure = draw_sheet(make_sheet(2, zero=(1, 2)))
     assert "every projection here is zero: all mid-grey" in said(figure, "scale") + said(figure, "foot")
 
 
 def test_a_note_on_a_projection_that_is_not_zero():
     tile = Tile(1, ("fc8",), np.ones((9, 9)), np.ones((9, 9)), note="the whole channel, " * 20)
-    figure = draw(Sheet(("net",), (tile,)))
+    figure = draw_sheet(Sheet(("net",), (tile,)))
     check_texts(figure)
     assert "…" in said(figure, "note-1")
 
 
 def test_boxes_lie_where_the_units_look(make_sheet):
     sheet = make_sheet(9)
-    figure = draw(sheet)
+    figure = draw_sheet(sheet)
     left, right, bottom, top = extent(figure, "picture")
     height, width = sheet.picture_size
     for tile in sheet.tiles:
@@ -189,7 +190,7 @@ def test_boxes_lie_where_the_units_look(make_sheet):
 
 
 def test_number_and_box_have_one_colour(make_sheet):
-    figure = draw(make_sheet(3))
+    figure = draw_sheet(make_sheet(3))
     colours = []
     for number in (1, 2, 3):
         (box,) = [artist for artist in figure.findobj() if artist.get_gid() == f"box-{number}"]
@@ -198,7 +199,7 @@ def test_number_and_box_have_one_colour(make_sheet):
 
 
 def test_numbers_in_the_picture_do_not_hide_one_another(make_sheet):
-    figure = draw(make_sheet(64, field=55))
+    figure = draw_sheet(make_sheet(64, field=55))
     renderer = FigureCanvasAgg(figure).get_renderer()
     with sheet_style():
         boxes = [text.get_window_extent(renderer) for text in texts(figure, "label")]
@@ -207,7 +208,7 @@ def test_numbers_in_the_picture_do_not_hide_one_another(make_sheet):
 
 
 def test_a_box_around_the_whole_picture_is_said_not_drawn(make_sheet):
-    figure = draw(make_sheet(4, field=None))
+    figure = draw_sheet(make_sheet(4, field=None))
     assert said(figure, "picture-note") == "1–4: the whole picture"
     assert not gids(figure, "box") and not gids(figure, "label")
 
@@ -219,7 +220,7 @@ def test_the_centre_of_a_field_that_covers_the_picture(make_sheet):
         )
         for number in (1, 2, 4)
     ]
-    figure = draw(make_sheet(1, tiles=tuple(tiles)))
+    figure = draw_sheet(make_sheet(1, tiles=tuple(tiles)))
     assert said(figure, "picture-note") == "1, 2, 4: the whole picture (dot: centre of the field)"
     assert gids(figure, "centre") == ["centre-1", "centre-2", "centre-4"]
     assert gids(figure, "label") == ["label-1", "label-2", "label-4"]
@@ -229,7 +230,7 @@ def test_the_centre_of_a_field_that_covers_the_picture(make_sheet):
 
 
 def test_patch_and_projection_touch_and_have_one_size(make_sheet):
-    figure = draw(make_sheet(1, field=None))
+    figure = draw_sheet(make_sheet(1, field=None))
     patch, projection = extent(figure, "patch-1"), extent(figure, "projection-1")
     assert patch[1] == pytest.approx(projection[0])
     assert patch[2:] == pytest.approx(projection[2:])
@@ -243,7 +244,7 @@ def test_one_zoom_for_all_and_cut_fields_stand_where_they_were_not_cut():
         Tile(n, ("conv",), np.ones((b[3] - b[1], b[2] - b[0])), picture[b[1] : b[3], b[0] : b[2]], b)
         for n, b in enumerate(boxes, start=1)
     )
-    figure = draw(Sheet(("net",), tiles, picture, columns=2))
+    figure = draw_sheet(Sheet(("net",), tiles, picture, SheetStyle(columns=2)))
     whole, left, right, top = (extent(figure, f"patch-{n}") for n in (1, 2, 3, 4))
     side = whole[1] - whole[0]
     assert whole[2] - whole[3] == pytest.approx(side)
@@ -257,7 +258,7 @@ def test_one_zoom_for_all_and_cut_fields_stand_where_they_were_not_cut():
 
 
 def test_pixels_are_never_stretched(make_sheet):
-    figure = draw(make_sheet(9, (50, 90), field=21))
+    figure = draw_sheet(make_sheet(9, (50, 90), field=21))
     for gid, image in images(figure, "").items():
         if gid != "key":
             rows, columns = image.get_array().shape[:2]
@@ -267,7 +268,7 @@ def test_pixels_are_never_stretched(make_sheet):
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 4, 9])
 def test_columns_are_those_asked_for(make_sheet, columns):
-    figure = draw(make_sheet(9, columns=columns, projection_only=True, field=None))
+    figure = draw_sheet(make_sheet(9, columns=columns, projection_only=True, field=None))
     tops = [round(extent(figure, f"projection-{n}")[3], 6) for n in range(1, 10)]
     assert [len(list(group)) for _, group in itertools.groupby(tops)] == (
         [columns] * (9 // columns) + ([9 % columns] if 9 % columns else [])
@@ -275,7 +276,7 @@ def test_columns_are_those_asked_for(make_sheet, columns):
 
 
 def test_more_columns_than_a_page_has_make_a_wider_figure(make_sheet):
-    figure = draw(make_sheet(20, columns=20))
+    figure = draw_sheet(make_sheet(20, columns=20))
     assert figure.get_figwidth() > 7.2
     check_texts(figure)
 
@@ -284,25 +285,25 @@ def test_more_columns_than_the_width_asked_for_are_refused(make_sheet):
     with pytest.raises(
         FigureError, match=r"20 columns do not fit into a figure 5 inches wide: .* fewer columns"
     ):
-        draw(make_sheet(20, columns=20), width=5)
+        draw_sheet(make_sheet(20, columns=20), width=5)
 
 
 @pytest.mark.parametrize("width", [0, -1, float("nan"), 1000])
 def test_a_width_out_of_reason(make_sheet, width):
     with pytest.raises(FigureError, match="from 1 to 300 inches"):
-        draw(make_sheet(1), width=width)
+        draw_sheet(make_sheet(1), width=width)
 
 
 def test_pages_have_a_good_shape(make_sheet):
     for count, tallest in ((1, 4), (9, 5), (16, 9.6), (25, 9.6)):
-        figure = draw(make_sheet(count))
+        figure = draw_sheet(make_sheet(count))
         assert 3.45 <= figure.get_figwidth() <= 7.2
         assert figure.get_figheight() <= tallest, count
 
 
 def test_the_users_settings_neither_spoil_the_sheet_nor_change(make_sheet):
     sheet = make_sheet(2)
-    plain = draw(sheet)
+    plain = draw_sheet(sheet)
     theirs = {
         "text.usetex": True, "font.family": "serif", "font.weight": "bold", "figure.facecolor": "black",
         "text.color": "red", "image.origin": "lower", "figure.autolayout": True,
@@ -310,7 +311,7 @@ def test_the_users_settings_neither_spoil_the_sheet_nor_change(make_sheet):
     }  # fmt: skip
     with matplotlib.rc_context(theirs):
         before = dict(matplotlib.rcParams)
-        figure = draw(sheet)
+        figure = draw_sheet(sheet)
         assert dict(matplotlib.rcParams) == before
     assert [text.get_position() for text in texts(figure)] == [text.get_position() for text in texts(plain)]
     assert not any(text.get_usetex() for text in texts(figure))
@@ -321,7 +322,7 @@ def test_the_users_settings_neither_spoil_the_sheet_nor_change(make_sheet):
 
 
 def test_a_sheet_looks_the_same_where_somebody_else_draws_it(make_sheet):
-    figure = draw(make_sheet(2))
+    figure = draw_sheet(make_sheet(2))
     figure.savefig(ours := io.BytesIO(), format="raw", dpi=60)
     dark = {"text.hinting": "force_autohint", "savefig.facecolor": "black", "path.sketch": (5, 5, 5)}
     with matplotlib.rc_context(dark):
@@ -338,7 +339,7 @@ def test_inputs_are_not_modified(make_sheet):
     ]
     for array in arrays:
         array.flags.writeable = False
-    draw(sheet)
+    draw_sheet(sheet)
 
 
 def test_figures_import_neither_torch_nor_pyplot():

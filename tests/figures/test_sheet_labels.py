@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deconvviz.figures.page.geometry import Rect
-from deconvviz.figures.sheet.labels import place_labels
+from deconvviz.figures.page.labels import place_labels
 
 PICTURE = Rect(1.0, 2.0, 3.0, 2.0)
 SIZE = (0.16, 0.105)

@@ -61,8 +61,8 @@ def check_texts(figure: Figure, dpi: float = 100) -> None:
 
 def meet(ones: list[Bbox], others: list[Bbox], tolerance: float) -> np.ndarray:
     """Whether each pair has more than `tolerance` rows of pixels in common."""
-    a = np.array([box.extents for box in ones])[:, None]
-    b = np.array([box.extents for box in others])[None]
+    a = np.array([box.extents for box in ones]).reshape(-1, 1, 4)
+    b = np.array([box.extents for box in others]).reshape(1, -1, 4)
     wide = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
     high = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
     return (wide > 0) & (high > tolerance)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from deconvviz.engine import projection_pass as mirror
-from deconvviz.engine import recorder as forward
 from deconvviz.engine import tape
+from deconvviz.engine.projection_pass import project
+from deconvviz.engine.receptive_fields import UnitFields
+from deconvviz.engine.recorder import record_tape
 from deconvviz.engine.units import TensorSeed, Unit, UnitSeed, checked
 
 
@@ -29,12 +30,12 @@ class Pass:
         return [
             name
             for name, value in self.values.items()
-            if self.tape.forms[value].axes in ((2, 3), (1, 2)) and self.said[name].shape[0] == batch
+            if self.tape.layouts[value].axes in ((2, 3), (1, 2)) and self.said[name].shape[0] == batch
         ]
 
     def laid_out(self, module: str, tensor: Tensor) -> Tensor:
         """(B, C, H, W) as the module itself gives it: some have their channels last."""
-        return self.tape.forms[self.values[module]].laid_out(tensor)
+        return self.tape.layouts[self.values[module]].laid_out(tensor)
 
     def units(
         self, module: str, units: Sequence[Unit], memory: int | None = None
@@ -43,15 +44,15 @@ class Pass:
         said = self.said[module]
         seed = UnitSeed(said, checked(said, units, module))
         with torch.no_grad():
-            pixels = mirror.project(self.tape, self.values[module], seed, said, memory=memory)
-        return pixels, mirror.boxes(self.tape, self.values[module], seed.seen)
+            fields = UnitFields(self.tape, self.values[module], seed.seen)
+            return project(fields, seed, said, memory=memory), fields.boxes()
 
     def units_at_full_size(self, module: str, units: Sequence[Unit]) -> Tensor:
         """The same projections with every signal carried in the whole map: (K, C, H, W)."""
         said = self.said[module]
         seed = UnitSeed(said, checked(said, units, module)).everywhere()
         with torch.no_grad():
-            return mirror.project(self.tape, self.values[module], seed, said)
+            return project(UnitFields(self.tape, self.values[module], seed.seen), seed, said)
 
     def signals(
         self, module: str, signals: Tensor, images: Sequence[int], memory: int | None = None
@@ -59,7 +60,8 @@ class Pass:
         """Projections (K, C, H, W) of any tensors shaped like the layer."""
         seed = TensorSeed(self.said[module], signals, images, module)
         with torch.no_grad():
-            return mirror.project(self.tape, self.values[module], seed, signals, memory=memory)
+            fields = UnitFields(self.tape, self.values[module], seed.seen)
+            return project(fields, seed, signals, memory=memory)
 
 
 def run(network: nn.Module, pictures: Tensor, deepest: str | None = None) -> Pass:
@@ -73,9 +75,9 @@ def run(network: nn.Module, pictures: Tensor, deepest: str | None = None) -> Pas
             said[out.module] = tensor.clone()
         return out.module != deepest
 
-    written = forward.write(network, pictures, wanted)
-    forms = {name: written.forms[value] for name, value in values.items()}
-    return Pass(written, values, {name: forms[name].channels_first(said[name]) for name in said})
+    written = record_tape(network, pictures, wanted)
+    layouts = {name: written.layouts[value] for name, value in values.items()}
+    return Pass(written, values, {name: layouts[name].channels_first(said[name]) for name in said})
 
 
 def some_units(said: Tensor, generator: torch.Generator) -> list[Unit]:

@@ -111,7 +111,7 @@ def test_what_goes_to_a_worker_is_small(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_told_of_and_what_to_do() -> None:
-    died = r"has died \(DataLoader worker.*memory may have run out.*--resume, and fewer --workers"
+    died = r"has died \(DataLoader worker.*memory may have run out.*resume=True, and with fewer workers=N"
     with pytest.raises(SourceError, match=died), telling_of_deaths():
         read(Batches(Deadly(12), PREPARED, 2), list(range(6)), 1)
     subprocess.run(["true"], check=True)  # torch would raise it again at the end of any child

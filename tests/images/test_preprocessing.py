@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from helpers.named import preprocessing_of_network
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,7 +19,7 @@ from torchvision.transforms import functional as F
 from deconvviz.errors import ManifestError, NetworkError
 from deconvviz.images.image import open_picture
 from deconvviz.images.preprocessing import Preprocessing
-from deconvviz.models.expected_input import preprocessing_of_entry, preprocessing_of_network
+from deconvviz.models.expected_input import preprocessing_of_entry
 from deconvviz.models.torchvision_models import default_entry, entries
 
 REAL = os.environ.get("DECONVVIZ_REAL_DATA")
@@ -30,7 +31,7 @@ def noise(*shape: int, seed: int = 0) -> npt.NDArray[np.uint8]:
 
 
 def preset(name: str) -> Any:
-    return default_entry(name).transforms()  # type: ignore[union-attr]
+    return default_entry(name).transforms()  # type: ignore[attr-defined]
 
 
 def test_what_vgg19_expects() -> None:

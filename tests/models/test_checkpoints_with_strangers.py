@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.named import load_network, load_weights
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -17,9 +18,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import deconvviz as dv
 from deconvviz.errors import WeightsError
 from deconvviz.models.checkpoints import read_checkpoint
-from deconvviz.models.state_dict import fit
+from deconvviz.models.fit import fit
 from deconvviz.models.torchvision_models import build
-from deconvviz.models.weights import load_network, load_weights, weights_of_file
+from deconvviz.models.weights import weights_of_file
 
 State = Mapping[str, Tensor]
 
@@ -169,8 +170,7 @@ def test_a_contrastive_queue(tmp_path: Path) -> None:
     path = save({"state_dict": stored, "epoch": 2, "arch": "small"}, tmp_path)
     q, k = "state_dict.module.encoder_q", "state_dict.module.encoder_k"
     assert refused(path) == (
-        f"{path} has 2 sets of weights that fit the network: {q}, {k}. "
-        f"Choose one with --weights {path}#{q} (weights=...)"
+        f"{path} has 2 sets of weights that fit the network: {q}, {k}. Choose one with weights={path}#{q}"
     )
     assert loaded(f"{path}#{q}") == ()
     assert loaded(f"{path}#{k}", seed=2) == ()
@@ -324,7 +324,7 @@ def test_one_is_asked_for(tmp_path: Path) -> None:
     path = save({"student": state(), "teacher": state(2), "epoch": 3}, tmp_path)
     assert refused(path) == (
         f"{path} has 2 sets of weights that fit the network: student, teacher. "
-        f"Choose one with --weights {path}#student (weights=...)"
+        f"Choose one with weights={path}#student"
     )
     assert loaded(f"{path}#student") == loaded(f"{path}#teacher", seed=2) == ()
     assert refused(f"{path}#techer") == f"{path} has no tensors under 'techer': it has student, teacher"

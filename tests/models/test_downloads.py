@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.named import listed, load_network
 from torchvision import models
 
 from deconvviz.errors import DownloadError
 from deconvviz.models import minivgg
-from deconvviz.models.downloads import cache_path, cached, download_size
+from deconvviz.models.downloads import cache_path
 from deconvviz.models.torchvision_models import build
-from deconvviz.models.weights import load_network
 
 NAME = "squeezenet1_1"
 ENTRY: Any = models.SqueezeNet1_1_Weights.IMAGENET1K_V1
@@ -87,7 +87,7 @@ def test_fetched_once_and_kept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     url = serve(monkeypatch, server, "whole", payload)
-    assert cached(NAME) is None
+    assert listed(NAME).cached is None
     module, info = load_network(NAME)
     drawn = build(NAME, seed=7).state_dict()
     assert all(torch.equal(value, drawn[key]) for key, value in module.state_dict().items())
@@ -100,7 +100,7 @@ def test_fetched_once_and_kept(
     assert printed.out == "" and url in printed.err
 
     monkeypatch.setattr(ENTRY.value, "url", url.replace(server, "http://127.0.0.1:9"))  # nobody is there
-    assert cached(NAME) == home / url.rpartition("/")[2]
+    assert listed(NAME).cached == home / url.rpartition("/")[2]
     for spec in ("default", "IMAGENET1K_V1", "SqueezeNet1_1_Weights.IMAGENET1K_V1"):
         assert load_network(NAME, spec)[1] == info
 
@@ -131,10 +131,11 @@ def test_a_failure_says_all_ways_out_and_leaves_nothing(
         load_network(NAME, progress=False)
     told = str(caught.value)
     assert told.startswith(f"the weights of {NAME} could not be fetched from {url}: ")
-    assert f"is looked for at {home / url.rpartition('/')[2]}; or give one with --weights FILE" in told
+    assert f"is looked for at {home / url.rpartition('/')[2]}; or give one with weights=FILE" in told
     assert told.endswith("minivgg needs no download")
+    assert "or give one with --weights FILE; minivgg" in caught.value.on_command_line()
     assert list(home.iterdir()) == []
-    assert cached(NAME) is None
+    assert listed(NAME).cached is None
 
 
 @pytest.mark.parametrize("behaviour", ["broken", "portal"])
@@ -188,10 +189,10 @@ def test_a_cache_that_cannot_be_made(
 
 
 def test_what_the_list_of_models_needs() -> None:
-    assert download_size("vgg19") == pytest.approx(548.051)
-    assert download_size("squeezenet1_1") == pytest.approx(4.729)
-    assert (download_size("minivgg"), cached("minivgg")) == (0.0, minivgg.WEIGHTS)
-    assert cached("vgg19") is None
+    assert listed("vgg19").download_mb == pytest.approx(548.051)
+    assert listed("squeezenet1_1").download_mb == pytest.approx(4.729)
+    assert (listed("minivgg").download_mb, listed("minivgg").cached) == (0.0, minivgg.WEIGHTS)
+    assert listed("vgg19").cached is None
 
 
 def test_published_weights_without_a_classifier_load_with_a_note(

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deconvviz.errors import UnitError
-from deconvviz.models.layer_names import class_index, paper_names, unknown_layer_message
+from deconvviz.models.classes import class_index
+from deconvviz.models.layer_names import paper_names, unknown_layer_message
 from deconvviz.similar_names import nearest
 
 Layers = list[tuple[str, str]]
@@ -222,7 +223,6 @@ def test_a_name_means_itself_or_nothing(classes: list[str], data: st.DataObject)
 
 
 def test_names_need_no_torch() -> None:
-    check = (
-        "import sys, deconvviz.models.layer_names, deconvviz.models.catalog; sys.exit('torch' in sys.modules)"
-    )
+    modules = ", ".join(f"deconvviz.models.{name}" for name in ("layer_names", "classes", "catalog"))
+    check = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True, env=os.environ, timeout=60)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deconvviz.errors import NetworkError
-from deconvviz.models.model_spec import ModelSpec, as_literals, from_literals, parse, read_value
+from deconvviz.models.model_spec import ModelSpec, as_literals, from_literals, read_value
+from deconvviz.models.providers import parse, provider_of
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ from deconvviz.models.model_spec import ModelSpec, as_literals, from_literals, p
 )
 def test_the_three_forms(text: str, spec: ModelSpec) -> None:
     assert parse(text) == spec
-    assert spec.runs_code == (spec.registry == "file")
+    assert spec.runs_code == provider_of(spec).runs_code == (spec.registry == "file")
     assert spec.text.rstrip(":") == text.rstrip(":")
 
 
@@ -117,5 +118,5 @@ def test_what_was_not_stored_so_is_not_read(stored: Any) -> None:
 
 
 def test_it_needs_no_torch() -> None:
-    code = "import sys, deconvviz.models.model_spec; print('torch' in sys.modules)"
+    code = "import sys, deconvviz.models.providers; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

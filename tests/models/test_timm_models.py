@@ -21,7 +21,7 @@ from torch import Tensor
 from deconvviz.errors import DownloadError, NetworkError, WeightsError
 from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.models.expected_input import preprocessing_of_config
-from deconvviz.models.model_spec import parse
+from deconvviz.models.providers import parse
 from deconvviz.models.timm_models import build, load_network, preprocessing, timm_names
 
 timm: Any = pytest.importorskip("timm")
@@ -317,7 +317,7 @@ def test_another_number_of_classes(hub: Hub, state: dict[str, Tensor]) -> None:
     assert same(again.state_dict(), module.state_dict())
 
 
-WAYS = "give a file with --weights FILE (weights=FILE), or take --weights random"
+WAYS = "give a file with weights=FILE, or take weights=random"
 
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -355,6 +355,5 @@ def test_weights_of_another_network(hub: Hub) -> None:
 
 def test_a_network_that_was_never_trained() -> None:
     assert refused("timm:test_mambaout", WeightsError, "default") == (
-        "timm has no trained weights of test_mambaout: give some with --weights FILE (weights=FILE), "
-        "or take --weights random"
+        f"timm has no trained weights of test_mambaout: {WAYS}"
     )

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.named import build, listed, provider
 from torch import nn
 from torchvision import models
 
 from deconvviz.errors import NetworkError
-from deconvviz.models.catalog import MODEL_NAMES, TORCHVISION_NAMES
-from deconvviz.models.torchvision_models import build, default_entry, entries, model_names
+from deconvviz.models.catalog import TORCHVISION_NAMES
+from deconvviz.models.providers import PROVIDERS
+from deconvviz.models.torchvision_models import default_entry, entries
 
 
 def shapes(module: nn.Module) -> dict[str, torch.Size]:
@@ -19,14 +21,17 @@ def shapes(module: nn.Module) -> dict[str, torch.Size]:
 def test_the_names_known_without_torch_are_torchvisions() -> None:
     registered = models.list_models(module=models)
     assert set(TORCHVISION_NAMES) <= set(registered)
-    assert model_names() == ["minivgg", *registered]
-    assert list(MODEL_NAMES) == ["minivgg", *TORCHVISION_NAMES]
+    assert [one.name for kind in PROVIDERS for one in kind.listed()] == ["minivgg", *registered]
+    assert [name for kind in PROVIDERS if not kind.prefix for name in kind.names()] == [
+        "minivgg",
+        *TORCHVISION_NAMES,
+    ]
 
 
 @pytest.mark.skipif(torch.__version__ < "2.15", reason="the list was drawn up with torchvision 0.29")
 def test_no_name_is_left_out() -> None:
     newer = set(models.list_models(module=models)) - set(TORCHVISION_NAMES)
-    assert not newer, "add these to deconvviz/nets/catalog.py"
+    assert not newer, "add these to deconvviz/models/catalog.py"
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
@@ -91,7 +96,7 @@ def test_the_shapes_of_large_networks_cost_nothing(name: str) -> None:
 
 
 def default_entry_meta(name: str) -> dict[str, int]:
-    meta: dict[str, int] = default_entry(name).meta  # type: ignore[union-attr]
+    meta: dict[str, int] = default_entry(name).meta  # type: ignore[attr-defined]
     return meta
 
 
@@ -115,4 +120,4 @@ def test_published_weights_by_name() -> None:
     assert list(entries("resnet50")) == ["IMAGENET1K_V1", "IMAGENET1K_V2"]
     assert default_entry("resnet50") is models.ResNet50_Weights.IMAGENET1K_V2
     assert default_entry("vgg19") is models.VGG19_Weights.IMAGENET1K_V1
-    assert (default_entry("minivgg"), entries("minivgg")) == (None, {})
+    assert listed("minivgg").weights is None and not provider("minivgg").weight_names("minivgg")

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.errors import ManifestError, NetworkError
-from deconvviz.models.model_spec import ModelSpec, parse
+from deconvviz.models.model_spec import ModelSpec
+from deconvviz.models.providers import parse
 from deconvviz.models.user_code import Made, make
 
 Write = Callable[..., Path]
@@ -177,10 +178,11 @@ def test_nothing_is_run_to_say_what_there_is(write: Write, tmp_path: Path) -> No
 )
 def test_arguments_that_it_does_not_take(write: Write, arguments: dict[str, Any], told: str) -> None:
     path = write(PLAIN.replace("width=4", "width: int"))
-    assert refused(path, **arguments) == (
-        f"make in {path} cannot be called so: {told}. It takes width: int, depth=1: --model-arg NAME=VALUE "
-        "(arguments={...})"
-    )
+    message = f"make in {path} cannot be called so: {told}. It takes width: int, depth=1: give them with "
+    assert refused(path, **arguments) == message + "arguments={...}"
+    with pytest.raises(NetworkError) as caught:
+        made(path, **arguments)
+    assert caught.value.on_command_line() == message + "--model-arg NAME=VALUE"
 
 
 RAISING = {

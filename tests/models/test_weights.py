@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.named import build, load_network, load_weights, preprocessing_of_network
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
@@ -21,10 +22,8 @@ from deconvviz.images.image import open_picture
 from deconvviz.models import minivgg
 from deconvviz.models.checkpoints import read_checkpoint
 from deconvviz.models.digests import digest
-from deconvviz.models.expected_input import preprocessing_of_network
-from deconvviz.models.state_dict import fit
-from deconvviz.models.torchvision_models import build
-from deconvviz.models.weights import WeightsInfo, load_network, load_weights
+from deconvviz.models.fit import fit
+from deconvviz.models.weights import WeightsInfo
 
 NAME = "squeezenet1_1"
 REAL = os.environ.get("DECONVVIZ_REAL_DATA")

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 import deconvviz as dv
-from deconvviz.engine.index_maps import Slide
+from deconvviz.engine.index_maps import SlidingWindow
 from deconvviz.engine.rules import pooling, resampling
 from deconvviz.errors import RefusedOp
 
@@ -193,8 +193,8 @@ def test_interpolation_with_weights_that_are_too_large_is_refused(
 
 
 POOLS: dict[str, tuple[nn.Module, Any, str, Callable[[Tensor], Tensor]]] = {
-    "windows moved": (nn.AvgPool2d(2), Slide, "reach", _off),
-    "windows moved, padded": (nn.AvgPool2d(3, 2, 1), Slide, "reach", _off),
+    "windows moved": (nn.AvgPool2d(2), SlidingWindow, "visible_inputs", _off),
+    "windows moved, padded": (nn.AvgPool2d(3, 2, 1), SlidingWindow, "visible_inputs", _off),
     "counted too high": (nn.AvgPool2d(3, 2, 1), pooling, "_counted", _scaled),
     "counted as without a border": (nn.AvgPool2d(3, 2, 1), pooling, "_counted", lambda n: n.clamp(max=2)),
     "adaptive, windows moved": (nn.AdaptiveAvgPool2d((3, 2)), pooling, "_adaptive", _off),

@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import deconvviz as dv
-from deconvviz.engine.hooks import watching
+from deconvviz.engine.hooks import capture_outputs
 from deconvviz.errors import NetworkError, RefusedOp
 
 
@@ -414,7 +414,7 @@ def test_buffers_too_large_to_copy_that_changed_are_named_in_a_warning() -> None
     wrapped(module).record(pictures(), "1")  # a recording sees every write, and copies the buffer before it
     assert not module[0].large[:4].any()
     warned = pytest.warns(UserWarning, match=r"0\.large")
-    with warned as told, watching(module, [""], lambda name, output: None) as run:
+    with warned as told, capture_outputs(module, [""], lambda name, output: None) as run:
         run(pictures())  # as a search does
     assert not any("still" in str(one.message) for one in told)
 

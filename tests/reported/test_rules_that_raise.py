@@ -12,7 +12,7 @@ from helpers.snapshots import left_as_it_was, pictures, wrapped
 from torch import Tensor, nn
 
 import deconvviz as dv
-from deconvviz.engine.rules import rule as base
+from deconvviz.engine.rules import registry as rule_registry
 from deconvviz.errors import RefusedOp
 
 CUMSUM = torch.ops.aten.cumsum.default
@@ -23,7 +23,7 @@ ADD = torch.ops.aten.add.Tensor
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rules that are registered in a test are gone after it."""
-    monkeypatch.setattr(base, "_registry", dict(base._registry))
+    monkeypatch.setattr(rule_registry, "_registry", dict(rule_registry._registry))
 
 
 class Function(nn.Module):
@@ -136,19 +136,19 @@ ERRORS = [
 
 
 def rule_that_raises(place: str, error: Exception) -> type[dv.Rule]:
-    """A rule whose constructor, `form`, `flows` or `refuses` raises."""
+    """A rule whose constructor, `output_layout`, `flows` or `unsupported` raises."""
 
     def fail(*_: Any, **__: Any) -> Any:
         raise error
 
-    def down(self: Any, signal: Tensor, at: Any, into: Any) -> list[Tensor]:
+    def project(self: Any, signal: Tensor, window: Any, input_windows: Any) -> list[Tensor]:
         raise AssertionError("nothing is to be projected by way of a rule that raises")
 
-    body: dict[str, Any] = {"down": down, place: classmethod(fail) if place == "of" else fail}
+    body: dict[str, Any] = {"project": project, place: classmethod(fail) if place == "of" else fail}
     return type("Raising", (dv.Rule,), body)
 
 
-PLACES = ["__init__", "of", "form", "flows", "refuses"]
+PLACES = ["__init__", "of", "output_layout", "flows", "unsupported"]
 
 
 @pytest.mark.usefixtures("registry")
@@ -165,7 +165,7 @@ def test_rule_that_raises_refuses_its_operation_by_the_name_of_the_error(
     for layer in ("4", "5", "output"):
         assert kind in net.layers[layer].refused and "aten.cumsum.default" in net.layers[layer].refused
     (refused,) = net.coverage().refused
-    assert refused.op == "aten.cumsum.default" and kind in refused.how and refused.modules == ("4",)
+    assert refused.op == "aten.cumsum.default" and kind in refused.note and refused.modules == ("4",)
     rec = net.record(pictures(2), ["2", "5"])
     assert rec.coverage("2").refused == () and len(rec.coverage("5").refused) == 1
     with pytest.raises(RefusedOp, match=kind):
@@ -230,7 +230,7 @@ def test_rule_that_raises_now_and_then_refuses_those_calls_alone() -> None:
             if call.output.shape[1] > 4:
                 raise ValueError("too many channels")
 
-        def down(self, signal: Tensor, at: Any, into: Any) -> list[Tensor]:
+        def project(self, signal: Tensor, window: Any, input_windows: Any) -> list[Tensor]:
             return [signal.clamp(min=0)]
 
     module = under(lambda x: x)

@@ -21,7 +21,7 @@ from deconvviz.dataset_search.search import search
 from deconvviz.errors import DeconvvizError, OutputError, PictureError, RefusedOp, SearchError, UnitError
 from deconvviz.scenes import scene
 from deconvviz.topnine import project_peaks as module
-from deconvviz.topnine.result import Shown
+from deconvviz.topnine.result import ProjectedPeak
 
 COUNT = 24
 LAYERS = ["conv2_2", "conv4_2", "fc6"]
@@ -43,7 +43,7 @@ def done(net: dv.Network, pictures: Path, tmp_path_factory: pytest.TempPathFacto
     return search(net, pictures, LAYERS, out=out, workers=0, batch_size=8)
 
 
-def each(shown: Any) -> list[Shown]:
+def each(shown: Any) -> list[ProjectedPeak]:
     return [
         one for channels in shown.shown.values() for of_channel in channels.values() for one in of_channel
     ]
@@ -126,7 +126,7 @@ def test_each_picture_is_recorded_once_and_several_at_once(
     monkeypatch.setattr(dv.Network, "record", record)
     told: list[tuple[int, int]] = []
     wanted = {layer: list(range(8)) for layer in LAYERS}
-    nine = module.topnine(done, wanted, report=lambda one, of: told.append((one, of)))
+    nine = done.project_channels(wanted, report=lambda one, of: told.append((one, of)))
     images = {one.peak.image for one in each(nine)}
     assert sum(recorded) == len(images) and len(recorded) == -(-len(images) // module.TOGETHER)
     assert told[-1] == (len(images), len(images))
@@ -175,13 +175,13 @@ def test_a_dead_channel_is_shown_as_silent_but_never_chosen() -> None:
 def test_how_many_and_of_which_channels(done: Search) -> None:
     four = done.topnine("conv4_2", channels=[5], k=4)
     assert [one.peak.rank for one in each(four)] == [1, 2, 3, 4]
-    assert "the 4 strongest of 24 pictures" in four.plate().title[0]
+    assert "the 4 strongest of 24 pictures" in four.spec().title[0]
     some = done.topnine("features.17", count=3, by="random", seed=1, k=1)
     assert list(some.shown) == ["conv4_2"]
     assert len(some.shown["conv4_2"]) == 3 and list(some.shown["conv4_2"]) == done.choose(
         "conv4_2", 3, "random", 1
     )
-    few = search(done.network, "scenes:5", "fc6", workers=0)
+    few = search(done.open_network(), "scenes:5", "fc6", workers=0)
     assert len(each(few.topnine("fc6", channels=[0]))) == 5
 
 
@@ -261,7 +261,8 @@ def test_a_picture_that_is_missing(moved: tuple[Path, Path], net: dv.Network) ->
     found = open_search(out, network=net)
     first = found.top("fc6", 0)[0].image
     (folder / first).unlink()
-    with pytest.raises(SearchError, match=rf"1 of \d+ pictures are not in .*: {first} \(--source says where"):
+    message = rf"1 of \d+ pictures are not in .*: {first} \(source=PLACE says where"
+    with pytest.raises(SearchError, match=message):
         found.topnine("fc6", channels=[0])
     others = [c for c in range(12) if first not in {peak.image for peak in found.top("fc6", c, 2)}]
     assert found.topnine("fc6", channels=others[:1], k=2).notes  # it is not needed for these
@@ -339,7 +340,7 @@ def test_saved_with_its_manifest_and_never_over_another(done: Search, tmp_path: 
     with np.load(written[2]) as arrays:
         assert np.array_equal(arrays["pixels"], nine.arrays()["pixels"])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(OutputError, match=r"exists and is left as it is; overwrite with --force"):
+    with pytest.raises(OutputError, match=r"exists and is left as it is; overwrite with force=True"):
         nine.save(tmp_path / "nine.png", arrays=True)
     (tmp_path / "nine.png").unlink()
     with pytest.raises(OutputError, match="exists"):  # nor half over one
@@ -353,7 +354,7 @@ def test_it_shows_itself(done: Search) -> None:
     nine = done.topnine("conv4_2", channels=[1], k=1)
     assert repr(nine) == "<TopNine of minivgg: conv4_2, 1 channel>"
     assert nine._repr_png_().startswith(b"\x89PNG")
-    plate = nine.plate()
+    plate = nine.spec()
     assert [block.name for block in plate.panels[0].blocks] == ["channel 1"]
-    scores = search(done.network, "scenes:3", "output", workers=0).topnine("output", channels=[7])
-    assert scores.plate().panels[0].blocks[0].name == f"{done.network.classes[7]} (7)"
+    scores = search(done.open_network(), "scenes:3", "output", workers=0).topnine("output", channels=[7])
+    assert scores.spec().panels[0].blocks[0].name == f"{scores.network.classes[7]} (7)"

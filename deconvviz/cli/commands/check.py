@@ -1,4 +1,4 @@
-"""``deconvviz check``: how far a network's projections can be trusted, before any is made."""
+"""``deconvviz check``: which operations of a network have exact projection rules."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from typing import Annotated
 
 import typer
 
-from deconvviz.cli.support.console import print_json, print_table, stage, tell
-from deconvviz.cli.support.options import (
-    Json,
-    complete_layer,
-    complete_model,
-    model_arg_option,
-    model_arguments,
-)
+from deconvviz.cli.support.completion import complete_model
+from deconvviz.cli.support.console import print_json, print_table, stage
+from deconvviz.cli.support.notes import tell_origin
+from deconvviz.cli.support.options import Json, ModelArg, layer_option
+from deconvviz.cli.support.parsing import model_arguments
+from deconvviz.wording import counted
 
 FOUND = 1  # the exit code for a network that cannot be trusted as far as was asked
 
@@ -40,45 +38,38 @@ def check(
             show_default=False,
         ),
     ] = None,
-    model_arg: Annotated[list[str] | None, model_arg_option] = None,
+    model_arg: ModelArg = None,
     layer: Annotated[
         list[str] | None,
-        typer.Option(
-            "--layer",
-            "-l",
-            metavar="NAME",
-            help="Only what is on the way down from this layer. May be repeated.",
-            autocompletion=complete_layer,
-        ),
+        layer_option("Only operations between this layer and the pixels. May be repeated."),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 also where anything is by analogy.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Say of each operation in a network whether its mirror is exact, by analogy (how), or refused (why).
+    """List every operation of a network and whether its projection rule is exact, by analogy or refused.
 
     Exit code 0: nothing is refused.
     1: something is; with --strict, also if something is by analogy.
     2: there is no such network or layer, or it does not run.
 
-    Nothing is downloaded: the network runs once on an empty picture, without
-    weights (a file's factory with those that it makes). What comes from the
-    picture and is held constant is by analogy. Calls that only work on
-    constants, or that lead to no layer, have no part in any projection.
+    Nothing is downloaded: the network runs once on an empty image, without
+    weights (a file's factory with those that it makes). What depends on the
+    image and is treated as a constant counts as by analogy. Calls that only
+    use constants, or that lead to no layer, take part in no projection.
     """
     if (network is None) == (model is None):
         raise typer.BadParameter("name one network, such as resnet50", param_hint="MODEL")
     name = network or model or ""
     arguments = model_arguments(model_arg)
     with stage("importing torch"):
-        from deconvviz.coverage import TITLES, cells, counted
+        from deconvviz.coverage import TITLES, cells
         from deconvviz.loading import sketch
 
         made = sketch(name, arguments)
         found = made.coverage(layer or None)
-    for note in made.origin.notes:
-        tell(f"{made.name}: {note}", quiet=False)
+    tell_origin(made)
     if json:
         print_json({**found.to_json(), "network": name})
     else:
@@ -87,6 +78,6 @@ def check(
             typer.echo()
         typer.echo(found.summary())
         if found.without_part:
-            typer.echo(f"without a part in it: {counted(found.without_part)}")
+            typer.echo(f"without a part in it: {counted(found.without_part, 'call')}")
     if found.refused or (strict and found.by_analogy):
         raise typer.Exit(FOUND)

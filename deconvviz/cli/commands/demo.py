@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from deconvviz.cli.commands import search, topnine
-from deconvviz.cli.commands.project import run
 from deconvviz.cli.support.console import print_json, say, stage
-from deconvviz.cli.support.options import DEFAULT_DPI, Force, Json, Quiet
+from deconvviz.cli.support.options import DEFAULT_DPI, Force, Json, Quiet, out_option
 from deconvviz.cli.support.progress import SearchProgress
-from deconvviz.cli.support.request import Look, Selection
+from deconvviz.cli.support.selection import Look, Selection
 from deconvviz.files import write_whole
 
 if TYPE_CHECKING:
@@ -28,38 +26,39 @@ TOP = 9
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the picture, the figures and the search go.")
-    ] = DEFAULT_OUT,
+    out: Annotated[Path, out_option("Where the image, the figures and the search go.")] = DEFAULT_OUT,
     seed: Annotated[int, typer.Option(help="Another seed, another scene.")] = 7,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what in a drawn scene made units of minivgg fire, then search 1,000 scenes for the strongest.
+    """Project units of minivgg for a drawn scene, then search 1,000 scenes for its strongest channels.
 
-    The second is the paper's Figure 2. Everything is inside the package; it takes well under a minute.
+    The search ends in the paper's Figure 2. Nothing is downloaded; it takes well under a minute.
     """
     picture, found = out / f"scene-{seed}.png", out / "search"
     look = Look(format="png")
     with stage("importing torch", quiet=quiet):
-        from deconvviz.cli.support import search_plan as search_job
+        from deconvviz.cli.support import search_plan
         from deconvviz.cli.support.project_plan import check_folder, plan
-        from deconvviz.manifest import refuse_existing, targets
+        from deconvviz.cli.support.project_run import make_figures
+        from deconvviz.cli.support.search_run import files_of_search
+        from deconvviz.loading import ModelRequest
+        from deconvviz.results import refuse_existing, targets
         from deconvviz.scenes import scene
     check_folder(out)
     figures = [out / f"{picture.stem}-{layer}.png" for layer in LAYERS]
     plate = out / f"topnine-{SEARCHED}.png"
     expected = [path for figure in (*figures, plate) for path in targets(figure, False)]
-    refuse_existing([picture, *expected, *map(Path, search.files(found))], force=force)
+    refuse_existing([picture, *expected, *map(Path, files_of_search(found))], force=force)
     drawn = scene(seed)
     write_whole(picture, partial(_write_png, drawn.image), force=force)
-    job = plan([picture], "minivgg", "default", 0, Selection(layers=LAYERS), look, out, "cpu", force=force)
-    written = run(job, look, force=force, quiet=quiet)
-    job_of_search = search_job.plan(
-        SOURCE, [SEARCHED], "minivgg", "default", 0, {}, found, "cpu",
-        limit=None, engine="local", resume=False, force=True,
-    )  # fmt: skip
+    request = ModelRequest.of("minivgg")
+    job = plan([picture], request, Selection(layers=LAYERS), look, out, force=force)
+    written = make_figures(job, look, force=force, quiet=quiet)
+    job_of_search = search_plan.plan(
+        SOURCE, [SEARCHED], request, found, limit=None, engine="local", resume=False, force=True
+    )
     best = _top_nine(job_of_search, found, plate, force=force, quiet=quiet)
     if json:
         print_json(
@@ -73,7 +72,7 @@ def demo(
         )
         return
     paths = [str(picture), *(path for one in written for path in one["files"])]
-    for path in (*paths, *search.files(found), *map(str, best)):
+    for path in (*paths, *files_of_search(found), *map(str, best)):
         typer.echo(path)
     if not quiet:
         say(
@@ -85,10 +84,14 @@ def demo(
 
 def _top_nine(job: SearchJob, folder: Path, plate: Path, *, force: bool, quiet: bool) -> list[Path]:
     """Search the scenes and draw the strongest channels."""
+    from deconvviz.cli.support.search_run import search_dataset
+    from deconvviz.cli.support.topnine_run import project_channels
+
     with SearchProgress(more_workers=False, quiet=quiet) as progress:
-        found = search.run(job, [SEARCHED], folder, progress, quiet=quiet, force=True, top=TOP)
+        found = search_dataset(job, [SEARCHED], folder, progress, quiet=quiet, force=True, top=TOP)
     channels = {SEARCHED: found.choose(SEARCHED, CHANNELS)}
-    return topnine.run(found, channels, TOP, quiet=quiet).save(plate, dpi=DEFAULT_DPI, force=force)
+    best = project_channels(found, channels, TOP, quiet=quiet)
+    return list(best.save(plate, dpi=DEFAULT_DPI, force=force))
 
 
 def _write_png(image: Any, stream: BinaryIO) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from deconvviz.cli.support.console import print_json, print_table, stage, tell
-from deconvviz.cli.support.options import DEFAULT_MODEL, Json, model_arg_option, model_arguments, model_option
+from deconvviz.cli.support.console import print_json, print_table, stage
+from deconvviz.cli.support.notes import tell_origin
+from deconvviz.cli.support.options import DEFAULT_MODEL, Json, Model, ModelArg
+from deconvviz.cli.support.parsing import model_arguments
 
 
 def layers(
-    model: Annotated[str, model_option] = DEFAULT_MODEL,
-    model_arg: Annotated[list[str] | None, model_arg_option] = None,
+    model: Model = None,
+    model_arg: ModelArg = None,
     json: Json = False,
 ) -> None:
     """List the layers of a network: names, kind, output shape, receptive field, stride, parameters.
@@ -22,12 +22,12 @@ def layers(
         from deconvviz.layers import cells
         from deconvviz.loading import sketch
 
-        network = sketch(model, arguments)
+        name = model or DEFAULT_MODEL
+        network = sketch(name, arguments)
         table = network.layers
-    for note in network.origin.notes:
-        tell(f"{network.name}: {note}", quiet=False)
+    tell_origin(network)
     if json:
-        print_json({"network": model, "layers": table.to_json()})
+        print_json({"network": name, "layers": table.to_json()})
         return
     head = ("layer", "module", "kind", "output", "sees px", "every px", "parameters")
     print_table(head, [cells(layer) for layer in table], right=(4, 5, 6))

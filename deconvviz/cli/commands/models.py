@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from deconvviz.cli.support.console import print_json, print_table, say, stage
 from deconvviz.cli.support.options import Json
+
+if TYPE_CHECKING:
+    from deconvviz.models.providers.provider import ListedModel
 
 
 def models(json: Json = False) -> None:
@@ -16,27 +21,13 @@ def models(json: Json = False) -> None:
     path/to/file.py:factory, a function of your own that returns a network: the code in that file is run.
     """
     with stage("importing torch"):
-        from deconvviz.models.downloads import cached, download_size
-        from deconvviz.models.torchvision_models import default_entry, model_names
-    found: list[dict[str, object]] = []
-    for name in model_names():
-        entry = default_entry(name)
-        place = cached(name)
-        found.append(
-            {
-                "name": name,
-                "weights": entry.name if entry else None,
-                "ships_inside": entry is None,
-                "cached": str(place) if place else None,
-                "download_mb": download_size(name),
-            }
-        )
+        from deconvviz.models.providers import PROVIDERS
+
+        found = [one for provider in PROVIDERS for one in provider.listed()]
     if json:
-        print_json({"models": found})
+        print_json({"models": [_as_json(one) for one in found]})
         return
-    rows: list[tuple[str, ...]] = [
-        (str(one["name"]), str(one["weights"] or "trained by us"), _where(one)) for one in found
-    ]
+    rows: list[tuple[str, ...]] = [(one.name, one.weights or "trained by us", _where(one)) for one in found]
     print_table(("network", "default weights", "where"), rows)
     say(
         "--model also takes timm:NAME (pip install 'deconvviz[timm]') and path/to/file.py:factory, "
@@ -44,7 +35,17 @@ def models(json: Json = False) -> None:
     )
 
 
-def _where(one: dict[str, object]) -> str:
-    if one["ships_inside"]:
+def _as_json(one: ListedModel) -> dict[str, object]:
+    return {
+        "name": one.name,
+        "weights": one.weights,
+        "ships_inside": one.ships_inside,
+        "cached": str(one.cached) if one.cached else None,
+        "download_mb": one.download_mb,
+    }
+
+
+def _where(one: ListedModel) -> str:
+    if one.ships_inside:
         return "ships inside"
-    return f"cached: {one['cached']}" if one["cached"] else f"download of {one['download_mb']:.0f} MB"
+    return f"cached: {one.cached}" if one.cached else f"download of {one.download_mb:.0f} MB"

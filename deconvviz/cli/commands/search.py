@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from deconvviz.cli.support.console import print_json, say, stage, tell
-from deconvviz.cli.support.exit_codes import INTERRUPTED, is_out_of_memory
 from deconvviz.cli.support.options import (
     DEFAULT_MODEL,
     Device,
     Force,
     Json,
+    Layers,
+    Model,
+    ModelArg,
     Quiet,
     Seed,
     Weights,
-    complete_layer,
-    model_arg_option,
-    model_arguments,
-    model_option,
+    out_option,
 )
+from deconvviz.cli.support.panels import PACE
+from deconvviz.cli.support.parsing import model_arguments
 from deconvviz.cli.support.progress import SearchProgress, pace
+from deconvviz.wording import counted
 
 if TYPE_CHECKING:
-    from deconvviz.cli.support.search_plan import SearchJob
     from deconvviz.dataset_search.result import Search
 
 DEFAULT_OUT = Path("deconvviz-search")
@@ -34,8 +35,6 @@ ALL = "all"
 SOME = 3  # skipped pictures that are named
 SOME_CHANNELS = 8
 SOME_LAYERS = 8
-
-PACE = "How it runs"
 
 
 def search(
@@ -48,21 +47,12 @@ def search(
             show_default=False,
         ),
     ],
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--layer",
-            "-l",
-            metavar="NAME",
-            help="A layer, by either name (see: deconvviz layers). May be repeated.",
-            autocompletion=complete_layer,
-        ),
-    ] = None,
+    layer: Layers = None,
     layers: Annotated[
         str | None, typer.Option("--layers", metavar=ALL, help="Every layer that has channels.")
     ] = None,
-    model: Annotated[str | None, model_option] = None,
-    model_arg: Annotated[list[str] | None, model_arg_option] = None,
+    model: Model = None,
+    model_arg: ModelArg = None,
     weights: Weights = None,
     seed: Seed = 0,
     top: Annotated[
@@ -75,7 +65,7 @@ def search(
     strict: Annotated[
         bool, typer.Option("--strict", help="A picture that cannot be read ends the search.")
     ] = False,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the result goes.")] = DEFAULT_OUT,
+    out: Annotated[Path, out_option("Where the result goes.")] = DEFAULT_OUT,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with the search that was broken off in --out, if there is one."),
@@ -117,11 +107,11 @@ def search(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find the pictures of a dataset that fire each channel of some layers most.
+    """Find the images in a dataset that activate each channel most strongly.
 
-    One pass; a picture counts once for a channel, with its highest position. Into --out go top.parquet (the
-    pictures and positions), channels.parquet (mean, density, maximum of each channel), skipped.csv and
-    manifest.json. It may be killed at any moment: --resume goes on. `deconvviz topnine` draws what was found.
+    One pass; an image counts once for a channel, with its highest position. It writes top.parquet (the images
+    and positions), channels.parquet (mean, density, maximum of each channel), skipped.csv and manifest.json
+    into --out. It may be killed at any moment: --resume goes on. `deconvviz topnine` draws the result.
     """
     arguments = model_arguments(model_arg)
     asked = _layers(layer, layers)
@@ -131,26 +121,19 @@ def search(
         )
     if address is not None and engine != "ray":
         raise typer.BadParameter("goes with --engine ray", param_hint="--address")
-    with stage(f"importing torch, and looking for the pictures of {source}", quiet=quiet):
+    with stage(f"listing images in {source}", quiet=quiet):
         from deconvviz.cli.support.search_plan import plan, spare_cores
+        from deconvviz.cli.support.search_run import files_of_search, search_dataset
+        from deconvviz.loading import ModelRequest
+        from deconvviz.models.providers import provider_of
 
-        job = plan(
-            source,
-            asked,
-            model or DEFAULT_MODEL,
-            weights or "default",
-            seed,
-            arguments,
-            out,
-            device,
-            limit=limit,
-            engine=engine,
-            resume=resume,
-            force=force,
+        request = ModelRequest.of(
+            model or DEFAULT_MODEL, weights or "default", arguments=arguments, seed=seed, device=device
         )
-    more = engine == "ray" or spare_cores(workers, job.device)
+        job = plan(source, asked, request, out, limit=limit, engine=engine, resume=resume, force=force)
+    more = engine == "ray" or spare_cores(workers, request.device)
     with SearchProgress(more_workers=more, quiet=quiet) as progress:
-        found = run(
+        found = search_dataset(
             job,
             asked,
             out,
@@ -166,61 +149,16 @@ def search(
             address=address,
         )
     following = ["deconvviz", "topnine", str(out), "--layer", job.drawable]
-    if job.loaded is not None:
+    if provider_of(request.spec).runs_code:
         following.append("--allow-code")
     if json:
-        print_json(_as_json(found, out, progress, following))
+        print_json(_as_json(found, out, files_of_search(out), progress, following))
         return
     if not quiet:
         _summarise(found, out, progress)
         say(f"Now the figure: {shlex.join(following)}")
-    for path in files(out):
+    for path in files_of_search(out):
         typer.echo(path)
-
-
-def run(
-    job: SearchJob,
-    layers: str | list[str],
-    out: Path,
-    progress: SearchProgress,
-    *,
-    quiet: bool,
-    **options: Any,
-) -> Search:
-    """Search, with the options of `dv.search`; say what is to be known before, and when it is broken off."""
-    from deconvviz.dataset_search.checkpoint import batch_size_of, progress_of
-    from deconvviz.dataset_search.search import search as search_for
-
-    with stage(f"loading {job.model}", quiet=quiet):
-        network = job.load()
-    for note in network.origin.notes:
-        tell(f"{job.model}: {note}", quiet=quiet)
-    if (there := progress_of(out)) is not None and options.get("resume"):
-        tell(f"going on with {out}: {there[0]} of {there[1]} batches are done", quiet=quiet)
-    try:
-        return search_for(network, job.source, layers, out=out, report=progress, **options)
-    except KeyboardInterrupt:
-        if (there := progress_of(out)) is None:
-            raise
-        say(
-            f"deconvviz: interrupted; {there[0]} of {there[1]} batches are kept in {out}: "
-            "go on with the same command and --resume"
-        )
-        raise typer.Exit(INTERRUPTED) from None
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        from deconvviz.errors import SearchError
-
-        raise SearchError(
-            f"out of memory with batches of {batch_size_of(out)} pictures: start anew with --force and a "
-            "smaller --batch-size"
-        ) from error
-
-
-def files(out: Path) -> list[str]:
-    """What a search writes."""
-    return [str(out / name) for name in ("top.parquet", "channels.parquet", "skipped.csv", "manifest.json")]
 
 
 def _layers(named: list[str] | None, all_of_them: str | None) -> str | list[str]:
@@ -249,7 +187,7 @@ def _summarise(found: Search, out: Path, progress: SearchProgress) -> None:
     if found.skipped:
         more = f" ... ({out / 'skipped.csv'} has them all)" if len(found.skipped) > SOME else ""
         some = "; ".join(_reason(*one) for one in found.skipped[:SOME])
-        tell(f"{_count(len(found.skipped), 'picture')} skipped: {some}{more}", quiet=False)
+        tell(f"{counted(len(found.skipped), 'picture')} skipped: {some}{more}", quiet=False)
     _tell_dead(found)
 
 
@@ -258,12 +196,12 @@ def _tell_dead(found: Search) -> None:
     for layer in list(dead)[:SOME_LAYERS]:
         numbers = ", ".join(map(str, dead[layer][:SOME_CHANNELS]))
         more = " ..." if len(dead[layer]) > SOME_CHANNELS else ""
-        of = f"{len(dead[layer])} of {_count(found.layers[layer], 'channel')}"
+        of = f"{len(dead[layer])} of {counted(found.layers[layer], 'channel')}"
         tell(f"{layer}: {of} dead, never above zero: {numbers}{more}", quiet=False)
     if len(dead) > SOME_LAYERS:
         others = sum(len(channels) for channels in list(dead.values())[SOME_LAYERS:])
         rest = len(dead) - SOME_LAYERS
-        tell(f"and {others} dead in {_count(rest, 'more layer')} (see channels.parquet)", quiet=False)
+        tell(f"and {others} dead in {counted(rest, 'more layer')} (see channels.parquet)", quiet=False)
 
 
 def _reason(image: str, reason: str) -> str:
@@ -271,15 +209,13 @@ def _reason(image: str, reason: str) -> str:
     return reason if image in reason else f"{image}: {reason}"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
-
-
-def _as_json(found: Search, out: Path, progress: SearchProgress, following: list[str]) -> dict[str, Any]:
+def _as_json(
+    found: Search, out: Path, files: list[str], progress: SearchProgress, following: list[str]
+) -> dict[str, Any]:
     last = progress.last
     return {
         "search": str(out),
-        "files": files(out),
+        "files": files,
         "network": found.manifest["network"]["name"],
         "source": found.manifest["source"],
         "pictures": found.pictures,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from deconvviz.cli.commands.project import tell_how
-from deconvviz.cli.support.console import counting, print_json, stage, tell
+from deconvviz.cli.support.completion import complete_searched_layer
+from deconvviz.cli.support.console import print_json, stage, tell
 from deconvviz.cli.support.options import (
     DEFAULT_DPI,
+    DEFAULT_FORMAT,
     DEFAULT_OUT,
-    LOOK,
     Arrays,
     Device,
     Dpi,
@@ -25,9 +25,13 @@ from deconvviz.cli.support.options import (
     Memory,
     Percentile,
     Quiet,
-    complete_searched_layer,
-    read_size,
+    allow_code_option,
+    columns_option,
+    layer_option,
+    out_option,
 )
+from deconvviz.cli.support.panels import APPEARANCE, WHICH
+from deconvviz.cli.support.parsing import read_size
 
 if TYPE_CHECKING:
     from deconvviz.dataset_search.result import Search
@@ -36,22 +40,20 @@ if TYPE_CHECKING:
 CHANNELS = 16
 TOP = 9
 FORMATS = ("png", "svg", "pdf")
-WHICH = "Which channels"
 
 
 def topnine(
     search: Annotated[
         Path,
-        typer.Argument(metavar="SEARCH_DIR", help="What deconvviz search has written.", show_default=False),
+        typer.Argument(
+            metavar="SEARCH_DIR", help="The folder of a search (deconvviz search).", show_default=False
+        ),
     ],
     layer: Annotated[
         list[str] | None,
-        typer.Option(
-            "--layer",
-            "-l",
-            metavar="NAME",
-            help="A layer that was searched. May be repeated: several layers to a page.",
-            autocompletion=complete_searched_layer,
+        layer_option(
+            "A layer that was searched. May be repeated: several layers to a page.",
+            complete=complete_searched_layer,
         ),
     ] = None,
     channel: Annotated[
@@ -101,35 +103,23 @@ def topnine(
         ),
     ] = None,
     allow_code: Annotated[
-        bool,
-        typer.Option("--allow-code", help="Run the file.py that made the network; for files that you trust."),
+        bool, allow_code_option("Run the file.py that made the network; for files that you trust.")
     ] = False,
     out: Annotated[
-        Path, typer.Option(metavar="FILE|DIR", help="The figure (.png, .svg, .pdf), or where it goes.")
+        Path, out_option("The figure (.png, .svg, .pdf), or where it goes.", metavar="FILE|DIR")
     ] = DEFAULT_OUT,
-    format: Annotated[
-        Format | None, typer.Option(help="File type.", rich_help_panel=LOOK, show_default="png")
-    ] = None,
+    format: Format = None,
     arrays: Arrays = False,
     layout: Annotated[
         Literal["panels", "pairs"],
         typer.Option(
-            help="All projections of a layer beside all its patches, as in the paper; or those of each "
-            "channel beside each other.",
-            rich_help_panel=LOOK,
+            help="All projections of a layer next to all its patches, as in the paper; or the two of each "
+            "channel next to each other.",
+            rich_help_panel=APPEARANCE,
         ),
     ] = "panels",
     percentile: Percentile = None,
-    columns: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Channels in a row.",
-            rich_help_panel=LOOK,
-            show_default="as they fit",
-        ),
-    ] = None,
+    columns: Annotated[int | None, columns_option("Channels in a row.")] = None,
     dpi: Dpi = None,
     device: Device = "auto",
     memory: Memory = None,
@@ -137,19 +127,20 @@ def topnine(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw the paper's Figure 2: the strongest patches of channels beside their projections.
+    """Draw the paper's Figure 2: the strongest patches of channels next to their projections.
 
-    For each channel the pictures that fire it most, out of a search. Each activation is computed again and
-    has to be that of the search. A manifest (.json) stands beside the figure.
+    For each channel it shows the images of a search that activate it most strongly. Each activation is
+    computed again and must match the search. A manifest (.json) is written next to the figure.
     """
     _check(layer or [], channel, channels, by)
     budget = None if memory is None else read_size(memory)
     with stage("importing torch", quiet=quiet):
         from deconvviz.cli.support.project_plan import check_folder
+        from deconvviz.cli.support.topnine_run import project_channels
         from deconvviz.dataset_search.result import open_search
         from deconvviz.loading import pick_device
-        from deconvviz.manifest import refuse_existing, targets
         from deconvviz.projection import PERCENTILE
+        from deconvviz.results import refuse_existing, targets
 
         place = str(pick_device(device))
         found = open_search(search, source=source, weights=weights, device=place, allow_code=allow_code)
@@ -159,8 +150,8 @@ def topnine(
     chosen = _channels(found, names, channel, channels or CHANNELS, by or "activation", seed, quiet=quiet)
     k = _top(found, top)
     refuse_existing(targets(target, arrays), force=force)
-    told = run(found, chosen, k, memory=budget, quiet=quiet)
-    written = told.save(
+    best = project_channels(found, chosen, k, memory=budget, quiet=quiet)
+    written = best.save(
         target,
         dpi=DEFAULT_DPI if dpi is None else dpi,
         force=force,
@@ -170,33 +161,16 @@ def topnine(
         columns=columns,
     )
     if json:
-        print_json(_as_json(told, written))
+        print_json(_as_json(best, written))
         return
     for path in written:
         typer.echo(path)
 
 
-def run(
-    found: Search, channels: Mapping[str, Sequence[int]], k: int, *, memory: int | None = None, quiet: bool
-) -> TopNine:
-    """Project what a search found, after saying how far that is to be trusted."""
-    from deconvviz.topnine.project_peaks import topnine as project
-
-    with stage(f"loading {found.manifest['network']['name']}", quiet=quiet):
-        network = found.network
-    layers = [network.layers.find(name) for name in channels]
-    tell_how(network.coverage(channels), layers, quiet=quiet)
-    with counting(_pictures(found, channels, k), quiet=quiet) as counter:
-        told = project(found, channels, k=k, memory=memory, report=counter.reach)
-    for note in told.notes:
-        tell(note, quiet=quiet)
-    return told
-
-
 def target_of(out: Path, format: str | None, stem: str) -> Path:
     """The figure's file: `out` itself if it has a suffix and is no folder, else one in it."""
     if out.is_dir() or not out.suffix:
-        return out / f"{stem}.{format or 'png'}"
+        return out / f"{stem}.{format or DEFAULT_FORMAT}"
     suffix = out.suffix.lower().lstrip(".")
     if suffix not in FORMATS:
         raise typer.BadParameter(
@@ -261,25 +235,13 @@ def _channels(
     return chosen
 
 
-def _pictures(found: Search, channels: Mapping[str, Sequence[int]], k: int) -> int:
-    """How many pictures will be recorded."""
-    return len(
-        {
-            peak.image
-            for layer, numbers in channels.items()
-            for number in numbers
-            for peak in found.top(layer, number, min(k, found.kept))
-        }
-    )
-
-
 def _stem(layers: Sequence[str], channel: list[int] | None, by: str | None) -> str:
     """topnine-conv5_1, topnine-conv4_2-conv5_1-density, topnine-conv5_1-channel3-channel7."""
     asked = [*layers, *(f"channel{number}" for number in channel or ()), *([by] if by else [])]
     return re.sub(r"[^\w.-]+", "_", "-".join(["topnine", *asked]))[:100]
 
 
-def _as_json(told: TopNine, written: Sequence[Path]) -> dict[str, Any]:
+def _as_json(best: TopNine, written: Sequence[Path]) -> dict[str, Any]:
     return {
         "figure": str(written[0]),
         "files": [str(path) for path in written],
@@ -290,9 +252,9 @@ def _as_json(told: TopNine, written: Sequence[Path]) -> dict[str, Any]:
                     {"channel": channel, "peaks": [asdict(one.peak) for one in shown]}
                     for channel, shown in channels.items()
                 ],
-                "by_analogy": list(told.by_analogy[layer]),
+                "by_analogy": list(best.by_analogy[layer]),
             }
-            for layer, channels in told.shown.items()
+            for layer, channels in best.shown.items()
         ],
-        "notes": list(told.notes),
+        "notes": list(best.notes),
     }

@@ -1,27 +1,25 @@
-"""What ``deconvviz project`` is going to do, checked whole before anything is loaded or written."""
+"""Plan ``deconvviz project``: everything is checked before weights are loaded or files written."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from deconvviz.cli.support.request import Look, Selection
+from deconvviz.cli.support.selection import Look, Selection
 from deconvviz.engine.units import Unit
 from deconvviz.errors import OutputError, RefusedOp, UnitError
 from deconvviz.images.discovery import find_pictures
 from deconvviz.layers import Layer, LayerTable
-from deconvviz.loading import load, pick_device, sketch
-from deconvviz.manifest import refuse_existing, targets
-from deconvviz.models.model_spec import parse
+from deconvviz.loading import ModelRequest
 from deconvviz.network import Network
 from deconvviz.recording import Recording
+from deconvviz.results import refuse_existing, targets
 
 DEFAULT_TOP = 9
 
@@ -40,23 +38,14 @@ class Page:
 class Job:
     """Every figure of one command."""
 
-    model: str
-    weights: str
-    seed: int
-    device: str
+    request: ModelRequest
+    sketch: Network  # what the command was checked with
     selection: Selection
     pages: tuple[Page, ...]
-    arguments: Mapping[str, Any]
-    loaded: Network | None  # of a file of the user's own: its code is run once
-
-    def load(self) -> Network:
-        if self.loaded is not None:
-            return self.loaded
-        return load(self.model, self.weights, arguments=self.arguments, seed=self.seed, device=self.device)
 
     def units(self, page: Page, recording: Recording) -> list[Unit]:
-        """The units of one page, chosen in its recording."""
-        chosen, name = self.selection, page.layer.name
+        """Choose the units of one page in its recording."""
+        chosen, layer = self.selection, page.layer
         if page.classes:
             return [recording.class_unit(asked) for asked in page.classes]
         if chosen.units:
@@ -64,36 +53,28 @@ class Job:
         if chosen.channels and chosen.whole_channel:
             return [Unit(0, channel) for channel in chosen.channels]
         if chosen.channels:
-            top = _top(chosen, _positions(page.layer))
-            return [unit for c in chosen.channels for unit in recording.strongest(name, top, channel=c)]
-        strongest = recording.strongest(name, _top(chosen, page.layer.shape[0]))
+            top = _top(chosen, _positions(layer))
+            return [unit for c in chosen.channels for unit in recording.strongest(layer, top, channel=c)]
+        strongest = recording.strongest(layer, _top(chosen, layer.shape[0]))
         return [Unit(0, unit.channel) for unit in strongest] if chosen.whole_channel else strongest
 
 
 def plan(
     images: Sequence[str | Path],
-    model: str,
-    weights: str,
-    seed: int,
+    request: ModelRequest,
     selection: Selection,
     look: Look,
     out: Path,
-    device: str,
     *,
     force: bool,
-    arguments: Mapping[str, Any] | None = None,
 ) -> Job:
-    """Check a whole command; layers and units on the network's shapes alone, before any download."""
+    """Check a whole command; layers and units with the shapes of the network alone, before any download."""
     if not images:
         raise typer.BadParameter("name a picture file or a folder of pictures", param_hint="IMAGE")
     _check_selection(selection)
-    place = str(pick_device(device))
     pictures = find_pictures(images)
-    arguments = arguments or {}
-    loaded = None
-    if parse(model, arguments).runs_code:
-        loaded = load(model, weights, arguments=arguments, seed=seed, device=place)
-    table = (loaded or sketch(model, arguments)).layers
+    sketch = request.sketch()
+    table = sketch.layers
     wanted: list[tuple[Layer, tuple[str, ...]]] = [(table.find(name), ()) for name in selection.layers]
     for layer, _ in wanted:
         _check_layer(layer, selection, table)
@@ -106,7 +87,7 @@ def plan(
     )
     check_folder(out)
     refuse_existing([path for page in pages for path in targets(page.target, look.arrays)], force=force)
-    return Job(model, weights, seed, place, selection, pages, arguments, loaded)
+    return Job(request, sketch, selection, pages)
 
 
 def _check_selection(selection: Selection) -> None:

@@ -1,12 +1,11 @@
-"""What ``deconvviz search`` is going to do, checked whole before any weights are fetched."""
+"""Plan ``deconvviz search``: everything is checked before weights are loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from deconvviz.cli.support.project_plan import check_folder
 from deconvviz.dataset_search.plan import chosen_layers
@@ -15,8 +14,7 @@ from deconvviz.errors import SearchError
 from deconvviz.image_sources import Source, open_source
 from deconvviz.image_sources.batches import cores, usual_workers
 from deconvviz.layers import Layer
-from deconvviz.loading import load, pick_device, sketch
-from deconvviz.models.model_spec import parse
+from deconvviz.loading import ModelRequest
 from deconvviz.network import Network
 
 
@@ -24,19 +22,10 @@ from deconvviz.network import Network
 class SearchJob:
     """A network that is known by its shapes, some of its layers, and an opened source."""
 
-    model: str
-    weights: str
-    seed: int
-    device: str
-    arguments: Mapping[str, Any]
+    request: ModelRequest
+    sketch: Network  # what the command was checked with
     layers: tuple[Layer, ...]
     source: Source
-    loaded: Network | None  # of a file of the user's own: its code is run once
-
-    def load(self) -> Network:
-        if self.loaded is not None:
-            return self.loaded
-        return load(self.model, self.weights, arguments=self.arguments, seed=self.seed, device=self.device)
 
     @property
     def drawable(self) -> str:
@@ -49,32 +38,24 @@ class SearchJob:
 def plan(
     source: str,
     layers: str | Sequence[str],
-    model: str,
-    weights: str,
-    seed: int,
-    arguments: Mapping[str, Any],
+    request: ModelRequest,
     out: Path,
-    device: str,
     *,
     limit: int | None,
     engine: str,
     resume: bool,
     force: bool,
 ) -> SearchJob:
-    """Check a whole command; the layers on the network's shapes alone."""
+    """Check a whole command; layers with the shapes of the network alone."""
     if engine == "ray" and find_spec("ray") is None:
         raise SearchError("the engine ray needs Ray: pip install 'deconvviz[ray]'")
-    place = str(pick_device(device))
-    loaded = None
-    if parse(model, arguments).runs_code:
-        loaded = load(model, weights, arguments=arguments, seed=seed, device=place)
-    network = loaded or sketch(model, arguments)
-    network.preprocessing.check_reads_pictures(network.name)
-    found = chosen_layers(network, layers)
+    sketch = request.sketch()
+    sketch.preprocessing.check_reads_pictures(sketch.name)
+    found = chosen_layers(sketch, layers)
     check_folder(out)
     check_free(out, resume=resume, force=force)
     opened = open_source(source, limit=limit)
-    return SearchJob(model, weights, seed, place, arguments, found, opened, loaded)
+    return SearchJob(request, sketch, found, opened)
 
 
 def spare_cores(workers: int | None, device: str) -> bool:

@@ -1,4 +1,4 @@
-"""Activation functions: on the way down the signal itself is rectified (paper, section 2.1, "Rectification").
+"""Activation functions: the projection rectifies the signal itself (paper, section 2.1, "Rectification").
 
 The paper knows only ReLU. The other members of its family are rectified by analogy; a function that saturates
 (sigmoid, tanh, softmax) gates or weighs, and is held constant.
@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import Sight
+from deconvviz.engine.index_maps import IndexMap
 from deconvviz.engine.layout import Window
-from deconvviz.engine.rules.rule import Call, Rule, Verdict, rule
+from deconvviz.engine.rules.registry import rule
+from deconvviz.engine.rules.rule import Call, Rule, Support
 from deconvviz.engine.spellings import Activation
 
 aten = torch.ops.aten
@@ -23,11 +24,14 @@ aten = torch.ops.aten
 class ReLU(Rule):
     """y = max(x, 0); mirror: max(signal, 0). Nothing is kept: the recorded sign of x plays no part."""
 
-    windowed = True
-    folds = True
-    anywhere = True
+    supports_windows = True
+    handles_folded_batch = True
+    any_batch_axis = True
+    is_gradient = False
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [signal.clamp_min(0)]
 
 
@@ -54,16 +58,18 @@ class ReLU(Rule):
 class RectifiedByAnalogy(ReLU):
     """ReLU6, LeakyReLU, PReLU, ELU, CELU, SELU, SiLU, GELU, Hardswish, Mish, Softplus."""
 
-    verdict = Verdict.ANALOGY
-    how = "the signal is rectified, as the paper does for ReLU"
+    support = Support.APPROXIMATE
+    note = "the signal is rectified, as the paper does for ReLU"
 
     def __init__(self, call: Call) -> None:
         self.derived = call.derived  # of x, and of a slope if that is learned
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return "its slope comes from the picture" if any(self.derived[1:]) else ""
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [signal.clamp_min(0)] + [None] * (len(self.derived) - 1)
 
 
@@ -79,9 +85,9 @@ class Clamp(ReLU):
         self.high = call.arguments.get("max")
         self.other = call.arguments.get("value", 0)
         if self.high is not None:
-            self.verdict, self.how = RectifiedByAnalogy.verdict, RectifiedByAnalogy.how
+            self.support, self.note = RectifiedByAnalogy.support, RectifiedByAnalogy.note
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return "" if self.low == 0 == self.other else "it cuts off at other values than 0"
 
 
@@ -96,20 +102,22 @@ class Spelled(ReLU):
         self.gain = activation.gain
         self.count = len(call.derived)
         if not activation.is_relu:
-            self.verdict, self.how = RectifiedByAnalogy.verdict, RectifiedByAnalogy.how
+            self.support, self.note = RectifiedByAnalogy.support, RectifiedByAnalogy.note
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         x = signal.clamp_min(0)
         return [x if self.gain == 1 else x * self.gain] + [None] * (self.count - 1)
 
 
 class Held(Rule):
-    """What is constant on the way down: nothing flows into it."""
+    """What a projection holds constant: it receives no signal."""
 
-    verdict = Verdict.ANALOGY
-    windowed = True
-    folds = True
-    anywhere = True
+    support = Support.APPROXIMATE
+    supports_windows = True
+    handles_folded_batch = True
+    any_batch_axis = True
 
     def flows(self, argument: int) -> bool:
         return False
@@ -126,23 +134,23 @@ class Held(Rule):
 class Gate(Held):
     """Sigmoid, hardsigmoid, tanh."""
 
-    how = "held constant at its recorded value: nothing flows into it"
+    note = "held constant at its recorded value: nothing flows into it"
 
 
 @rule(aten._softmax.default, aten._safe_softmax.default)
 class Softmax(Held):
     """Weights that add up to 1 along a dimension: attention, routing, class probabilities."""
 
-    how = Gate.how
+    note = Gate.note
 
     def __init__(self, call: Call) -> None:
-        form = call.form
-        dim = form.dim(call["dim"])
-        self.axis = form.axes.index(dim) if form.axes and dim in form.axes else None
-        self.over_all = form.positions == {dim}
+        layout = call.layout
+        dim = layout.dim(call["dim"])
+        self.axis = layout.axes.index(dim) if layout.axes and dim in layout.axes else None
+        self.over_all = layout.positions == {dim}
 
-    def depends(self, argument: int, axis: int) -> Sight:
-        return None if axis == self.axis or self.over_all else super().depends(argument, axis)
+    def dependency_map(self, argument: int, axis: int) -> IndexMap:
+        return None if axis == self.axis or self.over_all else super().dependency_map(argument, axis)
 
 
 STATISTIC = "a statistic, held constant at its recorded value: nothing flows into it"
@@ -152,4 +160,4 @@ STATISTIC = "a statistic, held constant at its recorded value: nothing flows int
 class Inverse(Held):
     """One over something, or over its root: what numbers are brought to one size by."""
 
-    how = STATISTIC
+    note = STATISTIC

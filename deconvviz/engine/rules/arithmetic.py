@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvviz.engine.layout import Form, Window
-from deconvviz.engine.rules.rule import Call, Rule, Verdict, rule
+from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.rules.registry import rule
+from deconvviz.engine.rules.rule import Call, Rule, Support
 
 aten = torch.ops.aten
 
@@ -17,51 +18,51 @@ aten = torch.ops.aten
 class Elementwise(Rule):
     """Terms of one shape, or stretched to one; a term's signal is summed over its stretch."""
 
-    windowed = True
-    folds = True
-    anywhere = True
+    supports_windows = True
+    handles_folded_batch = True
+    any_batch_axis = True
 
     def __init__(self, call: Call) -> None:
         self.derived = call.derived
-        self.forms = call.forms
-        self.whole = self.form(call)
+        self.layouts = call.layouts
+        self.whole = self.output_layout(call)
         self.mixes = tuple(call.output.shape) != self.whole.real(call.batch) or any(
-            form is not None and len(form.shape) != len(self.whole.shape) for form in call.forms
+            layout is not None and len(layout.shape) != len(self.whole.shape) for layout in call.layouts
         )
         tensors = [t for t in call.arguments.values() if isinstance(t, Tensor)]
         self.shape = tuple(call.output.shape)
         self.shapes = [tuple(t.shape) for t in tensors]
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         """That of the argument that has its shape: the others are stretched."""
         real = tuple(call.output.shape)
-        forms = [form for form in call.forms if form is not None]
-        for form in forms:
-            if form.real(call.batch) == real:
-                return form
-        widest = forms[0]
-        return Form.of(real[1:]) if not widest.folded else Form(real[1:], None)
+        layouts = [layout for layout in call.layouts if layout is not None]
+        for layout in layouts:
+            if layout.real(call.batch) == real:
+                return layout
+        widest = layouts[0]
+        return TensorLayout.of(real[1:]) if not widest.folded else TensorLayout(real[1:], None)
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         if self.mixes:
             some = next((s for s in self.shapes if s != self.shape), self.shape)
             return f"it stretches over the pictures of a batch: {some} to {self.shape}"
         return ""
 
-    def straight(self, argument: int, axis: int) -> bool:
+    def is_elementwise(self, argument: int, axis: int) -> bool:
         """Not where a term has one row (column) for all, or has its rows and columns elsewhere."""
-        form, whole = self.forms[argument], self.whole
-        if form is None or form.lengths[axis] != whole.lengths[axis]:
+        layout, whole = self.layouts[argument], self.whole
+        if layout is None or layout.lengths[axis] != whole.lengths[axis]:
             return False
-        return (form.axes, form.joint) == (whole.axes, whole.joint)
+        return (layout.axes, layout.joint) == (whole.axes, whole.joint)
 
     def share(self, signal: Tensor, argument: int) -> Tensor:
         """A signal (K, ...) summed over the dimensions in which an argument was stretched."""
-        form = self.forms[argument]
-        assert form is not None
+        layout = self.layouts[argument]
+        assert layout is not None
         dims = [
             dim
-            for dim, (own, whole) in enumerate(zip(form.shape, self.whole.shape, strict=True), 1)
+            for dim, (own, whole) in enumerate(zip(layout.shape, self.whole.shape, strict=True), 1)
             if own == 1 and whole > 1
         ]
         return signal.sum(dims, keepdim=True) if dims else signal
@@ -84,7 +85,9 @@ class Sum(Elementwise):
         terms = zip(factors, (call["self"], call["other"]), strict=True)
         self.factors = [factor for factor, term in terms if isinstance(term, Tensor)]
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [
             self.share(signal if factor == 1 else signal * factor, argument) if derived else None
             for argument, (derived, factor) in enumerate(zip(self.derived, self.factors, strict=True))
@@ -95,7 +98,9 @@ class Sum(Elementwise):
 class Negation(Elementwise):
     """y = -x; mirror: -signal."""
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [-signal]
 
 
@@ -106,14 +111,14 @@ OF_A_GATE = "a product with a gate: the signal times the gate's recorded value"
 class Factors(Elementwise):
     """What products share: the recorded numbers that a signal is multiplied by."""
 
-    keeps_inputs = True
+    needs_input_values = True
 
-    def keep(self, call: Call, factor: Any, form: Form | None) -> Tensor | float:
+    def keep(self, call: Call, factor: Any, layout: TensorLayout | None) -> Tensor | float:
         """A factor as (B, *whole.shape), or with 1 in place of any of these; a weight is referred to."""
         if not isinstance(factor, Tensor):
             return float(factor)
-        if form is not None:
-            return call.by_picture(factor, form).clone()
+        if layout is not None:
+            return call.by_picture(factor, layout).clone()
         self.constants = (*self.constants, factor)
         rank = call.output.dim()
         laid = factor.reshape(*[1] * (rank - factor.dim()), *factor.shape).movedim(self.whole.batch_at, 0)
@@ -122,18 +127,18 @@ class Factors(Elementwise):
             return laid.reshape(1, *[1] * len(pieces), *laid.shape[1:])
         return laid.reshape(call.batch, *pieces, *laid.shape[1:])  # it has a part for each picture
 
-    def times(self, signal: Tensor, factor: Tensor | float, at: Window) -> Tensor:
+    def times(self, signal: Tensor, factor: Tensor | float, window: Window) -> Tensor:
         if isinstance(factor, Tensor):
-            return signal * at.cut(factor).to(signal.dtype)
+            return signal * window.cut(factor).to(signal.dtype)
         return signal if factor == 1 else signal * factor
 
     def say(self, call: Call) -> None:
         """How far this product is what the paper describes."""
-        others = [form is not None for form in call.forms]
+        others = [layout is not None for layout in call.layouts]
         if sum(call.derived) > 1:
-            self.verdict, self.how = Verdict.ANALOGY, OF_BRANCHES
+            self.support, self.note = Support.APPROXIMATE, OF_BRANCHES
         elif sum(others) > 1:
-            self.verdict, self.how = Verdict.ANALOGY, OF_A_GATE
+            self.support, self.note = Support.APPROXIMATE, OF_A_GATE
 
 
 @rule(aten.mul.Tensor, aten.mul_.Tensor, aten.mul.Scalar, aten.mul_.Scalar)
@@ -144,16 +149,18 @@ class Product(Factors):
         super().__init__(call)
         terms = [call["self"], call["other"]]
         others = [terms[1 - n] for n, term in enumerate(terms) if isinstance(term, Tensor)]
-        forms = list(self.forms[::-1]) if len(self.forms) == 2 else [None]
+        layouts = list(self.layouts[::-1]) if len(self.layouts) == 2 else [None]
         self.others = [
-            self.keep(call, other, form) if derived else 1.0
-            for other, form, derived in zip(others, forms, self.derived, strict=True)
+            self.keep(call, other, layout) if derived else 1.0
+            for other, layout, derived in zip(others, layouts, self.derived, strict=True)
         ]
         self.say(call)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [
-            self.share(self.times(signal, other, at), argument) if derived else None
+            self.share(self.times(signal, other, window), argument) if derived else None
             for argument, (derived, other) in enumerate(zip(self.derived, self.others, strict=True))
         ]
 
@@ -164,18 +171,20 @@ class Quotient(Factors):
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        form = self.forms[1] if len(self.forms) == 2 else None
-        self.divisor = self.keep(call, call["other"], form)
-        if form is not None:
-            self.verdict = Verdict.ANALOGY
-            self.how = "what it divides by is held constant at its recorded value"
+        layout = self.layouts[1] if len(self.layouts) == 2 else None
+        self.divisor = self.keep(call, call["other"], layout)
+        if layout is not None:
+            self.support = Support.APPROXIMATE
+            self.note = "what it divides by is held constant at its recorded value"
 
     def flows(self, argument: int) -> bool:
         return argument == 0
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         if isinstance(self.divisor, Tensor):
-            x = signal / at.cut(self.divisor).to(signal.dtype)
+            x = signal / window.cut(self.divisor).to(signal.dtype)
         else:
             x = signal / self.divisor
         return [self.share(x, 0)] + [None] * (len(self.derived) - 1)
@@ -188,20 +197,22 @@ class Power(Factors):
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.exponent: float = call["exponent"]
-        if not self.refuses() and self.exponent > 1:
-            self.verdict, self.how = Verdict.ANALOGY, OF_BRANCHES
-            self.kept = self.keep(call, call["self"], call.form)
+        if not self.unsupported() and self.exponent > 1:
+            self.support, self.note = Support.APPROXIMATE, OF_BRANCHES
+            self.kept = self.keep(call, call["self"], call.layout)
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         if self.exponent not in (1, 2, 3, 4):
             return f"the power {self.exponent} is no product"
-        return super().refuses()
+        return super().unsupported()
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         if self.exponent == 1:
             return [signal]
         assert isinstance(self.kept, Tensor)
-        return [signal * self.exponent * at.cut(self.kept) ** (self.exponent - 1)]
+        return [signal * self.exponent * window.cut(self.kept) ** (self.exponent - 1)]
 
 
 @rule(aten.addcmul.default, aten.addcmul_.default)
@@ -213,17 +224,19 @@ class SumOfProduct(Factors):
         self.value: float = call["value"]
         first, second = call["tensor1"], call["tensor2"]
         self.others = [
-            self.keep(call, other, form) if derived else 1.0
-            for other, form, derived in zip(
-                (second, first), (self.forms[2], self.forms[1]), self.derived[1:], strict=True
+            self.keep(call, other, layout) if derived else 1.0
+            for other, layout, derived in zip(
+                (second, first), (self.layouts[2], self.layouts[1]), self.derived[1:], strict=True
             )
         ]
         self.say(call)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         first = self.share(signal, 0) if self.derived[0] else None
         return [first] + [
-            self.share(self.times(signal * self.value, other, at), argument) if derived else None
+            self.share(self.times(signal * self.value, other, window), argument) if derived else None
             for argument, (derived, other) in enumerate(zip(self.derived[1:], self.others, strict=True), 1)
         ]
 
@@ -232,19 +245,21 @@ class SumOfProduct(Factors):
 class Choice(Factors):
     """y = a where a condition holds, else b; mirror: each gets its part of the signal."""
 
-    verdict = Verdict.ANALOGY
-    how = "the condition is held constant: the signal goes to what was chosen"
+    support = Support.APPROXIMATE
+    note = "the condition is held constant: the signal goes to what was chosen"
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.condition = self.keep(call, call["condition"], self.forms[0])
+        self.condition = self.keep(call, call["condition"], self.layouts[0])
 
     def flows(self, argument: int) -> bool:
         return argument > 0
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         assert isinstance(self.condition, Tensor)
-        chosen = at.cut(self.condition)
+        chosen = window.cut(self.condition)
         parts = (signal * chosen, signal * ~chosen)
         return [None] + [
             self.share(part, argument) if self.derived[argument] else None
@@ -256,18 +271,20 @@ class Choice(Factors):
 class Blank(Factors):
     """y = x where a mask is not set; mirror: the signal there."""
 
-    verdict, how = Choice.verdict, Choice.how
+    support, note = Choice.support, Choice.note
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.mask = self.keep(call, call["mask"], self.forms[1])
+        self.mask = self.keep(call, call["mask"], self.layouts[1])
 
     def flows(self, argument: int) -> bool:
         return argument == 0
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         assert isinstance(self.mask, Tensor)
-        return [self.share(signal * ~at.cut(self.mask), 0), None]
+        return [self.share(signal * ~window.cut(self.mask), 0), None]
 
 
 @rule(aten.maximum.default, aten.fmax.default)
@@ -280,13 +297,15 @@ class Larger(Factors):
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         if sum(call.derived) < 2 or call.related:
-            self.verdict = Verdict.ANALOGY
-            self.how = "the signal goes to the larger of the two"
+            self.support = Support.APPROXIMATE
+            self.note = "the signal goes to the larger of the two"
         larger = call["self"] >= call["other"]
         self.first = call.by_picture(larger, self.whole) if larger.shape == call.output.shape else larger
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        first = at.cut(self.first)
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        first = window.cut(self.first)
         parts = (signal * first, signal * ~first)
         return [
             self.share(part, argument) if derived else None

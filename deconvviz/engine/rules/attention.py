@@ -1,6 +1,6 @@
 """Products of matrices that both come from the picture: attention, where weights are dealt out by a softmax.
 
-A softmax is held constant, so the signal goes down through the values that are weighed, not the weights.
+A softmax is held constant, so the signal flows into the values that are weighted, not into the weights.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import Sight
-from deconvviz.engine.layout import Form, Window
+from deconvviz.engine.index_maps import IndexMap
+from deconvviz.engine.layout import TensorLayout, Window
 from deconvviz.engine.rules.activation import Gate
 from deconvviz.engine.rules.arithmetic import OF_BRANCHES
 from deconvviz.engine.rules.linear import LinearAnywhere
-from deconvviz.engine.rules.rule import Call, Rule, Verdict, rule
+from deconvviz.engine.rules.registry import rule
+from deconvviz.engine.rules.rule import Call, Rule, Support
 from deconvviz.engine.rules.verification import mismatch
 
 aten = torch.ops.aten
@@ -26,8 +27,8 @@ aten = torch.ops.aten
 class MatrixProduct(Rule):
     """y = a b, matrix by matrix; mirror: a gets signal b^T and b gets a^T signal, as recorded."""
 
-    keeps_inputs = True
-    folds = True
+    needs_input_values = True
+    handles_folded_batch = True
 
     @classmethod
     def of(cls, call: Call) -> Rule:
@@ -35,62 +36,64 @@ class MatrixProduct(Rule):
 
     def __init__(self, call: Call) -> None:
         self.derived = call.derived
-        self.forms = call.forms
-        known = [form for form in call.forms if form is not None]
+        self.layouts = call.layouts
+        known = [layout for layout in call.layouts if layout is not None]
         self.lead = known[0].shape[:-2]  # heads, say
         self.folded = known[0].folded
-        same = {(math.prod(form.shape[:-2]), form.folded == len(form.shape) - 2) for form in known}
+        same = {(math.prod(layout.shape[:-2]), layout.folded == len(layout.shape) - 2) for layout in known}
         self.mixes = len(same) > 1
         self.a, self.b = (self._kept(call, name, number) for number, name in enumerate(("self", "mat2")))
         self.joints = [
-            form is not None and form.joint == len(form.shape) - 1 + number
-            for number, form in enumerate(call.forms)
+            layout is not None and layout.joint == len(layout.shape) - 1 + number
+            for number, layout in enumerate(call.layouts)
         ]  # does the output have the rows of the first, or the columns of the second, as positions?
-        if None not in call.forms:
-            self.verdict = Verdict.ANALOGY
-            self.how = OF_BRANCHES if all(call.derived) else "a product with weights that are held constant"
+        if None not in call.layouts:
+            self.support = Support.APPROXIMATE
+            self.note = OF_BRANCHES if all(call.derived) else "a product with weights that are held constant"
 
     def _kept(self, call: Call, name: str, number: int) -> Tensor | None:
         """(B, *lead, n, m), if the other one gets a signal."""
         if self.mixes or not call.derived[1 - number]:
             return None
         matrix: Tensor = call[name]
-        if call.forms[number] is None:
+        if call.layouts[number] is None:
             self.constants = (*self.constants, matrix)
             return matrix.reshape(call.batch, *self.lead, *matrix.shape[-2:])
         return matrix.reshape(call.batch, *self.lead, *matrix.shape[-2:]).clone()
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return "it multiplies the pictures of a batch with one another" if self.mixes else ""
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         shape = (*self.lead, *call.output.shape[-2:])
         if sum(self.joints) != 1 or self.mixes:
-            return Form(shape, None, self.folded)
+            return TensorLayout(shape, None, self.folded)
         number = self.joints.index(True)
-        followed = call.forms[number]
+        followed = call.layouts[number]
         assert followed is not None
-        return Form(shape, None, self.folded, joint=len(shape) - 1 + number, grid=followed.grid)
+        return TensorLayout(shape, None, self.folded, joint=len(shape) - 1 + number, grid=followed.grid)
 
-    def straight(self, argument: int, axis: int) -> bool:
+    def is_elementwise(self, argument: int, axis: int) -> bool:
         return sum(self.joints) == 1 and self.joints[argument]
 
-    def band(self, argument: int, axis: int) -> Sight:
-        form = self.forms[argument]
-        if form is not None and form.positions == {len(form.shape) - argument}:
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        layout = self.layouts[argument]
+        if layout is not None and layout.positions == {len(layout.shape) - argument}:
             return None  # all positions are summed over
-        return super().band(argument, axis)
+        return super().index_map(argument, axis)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        images = at.images.to(signal.device)
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        images = window.images.to(signal.device)
         first = signal @ self.b[images].mT.to(signal.dtype) if self.b is not None else None
         second = self.a[images].mT.to(signal.dtype) @ signal if self.a is not None else None
         return [self._shaped(first, 0), self._shaped(second, 1)]
 
     def _shaped(self, x: Tensor | None, argument: int) -> Tensor | None:
-        """As the argument's own form has it: what is folded into the batch may be cut differently there."""
-        form = self.forms[argument]
-        return x if x is None or form is None else x.reshape(len(x), *form.shape)
+        """As the argument's own layout has it: what is folded into the batch may be cut differently there."""
+        layout = self.layouts[argument]
+        return x if x is None or layout is None else x.reshape(len(x), *layout.shape)
 
 
 @rule(
@@ -102,9 +105,9 @@ class MatrixProduct(Rule):
 class Attention(Rule):
     """y = softmax(q k^T * scale + bias) v; mirror: v gets the signal by the same weights, as recorded."""
 
-    verdict = Verdict.ANALOGY
-    how = f"its softmax is {Gate.how}"
-    folds = True
+    support = Support.APPROXIMATE
+    note = f"its softmax is {Gate.note}"
+    handles_folded_batch = True
 
     def __init__(self, call: Call) -> None:
         query, key = call["query"], call["key"]
@@ -116,12 +119,12 @@ class Attention(Rule):
         if call["is_causal"]:
             later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
             scores = scores.masked_fill(later, -math.inf)
-        asking = call.forms[0] or call.form
+        asking = call.layouts[0] or call.layout
         self.lead, self.folded = asking.shape[:-2], asking.folded
         self.shared = [  # one set of values for several heads
             dim
             for dim, (own, whole) in enumerate(
-                zip((call.forms[2] or asking).shape, self.lead, strict=False), 1
+                zip((call.layouts[2] or asking).shape, self.lead, strict=False), 1
             )
             if own == 1 and whole > 1
         ]
@@ -129,25 +132,27 @@ class Attention(Rule):
         values = call["value"]
         self.fault = mismatch(weights @ values, call.output)
         self.weights = weights.reshape(call.batch, *self.lead, *scores.shape[-2:])
-        self.forms = call.forms
+        self.layouts = call.layouts
         self.count = len(call.derived)
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return self.fault
 
     def flows(self, argument: int) -> bool:
         return argument == 2
 
-    def band(self, argument: int, axis: int) -> Sight:
-        form = self.forms[argument]
-        every = form is not None and form.positions == {len(form.shape) - 1}
-        return None if every else super().band(argument, axis)
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        layout = self.layouts[argument]
+        every = layout is not None and layout.positions == {len(layout.shape) - 1}
+        return None if every else super().index_map(argument, axis)
 
-    def form(self, call: Call) -> Form:
-        return Form((*self.lead, *call.output.shape[-2:]), None, self.folded)
+    def output_layout(self, call: Call) -> TensorLayout:
+        return TensorLayout((*self.lead, *call.output.shape[-2:]), None, self.folded)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        weights = self.weights[at.images.to(self.weights.device)]
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        weights = self.weights[window.images.to(self.weights.device)]
         x = weights.mT.to(signal.dtype) @ signal  # (K, heads, m, d)
         x = x.sum(self.shared, keepdim=True) if self.shared else x
         return [None, None, x, *[None] * (self.count - 3)]

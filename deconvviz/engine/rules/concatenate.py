@@ -8,28 +8,29 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from deconvviz.engine.layout import Form, Window
-from deconvviz.engine.rules.rule import Call, Rule, rule
+from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.rules.registry import rule
+from deconvviz.engine.rules.rule import Call, Rule
 
 aten = torch.ops.aten
 
 
 def _unlike(call: Call) -> list[bool]:
     """For each argument: has it its rows and columns elsewhere than the first one?"""
-    return [form is not None and form.place != call.form.place for form in call.forms]
+    return [layout is not None and layout.place != call.layout.place for layout in call.layouts]
 
 
 def _mixed(call: Call) -> frozenset[int]:
     """The dimensions that hold positions which are not followed, of any argument."""
-    return frozenset().union(*(form.mixed for form in call.forms if form is not None))
+    return frozenset().union(*(layout.mixed for layout in call.layouts if layout is not None))
 
 
 @rule(aten.cat.default)
 class Concat(Rule):
     """Several maps, one behind the other; mirror: each gets its part of the signal."""
 
-    windowed = True
-    folds = True
+    supports_windows = True
+    handles_folded_batch = True
 
     def __init__(self, call: Call) -> None:
         tensors: list[Tensor] = call["tensors"]
@@ -38,44 +39,46 @@ class Concat(Rule):
         self.lengths = [
             0 if skip else t.shape[self.real] for t, skip in zip(tensors, self.skipped, strict=True)
         ]
-        self.forms = call.forms
+        self.layouts = call.layouts
         self.unlike = _unlike(call)
-        self.dim = call.form.dim(call["dim"])
-        axes = call.form.axes
+        self.dim = call.layout.dim(call["dim"])
+        axes = call.layout.axes
         self.axis = axes.index(self.dim) if axes and self.dim in axes else None  # of a map: rows 0, columns 1
-        self.joined = self.dim == call.form.joint
+        self.joined = self.dim == call.layout.joint
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return "it joins pictures into one batch" if self.real == 0 else ""
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         if self.real == 0:
-            return super().form(call)
-        shape = list(call.form.shape)
+            return super().output_layout(call)
+        shape = list(call.layout.shape)
         shape[self.dim - 1] = sum(self.lengths)
-        kept = call.form.without([self.dim], keep=True)
+        kept = call.layout.without([self.dim], keep=True)
         return replace(kept, shape=tuple(shape), batch_at=0, mixed=kept.mixed | _mixed(call))
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         parts: list[Tensor | None] = []
         for argument, length in enumerate(self.lengths):
             before = sum(self.lengths[:argument])
-            if self.skipped[argument] or self.forms[argument] is None:
+            if self.skipped[argument] or self.layouts[argument] is None:
                 parts.append(None)
             elif self.axis is None:
                 parts.append(signal.narrow(self.dim, before, length))
             else:
-                start = at.start.clone()
+                start = window.start.clone()
                 start[:, self.axis] -= before
-                parts.append(at.towards(into[argument], self.axis).place(signal, start))
+                parts.append(window.towards(input_windows[argument], self.axis).place(signal, start))
         return parts
 
-    def straight(self, argument: int, axis: int) -> bool:
+    def is_elementwise(self, argument: int, axis: int) -> bool:
         return self.axis != axis and not self.unlike[argument] and not self.joined
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         if self.axis != axis or self.unlike[argument] or self.joined:
-            return super().reach(argument, axis, n_out, n_in)
+            return super().visible_inputs(argument, axis, n_out, n_in)
         before = sum(self.lengths[:argument])
         return torch.eye(n_out, dtype=torch.bool)[:, before : before + n_in]
 
@@ -84,31 +87,33 @@ class Concat(Rule):
 class Stack(Rule):
     """Several maps, side by side along a new dimension; mirror: each gets its part of the signal."""
 
-    windowed = True
-    folds = True
+    supports_windows = True
+    handles_folded_batch = True
 
     def __init__(self, call: Call) -> None:
         self.real: int = call["dim"] % call.output.dim()
-        self.dim = self.real + call.form.folded
+        self.dim = self.real + call.layout.folded
         self.count = len(call["tensors"])
         self.unlike = _unlike(call)
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return "it puts maps side by side as if they were pictures of a batch" if self.real == 0 else ""
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         if self.real == 0:
-            return super().form(call)
-        shape = list(call.form.shape)
+            return super().output_layout(call)
+        shape = list(call.layout.shape)
         shape.insert(self.dim - 1, self.count)
-        below = replace(call.form, mixed=_mixed(call))
+        below = replace(call.layout, mixed=_mixed(call))
         moved = below.moved(lambda dim: dim + (dim >= self.dim))
         return replace(moved, shape=tuple(shape), batch_at=0)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [signal.select(self.dim, number) for number in range(self.count)]
 
-    def straight(self, argument: int, axis: int) -> bool:
+    def is_elementwise(self, argument: int, axis: int) -> bool:
         return not self.unlike[argument]
 
 
@@ -116,29 +121,33 @@ class Stack(Rule):
 class Expand(Rule):
     """One number for many positions; mirror: their signals add up."""
 
-    windowed = True
-    folds = True
+    supports_windows = True
+    handles_folded_batch = True
 
     def __init__(self, call: Call) -> None:
-        self.below = call.form
+        self.below = call.layout
         self.output = tuple(call.output.shape)
         real = self.below.real(call.batch)
         self.mixes = len(real) != len(self.output) or real[0] != self.output[0]
         shape = (*self.below.shape[: self.below.folded], *self.output[1:])
-        self.above = Form.of(self.output[1:]) if self.mixes else replace(self.below, shape=shape, batch_at=0)
+        self.above = (
+            TensorLayout.of(self.output[1:]) if self.mixes else replace(self.below, shape=shape, batch_at=0)
+        )
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return f"it stretches over the pictures of a batch: to {self.output}" if self.mixes else ""
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         return self.above
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         shapes = zip(self.below.shape, self.above.shape, strict=True)
         dims = [dim for dim, (own, whole) in enumerate(shapes, 1) if own != whole]
         return [signal.sum(dims, keepdim=True) if dims else signal]
 
-    def straight(self, argument: int, axis: int) -> bool:
+    def is_elementwise(self, argument: int, axis: int) -> bool:
         return self.below.lengths[axis] == self.above.lengths[axis]
 
 
@@ -146,24 +155,26 @@ class Expand(Rule):
 class Unfold(Rule):
     """Windows that slide along a dimension, side by side; mirror: each back to its place, adding up."""
 
-    folds = True
+    handles_folded_batch = True
 
     def __init__(self, call: Call) -> None:
-        self.below = call.form
+        self.below = call.layout
         self.dim = self.below.dim(call["dimension"])
         self.size, self.step = int(call["size"]), int(call["step"])
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return "it slides over the pictures of a batch" if self.dim == 0 else ""
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         if self.dim == 0:
-            return super().form(call)
+            return super().output_layout(call)
         shape = [*self.below.shape, self.size]
         shape[self.dim - 1] = (self.below.shape[self.dim - 1] - self.size) // self.step + 1
-        return Form(tuple(shape), None, self.below.folded)
+        return TensorLayout(tuple(shape), None, self.below.folded)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         x = signal.new_zeros(len(signal), *self.below.shape)
         span = (signal.shape[self.dim] - 1) * self.step + 1
         for tap in range(self.size):
@@ -177,33 +188,37 @@ class Repeat(Rule):
     """x laid side by side; mirror: the signals of the copies add up."""
 
     def __init__(self, call: Call) -> None:
-        self.below = call.form
+        self.below = call.layout
         self.times = [int(n) for n in call["repeats"]]
-        self.along = [self.times[axis] > 1 for axis in self.below.axes or ()] if not self.refuses() else []
-        self.windowed = not any(self.along)
+        self.along = (
+            [self.times[axis] > 1 for axis in self.below.axes or ()] if not self.unsupported() else []
+        )
+        self.supports_windows = not any(self.along)
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         if self.times[0] != 1 or len(self.times) != len(self.below.shape) + 1:
             return "it repeats the pictures of a batch"
         return ""
 
-    def form(self, call: Call) -> Form:
-        if self.refuses():
-            return super().form(call)
+    def output_layout(self, call: Call) -> TensorLayout:
+        if self.unsupported():
+            return super().output_layout(call)
         repeated = [dim for dim, times in enumerate(self.times) if times > 1]
         return replace(self.below.without(repeated, keep=True), shape=tuple(call.output.shape[1:]))
 
-    def straight(self, argument: int, axis: int) -> bool:
+    def is_elementwise(self, argument: int, axis: int) -> bool:
         if self.below.joint is not None and self.times[self.below.joint] > 1:
             return False
         return not (self.along and self.along[axis])
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         if self.along and self.along[axis]:
             return torch.eye(n_in, dtype=torch.bool).repeat(n_out // n_in, 1)
-        return super().reach(argument, axis, n_out, n_in)
+        return super().visible_inputs(argument, axis, n_out, n_in)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         for dim, (times, length) in enumerate(zip(self.times[1:], self.below.shape, strict=True), 1):
             if times > 1:
                 signal = signal.unflatten(dim, (times, length)).sum(dim)

@@ -8,9 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import Sight
-from deconvviz.engine.layout import Form, Window
-from deconvviz.engine.rules.rule import Call, Rule, rule
+from deconvviz.engine.index_maps import IndexMap
+from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.rules.registry import rule
+from deconvviz.engine.rules.rule import Call, Rule
 
 aten = torch.ops.aten
 
@@ -18,29 +19,29 @@ aten = torch.ops.aten
 class Weighted(Rule):
     """A weight applied along the last dimension, at each position of a map for itself."""
 
-    folds = True
+    handles_folded_batch = True
     weight: Tensor  # (in, out)
 
     def __init__(self, call: Call, argument: int) -> None:
         self.constants = (self.weight,)
         self.derived = call.derived
-        self.below = call.forms[argument]
+        self.below = call.layouts[argument]
         self.over = frozenset() if self.below is None else self.below.positions & {len(self.below.shape)}
-        self.windowed = not self.over
+        self.supports_windows = not self.over
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         if self.below is None:
-            return super().form(call)
+            return super().output_layout(call)
         last = len(self.below.shape)
         kept = self.below.moved(lambda dim: None if dim == last else dim)
         return replace(kept, shape=(*self.below.shape[:-1], self.weight.shape[-1]))
 
-    def straight(self, argument: int, axis: int) -> bool:
+    def is_elementwise(self, argument: int, axis: int) -> bool:
         return not self.over
 
-    def band(self, argument: int, axis: int) -> Sight:
+    def index_map(self, argument: int, axis: int) -> IndexMap:
         whole = self.below is not None and self.over == self.below.positions
-        return None if self.over and whole else super().band(argument, axis)
+        return None if self.over and whole else super().index_map(argument, axis)
 
 
 @rule(aten.addmm.default, aten.mm.default)
@@ -58,15 +59,17 @@ class Linear(Weighted):
         self.before = 1 if "mat1" in call.arguments else 0  # the bias
         self.weight = call["mat2"]
         self.scale: float = call["alpha"] if self.before else 1
-        self.per_picture = call.forms[-1] is not None and call.batch > 1
+        self.per_picture = call.layouts[-1] is not None and call.batch > 1
         super().__init__(call, self.before)
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         if self.derived[self.before :] != (True, False) or self.per_picture:
             return "it multiplies by something other than a weight"
         return "its bias comes from the picture" if self.before and self.derived[0] else ""
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         x = signal @ self.weight.T.to(signal.dtype) * self.scale  # (K, ..., out) -> (K, ..., in)
         return [None] * self.before + [x, None]
 
@@ -78,34 +81,40 @@ class LinearAnywhere(Weighted):
     the positions of all pictures.
     """
 
-    anywhere = True
+    any_batch_axis = True
 
     @staticmethod
     def applies(call: Call) -> bool:
         names = LinearAnywhere._names(call)
-        if names is None or sum(form is not None for form in call.forms[-2:]) != 1 or len(call.forms) != 2:
+        if (
+            names is None
+            or sum(layout is not None for layout in call.layouts[-2:]) != 1
+            or len(call.layouts) != 2
+        ):
             return False
-        number = 0 if call.forms[0] is not None else 1
+        number = 0 if call.layouts[0] is not None else 1
         rank = call[names[0]].dim()
-        form = call.forms[number]
-        assert form is not None
+        layout = call.layouts[number]
+        assert layout is not None
         if rank == 3 and call[names[0]].shape[0] != 1:
             return False
-        return form.batch_at == rank - 2 + number and (form.batch_at, rank) != (0, 2)
+        return layout.batch_at == rank - 2 + number and (layout.batch_at, rank) != (0, 2)
 
     @staticmethod
     def _names(call: Call) -> tuple[str, str] | None:
         return ("self", "mat2") if "mat2" in call.arguments and "self" in call.arguments else None
 
     def __init__(self, call: Call) -> None:
-        number = 0 if call.forms[0] is not None else 1
+        number = 0 if call.layouts[0] is not None else 1
         matrix: Tensor = call[("mat2", "self")[number]]
         matrix = matrix[0] if matrix.dim() == 3 else matrix
         self.weight = matrix if number == 0 else matrix.T  # (in, out)
         self.number = number
         super().__init__(call, number)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         x = signal @ self.weight.T.to(signal.dtype)  # (K, ..., out) -> (K, ..., in)
         return [x, None] if self.number == 0 else [None, x]
 
@@ -118,10 +127,12 @@ class LinearModule(Weighted):
         self.weight = call["weight"].T  # (in, out)
         super().__init__(call, 0)
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return "its weight or bias comes from the picture" if any(self.derived[1:]) else ""
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [signal @ self.weight.T.to(signal.dtype)] + [None] * (
             len(self.derived) - 1
         )  # (K, ..., out) -> (K, ..., in)

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import Sight
-from deconvviz.engine.layout import Form, Window
+from deconvviz.engine.index_maps import IndexMap
+from deconvviz.engine.layout import TensorLayout, Window
 from deconvviz.engine.rules.activation import STATISTIC
 from deconvviz.engine.rules.reduction import Reduction
-from deconvviz.engine.rules.rule import Call, Rule, Verdict, rule
+from deconvviz.engine.rules.registry import rule
+from deconvviz.engine.rules.rule import Call, Rule, Support
 
 aten = torch.ops.aten
 HELD = "mean and variance are held constant at their recorded values"
@@ -24,22 +25,24 @@ HELD = "mean and variance are held constant at their recorded values"
 class Normalisation(Rule):
     """y = (x - mean) / std * scale + shift; mirror: signal * scale / std."""
 
-    windowed = True
-    verdict: Verdict
+    supports_windows = True
+    support: Support
 
     def __init__(self, call: Call) -> None:
         self.scale: Tensor | None = call["weight"]
         self.constants = () if self.scale is None else (self.scale,)
         self.derived = call.derived
-        self.below = call.form
+        self.below = call.layout
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return "its scale, shift or statistics come from the picture" if any(self.derived[1:]) else ""
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        return [signal * self.factor(at).to(signal.dtype)] + [None] * (len(self.derived) - 1)
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        return [signal * self.factor(window).to(signal.dtype)] + [None] * (len(self.derived) - 1)
 
-    def factor(self, at: Window) -> Tensor:
+    def factor(self, window: Window) -> Tensor:
         """scale / std, to be multiplied by signals (K, *at.shape)."""
         raise NotImplementedError
 
@@ -49,9 +52,9 @@ def _wide(numbers: Tensor) -> Tensor:
     return numbers if numbers.dtype == torch.float64 else numbers.float()
 
 
-def _by_channel(numbers: Tensor, form: Form) -> Tensor:
+def _by_channel(numbers: Tensor, layout: TensorLayout) -> Tensor:
     """(C,) or (B, C) to (..., C, 1, 1)."""
-    return numbers.reshape(*numbers.shape, *[1] * (len(form.shape) - 1))
+    return numbers.reshape(*numbers.shape, *[1] * (len(layout.shape) - 1))
 
 
 @rule(
@@ -73,16 +76,16 @@ class BatchNorm(Normalisation):
         if not self.of_the_batch and self.variance is not None:
             self.constants = (*self.constants, self.variance)
         elif call.batch == 1:
-            self.verdict, self.how = Verdict.ANALOGY, HELD
+            self.support, self.note = Support.APPROXIMATE, HELD
             self.kept = call.outputs[2].clone()  # (C,): 1 / std
         self.several = call.batch > 1
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         if self.of_the_batch and self.several:
             return "it normalises by the statistics of the batch, not by recorded ones"
-        return super().refuses()
+        return super().unsupported()
 
-    def factor(self, at: Window) -> Tensor:
+    def factor(self, window: Window) -> Tensor:
         if self.of_the_batch or self.variance is None:
             factor = _wide(self.kept)
         else:
@@ -91,17 +94,17 @@ class BatchNorm(Normalisation):
             factor = factor * _wide(self.scale)
         return _by_channel(factor, self.below)
 
-    def depends(self, argument: int, axis: int) -> Sight:
-        return None if self.of_the_batch else super().depends(argument, axis)
+    def dependency_map(self, argument: int, axis: int) -> IndexMap:
+        return None if self.of_the_batch else super().dependency_map(argument, axis)
 
 
 @rule(aten.native_layer_norm.default)
 class LayerNorm(Normalisation):
     """Mean and deviation over the last dimensions of one picture."""
 
-    verdict = Verdict.ANALOGY
-    how = HELD
-    folds = True
+    support = Support.APPROXIMATE
+    note = HELD
+    handles_folded_batch = True
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -111,26 +114,26 @@ class LayerNorm(Normalisation):
         self.mixed = [axis for axis in self.below.axes or () if axis > rank - over]
         self.over_all = bool(self.below.positions) and min(self.below.positions) > rank - over
 
-    def factor(self, at: Window) -> Tensor:
-        factor = at.cut(_wide(self.kept))
+    def factor(self, window: Window) -> Tensor:
+        factor = window.cut(_wide(self.kept))
         if self.scale is not None:
             whole = self.scale.reshape(
                 *[1] * (len(self.below.shape) + 1 - self.scale.dim()), *self.scale.shape
             )
-            factor = factor * at.cut(_wide(whole))
+            factor = factor * window.cut(_wide(whole))
         return factor
 
-    def depends(self, argument: int, axis: int) -> Sight:
+    def dependency_map(self, argument: int, axis: int) -> IndexMap:
         mixed = self.over_all or (self.below.axes is not None and self.below.axes[axis] in self.mixed)
-        return None if mixed else super().depends(argument, axis)
+        return None if mixed else super().dependency_map(argument, axis)
 
 
 @rule(aten.native_group_norm.default)
 class GroupNorm(Normalisation):
     """Mean and deviation over groups of channels of one picture."""
 
-    verdict = Verdict.ANALOGY
-    how = HELD
+    support = Support.APPROXIMATE
+    note = HELD
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -138,14 +141,14 @@ class GroupNorm(Normalisation):
         self.kept = call.outputs[2].reshape(call.batch, groups).clone()  # 1 / std
         self.each = self.below.shape[0] // groups  # channels
 
-    def factor(self, at: Window) -> Tensor:
-        images = at.images.to(self.kept.device)
+    def factor(self, window: Window) -> Tensor:
+        images = window.images.to(self.kept.device)
         factor = _wide(self.kept)[images].repeat_interleave(self.each, dim=1)  # (K, C)
         if self.scale is not None:
             factor = factor * _wide(self.scale)
         return _by_channel(factor, self.below)
 
-    def depends(self, argument: int, axis: int) -> Sight:
+    def dependency_map(self, argument: int, axis: int) -> IndexMap:
         return None
 
 
@@ -160,8 +163,8 @@ class GroupNorm(Normalisation):
 class Spread(Reduction):
     """How large numbers are, or how far apart: what something is then divided by."""
 
-    verdict = Verdict.ANALOGY
-    how = STATISTIC
+    support = Support.APPROXIMATE
+    note = STATISTIC
 
     def flows(self, argument: int) -> bool:
         return False

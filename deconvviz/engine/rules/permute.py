@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from deconvviz.engine.layout import Form, Window
-from deconvviz.engine.rules.rule import Call, Rule, rule
+from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.rules.registry import rule
+from deconvviz.engine.rules.rule import Call, Rule
 
 aten = torch.ops.aten
 
@@ -18,12 +19,12 @@ aten = torch.ops.aten
 class Permutation(Rule):
     """Dimensions in another order; mirror: back."""
 
-    windowed = True
-    folds = True
-    anywhere = True
+    supports_windows = True
+    handles_folded_batch = True
+    any_batch_axis = True
 
     def __init__(self, call: Call) -> None:
-        self.below = call.form
+        self.below = call.layout
         rank = call["self"].dim()
         if "dims" in call.arguments:
             real = [dim % rank for dim in call["dims"]]
@@ -37,11 +38,13 @@ class Permutation(Rule):
         self.order = [*kept, *(dim for dim in moved if dim)]
         self.back = [self.order.index(dim) for dim in range(len(self.order))]
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         shape = tuple(self.below.shape[dim - 1] for dim in self.order[1:])
         return replace(self.below.moved(self.order.index), shape=shape, batch_at=self.batch_at)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [signal.permute(self.back)]
 
 
@@ -49,24 +52,28 @@ class Reordered(Rule):
     """Positions along some dimensions in another order."""
 
     def __init__(self, call: Call) -> None:
-        self.below = call.form
+        self.below = call.layout
         axes = self.below.axes or ()
         self.dims = [self.below.dim(int(dim)) for dim in call["dims"]]
         self.along = {axes.index(dim) for dim in self.dims if dim in axes}
         self.joined = self.below.joint in self.dims
-        self.windowed = not self.along
+        self.supports_windows = not self.along
 
-    def form(self, call: Call) -> Form:
-        return super().form(call).without(self.dims, keep=True)
+    def output_layout(self, call: Call) -> TensorLayout:
+        return super().output_layout(call).without(self.dims, keep=True)
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return "it reorders the pictures of a batch" if 0 in self.dims else ""
 
-    def straight(self, argument: int, axis: int) -> bool:
+    def is_elementwise(self, argument: int, axis: int) -> bool:
         return axis not in self.along and not self.joined
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        return self._order(axis, n_out) if axis in self.along else super().reach(argument, axis, n_out, n_in)
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        return (
+            self._order(axis, n_out)
+            if axis in self.along
+            else super().visible_inputs(argument, axis, n_out, n_in)
+        )
 
     def _order(self, axis: int, length: int) -> Tensor:
         """(length, length) bool: which position each one comes from."""
@@ -77,7 +84,9 @@ class Reordered(Rule):
 class Flip(Reordered):
     """Last position first."""
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [signal.flip(self.dims)]
 
     def _order(self, axis: int, length: int) -> Tensor:
@@ -92,12 +101,14 @@ class Roll(Reordered):
         super().__init__(call)
         self.shifts = [int(n) for n in call["shifts"]]
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         if len(self.shifts) != len(self.dims):
             return "it moves positions from one dimension to another"
-        return super().refuses()
+        return super().unsupported()
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [signal.roll([-shift for shift in self.shifts], self.dims)]
 
     def _order(self, axis: int, length: int) -> Tensor:
@@ -110,14 +121,16 @@ class Roll(Reordered):
 class ChannelShuffle(Rule):
     """Channels dealt out over the groups of the next convolution; mirror: gathered again."""
 
-    windowed = True
+    supports_windows = True
 
     def __init__(self, call: Call) -> None:
-        self.each = call.form.shape[0] // int(call["groups"])
-        self.windowed = 1 not in call.form.positions
+        self.each = call.layout.shape[0] // int(call["groups"])
+        self.supports_windows = 1 not in call.layout.positions
 
-    def form(self, call: Call) -> Form:
-        return super().form(call).without([1], keep=True)
+    def output_layout(self, call: Call) -> TensorLayout:
+        return super().output_layout(call).without([1], keep=True)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [signal.unflatten(1, (self.each, -1)).transpose(1, 2).flatten(1, 2)]

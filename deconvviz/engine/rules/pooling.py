@@ -9,9 +9,10 @@ from math import gcd
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import SAME, UNKNOWN, Band, Sight, Slide
-from deconvviz.engine.layout import Form, Window, zeros
-from deconvviz.engine.rules.rule import Call, Rule, Spatial, rule
+from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, SlidingWindow
+from deconvviz.engine.layout import TensorLayout, Window, zeros
+from deconvviz.engine.rules.registry import rule
+from deconvviz.engine.rules.rule import Call, Rule, Spatial
 from deconvviz.engine.rules.separable import Separable
 from deconvviz.engine.rules.verification import mismatch
 
@@ -22,11 +23,11 @@ def _pair(value: Sequence[int]) -> tuple[int, int]:
     return (int(value[0]), int(value[-1]))
 
 
-def slides(call: Call) -> tuple[Slide, Slide]:
+def slides(call: Call) -> tuple[SlidingWindow, SlidingWindow]:
     kernel, padding = _pair(call["kernel_size"]), _pair(call["padding"])
     stride = _pair(call["stride"] or kernel)
     dilation = _pair(call.arguments.get("dilation", [1]))
-    return tuple(Slide(*numbers) for numbers in zip(kernel, stride, padding, dilation, strict=True))  # type: ignore[return-value]
+    return tuple(SlidingWindow(*numbers) for numbers in zip(kernel, stride, padding, dilation, strict=True))  # type: ignore[return-value]
 
 
 @rule(aten.max_pool2d_with_indices.default)
@@ -64,10 +65,12 @@ class MaxPool(Spatial):
         narrow = torch.uint8 if rows.kernel * columns.kernel <= 256 else torch.int32
         return tap_row.mul_(columns.kernel).add_(tap_column).to(narrow)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        switches = _laid_out(at.cut(self.switches), signal)  # (K, C, h, w)
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        switches = _laid_out(window.cut(self.switches), signal)  # (K, C, h, w)
         rows, columns = self.rows, self.columns
-        (k, c), (h, w) = signal.shape[:2], at.size
+        (k, c), (h, w) = signal.shape[:2], window.size
         high, wide = (h - 1) * rows.stride + rows.extent, (w - 1) * columns.stride + columns.extent
         x = zeros(signal, (k, c, high, wide))
         for tap in range(rows.kernel * columns.kernel):
@@ -80,19 +83,21 @@ class MaxPool(Spatial):
             ] += signal * (switches == tap)  # fmt: skip
         stride = torch.tensor([rows.stride, columns.stride])
         padding = torch.tensor([rows.padding, columns.padding])
-        return [self.frame(into[0]).place(x, at.start * stride - padding)]  # (K, C, h, w) -> (K, C, h', w')
+        return [
+            self.frame(input_windows[0]).place(x, window.start * stride - padding)
+        ]  # (K, C, h, w) -> (K, C, h', w')
 
-    def band(self, argument: int, axis: int) -> Sight:
-        return self.slide(axis).band if self.windowed else UNKNOWN
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        return self.slide(axis).index_map if self.supports_windows else UNKNOWN
 
-    def slide(self, axis: int) -> Slide:
+    def slide(self, axis: int) -> SlidingWindow:
         return (self.rows, self.columns)[axis]
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         return (
-            self.slide(axis).reach(n_out, n_in)
-            if self.windowed
-            else super().reach(argument, axis, n_out, n_in)
+            self.slide(axis).visible_inputs(n_out, n_in)
+            if self.supports_windows
+            else super().visible_inputs(argument, axis, n_out, n_in)
         )
 
 
@@ -102,7 +107,7 @@ def _laid_out(switches: Tensor, like: Tensor) -> Tensor:
     return switches.contiguous(memory_format=torch.channels_last) if alike else switches
 
 
-def _first(slide: Slide, n_out: int, device: torch.device) -> Tensor:
+def _first(slide: SlidingWindow, n_out: int, device: torch.device) -> Tensor:
     """(n_out,) int32: where each window begins; negative in the padding."""
     return torch.arange(n_out, device=device, dtype=torch.int32) * slide.stride - slide.padding
 
@@ -117,17 +122,17 @@ class AveragePool(Separable):
         self.slides = slides(call)
         sizes = zip(call.output.shape[-2:], call["self"].shape[-2:], self.slides, strict=True)
         rows, columns = (
-            slide.reach(n_out, n_in).double()
+            slide.visible_inputs(n_out, n_in).double()
             / (1 if divisor else _counted(slide, n_out, n_in, count_padding))
             for n_out, n_in, slide in sizes
         )
         self.settle(call, rows / (divisor or 1), columns)
 
-    def band(self, argument: int, axis: int) -> Sight:
-        return self.slides[axis].band if self.windowed else UNKNOWN
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        return self.slides[axis].index_map if self.supports_windows else UNKNOWN
 
 
-def _counted(slide: Slide, n_out: int, n_in: int, count_padding: bool) -> Tensor:
+def _counted(slide: SlidingWindow, n_out: int, n_in: int, count_padding: bool) -> Tensor:
     """(n_out, 1): how many positions each mean divides by along one axis, as PyTorch counts them."""
     first = torch.arange(n_out) * slide.stride - slide.padding
     last = (first + slide.kernel).clamp(max=n_in + slide.padding)  # what ceil mode adds is never counted
@@ -147,21 +152,21 @@ class AdaptiveAveragePool(Separable):
             for n_out, n_in in zip(call.output.shape[-2:], call["self"].shape[-2:], strict=True)
         )
         self.settle(call, rows, columns)
-        self.of_all = call.form.positions == {2, 3} and tuple(call.output.shape[-2:]) == (1, 1)
+        self.of_all = call.layout.positions == {2, 3} and tuple(call.output.shape[-2:]) == (1, 1)
 
-    def band(self, argument: int, axis: int) -> Sight:
-        if not self.windowed:
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        if not self.supports_windows:
             return None if self.of_all else UNKNOWN
         return adaptive_band(*self.matrices[axis].shape)
 
 
-def adaptive_band(n_out: int, n_in: int) -> Sight:
+def adaptive_band(n_out: int, n_in: int) -> IndexMap:
     """The windows of an adaptive pool: they come round again; a single one sees everything there is."""
     if n_out == 1:
         return None if n_in > 1 else SAME
     period = n_out // gcd(n_out, n_in)
     bounds = tuple((o * n_in // n_out, -((o + 1) * n_in // -n_out)) for o in range(period))
-    return Band(bounds, period * n_in // n_out)
+    return PeriodicIntervals(bounds, period * n_in // n_out)
 
 
 def _adaptive(n_out: int, n_in: int) -> Tensor:
@@ -179,11 +184,13 @@ class PlacedMaximum(Spatial):
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.places: Tensor = call.outputs[1]  # (B, C, ...) int64: place in the map laid out in a row
-        self.shape = call.form.shape
-        self.windowed = False
+        self.shape = call.layout.shape
+        self.supports_windows = False
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        places = self.places[at.images.to(self.places.device)].flatten(2)
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        places = self.places[window.images.to(self.places.device)].flatten(2)
         x = signal.new_zeros(len(signal), self.shape[0], math.prod(self.shape[1:]))
         return [x.scatter_add_(2, places, signal.flatten(2)).unflatten(2, self.shape[1:])]
 
@@ -194,22 +201,22 @@ class OverVolume(Rule):
     It works on whole maps, and its positions are followed along rows and columns.
     """
 
-    slides: Sequence[Slide]
+    slides: Sequence[SlidingWindow]
 
-    def last(self, form: Form) -> bool:
-        return form.axes == (3, 4) and len(form.shape) == 4
+    def last(self, layout: TensorLayout) -> bool:
+        return layout.axes == (3, 4) and len(layout.shape) == 4
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         shape = tuple(call.output.shape[1:])
-        return Form(shape, call.form.axes if self.last(call.form) else None)
+        return TensorLayout(shape, call.layout.axes if self.last(call.layout) else None)
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         if not self.mapped:
-            return super().reach(argument, axis, n_out, n_in)
-        return self.slides[1 + axis].reach(n_out, n_in)
+            return super().visible_inputs(argument, axis, n_out, n_in)
+        return self.slides[1 + axis].visible_inputs(n_out, n_in)
 
-    def band(self, argument: int, axis: int) -> Sight:
-        return self.slides[1 + axis].band if self.mapped else UNKNOWN
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        return self.slides[1 + axis].index_map if self.mapped else UNKNOWN
 
     @property
     def mapped(self) -> bool:
@@ -220,11 +227,11 @@ def _triple(value: Sequence[int]) -> list[int]:
     return [int(n) for n in value] * (3 if len(value) == 1 else 1)
 
 
-def volume_slides(call: Call) -> list[Slide]:
+def volume_slides(call: Call) -> list[SlidingWindow]:
     kernel, padding = _triple(call["kernel_size"]), _triple(call["padding"])
     stride = _triple(call["stride"] or kernel)
     dilation = _triple(call.arguments.get("dilation", [1]))
-    return [Slide(*numbers) for numbers in zip(kernel, stride, padding, dilation, strict=True)]
+    return [SlidingWindow(*numbers) for numbers in zip(kernel, stride, padding, dilation, strict=True)]
 
 
 @rule(aten.max_pool3d_with_indices.default)
@@ -234,7 +241,7 @@ class MaxPool3d(OverVolume, PlacedMaximum):
     def __init__(self, call: Call) -> None:
         PlacedMaximum.__init__(self, call)
         self.slides = volume_slides(call)
-        self.over_map = self.last(call.form)
+        self.over_map = self.last(call.layout)
 
     @property
     def mapped(self) -> bool:
@@ -247,11 +254,11 @@ class AveragePool3d(OverVolume):
 
     def __init__(self, call: Call) -> None:
         self.slides = volume_slides(call)
-        self.over_map = self.last(call.form)
-        self.below = call.form
+        self.over_map = self.last(call.layout)
+        self.below = call.layout
         count_padding, divisor = call["count_include_pad"], call["divisor_override"]
         sizes = list(zip(call.output.shape[-3:], call["self"].shape[-3:], self.slides, strict=True))
-        self.matrices = [slide.reach(n_out, n_in).double() for n_out, n_in, slide in sizes]
+        self.matrices = [slide.visible_inputs(n_out, n_in).double() for n_out, n_in, slide in sizes]
         counts = [_counted(slide, n_out, n_in, count_padding) for n_out, n_in, slide in sizes]
         depth, rows, columns = (count[:, 0].double() for count in counts)
         many = depth[:, None, None] * rows[:, None] * columns  # (d, h, w) how many each mean divides by
@@ -263,14 +270,16 @@ class AveragePool3d(OverVolume):
             call.output.cpu(),
         )  # fmt: skip
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return self.fault
 
     @property
     def mapped(self) -> bool:
         return self.over_map
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         matrices = [matrix.to(signal) for matrix in self.matrices]
         shared = signal / self.divisor.to(signal)
         return [torch.einsum("...DHW,Dd,Hh,Ww->...dhw", shared, *matrices)]
@@ -282,13 +291,15 @@ class AdaptiveMaxPool(PlacedMaximum):
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.mapped = call.form.axes == (2, 3)
+        self.mapped = call.layout.axes == (2, 3)
         self.lengths = call.output.shape[-2:]
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        return _adaptive(n_out, n_in) > 0 if self.mapped else super().reach(argument, axis, n_out, n_in)
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        return (
+            _adaptive(n_out, n_in) > 0 if self.mapped else super().visible_inputs(argument, axis, n_out, n_in)
+        )
 
-    def band(self, argument: int, axis: int) -> Sight:
+    def index_map(self, argument: int, axis: int) -> IndexMap:
         return adaptive_band(self.lengths[axis], self.below.lengths[axis]) if self.mapped else UNKNOWN
 
 
@@ -301,12 +312,12 @@ class MaxUnpool(Spatial):
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.windowed = False
+        self.supports_windows = False
         self.places: Tensor = call["indices"]  # (B, C, h, w) int64: row * width + column, in the output map
         self.arrived = self._arrived(call)
         self.fault = self._fault(call)
         maker = call.makers[1]
-        self.pool = maker if isinstance(maker, MaxPool) and call.form.axes == (2, 3) else None
+        self.pool = maker if isinstance(maker, MaxPool) and call.layout.axes == (2, 3) else None
 
     def _arrived(self, call: Call) -> Tensor:
         """Which numbers were not overwritten by another; all, where there are no numbers (shapes alone)."""
@@ -324,22 +335,24 @@ class MaxUnpool(Spatial):
         there = call.output.flatten(2).gather(2, self.places.flatten(2)).view_as(self.places)
         return mismatch(torch.where(self.arrived, call["self"], 0), torch.where(self.arrived, there, 0))
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return self.fault
 
     def flows(self, argument: int) -> bool:
         return argument == 0
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        images = at.images.to(self.places.device)
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        images = window.images.to(self.places.device)
         places, arrived = self.places[images], self.arrived[images]
         x = signal.flatten(2).gather(2, places.flatten(2)).view_as(places)  # (K, C, H, W) -> (K, C, h, w)
         return [x * arrived, None]
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         if self.pool is None:
-            return super().reach(argument, axis, n_out, n_in)
-        return self.pool.slide(axis).reach(n_in, n_out).T
+            return super().visible_inputs(argument, axis, n_out, n_in)
+        return self.pool.slide(axis).visible_inputs(n_in, n_out).T
 
-    def band(self, argument: int, axis: int) -> Sight:
-        return UNKNOWN if self.pool is None else self.pool.slide(axis).mirrored
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        return UNKNOWN if self.pool is None else self.pool.slide(axis).transposed

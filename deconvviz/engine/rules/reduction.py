@@ -8,9 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import Sight
-from deconvviz.engine.layout import Form, Window
-from deconvviz.engine.rules.rule import Call, Rule, rule
+from deconvviz.engine.index_maps import IndexMap
+from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.rules.registry import rule
+from deconvviz.engine.rules.rule import Call, Rule
 
 aten = torch.ops.aten
 
@@ -18,11 +19,11 @@ aten = torch.ops.aten
 class Reduction(Rule):
     """One number for all positions along some dimensions."""
 
-    windowed = True
-    folds = True
+    supports_windows = True
+    handles_folded_batch = True
 
     def __init__(self, call: Call) -> None:
-        self.below = call.form
+        self.below = call.layout
         rank = call["self"].dim()
         dims = call.arguments.get("dim")
         dims = [dims] if isinstance(dims, int) else dims or range(rank)
@@ -36,12 +37,12 @@ class Reduction(Rule):
         self.joined = self.below.joint in self.dims
         self.over_all = bool(self.below.mixed) and self.below.mixed <= set(self.dims)
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return "it averages over the pictures of a batch" if 0 in self.dims else ""
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         if 0 in self.dims:
-            return Form.of(call.output.shape[1:])
+            return TensorLayout.of(call.output.shape[1:])
         if self.keepdim:
             shape = tuple(1 if dim in self.dims else n for dim, n in enumerate(self.below.shape, 1))
             return replace(self.below.without(self.dims), shape=shape, batch_at=0)
@@ -58,20 +59,20 @@ class Reduction(Rule):
                 signal = signal.unsqueeze(dim)
         return signal
 
-    def straight(self, argument: int, axis: int) -> bool:
+    def is_elementwise(self, argument: int, axis: int) -> bool:
         return not self.joined and axis not in self.over and (self.keepdim or not self.over)
 
-    def band(self, argument: int, axis: int) -> Sight:
+    def index_map(self, argument: int, axis: int) -> IndexMap:
         if axis in self.over or self.joined or self.over_all:
             return None
-        return super().band(argument, axis)
+        return super().index_map(argument, axis)
 
-    def filled(self, at: Window, into: Window) -> tuple[int, ...]:
-        """The shape that `down` gives: as `at` along what stays, as `into` along what was reduced."""
-        shape = list(into.shape)
+    def filled(self, window: Window, input_window: Window) -> tuple[int, ...]:
+        """Shape of the projected signal: `window` along axes that stay, `input_window` along reduced ones."""
+        shape = list(input_window.shape)
         for number, axis in enumerate(self.below.axes or ()):
-            if number not in self.over and at.form.axes:
-                shape[axis - 1] = at.size[number]
+            if number not in self.over and window.layout.axes:
+                shape[axis - 1] = window.size[number]
         return tuple(shape)
 
 
@@ -79,9 +80,11 @@ class Reduction(Rule):
 class Mean(Reduction):
     """y = mean over some dimensions; mirror: the signal, shared out evenly."""
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [
-            (self.spread(signal) / self.count).expand(-1, *self.filled(at, into[0]))
+            (self.spread(signal) / self.count).expand(-1, *self.filled(window, input_windows[0]))
         ]  # (K, C) -> (K, C, H, W)
 
 
@@ -89,17 +92,19 @@ class Mean(Reduction):
 class Total(Reduction):
     """y = sum over some dimensions; mirror: the signal, to each."""
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        return [self.spread(signal).expand(-1, *self.filled(at, into[0]))]
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        return [self.spread(signal).expand(-1, *self.filled(window, input_windows[0]))]
 
 
 @rule(aten.amax.default, aten.max.dim)
 class Maximum(Reduction):
     """y = max over some dimensions; mirror: the signal goes to its place, the first of equals."""
 
-    keeps_inputs = True
-    windowed = False
-    folds = False
+    needs_input_values = True
+    supports_windows = False
+    handles_folded_batch = False
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -108,10 +113,12 @@ class Maximum(Reduction):
             numbers = call["self"].permute(*self.others, *self.dims).flatten(len(self.others))
             self.places = numbers.argmax(-1)  # (B, ...): in what was reduced, laid out in a row
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         if self.keepdim:
             signal = signal.squeeze(self.dims)
-        images = at.images.to(signal.device)
+        images = window.images.to(signal.device)
         x = signal.new_zeros(*signal.shape, self.count)
         x.scatter_(-1, self.places[images].unsqueeze(-1), signal.unsqueeze(-1))
         x = x.unflatten(-1, [self.below.shape[dim - 1] for dim in self.dims])

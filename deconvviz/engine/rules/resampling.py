@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import SAME, UNKNOWN, Band, Sight, Slide
-from deconvviz.engine.layout import Form, Window
-from deconvviz.engine.rules.rule import Call, Rule, Spatial, rule
+from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, SlidingWindow
+from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.rules.registry import rule
+from deconvviz.engine.rules.rule import Call, Rule, Spatial
 from deconvviz.engine.rules.separable import Separable
 
 aten = torch.ops.aten
@@ -39,18 +40,18 @@ class Interpolation(Separable):
             _interpolation(call.op, axis, *lengths[axis], aligned, scale) for axis, scale in enumerate(scales)
         )
         self.settle(call, rows, columns)
-        self.bands = [
-            _band(_periods(call.op, *lengths[axis], aligned, scale), self.matrices[axis])
+        self.index_maps = [
+            _checked(_periods(call.op, *lengths[axis], aligned, scale), self.matrices[axis])
             for axis, scale in enumerate(scales)
         ]
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         if not all(_adds_up(matrix) for matrix in self.matrices):
             return "the weights that were measured for it do not add up to 1"
-        return super().refuses()
+        return super().unsupported()
 
-    def band(self, argument: int, axis: int) -> Sight:
-        return self.bands[axis] if self.windowed else UNKNOWN
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        return self.index_maps[axis] if self.supports_windows else UNKNOWN
 
 
 def _adds_up(matrix: Tensor) -> bool:
@@ -89,23 +90,23 @@ def _wide(single: Tensor, across: int) -> list[int]:
     return shape
 
 
-def _band(band: Sight, matrix: Tensor) -> Sight:
-    """Return the band if no row of the matrix has a weight outside of it, else `UNKNOWN`."""
-    if not isinstance(band, Band):
-        return band
+def _checked(intervals: IndexMap, matrix: Tensor) -> IndexMap:
+    """Return the intervals if no row of the matrix has a weight outside of them, else `UNKNOWN`."""
+    if not isinstance(intervals, PeriodicIntervals):
+        return intervals
     for o, row in enumerate(matrix):
         seen = torch.nonzero(row)[:, 0]
-        first, past = band.place(o)
+        first, past = intervals.place(o)
         if len(seen) and not (first <= int(seen[0]) and int(seen[-1]) < past):
             return UNKNOWN
-    return band
+    return intervals
 
 
 _MIDDLE = 12  # so far from the border no position's share is cut off
 
 
 @lru_cache(maxsize=256)
-def _periods(op: Any, n_out: int, n_in: int, aligned: bool | None, scale: float | None) -> Sight:
+def _periods(op: Any, n_out: int, n_in: int, aligned: bool | None, scale: float | None) -> IndexMap:
     """What the positions of an output without borders see; unknown if that does not come round again soon."""
     if n_out == n_in and scale in (None, 1):
         return SAME
@@ -125,7 +126,7 @@ def _periods(op: Any, n_out: int, n_in: int, aligned: bool | None, scale: float 
     for o in range(period * _MIDDLE, period * (_MIDDLE + 1)):
         seen = torch.nonzero(matrix[o])[:, 0] - advance * _MIDDLE
         bounds.append((int(seen[0]), int(seen[-1]) + 1))
-    return Band(tuple(bounds), advance)
+    return PeriodicIntervals(tuple(bounds), advance)
 
 
 class Border(Separable):
@@ -146,9 +147,9 @@ class Border(Separable):
         """Which position inside each position is a copy of."""
         raise NotImplementedError
 
-    def band(self, argument: int, axis: int) -> Sight:
+    def index_map(self, argument: int, axis: int) -> IndexMap:
         """Inside of the map, where each position is its own."""
-        return Slide(padding=self.before[axis]).band if self.windowed else UNKNOWN
+        return SlidingWindow(padding=self.before[axis]).index_map if self.supports_windows else UNKNOWN
 
 
 @rule(aten.reflection_pad2d.default)
@@ -172,11 +173,11 @@ class Replication(Border):
 class ConstantBorder(Rule):
     """A border of one number, or (less than nothing) a cut; mirror: what lies inside goes back."""
 
-    windowed = True
-    folds = True
+    supports_windows = True
+    handles_folded_batch = True
 
     def __init__(self, call: Call) -> None:
-        self.below = call.form
+        self.below = call.layout
         rank = call["self"].dim()
         pads = [int(n) for n in call["pad"]]
         self.before: dict[int, int] = {}  # by dimension
@@ -184,19 +185,21 @@ class ConstantBorder(Rule):
             self.before[self.below.dim(rank - 1 - number)] = pads[2 * number]
         self.over_batch = 0 in self.before and call.output.shape[0] != call["self"].shape[0]
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return "it pads the batch with pictures" if self.over_batch else ""
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         below = self.below
         shape = (*below.shape[: below.folded], *call.output.shape[1:])
         kept = below.without(self.before)
         return replace(kept, shape=shape, axes=below.axes, batch_at=0)
 
-    def straight(self, argument: int, axis: int) -> bool:
+    def is_elementwise(self, argument: int, axis: int) -> bool:
         return self.below.joint not in self.before
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         axes = self.below.axes or ()
         for dim, before in self.before.items():
             if dim and dim not in axes:
@@ -205,24 +208,24 @@ class ConstantBorder(Rule):
                 signal = torch.nn.functional.pad(signal, pads)
         if not axes:
             return [signal]
-        start = at.start - torch.tensor([self.before.get(axis, 0) for axis in axes])
-        return [into[0].place(signal, start)]
+        start = window.start - torch.tensor([self.before.get(axis, 0) for axis in axes])
+        return [input_windows[0].place(signal, start)]
 
     def _padded(self, axis: int) -> bool:
         return self.below.axes is not None and self.below.axes[axis] in self.before
 
-    def _slide(self, axis: int) -> Slide:
+    def _slide(self, axis: int) -> SlidingWindow:
         axes = self.below.axes or (0, 0)
-        return Slide(padding=self.before.get(axes[axis], 0))
+        return SlidingWindow(padding=self.before.get(axes[axis], 0))
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        # never None, also along an axis that is not padded: `down` fills `into`
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        # never None, also along an axis that is not padded: `project` fills the input window
         if self.below.axes:
-            return self._slide(axis).reach(n_out, n_in)
-        return super().reach(argument, axis, n_out, n_in)
+            return self._slide(axis).visible_inputs(n_out, n_in)
+        return super().visible_inputs(argument, axis, n_out, n_in)
 
-    def band(self, argument: int, axis: int) -> Sight:
-        return self._slide(axis).band if self.below.axes else super().band(argument, axis)
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        return self._slide(axis).index_map if self.below.axes else super().index_map(argument, axis)
 
 
 @rule(aten.pixel_shuffle.default)
@@ -233,20 +236,25 @@ class PixelShuffle(Spatial):
         super().__init__(call)
         self.factor = int(call["upscale_factor"])
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        below, r = self.frame(into[0]), self.factor
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        below, r = self.frame(input_windows[0]), self.factor
         above = Window(
-            below.start * r, (below.size[0] * r, below.size[1] * r), Form.of(at.form.shape), at.images
+            below.start * r,
+            (below.size[0] * r, below.size[1] * r),
+            TensorLayout.of(window.layout.shape),
+            window.images,
         )
-        return [torch.nn.functional.pixel_unshuffle(above.place(signal, at.start), r)]
+        return [torch.nn.functional.pixel_unshuffle(above.place(signal, window.start), r)]
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if not self.windowed:
-            return super().reach(argument, axis, n_out, n_in)
-        return Slide(self.factor, self.factor).reach(n_in, n_out).T
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        if not self.supports_windows:
+            return super().visible_inputs(argument, axis, n_out, n_in)
+        return SlidingWindow(self.factor, self.factor).visible_inputs(n_in, n_out).T
 
-    def band(self, argument: int, axis: int) -> Sight:
-        return Slide(self.factor, self.factor).mirrored if self.windowed else UNKNOWN
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        return SlidingWindow(self.factor, self.factor).transposed if self.supports_windows else UNKNOWN
 
 
 @rule(aten.pixel_unshuffle.default)
@@ -257,14 +265,16 @@ class PixelUnshuffle(Spatial):
         super().__init__(call)
         self.factor = int(call["downscale_factor"])
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         x = torch.nn.functional.pixel_shuffle(signal, self.factor)
-        return [self.frame(into[0]).place(x, at.start * self.factor)]
+        return [self.frame(input_windows[0]).place(x, window.start * self.factor)]
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if not self.windowed:
-            return super().reach(argument, axis, n_out, n_in)
-        return Slide(self.factor, self.factor).reach(n_out, n_in)
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        if not self.supports_windows:
+            return super().visible_inputs(argument, axis, n_out, n_in)
+        return SlidingWindow(self.factor, self.factor).visible_inputs(n_out, n_in)
 
-    def band(self, argument: int, axis: int) -> Sight:
-        return Slide(self.factor, self.factor).band if self.windowed else UNKNOWN
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        return SlidingWindow(self.factor, self.factor).index_map if self.supports_windows else UNKNOWN

@@ -9,14 +9,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from deconvviz.engine.layout import Form, Window, signal_dtype
+from deconvviz.engine.layout import TensorLayout, Window, signal_dtype
 from deconvviz.engine.rules.activation import Gate
-from deconvviz.engine.rules.rule import Call, Rule, Verdict, rule
+from deconvviz.engine.rules.registry import rule
+from deconvviz.engine.rules.rule import Call, Rule, Support
 
 aten = torch.ops.aten
 
 
-CUT = f"numbers cut to integers, {Gate.how}"
+CUT = f"numbers cut to integers, {Gate.note}"
 
 
 def _is_whole(tensor: Tensor) -> bool:
@@ -36,20 +37,22 @@ class Same(Rule):
     Numbers that are cut to integers do not follow the signal any more: they are constant from there on.
     """
 
-    windowed = True
-    folds = True
-    anywhere = True
+    supports_windows = True
+    handles_folded_batch = True
+    any_batch_axis = True
 
     def __init__(self, call: Call) -> None:
         self.dtype = signal_dtype(call["self"].dtype)
         self.cut_to_integers = _is_whole(call.output)
         if self.cut_to_integers:
-            self.verdict, self.how = Verdict.ANALOGY, CUT
+            self.support, self.note = Support.APPROXIMATE, CUT
 
     def flows(self, argument: int) -> bool:
         return not self.cut_to_integers
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [signal.to(self.dtype)]
 
 
@@ -57,7 +60,7 @@ class Same(Rule):
 class Restrided(Same):
     """The same numbers in the same places, where nothing but the strides of lone positions has changed."""
 
-    keeps_inputs = True
+    needs_input_values = True
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -70,7 +73,7 @@ class Restrided(Same):
             or offset not in (None, before.storage_offset())
         )
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return "it takes the numbers from other places of the memory" if self.moved else ""
 
 
@@ -79,13 +82,13 @@ class Overwritten(Rule):
     """One tensor's numbers are replaced by another's; mirror: all of the signal to the other."""
 
     def __init__(self, call: Call) -> None:
-        self.below = call.forms[-1]
+        self.below = call.layouts[-1]
         self.cut_to_integers = _is_whole(call.output)
         if self.cut_to_integers:
-            self.verdict, self.how = Verdict.ANALOGY, CUT
+            self.support, self.note = Support.APPROXIMATE, CUT
         self.shape = (call["self"].shape, call["src"].shape)
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         if self.below is None or self.shape[0] != self.shape[1]:
             return "it writes to a part, or stretches what it writes"
         return ""
@@ -93,10 +96,12 @@ class Overwritten(Rule):
     def flows(self, argument: int) -> bool:
         return argument == 1 and not self.cut_to_integers
 
-    def form(self, call: Call) -> Form:
-        return self.below or super().form(call)
+    def output_layout(self, call: Call) -> TensorLayout:
+        return self.below or super().output_layout(call)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         return [None, signal]
 
 
@@ -107,46 +112,48 @@ class Overwritten(Rule):
 class View(Rule):
     """The same numbers in another shape; mirror: back to the old shape, picture by picture."""
 
-    folds = True
-    anywhere = True
+    handles_folded_batch = True
+    any_batch_axis = True
 
     def __init__(self, call: Call) -> None:
-        self.below = call.form
+        self.below = call.layout
         self.output = tuple(call.output.shape)
         self.shape = tuple(call["self"].shape)
         place = _batch_in(self.output, self.below, call.batch)
         self.mixes = place is None
         if place is None:
-            self.above, self.followed = Form.of(self.output[1:]), False
+            self.above, self.followed = TensorLayout.of(self.output[1:]), False
         else:
-            self.above, self.followed = self._form(*place)
-        self.windowed = self.followed and self.above.axes is not None and self.below.axes is not None
+            self.above, self.followed = self._layout(*place)
+        self.supports_windows = self.followed and self.above.axes is not None and self.below.axes is not None
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return f"it mixes the pictures of a batch: {self.shape} to {self.output}" if self.mixes else ""
 
-    def straight(self, argument: int, axis: int) -> bool:
+    def is_elementwise(self, argument: int, axis: int) -> bool:
         return self.followed
 
-    def _form(self, batch_at: int, lead: tuple[int, ...]) -> tuple[Form, bool]:
-        """The form of the output, and whether each position can still be followed."""
+    def _layout(self, batch_at: int, lead: tuple[int, ...]) -> tuple[TensorLayout, bool]:
+        """The layout of the output, and whether each position can still be followed."""
         standing = self.below.standing()
         before, after = self.output[:batch_at], self.output[batch_at + 1 :]
         found = follow(standing, (*before, *lead, *after))
-        above = Form((*lead, *before, *after), None, len(lead), batch_at)
+        above = TensorLayout((*lead, *before, *after), None, len(lead), batch_at)
         order = above.standing_order()  # where each dimension of `found` is in `above`
         moved = found.moved(lambda dim: order[dim - 1])
         above = replace(above, axes=moved.axes, joint=moved.joint, grid=moved.grid, mixed=moved.mixed)
         if above.place != (None, None, (1, 1)):
             return above, True
-        guessed = replace(above, axes=None if lead or batch_at else Form.of(above.shape).axes)
+        guessed = replace(above, axes=None if lead or batch_at else TensorLayout.of(above.shape).axes)
         return guessed, self.below.lengths == guessed.lengths == (1, 1)
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         return self.above
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        here = Window(at.start, at.size, self.below, at.images) if self.windowed else None
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        here = Window(window.start, window.size, self.below, window.images) if self.supports_windows else None
         shape = here.shape if here is not None else self.below.shape
         order = self.below.standing_order()
         signal = signal.permute(0, *self.above.standing_order())
@@ -154,7 +161,7 @@ class View(Rule):
         return [signal.permute(0, *(1 + order.index(dim) for dim in range(1, len(order) + 1)))]
 
 
-def _batch_in(output: tuple[int, ...], below: Form, batch: int) -> tuple[int, tuple[int, ...]] | None:
+def _batch_in(output: tuple[int, ...], below: TensorLayout, batch: int) -> tuple[int, tuple[int, ...]] | None:
     """Which dimension of an output is the batch, and what is folded into it; None if pictures are mixed."""
     if not output:
         return None
@@ -182,7 +189,7 @@ def _batch_in(output: tuple[int, ...], below: Form, batch: int) -> tuple[int, tu
     return (place, (pieces,)) if place == 0 else None
 
 
-def follow(below: Form, shape: tuple[int, ...]) -> Form:
+def follow(below: TensorLayout, shape: tuple[int, ...]) -> TensorLayout:
     """Return where the rows and columns of one shape are in another, position for position.
 
     Rows and columns may be joined into one dimension, (C, H, W) to (C, H * W), and taken apart again. Where
@@ -204,12 +211,12 @@ def follow(below: Form, shape: tuple[int, ...]) -> Form:
         elif tuple(old) == below.axes and len(new) == 1:
             joint, grid = new[0], below.lengths
         elif old == [below.joint] and tuple(shape[dim - 1] for dim in new) == below.grid:
-            return Form(shape, (new[0], new[1]))
+            return TensorLayout(shape, (new[0], new[1]))
         else:
             mixed.update(new)
     if below.axes is not None and all(axis in axes for axis in below.axes):
-        return Form(shape, (axes[below.axes[0]], axes[below.axes[1]]), mixed=frozenset(mixed))
-    return Form(shape, None, joint=joint, grid=grid, mixed=frozenset(mixed | set(axes.values())))
+        return TensorLayout(shape, (axes[below.axes[0]], axes[below.axes[1]]), mixed=frozenset(mixed))
+    return TensorLayout(shape, None, joint=joint, grid=grid, mixed=frozenset(mixed | set(axes.values())))
 
 
 def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:

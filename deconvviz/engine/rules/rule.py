@@ -1,43 +1,43 @@
-"""The shape of a rule, and the registry that finds one for an operation."""
+"""The interface of a rule: how signals are projected through one call of an operation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import SAME, UNKNOWN, Sight
-from deconvviz.engine.layout import Form, Window
+from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap
+from deconvviz.engine.layout import TensorLayout, Window
 from deconvviz.engine.preservation import memory_of
 
 OpOverload = torch._ops.OpOverload
 
 
-class Verdict(Enum):
-    """How far a mirror can be trusted."""
+class Support(Enum):
+    """How far the projection through an operation can be trusted."""
 
     EXACT = "exact"  # the operation the paper describes, or a linear one and its adjoint
-    ANALOGY = "by analogy"  # the paper is silent; the rule's `how` says what is done instead
-    REFUSED = "refused"  # no rule: nothing is drawn
+    APPROXIMATE = "by analogy"  # the paper is silent; the rule's `note` says what is done instead
+    UNSUPPORTED = "refused"  # no rule, or none for this call: nothing is drawn
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an ATen operation, its arguments under the names of the operation's schema."""
+    """One call of an ATen operation in a forward pass; ``call["dim"]`` is its argument of that name."""
 
     op: OpOverload
-    arguments: dict[str, Any]  # defaults filled in
+    arguments: dict[str, Any]  # by the names of the operation's schema, defaults filled in
     outputs: tuple[Tensor, ...]
-    number: int  # which of the outputs this is about: the first, unless the rule has `each_output`
-    derived: tuple[bool, ...]  # for each tensor argument in order: can a signal go down into it?
-    forms: tuple[Form | None, ...]  # likewise; None for a tensor that does not come from the picture
-    makers: tuple[Rule | None, ...]  # likewise: the call that gave it
-    batch: int  # how many pictures
-    related: bool = False  # do all arguments come from one map, position by position?
+    number: int  # which of the outputs this is about: the first, unless the rule is `per_output`
+    derived: tuple[bool, ...]  # for each tensor argument in order: can a signal flow into it?
+    layouts: tuple[TensorLayout | None, ...]  # likewise; None for a tensor that does not depend on the image
+    makers: tuple[Rule | None, ...]  # likewise: the rule of the call that returned it
+    batch: int  # how many images
+    related: bool = False  # are all arguments computed from one map, position by position?
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
@@ -47,59 +47,67 @@ class Call:
         return self.outputs[self.number]
 
     @property
-    def form(self) -> Form:
-        """Of the first argument that comes from the picture."""
-        return next(form for form in self.forms if form is not None)
+    def layout(self) -> TensorLayout:
+        """Of the first argument that depends on the image."""
+        return next(layout for layout in self.layouts if layout is not None)
 
-    def by_picture(self, tensor: Tensor, form: Form) -> Tensor:
-        """A recorded tensor as (B, *form.shape), whatever the network had folded into its batch."""
-        tensor = tensor.movedim(form.batch_at, 0)
-        return tensor.reshape(self.batch, *form.shape) if form.folded else tensor
+    def by_picture(self, tensor: Tensor, layout: TensorLayout) -> Tensor:
+        """A recorded tensor as (B, *layout.shape), whatever the network had folded into its batch."""
+        tensor = tensor.movedim(layout.batch_at, 0)
+        return tensor.reshape(self.batch, *layout.shape) if layout.folded else tensor
 
 
 class Rule:
-    """One call of one operation: what was kept of it, and its mirror.
+    """How signals are projected through one call of an operation.
 
-    Subclass it, and register the class with ``deconvviz.rule(torch.ops.aten....)``. The simplest whole rule::
+    Subclass it, and register the class with ``deconvviz.rule(torch.ops.aten....)``. A complete rule::
 
         @dv.rule(torch.ops.aten.cumsum.default)
         class RunningSum(dv.Rule):
             def __init__(self, call):
                 self.dim = call["dim"]
 
-            def down(self, signal, at, into):
+            def project(self, signal, window, input_windows):
                 return [signal.flip(self.dim).cumsum(self.dim).flip(self.dim)]
+
+    The guide docs/how-to/write-a-rule.md explains the rest; `deconvviz.check_rule` tests a rule.
     """
 
-    verdict: Verdict = Verdict.EXACT
-    how: str = ""
-    """For a rule by analogy: one clause that says what is done."""
+    support: Support = Support.EXACT
+    note: str = ""
+    """For an approximate rule: one clause that says what it does."""
 
-    windowed: bool = False
-    """True if `down` can work on windows of a map; else it gets, and gives, whole maps."""
+    supports_windows: bool = False
+    """True if `project` works on windows of a map; else it is called with whole maps, and returns them."""
 
     constants: tuple[Tensor, ...] = ()
-    """Weights the mirror refers to without a copy; a recording is stale once one of them has changed."""
+    """Weights that the rule refers to without a copy. A recording is stale once one of them has changed."""
 
-    each_output: ClassVar[bool] = False
-    """True if a signal comes down through each of several outputs; else only through the first."""
+    per_output: ClassVar[bool] = False
+    """True if each output of the operation gets a rule of its own; else only the first output has one."""
 
-    keeps_inputs: ClassVar[bool] = False
-    """True if the mirror needs numbers of its arguments: those of in-place calls are then copied before."""
+    needs_input_values: ClassVar[bool] = False
+    """True if the rule reads the values of the arguments. Those of in-place calls are then copied first."""
 
-    folds: ClassVar[bool] = False
-    """True if `down` works on (K, *form.shape) also where the network folded some of it into its batch."""
+    handles_folded_batch: ClassVar[bool] = False
+    """True if `project` works on (K, *layout.shape) also where the network has folded axes into the batch."""
+
+    any_batch_axis: ClassVar[bool] = False
+    """True if the rule does not depend on which axis of the network's tensors is the batch."""
+
+    is_gradient: ClassVar[bool] = True
+    """False if an exact rule is no vector-Jacobian product: only ReLU, whose projection the paper defines."""
 
     @classmethod
     def of(cls, call: Call) -> Rule:
-        """The rule for one call; another class, where an operation does several things."""
+        """Return the rule for one call; of another class, where an operation does several things."""
         return cls(call)
 
-    anywhere: ClassVar[bool] = False
-    """True if it makes no difference to the rule which dimension of the network's tensors is the batch."""
-
     def __init__(self, call: Call) -> None:
-        """The way up. The outputs are there already; inputs of in-place calls are overwritten."""
+        """Record what `project` needs of a call, and no more.
+
+        The call has returned already: where it works in place, its argument holds the output by now.
+        """
 
     def keep_copies(self, memory: int) -> None:
         """Copy the constants that lie in some memory, because it is about to be overwritten."""
@@ -115,93 +123,72 @@ class Rule:
         for name, value in list(vars(self).items()):
             setattr(self, name, kept(value))
 
-    def refuses(self) -> str:
-        """Why this very call has no mirror, as a clause; empty if it has one."""
+    def unsupported(self) -> str:
+        """Return why this very call cannot be projected, as a clause; empty if it can."""
         return ""
 
     def flows(self, argument: int) -> bool:
-        """Whether a signal goes down into a tensor argument; where not, it is held constant."""
+        """Return whether a signal flows into a tensor argument; if not, the argument is held constant."""
         return True
 
-    def form(self, call: Call) -> Form:
-        """Where the output has its rows and columns: where the argument had them, if it has its shape."""
-        if call.output.shape == call.form.real(call.batch):
-            return call.form
-        return Form.of(call.output.shape[1:])
+    def output_layout(self, call: Call) -> TensorLayout:
+        """Return the layout of the output: the argument's, if the shapes are equal."""
+        if call.output.shape == call.layout.real(call.batch):
+            return call.layout
+        return TensorLayout.of(call.output.shape[1:])
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        """The way down: (K, *output shape in the window `at`) to one signal for each tensor argument.
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        """Project a signal at the output, (K, *output shape in `window`), to each tensor argument.
 
-        `into[i]` is the window that argument i's signal must fill; a rule that maps position to position
-        leaves its signal in `at`. None: nothing flows into that argument.
+        Return one signal for each tensor argument of the call, in order; None for one into which no signal
+        flows. The signal for argument i must fill ``input_windows[i]``; along an axis on which the rule is
+        elementwise it stays in `window`.
         """
         raise NotImplementedError
 
-    def straight(self, argument: int, axis: int) -> bool:
-        """Whether each row (column) of the output sees the same one of an argument, and no other.
+    def is_elementwise(self, argument: int, axis: int) -> bool:
+        """Return whether each row (axis 0) or column (axis 1) of the output sees only that of an argument.
 
-        Unless a rule says otherwise, a windowed rule maps position to position.
+        By default a rule that supports windows is elementwise.
         """
-        return self.windowed
+        return self.supports_windows
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        """(n_out, n_in) bool: the rows (axis 0) or columns (axis 1) of an argument that each output row sees.
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        """Return which rows (axis 0) or columns (axis 1) of an argument each output row (column) sees.
 
-        None: each position sees only itself. Unless a rule says otherwise, one that is not `straight` sees
-        everything.
+        (n_out, n_in) bool, or None if each position sees only itself. By default a rule that is not
+        elementwise sees everything.
         """
-        return None if self.straight(argument, axis) else torch.ones(n_out, n_in, dtype=torch.bool)
+        return None if self.is_elementwise(argument, axis) else torch.ones(n_out, n_in, dtype=torch.bool)
 
-    def band(self, argument: int, axis: int) -> Sight:
-        """The form of `reach` without borders; None where the whole axis is seen, `UNKNOWN` if it varies."""
-        return SAME if self.straight(argument, axis) else UNKNOWN
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        """Return what `visible_inputs` would be for a map without borders.
 
-    def depends(self, argument: int, axis: int) -> Sight:
-        """Like `band`, but for all that can change the output, also by way of what is held constant."""
-        return self.band(argument, axis)
+        None if the whole axis is seen, `UNKNOWN` if it varies.
+        """
+        return SAME if self.is_elementwise(argument, axis) else UNKNOWN
+
+    def dependency_map(self, argument: int, axis: int) -> IndexMap:
+        """Return the same for everything that can change the output, also through what is held constant."""
+        return self.index_map(argument, axis)
 
 
 class Spatial(Rule):
-    """A rule whose operation slides over the last two dimensions of (B, C, H, W)."""
+    """A rule for an operation that slides over the last two axes of (B, C, H, W)."""
 
     def __init__(self, call: Call) -> None:
-        self.below = Form.of(call.form.shape)
-        self.windowed = call.form.axes == self.below.axes == (2, 3)
+        self.below = TensorLayout.of(call.layout.shape)
+        self.supports_windows = call.layout.axes == self.below.axes == (2, 3)
 
-    def form(self, call: Call) -> Form:
-        return Form.of(call.output.shape[1:])
+    def output_layout(self, call: Call) -> TensorLayout:
+        return TensorLayout.of(call.output.shape[1:])
 
-    def frame(self, into: Window) -> Window:
+    def frame(self, input_window: Window) -> Window:
         """The window to be filled; all of it, where the network has its rows and columns elsewhere."""
-        if self.windowed:
-            return into
-        return Window(torch.zeros_like(into.start), self.below.lengths, self.below, into.images)
-
-
-_registry: dict[OpOverload, type[Rule]] = {}
-R = TypeVar("R", bound=type[Rule])
-
-
-def rule(*ops: OpOverload) -> Callable[[R], R]:
-    """Register a `Rule` class for ATen operations, in place of any rule they had.
-
-    >>> @rule(torch.ops.aten.neg.default)
-    ... class Negation(Rule): ...
-
-    Raises TypeError for anything but an overload: ``torch.ops.aten.neg.default``, not ``torch.ops.aten.neg``.
-    """
-    for op in ops:
-        if not isinstance(op, OpOverload):
-            raise TypeError(f"{op} is no overload of an operation; did you mean {op}.default?")
-
-    def register(cls: R) -> R:
-        for op in ops:
-            _registry[op] = cls
-        return cls
-
-    return register
-
-
-def lookup(op: OpOverload) -> type[Rule] | None:
-    """The rule class for an operation, or None."""
-    return _registry.get(op)
+        if self.supports_windows:
+            return input_window
+        return Window(
+            torch.zeros_like(input_window.start), self.below.lengths, self.below, input_window.images
+        )

@@ -26,11 +26,13 @@ class Separable(Spatial):
         self.matrices = (rows, columns)
         self.fault = linear_mismatch(lambda x: rows @ x @ columns.T, call["self"], call.output)
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return self.fault
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
-        x, here, wanted = signal, at, self.frame(into[0])
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        x, here, wanted = signal, window, self.frame(input_windows[0])
         for axis, matrix in enumerate(self.matrices):
             there = here.towards(wanted, axis)
             if matrix.shape[0] == matrix.shape[1] and torch.equal(matrix, torch.eye(len(matrix)).to(matrix)):
@@ -43,5 +45,9 @@ class Separable(Spatial):
             here = there
         return [x]
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        return self.matrices[axis] != 0 if self.windowed else super().reach(argument, axis, n_out, n_in)
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        return (
+            self.matrices[axis] != 0
+            if self.supports_windows
+            else super().visible_inputs(argument, axis, n_out, n_in)
+        )

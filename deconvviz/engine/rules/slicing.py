@@ -8,9 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import SAME, UNKNOWN, Band, Sight
-from deconvviz.engine.layout import Form, Window
-from deconvviz.engine.rules.rule import Call, Rule, rule
+from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals
+from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.rules.registry import rule
+from deconvviz.engine.rules.rule import Call, Rule
 
 aten = torch.ops.aten
 
@@ -18,36 +19,38 @@ aten = torch.ops.aten
 class Part(Rule):
     """Some positions along one dimension, first, first + step, ...; mirror: the rest is zero."""
 
-    windowed = True
-    folds = True
+    supports_windows = True
+    handles_folded_batch = True
     first: int
     step: int
     count: int
 
     def __init__(self, call: Call) -> None:
-        self.below = call.form
+        self.below = call.layout
         self.dim = self.below.dim(call["dim"])
         self.length = self.below.shape[self.dim - 1] if self.dim else self.below.real(call.batch)[0]
         axes = self.below.axes
         self.axis = axes.index(self.dim) if axes and self.dim in axes else None
         self.joined = self.dim == self.below.joint
 
-    def straight(self, argument: int, axis: int) -> bool:
+    def is_elementwise(self, argument: int, axis: int) -> bool:
         return axis != self.axis and not self.joined
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         if self.dim == 0 and (self.first, self.step, self.count) != (0, 1, self.length):
             return "it takes some of the pictures of a batch"
         return ""
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         if self.dim == 0:
-            return super().form(call)
+            return super().output_layout(call)
         shape = list(self.below.shape)
         shape[self.dim - 1] = self.count
         return replace(self.below.without([self.dim]), shape=tuple(shape), batch_at=0)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         if self.dim == 0:
             return [signal]
         if self.axis is None:
@@ -56,7 +59,7 @@ class Part(Rule):
             x = signal.new_zeros(shape)
             x[self._along(self.first, self.first + self._span)] = signal
             return [x]
-        start = at.start.clone()
+        start = window.start.clone()
         start[:, self.axis] = start[:, self.axis] * self.step + self.first
         if self.step > 1:
             shape = list(signal.shape)
@@ -64,7 +67,7 @@ class Part(Rule):
             x = signal.new_zeros(shape)
             x[self._along(None, None)] = signal
             signal = x
-        return [at.towards(into[0], self.axis).place(signal, start)]
+        return [window.towards(input_windows[0], self.axis).place(signal, start)]
 
     def _along(self, first: int | None, past: int | None) -> tuple[slice, ...]:
         return (*[slice(None)] * self.dim, slice(first, past, self.step))
@@ -73,15 +76,15 @@ class Part(Rule):
     def _span(self) -> int:
         return (self.count - 1) * self.step + 1
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         if axis != self.axis:
-            return super().reach(argument, axis, n_out, n_in)
+            return super().visible_inputs(argument, axis, n_out, n_in)
         return torch.eye(n_in, dtype=torch.bool)[self.first :: self.step][:n_out]
 
-    def band(self, argument: int, axis: int) -> Sight:
+    def index_map(self, argument: int, axis: int) -> IndexMap:
         if axis != self.axis:
-            return super().band(argument, axis)
-        return Band(((self.first, self.first + 1),), self.step)
+            return super().index_map(argument, axis)
+        return PeriodicIntervals(((self.first, self.first + 1),), self.step)
 
 
 @rule(aten.slice.Tensor)
@@ -101,7 +104,7 @@ class Slice(Part):
 class Split(Part):
     """x cut into parts along a dimension; each gives its signal back to its own."""
 
-    each_output = True
+    per_output = True
     step = 1
 
     def __init__(self, call: Call) -> None:
@@ -114,45 +117,47 @@ class Split(Part):
 class Pick(Part):
     """One position along a dimension, which is then gone."""
 
-    anywhere = True
+    any_batch_axis = True
     step, count = 1, 1
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.windowed = self.axis is None
+        self.supports_windows = self.axis is None
 
-    def straight(self, argument: int, axis: int) -> bool:
+    def is_elementwise(self, argument: int, axis: int) -> bool:
         return self.axis is None and not self.joined
 
-    def refuses(self) -> str:
+    def unsupported(self) -> str:
         return "it takes one of the pictures of a batch" if self.dim == 0 else ""
 
-    def form(self, call: Call) -> Form:
+    def output_layout(self, call: Call) -> TensorLayout:
         if self.dim == 0:
-            return Form.of(call.output.shape[1:])
+            return TensorLayout.of(call.output.shape[1:])
         below = self.below
         shape = (*below.shape[: self.dim - 1], *below.shape[self.dim :])
         batch_at = below.batch_at - (self.dim - below.folded <= below.batch_at)
         moved = below.moved(lambda dim: None if dim == self.dim else dim - (dim > self.dim))
         # one position alone does not see all that the other dimensions hold
-        mixed = moved.mixed if self.straight(0, 0) else frozenset[int]()
+        mixed = moved.mixed if self.is_elementwise(0, 0) else frozenset[int]()
         return replace(moved, shape=shape, batch_at=batch_at, mixed=mixed)
 
-    def down(self, signal: Tensor, at: Window, into: Sequence[Window]) -> Sequence[Tensor | None]:
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
         shape = list(signal.shape)
         shape.insert(self.dim, self.length)
         x = signal.new_zeros(shape)
         x.select(self.dim, self.first).copy_(signal)
         return [x]
 
-    def reach(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         if self.axis is None:
-            return super().reach(argument, axis, n_out, n_in)
-        reach = torch.ones(n_out, n_in, dtype=torch.bool)
-        return reach & torch.eye(n_in, dtype=torch.bool)[self.first] if axis == self.axis else reach
+            return super().visible_inputs(argument, axis, n_out, n_in)
+        seen = torch.ones(n_out, n_in, dtype=torch.bool)
+        return seen & torch.eye(n_in, dtype=torch.bool)[self.first] if axis == self.axis else seen
 
-    def band(self, argument: int, axis: int) -> Sight:
-        return SAME if self.straight(argument, axis) else UNKNOWN
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        return SAME if self.is_elementwise(argument, axis) else UNKNOWN
 
 
 @rule(aten.select.int)
@@ -168,7 +173,7 @@ class Select(Pick):
 class Unbind(Pick):
     """x taken apart along a dimension."""
 
-    each_output = True
+    per_output = True
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)

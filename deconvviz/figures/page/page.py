@@ -13,13 +13,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Rectangle
+from matplotlib.patches import Circle, Polygon, Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
 from deconvviz.figures.page.geometry import Rect
 from deconvviz.figures.page.style import INK, PAPER, SMALL, ink_on, line_height, sheet_style
-from deconvviz.figures.page.text import font
-from deconvviz.figures.spec.colour import Array
+from deconvviz.figures.page.text import font, width_of
+from deconvviz.figures.spec.arrays import Array
 
 BADGE_HEIGHT = 0.105
 _HALO = (Stroke(linewidth=2.0, foreground="black", alpha=0.55), Normal())
@@ -35,6 +35,10 @@ class Line:
     @property
     def height(self) -> float:
         return line_height(self.size)
+
+
+def badge_width(number: int) -> float:
+    return width_of(str(number), SMALL, bold=True) + 0.07
 
 
 class SheetFigure(Figure):
@@ -62,6 +66,11 @@ class Paper:
         self._axes.set_ylim(height, 0)
         self._axes.autoscale(False)
 
+    @property
+    def whole(self) -> Rect:
+        width, height = self.figure.get_size_inches()
+        return Rect(0, 0, float(width), float(height))
+
     def lines(self, lines: Sequence[Line], x: float, y: float, gid: str) -> None:
         for index, line in enumerate(lines):
             if line.text:
@@ -75,6 +84,10 @@ class Paper:
     def upright(self, line: Line, x: float, y: float, gid: str) -> None:
         """Read from below, its left side at x and its middle at y."""
         self._text(x, y, line, gid, ha="left", va="center", rotation=90)
+
+    def aligned(self, line: Line, x: float, y: float, gid: str, *, ha: str) -> None:
+        """With its middle, left or right end at x, and its middle line at y."""
+        self._text(x, y, line, gid, ha=ha, va="center_baseline")
 
     def image(self, colours: Array, place: Rect, gid: str) -> None:
         # 'antialiased' shows enlarged pixels as squares, and averages where there are more than the page has.
@@ -114,6 +127,20 @@ class Paper:
     def badge(self, number: int, place: Rect, colour: str, gid: str) -> None:
         self._rectangle(place, facecolor=colour, edgecolor="white", linewidth=0.3, zorder=4)
         self.centred(Line(str(number), SMALL, True, ink_on(colour)), *place.centre, gid)
+
+    def polyline(self, points: Array, clip: Rect, gid: str, **look: Any) -> None:
+        """Points (n, 2) joined by a line, drawn only inside `clip`; NaN leaves a gap."""
+        (line,) = self._axes.plot(points[:, 0], points[:, 1], gid=gid, **look)
+        line.set_clip_path(self._clip(clip))
+
+    def area(self, points: Array, clip: Rect, colour: str, gid: str) -> None:
+        """A light area with these corners (n, 2), drawn only inside `clip`."""
+        polygon = Polygon(points, facecolor=colour, edgecolor="none", alpha=0.18, zorder=1, gid=gid)
+        self._axes.add_artist(polygon)
+        polygon.set_clip_path(self._clip(clip))
+
+    def _clip(self, place: Rect) -> Rectangle:
+        return Rectangle((place.x, place.y), place.w, place.h, transform=self._axes.transData)
 
     def _text(self, x: float, y: float, line: Line, gid: str, **look: Any) -> None:
         # A file's name may hold $, _ and ^: nothing is read as mathematics.

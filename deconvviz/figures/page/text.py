@@ -70,6 +70,16 @@ def wrap(text: str, width: float, size: float, bold: bool = False) -> tuple[str,
     return tuple(lines)
 
 
+def wrap_at_most(
+    text: str, width: float, size: float, most: int, *, bold: bool = False, joint: str = " "
+) -> tuple[str, ...]:
+    """As `wrap`, in at most `most` lines: what does not fit is joined to one line that loses its middle."""
+    lines = wrap(text, width, size, bold)
+    if len(lines) <= most:
+        return lines
+    return (*lines[: most - 1], elide(joint.join(lines[most - 1 :]), width, size, bold))
+
+
 def _packed(pieces: list[str], joint: str, width: float, size: float, bold: bool) -> list[str]:
     """As many pieces on each line as fit, at least one."""
     lines = pieces[:1]

@@ -1,4 +1,4 @@
-"""The lines above a sheet, a plate or a panel of it: the first is its name, the others explain it."""
+"""The lines above a figure or a panel of it: the first is its name, the others explain it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from deconvviz.figures.page.page import Line
 from deconvviz.figures.page.style import INK, SOFT_INK, SUBTITLE, TITLE
-from deconvviz.figures.page.text import clean, elide, wrap
+from deconvviz.figures.page.text import clean, wrap_at_most
 
 
 def title_lines(title: Sequence[str], room: float, *, size: float = TITLE) -> list[Line]:
@@ -14,8 +14,6 @@ def title_lines(title: Sequence[str], room: float, *, size: float = TITLE) -> li
     lines: list[Line] = []
     for index, given in enumerate(title):
         points, bold, ink = (SUBTITLE, False, SOFT_INK) if index else (size, True, INK)
-        parts = wrap(clean(given, bold=bold), room, points, bold)
-        if len(parts) > 2:  # what does not fit in two lines loses its middle
-            parts = (parts[0], elide(" · ".join(parts[1:]), room, points, bold))
+        parts = wrap_at_most(clean(given, bold=bold), room, points, 2, bold=bold, joint=" · ")
         lines += [Line(part, points, bold, ink) for part in parts]
     return lines

@@ -6,70 +6,59 @@ import math
 
 from matplotlib.figure import Figure
 
-from deconvviz.figures.page.footer import Foot, key_ends, scale_line
+from deconvviz.figures.page.compose import Corner, compose, height_around
+from deconvviz.figures.page.footer import Footer, signed_key
 from deconvviz.figures.page.geometry import Rect
-from deconvviz.figures.page.page import BADGE_HEIGHT, Line, Paper
+from deconvviz.figures.page.labels import place_labels
+from deconvviz.figures.page.notes import paint_note
+from deconvviz.figures.page.page import BADGE_HEIGHT, Line, Paper, badge_width
+from deconvviz.figures.page.sizes import COLUMN, MARGIN
 from deconvviz.figures.page.style import (
     CAPTION,
     INK,
     OUTSIDE,
-    PAPER,
     SMALL,
     SOFT_INK,
-    TITLE,
     colour,
     line_height,
     sheet_style,
 )
-from deconvviz.figures.page.text import clean, elide, wrap
-from deconvviz.figures.page.title import title_lines
-from deconvviz.figures.sheet.grid import MARGIN, badge_width
-from deconvviz.figures.sheet.labels import place_labels
+from deconvviz.figures.page.text import clean, wrap_at_most
 from deconvviz.figures.sheet.layout import Body, Cell, arrange, crop_in
-from deconvviz.figures.spec.colour import FloatArray, Limit, limits, to_rgb
-from deconvviz.figures.spec.sheet import Box, Sheet, Tile
-from deconvviz.figures.spec.validation import check_width, true_colours
+from deconvviz.figures.sheet.scale_text import scale_line
+from deconvviz.figures.spec.arrays import FloatArray, true_colours
+from deconvviz.figures.spec.colour import Limit, limits, to_rgb
+from deconvviz.figures.spec.sheet import Sheet, Tile
+from deconvviz.figures.spec.validation import check_width
 
-__all__ = ["Box", "Sheet", "Tile", "draw"]
-
-_NARROWEST = 3.45  # inches, one column of a paper: a sheet that chooses its width is never narrower
-_BELOW_TITLE, _ABOVE_FOOT = 0.07, 0.1
 _APART = 0.03  # a number that stands further than this from its box is led to it by a line
 
 
-def draw(sheet: Sheet, *, width: float | None = None) -> Figure:
-    """The figure, `width` inches wide; without a width as wide as a page of a paper, or as little needs.
-
-    The user's own matplotlib settings have no part in it and stay as they are.
-    """
+def draw_sheet(sheet: Sheet, *, width: float | None = None) -> Figure:
+    """The figure, `width` inches wide; None chooses a width up to that of a page."""
     check_width(width)
     with sheet_style():
-        body = arrange(sheet, width, around=0.6 + len(sheet.title) * line_height(TITLE))
+        body = arrange(sheet, width, around=height_around(sheet.title))
         rows = [cell.row for cell in body.cells]
-        scale = limits(
-            [tile.projection for tile in sheet.tiles], sheet.scale, rows, percentile=sheet.percentile
-        )
-        page_width = width if width is not None else max(body.width + 2 * MARGIN, _NARROWEST)
-        room = page_width - 2 * MARGIN
-        title = title_lines(sheet.title, room)
-        foot = Foot(key_ends(sheet, scale), scale_line(sheet, scale), sheet.footer, room)
-        top = MARGIN + sum(line.height for line in title) + (_BELOW_TITLE if title else 0)
-        below = top + body.height + _ABOVE_FOOT
+        projections = [tile.projection for tile in sheet.tiles]
+        scale = limits(projections, sheet.style.scale, rows, percentile=sheet.style.percentile)
+        page_width = width if width is not None else max(body.width + 2 * MARGIN, COLUMN)
+        key = signed_key(scale[0] if sheet.style.scale == "sheet" else None)
+        footer = Footer([key], scale_line(sheet, scale), sheet.footer, page_width - 2 * MARGIN)
 
-        paper = Paper(page_width, below + foot.height + MARGIN, " – ".join(map(clean, sheet.title)))
-        paper.lines(title, MARGIN, MARGIN, "title")
-        _Painter(paper, sheet, MARGIN, top).paint(body, scale)
-        foot.paint(paper, MARGIN, below)
-        return paper.figure
+        def paint(paper: Paper, corner: Corner) -> None:
+            _Painter(paper, sheet, corner).paint(body, scale)
+
+        return compose(sheet.title, footer, (page_width, body.height), paint, below_title=0.07)
 
 
 class _Painter:
-    """Picture and tiles, put on the paper with their corner at (left, top)."""
+    """Picture and tiles, put on the paper with their corner at `corner`."""
 
-    def __init__(self, paper: Paper, sheet: Sheet, left: float, top: float) -> None:
+    def __init__(self, paper: Paper, sheet: Sheet, corner: Corner) -> None:
         self.paper = paper
         self.sheet = sheet
-        self.corner = (left, top)
+        self.corner = corner
 
     def paint(self, body: Body, scale: tuple[Limit, ...]) -> None:
         if body.picture is not None and self.sheet.picture is not None:
@@ -135,18 +124,6 @@ class _Painter:
         self.paper.image(colours, place, gid)
 
     def _note(self, note: str, frame: Rect, tile: Tile) -> None:
-        """In the middle of a zero projection's grey; at the foot of any other, on a light ground."""
-        room, step = frame.w - 0.06, line_height(SMALL)
-        most = max(int((frame.h - 0.04) / step), 1)
-        lines = list(wrap(clean(note), room, SMALL))
-        if len(lines) > most:
-            lines = [*lines[: most - 1], elide(" ".join(lines[most - 1 :]), room, SMALL)]
-        height = len(lines) * step
-        y = frame.centre[1] - height / 2 if tile.zero else frame.bottom - height - 0.02
-        if not tile.zero:
-            self.paper.ground(Rect(frame.x, y - 0.01, frame.w, height + 0.03), PAPER, over=True)
-        for index, line in enumerate(lines):
-            middle = y + (index + 0.5) * step
-            self.paper.centred(
-                Line(line, SMALL, ink="black"), frame.centre[0], middle, f"note-{tile.number}-{index}"
-            )
+        most = max(int((frame.h - 0.04) / line_height(SMALL)), 1)
+        lines = wrap_at_most(clean(note), frame.w - 0.06, SMALL, most)
+        paint_note(self.paper, lines, frame, f"note-{tile.number}", middle=tile.zero, padding=0.02)

@@ -12,19 +12,17 @@ from dataclasses import dataclass
 
 from deconvviz.errors import FigureError
 from deconvviz.figures.page.geometry import Rect
+from deconvviz.figures.page.page import badge_width
+from deconvviz.figures.page.sizes import CAPTION_GAP, MARGIN, PAGE, TALLEST, excess, frame_ratio
 from deconvviz.figures.page.style import CAPTION, SMALL, line_height
-from deconvviz.figures.page.text import clean, width_of, wrap
+from deconvviz.figures.page.text import clean, wrap
 from deconvviz.figures.spec.colour import limit_of
 from deconvviz.figures.spec.sheet import Sheet, Tile
 
-PAGE = 7.2  # inches: two columns of a paper
-MARGIN = 0.06
 GAP_X, GAP_Y = 0.14, 0.1
 PICTURE_GAP = 0.2
-CAPTION_GAP = 0.04
 ROW_MARK = 0.14  # for the limit at the right of each row
 
-_TALLEST = 9.4  # inches: what a page takes
 _NARROWEST = {1: 0.6, 2: 0.84}  # inches a tile needs for its caption, by its number of frames
 _WIDEST_FRAMES = (0.7, 0.95, 1.4, 2.2)
 _TALLEST_PICTURE = 4.0
@@ -86,7 +84,7 @@ def choose_grid(sheet: Sheet, width: float | None, around: float) -> Grid:
         if grids:
             return min(grids, key=lambda grid: _cost(sheet, grid, room or grid.width, around))
         if width is not None:
-            asked = f"{sheet.columns} columns do not fit" if sheet.columns else "no tile fits"
+            asked = f"{sheet.style.columns} columns do not fit" if sheet.style.columns else "no tile fits"
             raise FigureError(
                 f"{asked} into a figure {width:g} inches wide: a tile needs about "
                 f"{_NARROWEST[halves(sheet)] + GAP_X:.2g} inches; ask for fewer columns or a wider figure"
@@ -96,11 +94,7 @@ def choose_grid(sheet: Sheet, width: float | None, around: float) -> Grid:
 
 def halves(sheet: Sheet) -> int:
     """Frames in a tile."""
-    return 1 if sheet.projection_only else 2
-
-
-def badge_width(number: int) -> float:
-    return width_of(str(number), SMALL, bold=True) + 0.07
+    return 1 if sheet.style.projection_only else 2
 
 
 def widest_badge(sheet: Sheet) -> float:
@@ -113,8 +107,8 @@ class _Words:
     def __init__(self, sheet: Sheet) -> None:
         self.beside = widest_badge(sheet) + 0.03
         lines = [tile.caption for tile in sheet.tiles]
-        if sheet.scale == "tile":
-            limits = [limit_of([tile.projection], percentile=sheet.percentile) for tile in sheet.tiles]
+        if sheet.style.scale == "tile":
+            limits = [limit_of([tile.projection], percentile=sheet.style.percentile) for tile in sheet.tiles]
             lines = [(*given, f"full colour {limit}") for given, limit in zip(lines, limits, strict=True)]
         self._lines = [[clean(line) for line in given] for given in lines]
         whole = [tile for tile in sheet.tiles if sheet.covers_picture(tile)]
@@ -134,8 +128,8 @@ class _Words:
 
 def _choices(sheet: Sheet, page: float) -> Iterator[_Choice]:
     count, frames = len(sheet.tiles), halves(sheet)
-    inner = page - 2 * MARGIN - (ROW_MARK if sheet.scale == "row" else 0)
-    for columns in range(1, count + 1) if sheet.columns is None else (min(sheet.columns, count),):
+    inner = page - 2 * MARGIN - (ROW_MARK if sheet.style.scale == "row" else 0)
+    for columns in range(1, count + 1) if sheet.style.columns is None else (min(sheet.style.columns, count),):
         for widest in _WIDEST_FRAMES:
             most = max(widest * frames, _NARROWEST[frames])
             width = min((inner + GAP_X) / columns - GAP_X, most)
@@ -159,7 +153,7 @@ def _beside(sheet: Sheet, columns: int, inner: float, most: float) -> Iterator[_
 
 def _above(sheet: Sheet, columns: int, pitch: float) -> Iterator[_Choice]:
     # Where a person asked for columns every row has them, so that the picture takes none.
-    for taken in range(1, columns) if sheet.columns is None else ():
+    for taken in range(1, columns) if sheet.style.columns is None else ():
         yield _Choice(columns, pitch, taken, _picture(sheet, taken * pitch - PICTURE_GAP), False)
     for share in _SHARES_ABOVE:
         yield _Choice(columns, pitch, columns, _picture(sheet, (columns * pitch - GAP_X) * share), False)
@@ -173,8 +167,7 @@ def _picture(sheet: Sheet, width: float) -> Rect:
 
 def _measure(sheet: Sheet, choice: _Choice, words: _Words) -> Grid | None:
     count, picture, columns = len(sheet.tiles), choice.picture, choice.columns
-    down, across = sheet.largest_crop
-    ratio = min(max(down / across, 0.25), 4.0)
+    ratio = frame_ratio(sheet.largest_crop)
     wide = min((choice.pitch - GAP_X) / halves(sheet), _WIDEST_FRAMES[-1] / max(ratio, 1.0))
     wrapped = words.wrapped(choice.pitch - GAP_X)
     lines = max(len(caption) for caption in wrapped)
@@ -194,7 +187,7 @@ def _measure(sheet: Sheet, choice: _Choice, words: _Words) -> Grid | None:
     return Grid(
         columns=columns, pitch=choice.pitch, row_height=row_height, frame=(wide, wide * ratio),
         left=left, top=top, taken=choice.taken, short_rows=short_rows, rows=rows,
-        width=max(width, picture.w if picture else 0.0) + (ROW_MARK if sheet.scale == "row" else 0),
+        width=max(width, picture.w if picture else 0.0) + (ROW_MARK if sheet.style.scale == "row" else 0),
         height=max(top + rows * row_height - GAP_Y, blocked),
         picture=picture, picture_note=notes, captions=wrapped,
     )  # fmt: skip
@@ -209,17 +202,12 @@ def _cost(sheet: Sheet, grid: Grid, room: float, around: float) -> float:
     height = grid.height + around
     cost = 2.0 * (1 - used / (room * grid.height)) + 0.3 * ragged + 0.2 * max(lines - 2, 0)
     cost += 1.5 * excess(_COMFORT / min(wide, high)) + 0.3 * excess(min(wide, high) / _AMPLE)
-    cost += 0.08 * height + 0.8 * excess(height / (1.25 * room)) + 0.4 * max(height - _TALLEST, 0)
+    cost += 0.08 * height + 0.8 * excess(height / (1.25 * room)) + 0.4 * max(height - TALLEST, 0)
     if grid.picture is not None:
         side = math.sqrt(grid.picture.area)
         cost += 0.8 * excess(1.8 / side) + 0.8 * excess(side / 2.8)
         cost += 1.5 * excess(count * 0.12 / grid.picture.area)  # about six times the area of the numbers
     return cost
-
-
-def excess(ratio: float) -> float:
-    """The logarithm of a ratio above 1, and 0 below."""
-    return max(math.log(ratio), 0.0)
 
 
 def _whole_picture_note(whole: list[Tile]) -> str:

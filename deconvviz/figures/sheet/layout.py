@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deconvviz.figures.page.crops import place_crop
 from deconvviz.figures.page.geometry import Rect
+from deconvviz.figures.page.sizes import CAPTION_GAP
 from deconvviz.figures.page.style import CAPTION, line_height
-from deconvviz.figures.sheet.grid import CAPTION_GAP, ROW_MARK, Grid, choose_grid, widest_badge
+from deconvviz.figures.sheet.grid import ROW_MARK, Grid, choose_grid, widest_badge
 from deconvviz.figures.spec.sheet import Sheet, Tile
 
 _OTHER_ZOOM = 0.3  # a crop below this share of the largest is of another layer, not cut by the border
@@ -47,7 +49,7 @@ def arrange(sheet: Sheet, width: float | None, around: float) -> Body:
     )
     marks = tuple(
         (grid.width - ROW_MARK + 0.03, grid.top + row * grid.row_height + grid.frame[1] / 2)
-        for row in (range(grid.rows) if sheet.scale == "row" else ())
+        for row in (range(grid.rows) if sheet.style.scale == "row" else ())
     )
     return Body(grid.width, grid.height, grid.picture, grid.picture_note, cells, marks)
 
@@ -61,8 +63,8 @@ def _cell(
     return Cell(
         tile=tile,
         row=row,
-        patch=None if sheet.projection_only else first,
-        projection=first if sheet.projection_only else first.moved(first.w, 0),
+        patch=None if sheet.style.projection_only else first,
+        projection=first if sheet.style.projection_only else first.moved(first.w, 0),
         number=Rect(first.x, below, badge, line_height(CAPTION)),
         caption=caption,
         caption_at=(first.x + badge + 0.03, below),
@@ -70,20 +72,10 @@ def _cell(
 
 
 def crop_in(frame: Rect, tile: Tile, sheet: Sheet) -> Rect:
-    """Where a crop is drawn in its frame. One zoom for all tiles, so that a field cut by the picture's border
-    is smaller, and stands on the side where it was not cut."""
-    height, width = tile.size
-    down, across = sheet.largest_crop
-    if max(height / down, width / across) < _OTHER_ZOOM:
-        across, down = width, height
-    zoom = min(frame.w / across, frame.h / down)
-    rows, columns = sheet.picture_size
-    left = top = 0.5
-    if tile.box is not None and sheet.picture is not None:
-        x0, y0, x1, y1 = tile.box
-        left = space_before(x0 == 0, x1 == columns)
-        top = space_before(y0 == 0, y1 == rows)
-    return frame.fitted(width * zoom, height * zoom, left=left, top=top)
+    """Where a crop is drawn in its frame: one zoom for all tiles but those of another layer."""
+    (height, width), (down, across) = tile.size, sheet.largest_crop
+    other = max(height / down, width / across) < _OTHER_ZOOM
+    return place_crop(frame, tile.size, tile.size if other else sheet.largest_crop, sheet.cut_of(tile))
 
 
 def shows_outside(sheet: Sheet) -> bool:
@@ -93,8 +85,3 @@ def shows_outside(sheet: Sheet) -> bool:
     down, across = sheet.largest_crop
     frame = Rect(0, 0, across, down)
     return any(crop_in(frame, tile, sheet).area < 0.999 * frame.area for tile in sheet.tiles)
-
-
-def space_before(cut_before: bool, cut_behind: bool) -> float:
-    """The share of a frame's free width (or height) that stands before a crop which the border cut."""
-    return 0.5 if cut_before == cut_behind else float(cut_before)

@@ -1,1 +1,10 @@
-"""What a figure shows, as plain arrays and text; no matplotlib."""
+"""What a figure shows, as plain arrays and text. Validated when it is made; no matplotlib."""
+
+from __future__ import annotations
+
+from deconvviz.figures.spec.curves import Curves as Curves
+from deconvviz.figures.spec.sheet import Sheet as Sheet
+from deconvviz.figures.spec.tile_grid import TileGrid as TileGrid
+from deconvviz.figures.spec.top_nine import TopNineFigure as TopNineFigure
+
+Spec = Sheet | TopNineFigure | TileGrid | Curves

@@ -1,40 +1,15 @@
-"""What a sheet and a plate ask of the arrays, lines and numbers that they are given."""
+"""Checks of the text and the numbers in a spec."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from deconvviz.errors import FigureError
-from deconvviz.figures.spec.colour import Array, as_rgb
 
-_ROUNDING = 1e-3  # how far undone preprocessing may leave [0, 1]
-
-
-def true_colours(array: Array, what: str) -> Array:
-    """A new (h, w, 3) array in [0, 1], rounding errors of undone preprocessing cut off."""
-    colours = as_rgb(array, what)
-    low, high = float(colours.min()), float(colours.max())
-    if low < -_ROUNDING or high > 1 + _ROUNDING:
-        raise FigureError(
-            f"{what} has values from {low:.3g} to {high:.3g}: true colours lie from 0 to 1 "
-            "(undo the preprocessing, or divide 8-bit values by 255)"
-        )
-    return np.clip(colours, 0, 1)
-
-
-def check_pair(projection: Array, patch: Array | None, what: str) -> None:
-    """A projection that can be shown, and a patch in true colours of the same height and width."""
-    height, width = as_rgb(projection, f"{what}: projection").shape[:2]
-    if patch is None:
-        return
-    crop = true_colours(patch, f"{what}: patch").shape[:2]
-    if crop != (height, width):
-        raise FigureError(
-            f"{what}: the patch is {crop[1]}x{crop[0]} px and the projection {width}x{height} px: "
-            "cut both at the same box"
-        )
+Box = tuple[int, int, int, int]
+"""(x0, y0, x1, y1) in pixels, half-open."""
 
 
 def lines_of(given: Iterable[str], what: str) -> tuple[str, ...]:
@@ -45,6 +20,21 @@ def lines_of(given: Iterable[str], what: str) -> tuple[str, ...]:
     return lines
 
 
+def check_text(given: str | None, what: str) -> None:
+    if given is not None and not isinstance(given, str):
+        raise FigureError(f"{what} must be text, not {given!r}")
+
+
+def check_choice(given: str, choices: Sequence[str], what: str) -> None:
+    if given not in choices:
+        raise FigureError(f"no {what} {given!r}; there are {', '.join(choices)}")
+
+
+def check_flag(given: bool, what: str) -> None:
+    if not isinstance(given, bool):
+        raise FigureError(f"{what} {given!r}: it must be True or False")
+
+
 def check_percentile(percentile: float) -> None:
     if not 0 < percentile <= 100:
         raise FigureError(
@@ -53,13 +43,34 @@ def check_percentile(percentile: float) -> None:
 
 
 def check_columns(columns: int | None) -> None:
-    if columns is not None and (not is_whole(columns) or columns < 1):
-        raise FigureError(f"columns {columns!r}: it must be a whole number from 1 on, or None")
+    check_count(columns, "columns")
+
+
+def check_count(count: int | None, what: str) -> None:
+    if count is not None and (not is_whole(count) or count < 1):
+        raise FigureError(f"{what} {count!r}: it must be a whole number from 1 on, or None")
 
 
 def check_width(width: float | None) -> None:
     if width is not None and not 1 <= width <= 300:
         raise FigureError(f"width {width!r}: a figure is from 1 to 300 inches wide")
+
+
+def check_box(box: Box, what: str) -> None:
+    if len(box) != 4 or not all(is_whole(edge) for edge in box):
+        raise FigureError(f"{what}: box {box!r} must be four whole numbers x0, y0, x1, y1")
+    x0, y0, x1, y1 = box
+    if x0 < 0 or y0 < 0 or x1 <= x0 or y1 <= y0:
+        raise FigureError(f"{what}: box {box!r} (x0, y0, x1, y1, half-open) is empty or begins below 0")
+
+
+def check_inside(box: Box, size: tuple[int, int], what: str, image: str) -> None:
+    """`size` is (height, width) of what the box lies in."""
+    if box[2] > size[1] or box[3] > size[0]:
+        raise FigureError(
+            f"{what}: box {box} reaches outside the {image} of {size[1]}x{size[0]} px: "
+            f"cut the receptive field to the {image}"
+        )
 
 
 def is_whole(value: object) -> bool:

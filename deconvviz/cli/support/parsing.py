@@ -1,0 +1,38 @@
+"""Read the values of options that are more than a word or a number."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import typer
+
+from deconvviz.models.model_spec import read_value
+
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}  # powers of 2
+_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?|\.\d+)\s*(?P<unit>[KMGT]?)(I?B)?", re.IGNORECASE)
+
+
+def model_arguments(typed: list[str] | None) -> dict[str, Any]:
+    """Read the values of --model-arg, as `load` and `sketch` take them."""
+    arguments: dict[str, Any] = {}
+    for one in typed or []:
+        name, equals, value = one.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"{one!r} is no NAME=VALUE, such as width=32", param_hint="--model-arg")
+        if name in arguments:
+            raise typer.BadParameter(f"{name} is given twice", param_hint="--model-arg")
+        arguments[name] = read_value(value)
+    return arguments
+
+
+def read_size(text: str) -> int:
+    """Return a number of bytes: 512M, 1.5G, 2GiB, 4096."""
+    found = _SIZE.fullmatch(text.strip())
+    size = int(float(found["number"]) * (1 << _UNITS[found["unit"].upper()])) if found else 0
+    if size < 1:
+        raise typer.BadParameter(
+            f"{text!r} is no amount of memory: give bytes, or a number with K, M, G or T: 512M, 1.5G",
+            param_hint="--memory",
+        )
+    return size

@@ -1,0 +1,71 @@
+"""Load a network again that a manifest describes, and verify its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deconvviz.errors import ManifestError
+from deconvviz.files import existing
+from deconvviz.images.preprocessing import Preprocessing
+from deconvviz.loading import load_spec
+from deconvviz.models.model_spec import ModelSpec, from_literals
+from deconvviz.network import Network
+
+
+def load_described(
+    described: Mapping[str, Any],
+    manifest: Path,
+    *,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    allow_code: bool = False,
+) -> Network:
+    """Load the network that a manifest describes and verify its weights. `weights` overrides their location.
+
+    Raises ManifestError: it was made in Python, its weights are others, or code would have to be run that
+    `allow_code` does not allow.
+    """
+    spec = _spec(described, manifest)
+    if spec is None or described["weights"] is None:
+        raise ManifestError(
+            f"{manifest} was made in Python from a module of the user's own; "
+            "only that program can make it again"
+        )
+    if spec.runs_code and not allow_code:
+        raise ManifestError(
+            f"{manifest} was made with a network that {spec.file} makes: to make it again, that file is run. "
+            "If you trust it, allow it with {option}",
+            option="allow_code=True",
+        )
+    network = load_spec(spec, weights or described["weights"], seed=described["seed"] or 0, device=device)
+    if network.digest != described["digest"]:
+        raise ManifestError(
+            f"the weights of {described['name']} are not those of {manifest}: {network.digest} instead of "
+            f"{described['digest']}; give the right file with {{option}}",
+            option="weights=FILE",
+        )
+    network.module.to(getattr(torch, described["dtype"]))
+    network.preprocessing = Preprocessing.from_json(described["preprocessing"])
+    return network
+
+
+def _spec(described: Mapping[str, Any], manifest: Path) -> ModelSpec | None:
+    """The network that a manifest names; None if it cannot be asked for by name."""
+    if "model" not in described:  # before there was anything but torchvision's
+        return ModelSpec("torchvision", described["name"])
+    model = described["model"]
+    if model is None:
+        return None
+    arguments = from_literals(model["arguments"])
+    if model["registry"] in ("torchvision", "timm"):
+        return ModelSpec(model["registry"], model["name"], arguments)
+    file = existing(model["file"], manifest.resolve().parent)
+    if file is None:
+        raise ManifestError(
+            f"the file that makes the network of {manifest} is gone: it was {model['file']['path']}"
+        )
+    return ModelSpec("file", model["name"], arguments, file, str(model["file"]["digest"]))

@@ -1,0 +1,350 @@
+"""Compare a rule with the vector-Jacobian product of its operation, at full size and in windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.projection_pass import project_step, spans_of
+from deconvviz.engine.receptive_fields import UnitFields
+from deconvviz.engine.recorder import TapeRecorder
+from deconvviz.engine.rules import PeriodicIntervals, Support, lookup
+from deconvviz.engine.tape import Step, Tape
+from deconvviz.errors import RuleError
+
+
+@dataclass(frozen=True, repr=False)
+class RuleCheck:
+    """A rule that has passed `check_rule`."""
+
+    op: str
+    support: Support
+    inputs: tuple[str, ...]  # the arguments into which a signal flows
+    windows: int  # how many windows were compared, besides the full size
+    by_design: bool  # differs from the vector-Jacobian product by design, and was compared with itself
+    largest_difference: float  # relative to the largest value
+
+    def __repr__(self) -> str:
+        into = f"projects to {', '.join(self.inputs)}" if self.inputs else "projects to no input"
+        wanted = f"{ITSELF}; differs from {GRADIENT} by design" if self.by_design else GRADIENT
+        compared = f"full size and {self.windows} windows within {self.largest_difference:.1e} of {wanted}"
+        return f"<RuleCheck of {self.op}: {self.support.value}, {into}; {compared}>"
+
+
+AXES = ("row", "column")
+GRADIENT = "the vector-Jacobian product"
+ITSELF = "its projection at full size"
+
+
+def check_rule(
+    op: torch._ops.OpOverload,
+    example_inputs: Sequence[Any],
+    *,
+    tolerance: float = 1e-9,
+    seed: int = 0,
+    **options: Any,
+) -> RuleCheck:
+    """Compare the rule of an ATen operation with the operation's vector-Jacobian product.
+
+    `example_inputs` are the arguments of the operation in the order of its schema, `options` its keyword
+    arguments. A floating-point tensor (B, ...) counts as computed from B images; a ``torch.nn.Parameter`` is
+    a weight and receives no signal. Everything is computed in double precision. Random signals are projected
+    at full size and, if the output is a map, also from single positions and from parts of it.
+
+    An approximate rule (and that of ReLU) differs from the product by design. It is compared with its own
+    projection at full size, and must scale with the signal: twice the signal, twice the projection.
+
+    Raises RuleError at the first difference; it names the input and the position.
+
+    >>> dv.check_rule(torch.ops.aten.cumsum.default, [torch.randn(2, 3, 8, 8), 3])
+    """
+    if lookup(op) is None:
+        raise RuleError(f"{op} has no rule; register one with deconvviz.rule(torch.ops.{op})")
+    example = _Example(op, example_inputs, options)
+    generator = torch.Generator().manual_seed(seed)
+    checks = [
+        _StepCheck(example, step, number, tolerance).run(generator)
+        for number, step in enumerate(example.tape.steps)
+    ]
+    first = checks[0]
+    return RuleCheck(
+        str(op),
+        first.support,
+        tuple(dict.fromkeys(name for check in checks for name in check.inputs)),
+        sum(check.windows for check in checks),
+        first.by_design,
+        max(check.largest_difference for check in checks),
+    )
+
+
+class _Example:
+    """An operation with example arguments: recorded on a tape, and ready to be differentiated."""
+
+    def __init__(self, op: torch._ops.OpOverload, inputs: Sequence[Any], options: dict[str, Any]) -> None:
+        self.op = op
+        schema = [argument.name for argument in op._schema.arguments]
+        given = dict(zip(schema, inputs, strict=False)) | options
+        self.tensors: list[Tensor] = []
+        self.names: list[str] = []
+        self.arguments = {name: self._prepared(value, name) for name, value in given.items()}
+        if not self.tensors:
+            raise RuleError(
+                f"{op}: example_inputs has no floating-point tensor that a signal could flow into"
+            )
+        self.batch = len(self.tensors[0])
+        self.tape = self._record()
+
+    def _prepared(self, value: Any, name: str) -> Any:
+        """A copy in double precision; the number of a tensor that counts as computed from the images."""
+        if isinstance(value, (list, tuple)):
+            return [self._prepared(one, f"{name}[{number}]") for number, one in enumerate(value)]
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        value, weight = value.detach().double().cpu(), isinstance(value, nn.Parameter)
+        if weight:
+            return value
+        self.tensors.append(value)
+        self.names.append(name)
+        return _Slot(len(self.tensors) - 1)
+
+    def call(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Call the operation with these tensors; in-place operations overwrite them."""
+
+        def filled(value: Any) -> Any:
+            if isinstance(value, list):
+                return [filled(one) for one in value]
+            return tensors[value.number] if isinstance(value, _Slot) else value
+
+        result = self.op(**{name: filled(value) for name, value in self.arguments.items()})
+        results = result if isinstance(result, (list, tuple)) else [result]
+        return [one for one in results if isinstance(one, Tensor)]
+
+    def _record(self) -> Tape:
+        tape = Tape(self.batch)
+        recorder = TapeRecorder(tape)
+        copies = [tensor.clone() for tensor in self.tensors]
+        for copy in copies:
+            recorder.follow(copy, TensorLayout.of(copy.shape[1:]), carries=True)
+        with torch.inference_mode(False), torch.no_grad(), recorder:
+            self.call(copies)
+        for step in tape.steps:
+            if step.op != self.op:
+                raise RuleError(
+                    f"{self.op} is computed as {step.op} and other calls: check the rules of those"
+                )
+            if reason := step.reason():
+                raise RuleError(f"{self.op} does not support this call: {reason}")
+        if not tape.steps:
+            raise RuleError(f"{self.op} has no output that depends on the example inputs")
+        return tape
+
+    def gradient(
+        self, number: int, layout: TensorLayout, signals: Tensor, images: Tensor
+    ) -> dict[int, Tensor]:
+        """The vector-Jacobian products (K, ...) of one output with K signals (K, *layout.shape), by value."""
+        found = [torch.zeros(len(signals), *tensor.shape[1:]).double() for tensor in self.tensors]
+        with torch.inference_mode(False), torch.enable_grad():
+            leaves = [tensor.clone().requires_grad_() for tensor in self.tensors]
+            output = self.call([leaf.clone() for leaf in leaves])[number]  # a leaf cannot be overwritten
+            output = output.movedim(layout.batch_at, 0).reshape(self.batch, *layout.shape)
+            for k, (signal, image) in enumerate(zip(signals, images.tolist(), strict=True)):
+                ahead = torch.zeros_like(output)
+                ahead[image] = signal
+                products = torch.autograd.grad(output, leaves, ahead, retain_graph=True, allow_unused=True)
+                for into, product in zip(found, products, strict=True):
+                    if product is not None:
+                        into[k] = product[image]
+        return dict(enumerate(found))
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """In place of an argument: the number of its tensor."""
+
+    number: int
+
+
+class _StepCheck:
+    """The rule of one output of an operation, compared with what it should give."""
+
+    def __init__(self, example: _Example, step: Step, number: int, tolerance: float) -> None:
+        assert step.rule is not None
+        self.example, self.step, self.rule, self.tolerance = example, step, step.rule, tolerance
+        self.number = number
+        self.layout = example.tape.layouts[step.output]
+        self.support = self.rule.support
+        self.by_design = self.support is not Support.EXACT or not self.rule.is_gradient
+        self.values = list(dict.fromkeys(below for below in step.inputs if below is not None))
+        self.inputs = [example.names[value] for value in self.values]
+        self.windows, self.largest_difference = 0, 0.0
+
+    def run(self, generator: torch.Generator) -> _StepCheck:
+        if not self.values:
+            return self
+        self._check_index_maps()
+        for starts, size in _parts(self.layout, generator):
+            images = torch.arange(len(starts)) % self.example.batch
+            signal = torch.randn(len(starts), *self.layout.shape, generator=generator, dtype=torch.float64)
+            part = Window(starts, size, self.layout, images)
+            if self.layout.axes:
+                whole = Window(torch.zeros_like(starts), self.layout.lengths, self.layout, images)
+                signal = whole.place(_cut(part, signal), starts)
+            self._compare(signal, part)
+            self.windows += 0 if part.whole else len(starts)
+        return self
+
+    def _compare(self, signal: Tensor, part: Window) -> None:
+        found, visible = self._projected(signal, part)
+        if self.by_design:
+            whole = Window(torch.zeros_like(part.start), self.layout.lengths, self.layout, part.images)
+            wanted, _ = self._projected(signal, whole)
+            doubled, _ = self._projected(2 * signal, part)
+            for value, x in doubled.items():
+                self._differ(x, 2 * found[value], value, part, "twice the signal", "twice the projection")
+        else:
+            wanted = self.example.gradient(self.number, self.layout, signal, part.images)
+        for value in self.values:
+            x = found[value] if value in found else torch.zeros_like(wanted[value])
+            self._check_visible(wanted[value], visible[value], value, part)
+            self._differ(x, wanted[value], value, part, "the rule", ITSELF if self.by_design else GRADIENT)
+
+    def _projected(
+        self, signal: Tensor, part: Window
+    ) -> tuple[dict[int, Tensor], dict[int, tuple[Tensor, Tensor]]]:
+        """The projections of signals (K, *layout.shape) that fill a part of the output, each at full size.
+
+        And the rows and columns that the rule says the part sees.
+        """
+        tape, count = self.example.tape, len(signal)
+        fields = UnitFields(tape, self.step.output, _seen(part))
+        windows = {
+            value: span.window(slice(None), part.images) for value, span in spans_of(fields, count).items()
+        }
+        here = _cut(windows[self.step.output], signal)
+        found: dict[int, Tensor] = {}
+        try:
+            arrived = list(project_step(self.step, here, windows, fields.visibility.elementwise))
+        except Exception as error:  # whatever the author's code raises
+            raise RuleError(
+                f"{self._where(part)}: project failed with {type(error).__name__}: {error}"
+            ) from error
+        for value, x in arrived:
+            window = windows[value]
+            if tuple(x.shape) != (count, *window.shape):
+                raise RuleError(
+                    f"{self._where(part)}: project returned a signal of shape {tuple(x.shape)} for "
+                    f"{self._name(value)}, whose window has shape {(count, *window.shape)}"
+                )
+            if window.layout.axes:
+                whole = Window(
+                    torch.zeros_like(window.start), window.layout.lengths, window.layout, window.images
+                )
+                x = whole.place(x, window.start)
+            found[value] = found[value] + x if value in found else x
+        return found, {value: fields.visibility.seen[value] for value in self.values}
+
+    def _differ(self, found: Tensor, wanted: Tensor, value: int, part: Window, left: str, right: str) -> None:
+        apart = (found - wanted).abs()
+        largest = float(wanted.abs().max()) if wanted.numel() else 0.0
+        difference = float(apart.max()) / (largest or 1.0) if apart.numel() else 0.0
+        if difference <= self.tolerance:
+            self.largest_difference = max(self.largest_difference, difference)
+            return
+        k, *place = (int(n) for n in torch.unravel_index(apart.argmax(), apart.shape))
+        here = (k, *place)
+        raise RuleError(
+            f"{self._where(part)}: {left} gives {float(found[here]):.6g} for {self._name(value)} at position "
+            f"{tuple(place)} of image {int(part.images[k])}, {right} {float(wanted[here]):.6g}"
+            f"{self._signal(part, k)}"
+        )
+
+    def _check_visible(
+        self, wanted: Tensor, visible: tuple[Tensor, Tensor], value: int, part: Window
+    ) -> None:
+        """Raise if positions matter that the rule says are not seen."""
+        axes = self.example.tape.layouts[value].axes
+        for axis, (dim, seen) in enumerate(zip(axes or (), visible, strict=False)):
+            others = [other for other in range(1, wanted.dim()) if other != dim]
+            matters = (wanted != 0).sum(others) > 0  # (K, rows or columns)
+            if bool((wrong := matters & ~seen).any()):
+                k, place = (int(n) for n in torch.nonzero(wrong)[0])
+                raise RuleError(
+                    f"{self._where(part)}: {AXES[axis]} {place} of {self._name(value)} matters, but by "
+                    f"visible_inputs (or is_elementwise) it is not seen{self._signal(part, k)}"
+                )
+
+    def _check_index_maps(self) -> None:
+        """Raise if `index_map` is narrower than `visible_inputs`."""
+        for argument, below in enumerate(self.step.inputs):
+            if below is None:
+                continue
+            lengths = self.layout.lengths, self.example.tape.layouts[below].lengths
+            for axis in (0, 1):
+                intervals = self.rule.index_map(argument, axis)
+                if not isinstance(intervals, PeriodicIntervals):
+                    continue
+                n_out, n_in = lengths[0][axis], lengths[1][axis]
+                visible = self.rule.visible_inputs(argument, axis, n_out, n_in)
+                visible = torch.eye(n_out, n_in, dtype=torch.bool) if visible is None else visible
+                for o, i in torch.nonzero(visible).tolist():
+                    first, past = intervals.place(o)
+                    inside = first >= 0 and past <= n_in  # an index map knows no borders
+                    if inside and not first <= i < past:
+                        raise RuleError(
+                            f"{self.example.op}: {AXES[axis]} {o} of the output sees {i} of "
+                            f"{self._name(below)} by visible_inputs, but {first} to {past - 1} by index_map"
+                        )
+
+    def _name(self, value: int) -> str:
+        return f"input {self.example.names[value]!r}"
+
+    def _where(self, part: Window) -> str:
+        several = len(self.example.tape.steps) > 1
+        output = f" (output {self.number})" if several else ""
+        return f"{self.example.op}{output}, {'at full size' if part.whole else 'in windows'}"
+
+    def _signal(self, part: Window, k: int) -> str:
+        if part.whole:
+            return ""
+        (row, column), (h, w) = part.start[k].tolist(), part.size
+        return f" (for a signal in rows {row} to {row + h - 1} and columns {column} to {column + w - 1})"
+
+
+def _parts(layout: TensorLayout, generator: torch.Generator) -> Iterator[tuple[Tensor, tuple[int, int]]]:
+    """Parts of a map in which signals lie: all of it, its corners and its middle in two sizes."""
+    rows, columns = layout.lengths
+    yield torch.zeros(2, 2, dtype=torch.long), (rows, columns)
+    if layout.axes is None:
+        return
+    for h, w in ((1, 1), ((rows + 1) // 2, (columns + 1) // 2)):
+        last = torch.tensor([rows - h, columns - w])
+        corners = [
+            torch.zeros(2, dtype=torch.long),
+            last,
+            last * torch.tensor([0, 1]),
+            last * torch.tensor([1, 0]),
+        ]
+        random = (torch.rand(2, generator=generator) * (last + 1)).long()
+        if (h, w) != (rows, columns):
+            yield torch.stack([*corners, last // 2, random]), (h, w)
+
+
+def _seen(part: Window) -> tuple[Tensor, Tensor]:
+    """(K, H) and (K, W) bool: the rows and columns of K windows."""
+    masks = []
+    for axis, length in enumerate(part.layout.lengths):
+        first = part.start[:, axis, None]
+        place = torch.arange(length)
+        masks.append((place >= first) & (place < first + part.size[axis]))
+    return masks[0], masks[1]
+
+
+def _cut(window: Window, signal: Tensor) -> Tensor:
+    """Signals (K, *layout.shape), each cut to its own window."""
+    each = Window(window.start, window.size, window.layout, torch.arange(len(signal)))
+    return each.cut(signal) if window.layout.axes else signal

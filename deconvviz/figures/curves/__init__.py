@@ -1,0 +1,1 @@
+"""Panels of lines with axes, bands, reference lines and one legend."""

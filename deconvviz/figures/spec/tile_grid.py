@@ -1,0 +1,209 @@
+"""A tile grid: rows by columns of projections, images or maps, with labels and shared colour scales.
+
+For example methods side by side (a row for each unit, a column for each method), features over training
+(a row for each channel, a column for each epoch), or an image and its occlusion maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from deconvviz.errors import FigureError
+from deconvviz.figures.spec.arrays import (
+    Array,
+    FloatArray,
+    check_signed,
+    check_true_colours,
+    size_of,
+    true_colours,
+)
+from deconvviz.figures.spec.colour import Limit, limits_of_groups, to_rgb
+from deconvviz.figures.spec.crop import WHOLE, Cut, Size, largest
+from deconvviz.figures.spec.heat import Interval, heat_rgb, interval_of
+from deconvviz.figures.spec.style import TileGridStyle
+from deconvviz.figures.spec.validation import (
+    Box,
+    check_box,
+    check_choice,
+    check_inside,
+    check_text,
+    is_whole,
+    lines_of,
+)
+
+KINDS = ("signed", "image", "map")
+Place = tuple[int, int]
+"""(row, column)"""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A box drawn on a tile, in the tile's pixels. `number` chooses its colour and is written next to it."""
+
+    box: Box
+    number: int | None = None
+
+    def __post_init__(self) -> None:
+        check_box(self.box, "mark")
+        if self.number is not None and (not is_whole(self.number) or self.number < 0):
+            raise FigureError(f"mark number {self.number!r}: it must be a whole number from 0 on, or None")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GridTile:
+    """One tile of a grid, or with `values` None an empty frame whose `note` says what is missing.
+
+    By `kind`: ``signed`` values such as a projection, (h, w) or (h, w, 3), where grey is zero; an ``image``
+    in true colours from 0 to 1; a ``map``, (h, w), of one number for each place. Signed tiles and images of
+    a row are drawn at one zoom; a map fills its frame, so that it may be coarser than the image next to it.
+    `cut` says where the image's border cut the tile.
+    """
+
+    values: Array | None
+    kind: str = "signed"
+    caption: tuple[str, ...] = ()
+    note: str | None = None
+    marks: tuple[Mark, ...] = ()
+    cut: Cut = WHOLE
+
+    def __post_init__(self) -> None:
+        check_choice(self.kind, KINDS, "kind of tile")
+        object.__setattr__(self, "caption", lines_of(self.caption, "tile: caption"))
+        object.__setattr__(self, "marks", tuple(self.marks))
+        check_text(self.note, "tile: note")
+        if self.values is None:
+            if not (self.note or "").strip():
+                raise FigureError("a tile without values needs a note that says what is missing")
+            if self.marks:
+                raise FigureError("a tile without values has no place for marks")
+            return
+        if self.kind == "image":
+            check_true_colours(self.values, "tile: image")
+        else:
+            check_signed(self.values, f"tile: {self.kind}")
+        if self.kind == "map" and np.ndim(self.values) == 3 and np.shape(self.values)[2] != 1:
+            raise FigureError(f"tile: map has shape {np.shape(self.values)}: it must be (height, width)")
+        for mark in self.marks:
+            check_inside(mark.box, self.size, "mark", "tile")
+
+    @property
+    def size(self) -> Size:
+        """(height, width) in pixels; (1, 1) without values."""
+        return (1, 1) if self.values is None else size_of(self.values)
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing to see but one colour."""
+        return self.values is None or (self.kind == "signed" and not np.any(self.values))
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        shown = "missing" if self.values is None else f"{self.kind}, {width}x{height} px"
+        return f"GridTile({' · '.join((*self.caption, shown))})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TileGrid:
+    """Rows of tiles, all of one length; None leaves a place empty.
+
+    `units` names what the numbers of signed tiles are, `map_name` what those of maps are. Maps go from their
+    lowest to their highest value, or through `map_interval`.
+    """
+
+    title: tuple[str, ...]
+    tiles: tuple[tuple[GridTile | None, ...], ...]
+    row_labels: tuple[str, ...] = ()
+    column_labels: tuple[str, ...] = ()
+    style: TileGridStyle = field(default_factory=TileGridStyle)
+    footer: str = ""
+    units: str = "network input units"
+    map_name: str = ""
+    map_interval: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", lines_of(self.title, "title"))
+        object.__setattr__(self, "tiles", tuple(tuple(row) for row in self.tiles))
+        object.__setattr__(self, "row_labels", lines_of(self.row_labels, "row labels"))
+        object.__setattr__(self, "column_labels", lines_of(self.column_labels, "column labels"))
+        lengths = sorted({len(row) for row in self.tiles})
+        if len(lengths) > 1:
+            raise FigureError(
+                f"rows of {lengths[0]} and of {lengths[-1]} tiles: give None where there is no tile"
+            )
+        if not any(tile is not None for row in self.tiles for tile in row):
+            raise FigureError("a tile grid needs at least one tile")
+        _check_labels(self.row_labels, len(self.tiles), "row")
+        _check_labels(self.column_labels, lengths[0], "column")
+        if self.map_interval is not None:
+            low, high = self.map_interval
+            if not (np.isfinite(low) and np.isfinite(high) and low < high):
+                raise FigureError(f"map interval {self.map_interval!r}: the first must be below the second")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)"""
+        return len(self.tiles), len(self.tiles[0])
+
+    @cached_property
+    def limits(self) -> dict[Place, Limit]:
+        """The value in full colour of each signed tile, by its place."""
+        arrays, places = self._of_kind("signed")
+        groups = [self._group(place) for place in places]
+        found = limits_of_groups(arrays, groups, percentile=self.style.percentile)
+        return dict(zip(places, found, strict=True))
+
+    @cached_property
+    def intervals(self) -> dict[Place, Interval]:
+        """The values of the first and the last colour of each map, by its place."""
+        arrays, places = self._of_kind("map")
+        if self.map_interval is not None:
+            return dict.fromkeys(places, Interval(*self.map_interval))
+        members: dict[Hashable, list[Array]] = {}
+        for array, place in zip(arrays, places, strict=True):
+            members.setdefault(self._group(place), []).append(array)
+        shared = {group: interval_of(maps) for group, maps in members.items()}
+        return {place: shared[self._group(place)] for place in places}
+
+    def colours(self, place: Place) -> FloatArray | None:
+        """A tile as a new (h, w, 3) array in [0, 1]; None where there is nothing to show."""
+        tile = self.tiles[place[0]][place[1]]
+        if tile is None or tile.values is None:
+            return None
+        if tile.kind == "image":
+            return true_colours(tile.values, "tile: image")
+        if tile.kind == "map":
+            return heat_rgb(tile.values, self.intervals[place])
+        return to_rgb(tile.values, self.limits[place].value, what="tile: signed")
+
+    def largest_in_row(self, row: int) -> Size:
+        """The size that fills a frame of the row; maps count only where there is nothing else."""
+        shown = [tile for tile in self.tiles[row] if tile is not None and tile.values is not None]
+        pixels = [tile.size for tile in shown if tile.kind != "map"]
+        return largest(pixels or [tile.size for tile in shown] or [(1, 1)])
+
+    def _of_kind(self, kind: str) -> tuple[list[Array], list[Place]]:
+        found = [
+            (tile.values, (row, column))
+            for row, tiles in enumerate(self.tiles)
+            for column, tile in enumerate(tiles)
+            if tile is not None and tile.values is not None and tile.kind == kind
+        ]
+        return [values for values, _ in found], [place for _, place in found]
+
+    def _group(self, place: Place) -> Hashable:
+        row, column = place
+        return {"grid": 0, "row": row, "column": column, "tile": place}[self.style.scale]
+
+    def __repr__(self) -> str:
+        rows, columns = self.shape
+        name = self.title[0] if self.title else "no title"
+        return f"TileGrid({name!r}: {rows}x{columns} tiles, scale {self.style.scale})"
+
+
+def _check_labels(labels: tuple[str, ...], count: int, what: str) -> None:
+    if labels and len(labels) != count:
+        raise FigureError(f"{len(labels)} {what} labels for {count} {what}s: give one for each, or none")

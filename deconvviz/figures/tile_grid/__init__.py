@@ -1,0 +1,1 @@
+"""Rows by columns of tiles with labels and shared colour scales."""

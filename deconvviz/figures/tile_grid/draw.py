@@ -1,0 +1,144 @@
+"""A tile grid as a matplotlib figure."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from deconvviz.figures.page.compose import Corner, compose, height_around
+from deconvviz.figures.page.crops import place_crop
+from deconvviz.figures.page.footer import Footer, Key, clipped_share, signed_key
+from deconvviz.figures.page.geometry import Rect
+from deconvviz.figures.page.labels import place_labels
+from deconvviz.figures.page.notes import Notes, paint_note
+from deconvviz.figures.page.page import BADGE_HEIGHT, Line, Paper, badge_width
+from deconvviz.figures.page.sizes import MARGIN
+from deconvviz.figures.page.style import CAPTION, INK, OUTSIDE, SMALL, SOFT_INK, colour, sheet_style
+from deconvviz.figures.page.text import clean
+from deconvviz.figures.spec.crop import Size
+from deconvviz.figures.spec.heat import Interval, heat_rgb
+from deconvviz.figures.spec.tile_grid import GridTile, Place, TileGrid
+from deconvviz.figures.spec.validation import check_width
+from deconvviz.figures.tile_grid.layout import GridBody, arrange_grid, is_cut, shows_outside
+
+_WHERE = {"row": "at the right of the row", "column": "below the column", "tile": "below the tile"}
+
+
+def draw_tile_grid(grid: TileGrid, *, width: float | None = None) -> Figure:
+    """The figure, `width` inches wide; None chooses a width up to that of a page."""
+    check_width(width)
+    with sheet_style():
+        body = arrange_grid(grid, width, around=height_around(grid.title))
+        notes = Notes(
+            (tile.note, body.frames[row, column])
+            for row, tiles in enumerate(grid.tiles)
+            for column, tile in enumerate(tiles)
+            if tile is not None
+        )
+        said = [*_scale_text(grid), notes.legend]
+        footer = Footer(_keys(grid), " · ".join(filter(None, said)), grid.footer, body.page - 2 * MARGIN)
+
+        def paint(paper: Paper, corner: Corner) -> None:
+            _Painter(paper, grid, notes, corner).paint(body)
+
+        return compose(grid.title, footer, (body.page, body.height), paint)
+
+
+class _Painter:
+    def __init__(self, paper: Paper, grid: TileGrid, notes: Notes, corner: Corner) -> None:
+        self.paper, self.grid, self.notes, self.corner = paper, grid, notes, corner
+
+    def paint(self, body: GridBody) -> None:
+        for (row, column), frame in body.frames.items():
+            tile = self.grid.tiles[row][column]
+            if tile is not None:
+                self._tile(tile, (row, column), frame.moved(*self.corner))
+        for text in body.texts:
+            size, ink = (SMALL, SOFT_INK) if text.soft else (CAPTION, INK)
+            lines = [Line(line, size, ink=ink) for line in text.lines]
+            self.paper.lines(lines, text.x + self.corner[0], text.y + self.corner[1], text.gid)
+
+    def _tile(self, tile: GridTile, place: Place, frame: Rect) -> None:
+        name = f"{place[0]}-{place[1]}"
+        colours = self.grid.colours(place)
+        if colours is None:
+            self.paper.ground(frame, OUTSIDE)
+        else:
+            if is_cut(tile, self.grid, place[0]):
+                self.paper.ground(frame, OUTSIDE)
+            image = place_crop(frame, tile.size, self._fills(tile, place[0]), tile.cut)
+            self.paper.image(np.rint(colours * 255).astype(np.uint8), image, f"tile-{name}")
+            self._marks(tile, image, name)
+        paint_note(self.paper, self.notes.lines(tile.note), frame, f"note-{name}", middle=tile.plain)
+
+    def _fills(self, tile: GridTile, row: int) -> Size:
+        """The size in pixels that would fill the frame."""
+        return tile.size if tile.kind == "map" else self.grid.largest_in_row(row)
+
+    def _marks(self, tile: GridTile, image: Rect, name: str) -> None:
+        height, width = tile.size
+        across, down = image.w / width, image.h / height
+        boxes = []
+        for index, mark in enumerate(tile.marks):
+            x0, y0, x1, y1 = mark.box
+            box = Rect(image.x + x0 * across, image.y + y0 * down, (x1 - x0) * across, (y1 - y0) * down)
+            self.paper.outline(box, colour(1 if mark.number is None else mark.number), f"mark-{name}-{index}")
+            boxes.append(box)
+        numbered = [(mark.number, box) for mark, box in zip(tile.marks, boxes, strict=True)
+                    if mark.number is not None]  # fmt: skip
+        sizes = [(badge_width(number), BADGE_HEIGHT) for number, _ in numbered]
+        labels = place_labels([box for _, box in numbered], sizes, image)
+        for (number, _), label in zip(numbered, labels, strict=True):
+            self.paper.badge(number, label, colour(number), f"label-{name}-{number}")
+
+
+def _keys(grid: TileGrid) -> list[Key]:
+    one = grid.style.scale == "grid"
+    keys = []
+    if grid.limits:
+        keys.append(signed_key(next(iter(grid.limits.values())) if one else None))
+    if grid.intervals:
+        interval = next(iter(grid.intervals.values()))
+        ends = (
+            (f"{interval.low:.3g}", f"{interval.high:.3g}") if _one_interval(grid) else ("lowest", "highest")
+        )
+        ramp = heat_rgb(np.linspace(0, 1, 65)[None], Interval(0, 1))
+        keys.append(Key(*ends, ramp, tick=False, gid="map-key"))
+    return keys
+
+
+def _one_interval(grid: TileGrid) -> bool:
+    return grid.style.scale == "grid" or grid.map_interval is not None
+
+
+def _scale_text(grid: TileGrid) -> list[str]:
+    """What the colours mean, which tiles share a scale, and how much was clipped."""
+    said = []
+    if grid.limits:
+        said += _signed_text(grid)
+    if grid.intervals:
+        name = clean(grid.map_name) or "maps"
+        where = "" if _one_interval(grid) else f", the values are {_WHERE[grid.style.scale]}"
+        said.append(f"{name}: blue is low, yellow is high{where}")
+    if shows_outside(grid):
+        said.append("light grey: outside the image")
+    return said
+
+
+def _signed_text(grid: TileGrid) -> list[str]:
+    limits = list(grid.limits.values())
+    if not any(limit.value for limit in limits):
+        return ["every signed tile is zero: all grey"]
+    scale = grid.style.scale
+    units = f" {clean(grid.units)}" if grid.units else ""
+    if scale == "grid":
+        said = [f"one colour scale: grey is zero, full colour is {limits[0]}{units}"]
+    else:
+        said = [
+            f"one colour scale for each {scale}: grey is zero, full colour is the ± {_WHERE[scale]},{units}"
+        ]
+        said[0] = said[0].rstrip(",")
+    if grid.style.percentile < 100:
+        share = clipped_share(limits, one=scale == "grid")
+        said.append(f"clipped at the {grid.style.percentile:g}th percentile ({share})")
+    return said

@@ -1,0 +1,214 @@
+"""The layout of a tile grid: frames, labels, captions and scales, in inches from the body's corner."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deconvviz.errors import FigureError
+from deconvviz.figures.page.geometry import Rect
+from deconvviz.figures.page.sizes import CAPTION_GAP, COLUMN, MARGIN, PAGE, TALLEST, frame_ratio
+from deconvviz.figures.page.style import CAPTION, SMALL, line_height
+from deconvviz.figures.page.text import clean, width_of, wrap, wrap_at_most
+from deconvviz.figures.spec.tile_grid import GridTile, Place, TileGrid
+
+GAP_X, GAP_Y = 0.06, 0.06
+_LABEL_GAP = 0.07  # between a row's label or scale and its tiles
+_WIDEST_LABEL = 1.3
+_LABEL_SHARE = 0.25  # of the page's width, at most, for row labels
+_MOST_LINES = 4  # of a column's label
+_WIDEST = {1: 2.6, 2: 2.0}  # of a tile, by the number of columns
+_WIDEST_OF_MANY = 1.4
+_COMFORT = 0.34  # a tile is narrower only on a page whose width was asked for
+_LEAST = 0.25
+_ROUNDING = 0.01  # a label as wide as its room is not wrapped
+
+Lines = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Text:
+    """Lines at a place, in the size of captions or, if `soft`, of scales."""
+
+    gid: str
+    lines: Lines
+    x: float
+    y: float
+    soft: bool = False
+
+
+@dataclass(frozen=True)
+class GridBody:
+    width: float
+    height: float
+    page: float
+    frames: dict[Place, Rect]  # of all places, also the empty ones
+    texts: tuple[Text, ...]
+
+
+def arrange_grid(grid: TileGrid, width: float | None, around: float) -> GridBody:
+    """The body for a page of `width` inches; `around` is the height of title and footer.
+
+    Without a width it is at most a page, and wider only where the columns need it.
+    """
+    rows, columns = grid.shape
+    inner = (PAGE if width is None else width) - 2 * MARGIN
+    label = _label_width(grid.row_labels, inner)
+    marks = [_scale_lines(grid, [(row, c) for c in range(columns)]) for row in range(rows)]
+    mark = _mark_width(marks) if grid.style.scale == "row" else 0.0
+    room = inner - label - mark
+    wide = (room + GAP_X) / columns - GAP_X
+    least = _COMFORT if width is None else _LEAST
+    if width is not None and wide < least:
+        needed = math.ceil(100 * (width + columns * (least - wide))) / 100
+        raise FigureError(
+            f"{columns} columns do not fit into a figure {width:g} inches wide, they need {needed:.2f}: "
+            "ask for a wider figure, or show fewer columns"
+        )
+    wide = min(max(wide, least), _WIDEST.get(columns, _WIDEST_OF_MANY))
+    layout = _Layout(grid, wide, label, mark, marks)
+    for _ in range(3):  # captions may need more lines where tiles are narrower
+        over = layout.height + around - TALLEST
+        if over <= 0:
+            break
+        narrower = max(layout.wide - over / sum(layout.ratios), min(layout.wide, _COMFORT))
+        layout = _Layout(grid, narrower, label, mark, marks)
+    return layout.body(max(layout.width + 2 * MARGIN, COLUMN) if width is None else width)
+
+
+class _Layout:
+    """The measures for tiles that are `wide` inches wide."""
+
+    def __init__(
+        self, grid: TileGrid, wide: float, label: float, mark: float, marks: Sequence[Lines]
+    ) -> None:
+        self.grid, self.wide, self.label = grid, wide, label
+        self.row_scales = [_wrapped(lines, mark - _LABEL_GAP, SMALL) if mark else () for lines in marks]
+        self.rows, self.columns = grid.shape
+        self.ratios = [frame_ratio(grid.largest_in_row(row)) for row in range(self.rows)]
+        self.column_labels = [
+            wrap_at_most(clean(text), wide, CAPTION, _MOST_LINES) for text in grid.column_labels
+        ]
+        self.captions = {place: self._caption(place) for place in self._places()}
+        self.width = label + self.columns * (wide + GAP_X) - GAP_X + mark
+        self.tops = self._tops()
+        below = [
+            _scale_lines(grid, [(row, column) for row in range(self.rows)])
+            for column in range(self.columns if grid.style.scale == "column" else 0)
+        ]
+        self.below = [_wrapped(lines, wide, SMALL) for lines in below]
+        self.height = self.tops[-1] - GAP_Y + _below_height(self.below)
+
+    def body(self, page: float) -> GridBody:
+        frames = {place: self._frame(place) for place in self._places()}
+        texts = [*self._column_texts(), *self._row_texts(), *self._caption_texts(frames)]
+        return GridBody(self.width, self.height, page, frames, tuple(texts))
+
+    def _places(self) -> list[Place]:
+        return [(row, column) for row in range(self.rows) for column in range(self.columns)]
+
+    def _tops(self) -> list[float]:
+        """The top of each row, and the end of the last."""
+        lines = max((len(label) for label in self.column_labels), default=0)
+        tops = [lines * line_height(CAPTION) + (CAPTION_GAP if lines else 0)]
+        for row, ratio in enumerate(self.ratios):
+            most = max(len(self.captions[row, column]) for column in range(self.columns))
+            caption = CAPTION_GAP + most * line_height(CAPTION) if most else 0.0
+            tile = max(self.wide * ratio, len(self.row_scales[row]) * line_height(SMALL))
+            tops.append(tops[-1] + tile + caption + GAP_Y)
+        return tops
+
+    def _frame(self, place: Place) -> Rect:
+        row, column = place
+        x = self.label + column * (self.wide + GAP_X)
+        return Rect(x, self.tops[row], self.wide, self.wide * self.ratios[row])
+
+    def _caption(self, place: Place) -> Lines:
+        tile = self.grid.tiles[place[0]][place[1]]
+        if tile is None:
+            return ()
+        own = _scale_lines(self.grid, [place]) if self.grid.style.scale == "tile" else ()
+        return _wrapped([*map(clean, tile.caption), *own], self.wide, CAPTION)
+
+    def _column_texts(self) -> list[Text]:
+        texts = []
+        foot = self.tops[0] - CAPTION_GAP
+        for column, lines in enumerate(self.column_labels):
+            x = self._frame((0, column)).x
+            texts.append(Text(f"column-label-{column}", lines, x, foot - len(lines) * line_height(CAPTION)))
+        for column, lines in enumerate(self.below):
+            x, y = self._frame((0, column)).x, self.tops[-1] - GAP_Y + CAPTION_GAP
+            texts.append(Text(f"column-scale-{column}", lines, x, y, soft=True))
+        return texts
+
+    def _row_texts(self) -> list[Text]:
+        texts = []
+        for row, label in enumerate(self.grid.row_labels):
+            frame = self._frame((row, 0))
+            most = max(int(frame.h / line_height(CAPTION)), 1)
+            lines = wrap_at_most(clean(label), self.label - _LABEL_GAP, CAPTION, most)
+            y = frame.centre[1] - len(lines) * line_height(CAPTION) / 2
+            texts.append(Text(f"row-label-{row}", lines, 0.0, y))
+        for row, lines in enumerate(self.row_scales):
+            frame = self._frame((row, self.columns - 1))
+            y = max(frame.centre[1] - len(lines) * line_height(SMALL) / 2, frame.y)
+            texts.append(Text(f"row-scale-{row}", lines, frame.right + _LABEL_GAP, y, soft=True))
+        return texts
+
+    def _caption_texts(self, frames: dict[Place, Rect]) -> list[Text]:
+        return [
+            Text(
+                f"caption-{row}-{column}",
+                lines,
+                frames[row, column].x,
+                frames[row, column].bottom + CAPTION_GAP,
+            )
+            for (row, column), lines in self.captions.items()
+            if lines
+        ]
+
+
+def shows_outside(grid: TileGrid) -> bool:
+    """Whether some tile is cut by the image's border, so that its frame is not full."""
+    return any(
+        tile is not None and is_cut(tile, grid, row) for row, tiles in enumerate(grid.tiles) for tile in tiles
+    )
+
+
+def is_cut(tile: GridTile, grid: TileGrid, row: int) -> bool:
+    return tile.values is not None and any(tile.cut) and tile.size != grid.largest_in_row(row)
+
+
+def _scale_lines(grid: TileGrid, places: Sequence[Place]) -> Lines:
+    """The scales of some tiles, each once: signed first, then maps."""
+    signed = [str(grid.limits[place]) if grid.limits[place].value else "all zero"
+              for place in places if place in grid.limits]  # fmt: skip
+    own = () if grid.map_interval is not None else places
+    maps = [str(grid.intervals[place]) for place in own if place in grid.intervals]
+    return tuple(dict.fromkeys((*signed, *maps)))
+
+
+def _label_width(labels: Sequence[str], inner: float) -> float:
+    if not any(label.strip() for label in labels):
+        return 0.0
+    most = min(_WIDEST_LABEL, _LABEL_SHARE * inner)
+    lines = _wrapped([clean(label) for label in labels], most, CAPTION)
+    return max(width_of(line, CAPTION) for line in lines) + _ROUNDING + _LABEL_GAP
+
+
+def _mark_width(marks: Sequence[Lines]) -> float:
+    """Room for the longest number, and for '… ' before it: an interval may take two lines."""
+    lines = [line for of_row in marks for line in of_row]
+    widest = max((width_of(word, SMALL) for line in lines for word in line.split(" ")), default=0.0)
+    dots = width_of("… ", SMALL) if any("…" in line for line in lines) else 0.0
+    return widest + dots + _ROUNDING + _LABEL_GAP if lines else 0.0
+
+
+def _wrapped(lines: Sequence[str], room: float, size: float) -> Lines:
+    return tuple(part for line in lines for part in wrap(line, room, size))
+
+
+def _below_height(below: Sequence[Lines]) -> float:
+    most = max((len(lines) for lines in below), default=0)
+    return CAPTION_GAP + most * line_height(SMALL) if most else 0.0

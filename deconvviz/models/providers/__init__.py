@@ -1,0 +1,51 @@
+"""Every kind of network that can be loaded, and which of them a name or a `ModelSpec` belongs to.
+
+Light: nothing here imports torch before a network is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from deconvviz.errors import NetworkError
+from deconvviz.models.model_spec import ModelSpec
+from deconvviz.models.providers.provider import ModelProvider
+from deconvviz.models.providers.shipped import Shipped
+from deconvviz.models.providers.timm import Timm
+from deconvviz.models.providers.torchvision import Torchvision
+from deconvviz.models.providers.user_file import UserFile
+
+PROVIDERS: tuple[ModelProvider, ...] = (
+    Shipped(),
+    Timm(),
+    UserFile(),
+    Torchvision(),  # last: it takes every other name
+)
+
+
+def parse(text: str, arguments: Mapping[str, Any] | None = None) -> ModelSpec:
+    """Read ``vgg19``, ``timm:resnet26d`` or ``own.py:make``; nothing is looked up. Raises NetworkError."""
+    given = dict(arguments or {})
+    for name in given:
+        if not (isinstance(name, str) and name.isidentifier()):
+            raise NetworkError(f"{name!r} is no name of an argument: letters, digits and _ alone")
+    spec = next((spec for one in PROVIDERS if (spec := one.parse(text)) is not None), None)
+    if spec is None:
+        *forms, last = dict.fromkeys(one.form for one in PROVIDERS)
+        raise NetworkError(f"no network {text!r}: give {', '.join(forms)}, or {last}")
+    if given and not provider_of(spec).takes_arguments:
+        forms = [one.form for one in PROVIDERS if one.takes_arguments]
+        raise NetworkError(
+            f"{text} takes no arguments ({', '.join(given)}): those are for {' and '.join(forms)}"
+        )
+    return replace(spec, arguments=given)
+
+
+def provider_of(spec: ModelSpec) -> ModelProvider:
+    """Return the provider of a network. Raises NetworkError for a kind that this version does not have."""
+    found = next((one for one in PROVIDERS if one.owns(spec)), None)
+    if found is None:
+        raise NetworkError(f"no networks of the kind {spec.registry!r} in this version of deconvviz")
+    return found

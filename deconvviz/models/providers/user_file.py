@@ -1,0 +1,89 @@
+"""Networks that a function in a user's Python file returns, written ``path/to/file.py:factory``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from deconvviz.errors import NetworkError
+from deconvviz.models.model_spec import ModelSpec
+from deconvviz.models.providers.provider import LoadedModel, ModelProvider
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from deconvviz.images.preprocessing import Preprocessing
+
+_FILE = re.compile(r"(?P<file>.+\.py)(?::(?P<function>.*))?", re.DOTALL)
+_ASSUMED = (
+    "224 px and ImageNet's mean and deviation are assumed; return deconvviz.Network(module, size=..., "
+    "mean=..., std=...) to say otherwise"
+)
+
+
+class UserFile(ModelProvider):
+    """A function in a file of the user's own: the file is run, also to learn the shapes."""
+
+    registry: ClassVar[str] = "file"
+    form: ClassVar[str] = "path/to/file.py:factory"
+    takes_arguments: ClassVar[bool] = True
+    runs_code: ClassVar[bool] = True
+
+    def parse(self, text: str) -> ModelSpec | None:
+        found = _FILE.fullmatch(text)
+        return ModelSpec(self.registry, found["function"] or "", file=Path(found["file"])) if found else None
+
+    def sketch(self, spec: ModelSpec) -> LoadedModel:
+        return self.load(spec, "default", 0)
+
+    def load(self, spec: ModelSpec, weights: str | Path, seed: int) -> LoadedModel:
+        from deconvviz.models.fit import fit
+        from deconvviz.models.user_code import make
+        from deconvviz.models.weights import WeightsInfo, weights_of_file
+
+        made = make(spec, seed=seed)
+        module, preprocessing, notes = _parts(made.product, spec)
+        asked, source = str(weights), f"as {spec.short} makes them"
+        if asked == "random":
+            source += f", seed {seed}"
+        elif asked != "default":
+            others = f"of {spec.short} otherwise: default, random"
+            given = weights_of_file(weights, module, others)
+            fit(module, given.state, network=spec.short, source=given.place)
+            source, notes = asked, (*notes, *given.notes)
+        return LoadedModel(
+            module,
+            WeightsInfo(spec.short, asked, source, preprocessing, (), notes),
+            replace(spec, file=spec.file and spec.file.resolve(), digest=made.digest),
+            seed,
+            made.product if made.product is not module else None,
+        )
+
+
+def _parts(product: Any, spec: ModelSpec) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
+    """Return the module that a function returned, what it reads, and notes on what had to be assumed.
+
+    The function may return a deconvviz.Network, which stands above this room: it has a module and a
+    preprocessing.
+    """
+    from torch import nn
+
+    from deconvviz.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+    from deconvviz.models.expected_input import preprocessing_of_config
+
+    if isinstance(product, nn.Module):
+        for name in ("pretrained_cfg", "default_cfg"):
+            config = getattr(product, name, None)
+            if isinstance(config, Mapping) and config:
+                return product, preprocessing_of_config(config), ()
+        return product, Preprocessing.simple(224, IMAGENET_MEAN, IMAGENET_STD), (_ASSUMED,)
+    module, preprocessing = (getattr(product, name, None) for name in ("module", "preprocessing"))
+    if isinstance(module, nn.Module) and isinstance(preprocessing, Preprocessing):
+        return module, preprocessing, ()
+    raise NetworkError(
+        f"{spec.text} returned a {type(product).__name__}: "
+        "it is to return a torch.nn.Module or a deconvviz.Network"
+    )

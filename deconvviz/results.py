@@ -1,0 +1,150 @@
+"""What all results have in common: figure, plain data, arrays, description, files.
+
+A result is data. It knows facts about the network (`NetworkInfo`), never the network itself, so that it can
+be drawn, saved and handed on whatever becomes of the network. Reports, notebooks, manifests and the command line
+know results by this protocol only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
+
+import numpy as np
+
+from deconvviz.errors import OutputError
+from deconvviz.files import write_text, write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+StyleT = TypeVar("StyleT", contravariant=True)
+
+
+class Result(Protocol[StyleT]):
+    """What every result offers. `style` is a small frozen dataclass; None is its default."""
+
+    def figure(self, style: StyleT | None = None) -> Figure:
+        """Draw the result with matplotlib."""
+
+    def spec(self, style: StyleT | None = None) -> Any:
+        """Return what the figure shows, as plain arrays and text (`deconvviz.figures.spec`)."""
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return all numbers as NumPy arrays."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the result is, as plain JSON values without paths."""
+
+    def places(self, folder: Path) -> Mapping[str, Any]:
+        """Return the files that the result was made from, laid out like `describe`, as seen from a folder."""
+
+    def save(self, path: str | os.PathLike[str]) -> SavedFiles:
+        """Write the figure and its manifest, and if asked the arrays."""
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the picture that Jupyter shows."""
+
+
+@dataclass(frozen=True)
+class SavedFiles(Sequence[Path]):
+    """The files of one saved result: the figure, its manifest, and the arrays if they were asked for."""
+
+    figure: Path
+    manifest: Path
+    arrays: Path | None = None
+
+    def __fspath__(self) -> str:
+        """The figure, so that what `save` returns can be opened."""
+        return os.fspath(self.figure)
+
+    def _all(self) -> list[Path]:
+        return [self.figure, self.manifest, *([self.arrays] if self.arrays else [])]
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._all()[key]
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self._all())
+
+    @classmethod
+    def of(cls, figure: Path, *, arrays: bool) -> SavedFiles:
+        """Return the files that belong to a figure: ``grid.png``, ``grid.json`` and ``grid.npz``."""
+        stem = figure.with_suffix("")
+        return cls(figure, Path(f"{stem}.json"), Path(f"{stem}.npz") if arrays else None)
+
+
+def targets(figure: Path, arrays: bool) -> list[Path]:
+    """Return the paths of the files that belong to a figure, for checks before any work is done."""
+    return list(SavedFiles.of(figure, arrays=arrays))
+
+
+def save_result(
+    result: Result[Any],
+    path: str | os.PathLike[str],
+    style: Any,
+    *,
+    dpi: float,
+    force: bool,
+    arrays: bool,
+) -> SavedFiles:
+    """Write a figure (.png, .svg, .pdf), the manifest next to it, and if asked the arrays.
+
+    Each file is written whole or not at all. Raises OutputError, FigureError, before anything is written.
+    """
+    from deconvviz.figures.page.save import save as save_figure
+
+    files = SavedFiles.of(Path(path), arrays=arrays)
+    refuse_existing(list(files), force=force)
+    figure = result.figure(style)
+    manifest = {
+        **merged(result.describe(), result.places(files.figure.parent)),
+        "figure": files.figure.name,
+        "style": {**asdict(style), "dpi": dpi},
+    }
+    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    save_figure(figure, files.figure, dpi=dpi, force=force)
+    write_text(files.manifest, text, force=force)
+    if files.arrays is not None:
+        write_arrays(files.arrays, result.arrays(), force=force)
+    return files
+
+
+def merged(one: Any, other: Any) -> Any:
+    """Return two JSON values laid over one another: dictionaries key by key, lists entry by entry."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        both = dict(one)
+        for key, value in other.items():
+            both[key] = merged(one[key], value) if key in one else value
+        return both
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [merged(a, b) for a, b in zip(one, other, strict=True)]
+    return other
+
+
+def write_arrays(path: Path, numbers: Mapping[str, Any], *, force: bool) -> None:
+    """Write a compressed .npz, whole or not at all. Raises OutputError."""
+
+    def write(stream: BinaryIO) -> None:
+        np.savez_compressed(stream, **numbers)
+
+    write_whole(path, write, force=force)
+
+
+def refuse_existing(targets: Sequence[Path], *, force: bool) -> None:
+    """Raise OutputError, before any work is done, if one of the files exists."""
+    there = [target for target in targets if target.exists()]
+    if there and not force:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise OutputError(
+            f"{there[0]}{more} exists and is left as it is; "
+            "overwrite with {option} or choose another place",
+            option="force=True",
+        )

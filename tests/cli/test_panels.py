@@ -1,0 +1,48 @@
+"""How commands are grouped, and what they share."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+import deconvviz
+from deconvviz.cli.app import app
+
+CLI = Path(deconvviz.__file__).parent / "cli"
+
+
+def test_commands_are_grouped() -> None:
+    text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"}).stdout
+    panels: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if title := re.match(r"╭─ (\w+) ─", line):
+            panels[title[1]] = []
+        elif panels and (command := re.match(r"│ (\w+) ", line)):
+            panels[list(panels)[-1]].append(command[1])
+    assert panels.pop("Options") == []
+    assert panels == {
+        "Look": ["project", "demo"],
+        "Dataset": ["search", "topnine"],
+        "Network": ["layers", "models", "check"],
+    }
+
+
+def test_a_command_imports_no_other_command() -> None:
+    for path in (CLI / "commands").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert not str(node.module).startswith("deconvviz.cli.commands"), path
+
+
+def test_a_shared_option_is_declared_once() -> None:
+    """An option that several commands have with one meaning is in `support/options.py`."""
+    shared = {"--model-arg", "--weights", "--device", "--memory", "--format", "--arrays", "--percentile"}
+    shared |= {"--dpi", "--json", "--force", "--quiet", "--layer", "--columns", "--out", "--allow-code"}
+    for path in (CLI / "commands").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "typer.Option":
+                names = {one.value for one in node.args if isinstance(one, ast.Constant)}
+                assert not names & shared, path

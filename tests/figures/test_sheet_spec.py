@@ -1,0 +1,110 @@
+"""A sheet is checked whole before anything is drawn, and says what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from deconvviz.errors import FigureError
+from deconvviz.figures.spec.sheet import Sheet, Tile
+from deconvviz.figures.spec.style import SheetStyle
+
+SETTINGS = {field.name for field in fields(SheetStyle)}
+GREY = np.full((4, 6, 3), 0.5)
+
+
+def tile(**changes: object) -> Tile:
+    return Tile(
+        **{"number": 1, "caption": ("conv1_1 · channel 3",), "projection": GREY, "patch": GREY, **changes}
+    )
+
+
+def sheet(*tiles: Tile, **changes: object) -> Sheet:
+    style = SheetStyle(**{name: changes.pop(name) for name in SETTINGS if name in changes})
+    return Sheet(**{"title": ("vgg19",), "tiles": tiles or (tile(),), "style": style, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"number": -1}, "tile number -1: it must be a whole number from 0 on"),
+        ({"number": 1.5}, "tile number 1.5"),
+        ({"number": True}, "tile number True"),
+        ({"caption": ()}, "tile 1 has no caption: say its layer, channel, position and activation"),
+        ({"caption": (" ",)}, "tile 1 has no caption"),
+        ({"caption": (3,)}, "tile 1: caption must be lines of text"),
+        (
+            {"patch": GREY[1:]},
+            "tile 1: the patch is 6x3 px and the projection 6x4 px: cut both at the same box",
+        ),
+        ({"patch": GREY * 255}, "tile 1: patch has values from 128 to 128: true colours lie from 0 to 1"),
+        ({"patch": GREY - 1}, "true colours lie from 0 to 1"),
+        ({"patch": np.full((4, 6, 3), np.nan)}, "tile 1: patch cannot be shown, 72 of its values are NaN"),
+        (
+            {"projection": np.full((4, 6), np.inf)},
+            "tile 1: projection cannot be shown, 24 of its values are NaN",
+        ),
+        ({"projection": np.zeros((4, 6, 5))}, "choose one or three of them"),
+        ({"box": (0, 0, 0, 4)}, "is empty or begins below 0"),
+        ({"box": (-1, 0, 5, 4)}, "is empty or begins below 0"),
+        ({"box": (0, 0, 4)}, "must be four whole numbers"),
+        ({"box": (0, 0, 4.5, 4)}, "must be four whole numbers"),
+    ],
+)
+def test_a_tile_that_cannot_be_drawn(changes, message):
+    with pytest.raises(FigureError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        tile(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tiles": ()}, "a sheet needs at least one tile"),
+        ({"tiles": (tile(), tile())}, "two tiles have the number 1"),
+        ({"scale": "column"}, "no scale 'column'; there are sheet, row, tile"),
+        ({"columns": 0}, "columns 0: it must be a whole number from 1 on, or None"),
+        ({"columns": 2.0}, "columns 2.0"),
+        ({"percentile": 0}, "percentile 0"),
+        ({"percentile": 101}, "percentile 101"),
+        ({"percentile": float("nan")}, "percentile nan"),
+        ({"tiles": (tile(patch=None),)}, "tile 1 has no patch: give one, or ask for projection_only"),
+        ({"picture": GREY * 255}, "picture has values from 128 to 128"),
+        ({"picture": GREY, "tiles": (tile(box=(0, 0, 6, 5)),)}, "reaches outside the picture of 6x4 px"),
+    ],
+)
+def test_a_sheet_that_cannot_be_drawn(changes, message):
+    with pytest.raises(FigureError, match=message):
+        sheet(**changes)
+
+
+def test_rounding_errors_of_undone_preprocessing_are_no_error():
+    tile(patch=GREY + 0.5 + 1e-6)
+    with pytest.raises(FigureError):
+        tile(patch=GREY + 0.5 + 1e-2)
+
+
+def test_projections_alone_need_no_patch():
+    assert sheet(tile(patch=None), projection_only=True).tiles[0].patch is None
+
+
+def test_grey_networks():
+    assert tile(projection=GREY[:, :, 0], patch=GREY[:, :, :1]).size == (4, 6)
+
+
+def test_one_line_of_text_is_one_line():
+    assert replace(sheet(), title="vgg19").title == ("vgg19",)
+    assert tile(caption="conv1_1").caption == ("conv1_1",)
+
+
+def test_which_tile_covers_the_picture():
+    whole, part = tile(box=(0, 0, 6, 4)), tile(number=2, box=(0, 0, 6, 3))
+    made = sheet(whole, part, picture=GREY)
+    assert [made.covers_picture(each) for each in made.tiles] == [True, False]
+    assert not sheet(whole).covers_picture(whole)
+
+
+def test_reprs_are_short():
+    assert repr(tile()) == "Tile(1: conv1_1 · channel 3; 6x4 px)"
+    assert repr(sheet()) == "Sheet('vgg19': 1 tiles, scale sheet)"
