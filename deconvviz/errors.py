@@ -27,8 +27,8 @@ class DeconvvizError(Exception):
     """The root of every error that deconvviz raises on purpose.
 
     `option` is an argument that helps, as Python has it (``force=True``, ``weights=FILE``), or several of
-    them. A message names them in order with ``{option}``: for a Python user they are arguments, on the command
-    line they are flags.
+    them. A message names them in order with ``{option}``: for a Python user they are arguments, on the
+    command line they are flags.
     """
 
     def __init__(self, message: str = "", *, option: str | Sequence[str] = ()) -> None:

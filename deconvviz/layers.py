@@ -61,6 +61,16 @@ class Layer:
     def __str__(self) -> str:
         return f"{self.name} ({self.kind}): {_times(self.shape)}, {self.sees}"
 
+    def field_of(self, y: int, x: int) -> tuple[float, float, float, float] | None:
+        """Return the receptive field of the unit at (y, x) as if the image had no border: x0, y0, x1, y1.
+
+        None where it is not the same for all units, or the whole image.
+        """
+        if self.field is None or self.stride is None or self.first is None:
+            return None
+        top, left = self.first[0] + y * self.stride[0], self.first[1] + x * self.stride[1]
+        return left, top, left + self.field[1], top + self.field[0]
+
     @property
     def sees(self) -> str:
         if self.refused:

@@ -266,15 +266,12 @@ class Projection:
     def _centre(self, number: int) -> tuple[float, float] | None:
         """The middle of the receptive field as it would be without borders, (x, y)."""
         unit = self.units[number] if self.units else None
-        layer = self.layer
         if unit is None or unit.y is None or unit.x is None:
             return None
-        if layer.field is None or layer.stride is None or layer.first is None:
+        if (field := self.layer.field_of(unit.y, unit.x)) is None:
             return None
-        height, width = self.inputs.shape[-2:]
-        y = layer.first[0] + unit.y * layer.stride[0] + layer.field[0] / 2
-        x = layer.first[1] + unit.x * layer.stride[1] + layer.field[1] / 2
-        return min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height))
+        (x0, y0, x1, y1), (height, width) = field, self.inputs.shape[-2:]
+        return min(max((x0 + x1) / 2, 0.0), float(width)), min(max((y0 + y1) / 2, 0.0), float(height))
 
 
 def as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -1,8 +1,8 @@
 """What all results have in common: figure, plain data, arrays, description, files.
 
 A result is data. It knows facts about the network (`NetworkInfo`), never the network itself, so that it can
-be drawn, saved and handed on whatever becomes of the network. Reports, notebooks, manifests and the command line
-know results by this protocol only.
+be drawn, saved and handed on whatever becomes of the network. Reports, notebooks, manifests and the command
+line know results by this protocol only.
 """
 
 from __future__ import annotations

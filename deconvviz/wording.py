@@ -6,3 +6,9 @@ from __future__ import annotations
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Return ``1 image`` or ``1,000 images``; `plural` is for nouns that take no s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def missing_number(noun: str, asked: int, where: str, count: int) -> str:
+    """Return the message for a number that is not among the first `count`: ``no channel 7 in conv3: ...``."""
+    there = f"there are 0 to {count - 1}" if count > 1 else "there is only 0"
+    return f"no {noun} {asked} in {where}: {there}"

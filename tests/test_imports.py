@@ -25,7 +25,7 @@ BELOW = {
     "wording": set(),
     "files": {"errors"},
     "paths": {"errors", "similar_names"},
-    "engine": {"errors"},
+    "engine": {"errors", "wording"},
     "scenes": {"errors", "files"},
     "images": GROUND,
     "models": GROUND | {"images"},

@@ -30,6 +30,7 @@ from deconvviz.similar_names import nearest
 from deconvviz.topnine.peak import Peak
 from deconvviz.topnine.project_peaks import Report, project_peaks
 from deconvviz.topnine.result import Searched, TopNine
+from deconvviz.wording import missing_number
 
 FORMAT = "deconvviz search 1"
 PEAKS, CHANNELS, SKIPPED, MANIFEST = "top.parquet", "channels.parquet", "skipped.csv", "manifest.json"
@@ -274,8 +275,7 @@ class Search:
         count = self.layers[self.name_of(layer)]
         for channel in channels:
             if not 0 <= channel < count:
-                there = count - 1
-                raise UnitError(f"no channel {channel} in {layer}: there are 0 to {there}")
+                raise UnitError(missing_number("channel", channel, layer, count))
 
     def name_of(self, layer: str) -> str:
         """A layer's name in this search, given either of its names. Raises SearchError."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deconvviz.engine.layout import Seen, TensorLayout, Window, signal_dtype, zeros
 from deconvviz.errors import UnitError
+from deconvviz.wording import missing_number
 
 
 @dataclass(frozen=True)
@@ -195,5 +196,4 @@ def _masks(places: Sequence[int | None], length: int) -> Tensor:
 
 def _in_range(what: str, asked: int, count: int, layer: str) -> None:
     if not 0 <= asked < count:
-        there = f"there are 0 to {count - 1}" if count > 1 else "there is only 0"
-        raise UnitError(f"no {what} {asked} in {layer}: {there}")
+        raise UnitError(missing_number(what, asked, layer, count))

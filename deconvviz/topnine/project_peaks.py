@@ -119,25 +119,18 @@ def _shown(projection: Projection, number: int, peak: Peak, layer: Layer) -> Pro
     box = peak.box or (0, 0, width, height)
     x0, y0, x1, y1 = box
     pixels = projection.pixels[number, :, y0:y1, x0:x1].detach().cpu().float().numpy()
-    left, top = _field_begins(layer, peak)
-    rows, columns = layer.field or (height, width)
+    field = None if peak.y is None or peak.x is None else layer.field_of(peak.y, peak.x)
+    left, top, right, bottom = field or (0, 0, width, height)
     crop = Crop(
         projection.crop_at(number, box),
         projection.patch_at(number, box),
         cut_left=left < 0,
         cut_top=top < 0,
-        cut_right=left + columns > width,
-        cut_bottom=top + rows > height,
+        cut_right=right > width,
+        cut_bottom=bottom > height,
         note=None if pixels.any() else ("silent" if peak.activation <= 0 else "zero"),
     )
     return ProjectedPeak(peak, pixels.copy(), crop)
-
-
-def _field_begins(layer: Layer, peak: Peak) -> tuple[float, float]:
-    """Where the receptive field would begin without borders, (x, y); (0, 0) if it is the whole picture."""
-    if layer.first is None or layer.stride is None or peak.y is None or peak.x is None:
-        return 0.0, 0.0
-    return layer.first[1] + peak.x * layer.stride[1], layer.first[0] + peak.y * layer.stride[0]
 
 
 def _arranged(

@@ -20,6 +20,7 @@ from deconvviz.loading import ModelRequest
 from deconvviz.network import Network
 from deconvviz.recording import Recording
 from deconvviz.results import refuse_existing, targets
+from deconvviz.wording import missing_number
 
 DEFAULT_TOP = 9
 
@@ -115,7 +116,7 @@ def _check_layer(layer: Layer, selection: Selection, table: LayerTable) -> None:
     units = [_unit(text) for text in selection.units]
     for channel in (*selection.channels, *(unit.channel for unit in units)):
         if not 0 <= channel < count:
-            raise UnitError(f"no channel {channel} in {layer.name}: there are 0 to {count - 1}")
+            raise UnitError(missing_number("channel", channel, layer.name, count))
     for unit in units:
         _check_position(unit, layer)
     if selection.whole_channel and len(layer.shape) != 3:
