@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from deconvviz.engine.rules import rule as rule
     from deconvviz.engine.units import Unit as Unit
     from deconvviz.errors import DeconvvizError as DeconvvizError
+    from deconvviz.from_manifest import remake as remake
     from deconvviz.image_sources import Source as Source
     from deconvviz.layers import Layer as Layer
     from deconvviz.layers import LayerTable as LayerTable
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from deconvviz.network import project as project
     from deconvviz.projection import Projection as Projection
     from deconvviz.recording import Recording as Recording
-    from deconvviz.remake import remake as remake
     from deconvviz.topnine.peak import Peak as Peak
     from deconvviz.topnine.result import TopNine as TopNine
 
@@ -68,7 +68,7 @@ _HOME = {
     "load": "deconvviz.loading",
     "open_search": "deconvviz.dataset_search.result",
     "project": "deconvviz.network",
-    "remake": "deconvviz.remake",
+    "remake": "deconvviz.from_manifest",
     "rule": "deconvviz.engine.rules",
     "search": "deconvviz.dataset_search.search",
 }

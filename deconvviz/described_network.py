@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from deconvviz.errors import ManifestError
+from deconvviz.errors import ManifestError, NetworkError
 from deconvviz.files import existing
 from deconvviz.images.preprocessing import Preprocessing
-from deconvviz.loading import load_spec
-from deconvviz.models.model_spec import ModelSpec, from_literals
+from deconvviz.loading import ModelRequest
+from deconvviz.models.model_spec import PLAIN, ModelSpec, from_literals
+from deconvviz.models.providers import provider_of
 from deconvviz.network import Network
 
 
@@ -35,13 +37,13 @@ def load_described(
             f"{manifest} was made in Python from a module of the user's own; "
             "only that program can make it again"
         )
-    if spec.runs_code and not allow_code:
+    if provider_of(spec).runs_code and not allow_code:
         raise ManifestError(
             f"{manifest} was made with a network that {spec.file} makes: to make it again, that file is run. "
             "If you trust it, allow it with {option}",
             option="allow_code=True",
         )
-    network = load_spec(spec, weights or described["weights"], seed=described["seed"] or 0, device=device)
+    network = ModelRequest(spec, weights or described["weights"], described["seed"] or 0, device).load()
     if network.digest != described["digest"]:
         raise ManifestError(
             f"the weights of {described['name']} are not those of {manifest}: {network.digest} instead of "
@@ -56,16 +58,20 @@ def load_described(
 def _spec(described: Mapping[str, Any], manifest: Path) -> ModelSpec | None:
     """The network that a manifest names; None if it cannot be asked for by name."""
     if "model" not in described:  # before there was anything but torchvision's
-        return ModelSpec("torchvision", described["name"])
+        return ModelSpec(PLAIN, described["name"])
     model = described["model"]
     if model is None:
         return None
-    arguments = from_literals(model["arguments"])
-    if model["registry"] in ("torchvision", "timm"):
-        return ModelSpec(model["registry"], model["name"], arguments)
+    spec = ModelSpec(str(model["registry"]), model["name"], from_literals(model["arguments"]))
+    try:
+        runs_code = provider_of(spec).runs_code
+    except NetworkError as reason:
+        raise ManifestError(f"{manifest} is no complete manifest: {reason}") from reason
+    if not runs_code:
+        return spec
     file = existing(model["file"], manifest.resolve().parent)
     if file is None:
         raise ManifestError(
             f"the file that makes the network of {manifest} is gone: it was {model['file']['path']}"
         )
-    return ModelSpec("file", model["name"], arguments, file, str(model["file"]["digest"]))
+    return replace(spec, file=file, digest=str(model["file"]["digest"]))

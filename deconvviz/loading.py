@@ -97,13 +97,6 @@ class ModelRequest:
         return network
 
 
-def load_spec(
-    spec: ModelSpec, weights: str | Path = "default", *, seed: int = 0, device: str = "cpu"
-) -> Network:
-    """As `load`, from a name that was read already."""
-    return ModelRequest(spec, weights, seed, device).load()
-
-
 def pick_device(name: str) -> torch.device:
     """Return ``auto`` (an accelerator, if there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 

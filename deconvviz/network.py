@@ -24,8 +24,9 @@ from deconvviz.images.image import Picture, as_picture, open_picture
 from deconvviz.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Size
 from deconvviz.layers import Layer, LayerTable, read_layers
 from deconvviz.models.advice import advice
+from deconvviz.models.classes import class_index
 from deconvviz.models.digests import checksum, digest
-from deconvviz.models.layer_names import class_index
+from deconvviz.models.providers import provider_of
 from deconvviz.models.stdout import stdout_to_stderr
 from deconvviz.models.structure import check_has_numbers, is_lazy, structure_of, tensors_of
 from deconvviz.network_info import NetworkInfo
@@ -160,7 +161,8 @@ class Network:
         self, module: nn.Module, inputs: Tensor, wanted: Callable[[tape.Output, Tensor], bool]
     ) -> tape.Tape:
         """The way up. What a file's code prints goes to stderr; an input of our own choice has to fit."""
-        runs_code = self.origin.model is not None and self.origin.model.runs_code
+        model = self.origin.model
+        runs_code = model is not None and provider_of(model).runs_code
         with stdout_to_stderr() if runs_code else nullcontext():
             try:
                 return forward.record_tape(module, inputs, wanted)

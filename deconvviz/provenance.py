@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 
 import numpy as np
 import torch
 import torchvision
 
+from deconvviz.models.providers import provider_of
 from deconvviz.network_info import NetworkInfo
 from deconvviz.version import __version__
 
@@ -16,12 +16,11 @@ from deconvviz.version import __version__
 def versions(network: NetworkInfo) -> dict[str, str]:
     """Return the versions of everything that has a part in the numbers."""
     spec = network.origin.model
-    timm = {"timm": version("timm")} if spec is not None and spec.registry == "timm" else {}
     return {
         "deconvviz": __version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        **timm,
+        **(provider_of(spec).versions() if spec is not None else {}),
     }

@@ -16,7 +16,7 @@ from deconvviz.engine.units import Seed, TensorSeed, Unit, UnitSeed, checked, st
 from deconvviz.errors import LayerError, UnitError
 from deconvviz.images.image import Picture
 from deconvviz.layers import Layer, LayerTable
-from deconvviz.models.layer_names import class_index
+from deconvviz.models.classes import class_index
 from deconvviz.network_info import NetworkInfo
 from deconvviz.projection import Box, Projection
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Return ``1 image`` or ``1,000 images``; `plural` is for nouns that take no s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def listed(names: Sequence[str], shown: int = 3) -> str:
+    """Return the first names, and how many more there are: ``a, b, c and 2 more``."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def missing_number(noun: str, asked: int, where: str, count: int) -> str:

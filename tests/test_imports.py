@@ -45,14 +45,14 @@ BELOW = {
     "dataset_search": ROOMS
     | FACTS
     | {"projection", "recording", "network", "loading", "described_network", "topnine"},
-    "remake": ROOMS | FACTS | {"projection", "described_network"},
+    "from_manifest": ROOMS | FACTS | {"projection", "described_network"},
     "cli": ROOMS
     | FACTS
-    | {"projection", "recording", "network", "loading", "topnine", "dataset_search", "remake"},
+    | {"projection", "recording", "network", "loading", "topnine", "dataset_search", "from_manifest"},
     "__main__": {"cli"},
     "__init__": ROOMS
     | FACTS
-    | {"projection", "recording", "network", "loading", "topnine", "dataset_search", "remake"},
+    | {"projection", "recording", "network", "loading", "topnine", "dataset_search", "from_manifest"},
 }
 """Which rooms a room may import, besides itself. The version number is everybody's."""
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from deconvviz.errors import NetworkError
+from deconvviz.wording import listed
 
 BUFFERS_AT_MOST = 256 << 20  # bytes that are copied before a pass
 WEIGHTS_AT_MOST = 64 << 20  # likewise, of weights, where no one reports that they are written to
@@ -44,19 +45,15 @@ def preserved(parts: Parts, *, weights: bool = False) -> Iterator[State]:
     created = state.restore()
     if created:
         raise NetworkError(
-            f"forward() created parameters while it ran: {_listed(created)}. Their numbers would be drawn "
+            f"forward() created parameters while it ran: {listed(created)}. Their numbers would be drawn "
             "anew each time: run the module once on an input of yours, and give it to deconvviz after that"
         )
     if state.changed:
         warnings.warn(
-            f"forward() has changed {_listed(state.changed)}, which deconvviz could not put back: "
+            f"forward() has changed {listed(state.changed)}, which deconvviz could not put back: "
             "too large to be copied before each pass",
             stacklevel=2,
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 @dataclass

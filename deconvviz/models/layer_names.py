@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from deconvviz.models.classes import class_index as class_index  # network.py and recording.py ask for it here
 from deconvviz.similar_names import nearest
 
 _LETTERS = {"conv": "c", "bn": "b", "relu": "r", "pool": "p", "fc": "f"}

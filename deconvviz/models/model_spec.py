@@ -49,11 +49,6 @@ class ModelSpec:
             words += ["--model-arg", f"{name}={_as_typed(value)}"]
         return shlex.join(words)
 
-    @property
-    def runs_code(self) -> bool:
-        """Whether a user's file is run to build it."""
-        return self.file is not None
-
 
 def read_value(text: str) -> Any:
     """A value as it was typed: what it says as a Python literal, else the text itself."""

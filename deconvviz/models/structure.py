@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import parameter
 
 from deconvviz.errors import NetworkError
+from deconvviz.wording import listed
 
 
 def structure_of(module: nn.Module) -> tuple[Any, ...]:
@@ -52,12 +53,12 @@ def check_has_numbers(module: nn.Module, network: str, *, shapes_are_enough: boo
             without.append(name)
     if waiting:
         raise NetworkError(
-            f"{network} has parameters that are not initialised yet: {_listed(waiting)}. Run the module "
+            f"{network} has parameters that are not initialised yet: {listed(waiting)}. Run the module "
             "once on an input of yours first: that draws them"
         )
     if without and not (shapes_are_enough and len(without) == count):
         raise NetworkError(
-            f"{network} has parameters without numbers (on the meta device): {_listed(without)}. Load "
+            f"{network} has parameters without numbers (on the meta device): {listed(without)}. Load "
             "weights into them first, for example with load_state_dict(..., assign=True)"
         )
 
@@ -68,7 +69,3 @@ def tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         for key, tensor in (*part._parameters.items(), *part._buffers.items()):
             if tensor is not None:
                 yield f"{name}.{key}" if name else key, tensor
-
-
-def _listed(names: list[str], shown: int = 3) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -34,7 +34,7 @@ from deconvviz.models.providers import parse, provider_of
 )
 def test_the_three_forms(text: str, spec: ModelSpec) -> None:
     assert parse(text) == spec
-    assert spec.runs_code == provider_of(spec).runs_code == (spec.registry == "file")
+    assert provider_of(spec).runs_code == (spec.registry == "file")
     assert spec.text.rstrip(":") == text.rstrip(":")
 
 

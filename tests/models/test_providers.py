@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -98,6 +99,15 @@ class TestAFifthKind:
         assert net.digest == dv.load("toy:4", seed=3).digest != dv.load("toy:4", seed=4).digest
         assert sketch("toy:4").layers.to_json() == net.layers.to_json()
         assert net.record(scene(1).image, "1").project("1").pixels.shape == (4, 3, 32, 32)
+
+    def test_a_manifest_makes_its_projection_again(self, tmp_path: Path) -> None:
+        from PIL import Image
+
+        Image.fromarray(scene(1).image).save(tmp_path / "scene.png")
+        made = dv.load("toy:4", "random", seed=3).record(tmp_path / "scene.png", "1").project("1")
+        made.save(tmp_path / "figure.png")
+        assert json.loads((tmp_path / "figure.json").read_text())["network"]["model"]["registry"] == "toy"
+        assert dv.remake(tmp_path / "figure.json").projection.pixels.equal(made.pixels)
 
     def test_messages_name_its_form(self) -> None:
         with pytest.raises(NetworkError, match=r"^no network 'own:make': give toy:WIDTH, a name "):

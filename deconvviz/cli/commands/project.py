@@ -189,7 +189,7 @@ def _remake(
 ) -> tuple[Projection, Path, Style, Look]:
     """Make the projection of a manifest again; return what `save_figure` takes."""
     from deconvviz.cli.support.project_plan import check_folder
-    from deconvviz.remake import remake
+    from deconvviz.from_manifest import remake
     from deconvviz.results import refuse_existing, targets
 
     target = out / f"{manifest.stem}.{look.format}"
