@@ -75,7 +75,7 @@ class Plan:
 def plan(
     network: Network,
     source: Source,
-    layers: str | Iterable[str],
+    layers: str | Layer | Iterable[str | Layer],
     *,
     top: int = TOP,
     batch_size: int = BATCH_SIZE,
@@ -101,9 +101,9 @@ def plan(
     return Plan(network, found, source, top, min(batch_size, len(source)), strict)
 
 
-def chosen_layers(network: Network, layers: str | Iterable[str]) -> tuple[Layer, ...]:
+def chosen_layers(network: Network, layers: str | Layer | Iterable[str | Layer]) -> tuple[Layer, ...]:
     """The layers of these names in the order in which they are ready; of ``all``, each tensor once."""
-    asked = [layers] if isinstance(layers, str) else list(layers)
+    asked = [layers] if isinstance(layers, (str, Layer)) else list(layers)
     if not asked:
         raise LayerError("no layer was asked for: name one or more, or all (net.layers lists them)")
     if ALL in asked:

@@ -24,6 +24,7 @@ from deconvviz.described_network import load_described
 from deconvviz.errors import SearchError, UnitError
 from deconvviz.files import write_text, write_whole
 from deconvviz.image_sources import Source, open_source, reopen
+from deconvviz.layers import Layer
 from deconvviz.network import Network
 from deconvviz.results import refuse_existing
 from deconvviz.similar_names import nearest
@@ -142,7 +143,7 @@ class Search:
             rows += "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
         return f"<p>{escape(repr(self)[1:-1])}</p><table><tr>{head}</tr>{rows}</table>"
 
-    def top(self, layer: str, channel: int, k: int | None = None) -> list[Peak]:
+    def top(self, layer: str | Layer, channel: int, k: int | None = None) -> list[Peak]:
         """The strongest pictures of a channel, strongest first; all that were kept, or k of them.
 
         Raises SearchError for a layer that was not searched, UnitError for a channel that it does not have,
@@ -157,15 +158,15 @@ class Search:
         rows = self.peaks.slice(first, kept if k is None else k).to_pylist()
         return [_peak(row) for row in rows]
 
-    def dead(self, layer: str) -> list[int]:
+    def dead(self, layer: str | Layer) -> list[int]:
         """The channels of a layer that never were above zero."""
         return [int(channel) for channel in np.flatnonzero(self._column(layer, "dead"))]
 
-    def largest(self, layer: str) -> float:
+    def largest(self, layer: str | Layer) -> float:
         """The largest peak of a layer, whatever its sign."""
         return float(np.abs(self._column(layer, "maximum")).max())
 
-    def choose(self, layer: str, count: int, by: str = "activation", seed: int = 0) -> list[int]:
+    def choose(self, layer: str | Layer, count: int, by: str = "activation", seed: int = 0) -> list[int]:
         """`count` channels of a layer that are not dead: the first by maximum or density, or random ones.
 
         ``random`` ones stand in order, as in the paper's Figure 2. Raises SearchError, UnitError.
@@ -187,7 +188,7 @@ class Search:
 
     def topnine(
         self,
-        layers: str | Iterable[str],
+        layers: str | Layer | Iterable[str | Layer],
         channels: Sequence[int] | None = None,
         *,
         count: int = 16,
@@ -204,7 +205,7 @@ class Search:
         again and must be that of the search. `network` is the network, if it is loaded already. `report`
         gets how many of how many images are done. Raises SearchError, LayerError, UnitError, RefusedOp.
         """
-        named = [layers] if isinstance(layers, str) else layers
+        named = [layers] if isinstance(layers, (str, Layer)) else layers
         asked = list(dict.fromkeys(self.name_of(layer) for layer in named))
         chosen = {
             layer: list(dict.fromkeys(channels))
@@ -270,15 +271,19 @@ class Search:
         write_text(into / MANIFEST, text, force=force)
         return into
 
-    def check_channels(self, layer: str, channels: Iterable[int]) -> None:
+    def check_channels(self, layer: str | Layer, channels: Iterable[int]) -> None:
         """Raise SearchError or UnitError for what was not searched."""
         count = self.layers[self.name_of(layer)]
         for channel in channels:
             if not 0 <= channel < count:
-                raise UnitError(missing_number("channel", channel, layer, count))
+                raise UnitError(missing_number("channel", channel, self.name_of(layer), count))
 
-    def name_of(self, layer: str) -> str:
-        """A layer's name in this search, given either of its names. Raises SearchError."""
+    def name_of(self, layer: str | Layer) -> str:
+        """Return a layer's name in this search, given the layer or either of its names.
+
+        Raises SearchError.
+        """
+        layer = layer.name if isinstance(layer, Layer) else layer
         if layer in self.layers:
             return layer
         for told in self.manifest["layers"]:
@@ -297,7 +302,7 @@ class Search:
         before = list(self.layers).index(layer)
         return sum(list(self.layers.values())[:before])
 
-    def _column(self, layer: str, name: str) -> Numbers:
+    def _column(self, layer: str | Layer, name: str) -> Numbers:
         layer = self.name_of(layer)
         rows = self.channels.slice(self._first(layer), self.layers[layer])
         column: Numbers = rows.column(name).to_numpy()

@@ -31,7 +31,7 @@ EVERY = 30.0
 def search(
     network: Network | str,
     source: str | os.PathLike[str] | Source,
-    layers: str | Iterable[str],
+    layers: str | Layer | Iterable[str | Layer],
     *,
     top: int = TOP,
     out: str | os.PathLike[str] | None = None,
@@ -49,7 +49,8 @@ def search(
     """Find the `top` pictures that fire each channel of some layers most (paper, section 4, Figure 2).
 
     One pass; the network runs no further than the deepest layer. A picture counts once for a channel, with
-    its highest position; equal peaks stand in the order of the pictures' ids. `layers` are names or ``all``.
+    its highest position; equal peaks are in the order of the pictures' ids. `layers`: layers, their names,
+    or ``all``.
     `source` is a folder, a text file of paths, a zip, tar shards, ``hf:NAME`` or ``scenes:COUNT``, or a
     `Source`; with `limit` only the first pictures by id.
 

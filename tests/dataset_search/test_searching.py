@@ -385,3 +385,17 @@ def test_a_source_without_names_is_not_limited_to_files(tmp_path: Path) -> None:
     with pytest.raises(SourceError):
         _ = open_search(tmp_path).source
     assert len(open_search(tmp_path, source=Own()).source) == 3
+
+
+def test_a_layer_is_accepted_wherever_its_name_is(net: dv.Network) -> None:
+    layer = net.layers["conv2_2"]
+    one = search(net, "scenes:6", layer, workers=0, batch_size=3)
+    other = search(net, "scenes:6", "conv2_2", workers=0, batch_size=3)
+    assert same(one, other)
+    assert one.top(layer, 3) == other.top("conv2_2", 3) and one.dead(layer) == other.dead("conv2_2")
+    best = one.topnine(layer, channels=[3], k=2)
+    assert list(best.shown) == ["conv2_2"]
+    recording = net.record(torch.zeros(1, 3, 96, 96), [layer])
+    assert recording.strongest(layer, 2) == recording.strongest("conv2_2", 2)
+    assert torch.equal(recording.activations(layer), recording.activations("conv2_2"))
+    assert net.coverage(layer).layers == recording.coverage(layer).layers == ("conv2_2",)
