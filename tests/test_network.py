@@ -259,3 +259,18 @@ def test_a_fault_that_is_not_the_networks_is_not_blamed_on_it(monkeypatch: pytes
     monkeypatch.setattr(forward, "record_tape", faulty)
     with pytest.raises(ZeroDivisionError, match=r"^ours$"):
         _ = dv.Network(tiny(), size=16).layers
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
+def test_a_scripted_module_or_part_is_refused_and_says_what_to_give() -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())
+    scripted = torch.jit.script(plain)
+    for module, where in ((scripted, ""), (nn.Sequential(plain, scripted), r" \(its part 1\)")):
+        net = dv.Network(module, size=8, name="mine")
+        message = (
+            rf"^mine is scripted or traced by torch\.jit{where}, and so has no calls .*it was made from$"
+        )
+        with pytest.raises(NetworkError, match=message):
+            _ = net.layers
+        with pytest.raises(NetworkError, match=message):
+            net.record(torch.zeros(1, 3, 8, 8), "output")

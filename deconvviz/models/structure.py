@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import parameter
 
@@ -40,10 +41,17 @@ def is_lazy(part: nn.Module) -> bool:
 
 
 def check_has_numbers(module: nn.Module, network: str, *, shapes_are_enough: bool = False) -> None:
-    """Raise NetworkError if parameters are not initialised, or lie on the meta device.
+    """Raise NetworkError if parts are scripted, or parameters not initialised or on the meta device.
 
     With `shapes_are_enough` a network may lie on the meta device as a whole.
     """
+    scripted = [name for name, part in module.named_modules() if isinstance(part, torch.jit.ScriptModule)]
+    if scripted:
+        where = f" (its part {scripted[0]})" if scripted[0] else ""
+        raise NetworkError(
+            f"{network} is scripted or traced by torch.jit{where}, and so has no calls that could be "
+            "recorded: give the module that it was made from"
+        )
     waiting, without, count = [], [], 0
     for name, tensor in tensors_of(module):
         count += 1
