@@ -107,7 +107,7 @@ def test_the_same_photographs_are_the_strongest_in_batches_alone_and_without_us(
 
 def test_a_figure_of_a_photograph(rec: dv.Recording, tmp_path: Path) -> None:
     proj = rec.project(LAYER, rec.strongest(LAYER, 4, channel=FACES)[:1])
-    figure = proj.save(tmp_path / "face.png", dpi=60)
+    figure = proj.save(tmp_path / "face.png", dpi=60).figure
     again = dv.remake(tmp_path / "face.json").projection
     assert figure.stat().st_size > 10_000
     assert torch.equal(again.pixels, proj.pixels) or difference(again.pixels, proj.pixels) <= 1e-4

@@ -121,18 +121,18 @@ class State:
         self.parameters = tuple(parameters.values())
         self._weights = [(p, p.requires_grad, p.grad) for p in self.parameters]
         buffers = self._named_tensors()
-        everything = [*buffers.values(), *(p for p in parameters.values() if not is_lazy(p))]
+        everything = [*buffers.values(), *(p for p in parameters.values() if is_plain(p))]
         self._memory = [(tensor, tensor.detach()) for tensor in everything]
         self._by_memory: dict[int, list[Tensor]] = {}
         self._written: dict[int, tuple[Tensor, Tensor]] = {}
         kept, large = _smallest(buffers, BUFFERS_AT_MOST)
         if weights:
-            plain = {name: p for name, p in parameters.items() if _is_plain(p)}
+            plain = {name: p for name, p in parameters.items() if is_plain(p)}
             more, too_large = _smallest(plain, WEIGHTS_AT_MOST)
             kept, large = kept | more, large | too_large
         else:
             for tensor in (*parameters.values(), *large.values()):
-                if _is_plain(tensor) and (memory := memory_of(tensor)) is not None:
+                if is_plain(tensor) and (memory := memory_of(tensor)) is not None:
                     self._by_memory.setdefault(memory, []).append(tensor)
         self._large = {name: (tensor, fingerprint(tensor)) for name, tensor in large.items()}
         self._copies = _grouped(kept.values())
@@ -143,11 +143,11 @@ class State:
         for name, _, (parameters, buffers, _) in self._tables:
             found |= {id(p): ("", p) for p in parameters.values() if p is not None}
             for key, tensor in buffers.items():
-                if tensor is not None and _is_plain(tensor):
+                if tensor is not None and is_plain(tensor):
                     found.setdefault(id(tensor), (f"{name}.{key}".lstrip("."), tensor))
         for name, _, contents in self._attributes:
             for key, tensor in contents.tensors:
-                if _is_plain(tensor):
+                if is_plain(tensor):
                     found.setdefault(id(tensor), (f"{name}.{key}".lstrip("."), tensor))
         return {name or f"({number})": tensor for number, (name, tensor) in enumerate(found.values()) if name}
 
@@ -281,7 +281,7 @@ def _restore_container(now: Any, before: Any) -> None:
         now.extend(before)
 
 
-def _is_plain(tensor: Tensor) -> bool:
+def is_plain(tensor: Tensor) -> bool:
     """Whether its numbers can be copied and compared."""
     if is_lazy(tensor) or tensor.is_meta or tensor.is_quantized:
         return False

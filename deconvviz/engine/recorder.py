@@ -18,7 +18,7 @@ from torch.utils.weak import TensorWeakRef
 
 from deconvviz.engine.hooks import Stop, evaluation, exclusive, plain
 from deconvviz.engine.layout import TensorLayout
-from deconvviz.engine.preservation import memory_of, preserved
+from deconvviz.engine.preservation import is_plain, memory_of, preserved
 from deconvviz.engine.rules import Call, Rule, lookup
 from deconvviz.engine.rules.activation import Gate, Spelled
 from deconvviz.engine.rules.arithmetic import Larger
@@ -66,7 +66,8 @@ class TapeRecorder(TorchDispatchMode):
         found = self._followed.get(id(tensor))
         if found is not None and found[0]() is tensor:  # else it was of another tensor, that is gone
             return found[1]
-        if not self._overwritten and self.weights.get(id(tensor)) == tensor.data_ptr():
+        place = self.weights.get(id(tensor))
+        if place is not None and not self._overwritten and place == tensor.data_ptr():
             return _WEIGHT
         if (memory := memory_of(tensor)) is None:
             return _FOREIGN
@@ -367,7 +368,7 @@ def record_tape(module: nn.Module, pictures: Tensor, wanted: Callable[[Output, T
         evaluation(parts),
         _watched(parts, recorder, wanted),
     ):
-        recorder.weights = {id(p): p.data_ptr() for p in state.parameters}
+        recorder.weights = {id(p): p.data_ptr() for p in state.parameters if is_plain(p)}
         recorder.before_write, state.before_restore = state.before_write, recorder.keep_constants
         pictures = plain(pictures.detach()).clone()
         recorder.follow(pictures, TensorLayout.of(pictures.shape[1:]), carries=True)

@@ -280,7 +280,7 @@ def test_other_weights_are_refused(found, tmp_path):
     ],
 )
 def test_mistakes(found, tmp_path, monkeypatch, arguments, message):
-    monkeypatch.setattr("deconvviz.described_network.load_spec", None)  # none of them needs the network
+    monkeypatch.setattr("deconvviz.described_network.ModelRequest", None)  # none of them needs the network
     refused(run(found, *arguments, "--out", tmp_path / "out"), message, tmp_path / "out")
 
 
