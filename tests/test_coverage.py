@@ -343,3 +343,8 @@ def test_json_has_everything(gated: dv.Network) -> None:
 def test_equal_networks_have_equal_coverage(gated: dv.Network) -> None:
     assert gated.coverage() == dv.Network(Own(Gate(4)), size=8, name="gated").coverage()
     assert gated.coverage() != gated.coverage("output")
+
+
+def test_every_operation_of_maxvit_can_be_projected_for_one_picture() -> None:
+    """Its windows of attention move the batch about; a batch of one can be anywhere."""
+    assert sketch("maxvit_t").coverage().refused == ()

@@ -162,7 +162,9 @@ class TapeRecorder(TorchDispatchMode):
                     rule.unsupported()
                 except Exception as reason:  # whatever a rule may stumble over: its call is unsupported
                     rule, flows = None, derived
-                    why = f"its rule failed with {type(reason).__name__}: {' '.join(str(reason).split())}"
+                    why = _folded(cls, layouts) or (
+                        f"its rule failed with {type(reason).__name__}: {' '.join(str(reason).split())}"
+                    )
                 inputs = tuple([value if flow else None for value, flow in zip(values, flows, strict=True)])
             elif not (result.is_floating_point() or result.is_complex()):
                 inputs = (None,) * len(values)  # a mask, say

@@ -162,11 +162,24 @@ class View(Rule):
 
 
 def _batch_in(output: tuple[int, ...], below: TensorLayout, batch: int) -> tuple[int, tuple[int, ...]] | None:
-    """Which dimension of an output is the batch, and what is folded into it; None if pictures are mixed."""
+    """Return which dimension of an output is the batch, and what is folded into it.
+
+    None if images of a batch are mixed.
+    """
     if not output:
         return None
     if batch == 1 and output[0] == 1:
-        return 0, ()  # a batch of one can stand anywhere
+        return 0, ()  # a batch of one can be anywhere
+    found = _batch_where_it_was(output, below, batch)
+    if batch > 1 or (found is not None and found[0] > 0 and (not found[1] or below.positions)):
+        return found
+    return 0, _lead(below, below.standing_order(), output[0]) or (output[0],)
+
+
+def _batch_where_it_was(
+    output: tuple[int, ...], below: TensorLayout, batch: int
+) -> tuple[int, tuple[int, ...]] | None:
+    """The same, with as many numbers before the batch as there were."""
     rest = below.shape[below.folded :]
     before = math.prod(rest[: below.batch_at])
     place = 0
@@ -177,16 +190,23 @@ def _batch_in(output: tuple[int, ...], below: TensorLayout, batch: int) -> tuple
         place += 1
     if place == len(output) or output[place] % batch:
         return None
-    pieces = output[place] // batch  # of one picture, each a picture of its own from here on
+    pieces = output[place] // batch  # of one image, each an image of its own from here on
     if pieces == 1:
         return place, ()
     dims = [*range(1, below.folded + 1), *range(below.folded + below.batch_at + 1, len(below.shape) + 1)]
+    lead = _lead(below, dims, pieces)
+    if place == 0:
+        return 0, lead or (pieces,)
+    return (place, lead) if lead and below.positions <= set(dims[: len(lead)]) else None
+
+
+def _lead(below: TensorLayout, dims: list[int], pieces: int) -> tuple[int, ...]:
+    """The lengths of the first of some dimensions whose product is `pieces`; empty if there are none."""
     for count in range(1, len(dims) + 1):
         lead = tuple(below.shape[dim - 1] for dim in dims[:count])
         if math.prod(lead) == pieces:
-            with_positions = below.positions <= set(dims[:count])
-            return (place, lead) if place == 0 or with_positions else None
-    return (place, (pieces,)) if place == 0 else None
+            return lead
+    return ()
 
 
 def follow(below: TensorLayout, shape: tuple[int, ...]) -> TensorLayout:
