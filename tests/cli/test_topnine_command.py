@@ -17,7 +17,8 @@ from deconvviz.scenes import scene
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(app, list(map(str, arguments)))
+    wide = {"COLUMNS": "300"}  # a long temporary path must not be broken in the middle of a word
+    return CliRunner().invoke(app, list(map(str, arguments)), env=wide)
 
 
 def run(*arguments):
