@@ -163,7 +163,7 @@ def test_after_an_exception_in_a_rule(net: Net, pictures: Tensor, monkeypatch: p
     with monkeypatch.context() as broken, unchanged(net):
         broken.setattr(
             pool, "__init__", fail
-        )  # on the way up: the call is refused, and what is below it is not
+        )  # while recording: this call is refused, the layers below it are not
         ours = passes.run(net, pictures)
         ours.units("features.3", [Unit(0, 0, 1, 1)])
         with pytest.raises(RefusedOp, match="its rule failed with Trap: in a rule"):

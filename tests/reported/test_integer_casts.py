@@ -1,4 +1,4 @@
-"""Casts to integers and truth values: constant on the way down, and never told exact."""
+"""Casts to integers and booleans receive no signal, and are never called exact."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def test_module_that_gives_no_tensor_is_told_by_the_type_of_what_it_gives(phrase
 
 
 def check_told(net: dv.Network, name: str, phrase: str, inputs: Tensor | None = None) -> None:
-    """Whatever asks for the module is told the same; those beside it are answered."""
+    """Every call that asks for the module raises the same error; other layers are recorded."""
     x = pictures(2) if inputs is None else inputs
     asking: list[Callable[[], Any]] = [
         lambda: net.record(x, name),

@@ -21,7 +21,7 @@ LAYERS = ["1", "4"]
 
 
 class Rectified(nn.Module):
-    """Any values on the way up; on the way down the signal is rectified."""
+    """Any values in the forward pass; the projected signal is rectified."""
 
     def __init__(self, function: Function) -> None:
         super().__init__()
