@@ -5,6 +5,11 @@ A test compares them with torchvision's registry.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from deconvviz.errors import NetworkError
+from deconvviz.similar_names import nearest
+
 SHIPPED = "minivgg"  # comes with the package: no download
 
 TORCHVISION_NAMES: tuple[str, ...] = (
@@ -23,3 +28,32 @@ TORCHVISION_NAMES: tuple[str, ...] = (
     "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn", "vit_b_16", "vit_b_32", "vit_h_14",
     "vit_l_16", "vit_l_32", "wide_resnet101_2", "wide_resnet50_2",
 )  # fmt: skip
+
+_CONVOLUTIONS = (
+    "conv1_1", "relu1_1", "conv1_2", "relu1_2", "pool1", "conv2_1", "relu2_1", "conv2_2", "relu2_2",
+    "pool2", "conv3_1", "relu3_1", "conv3_2", "relu3_2", "pool3", "conv4_1", "relu4_1", "conv4_2",
+    "relu4_2", "pool4",
+)  # fmt: skip
+SHIPPED_LAYERS: dict[str, str] = {
+    **{f"features.{number}": name for number, name in enumerate(_CONVOLUTIONS)},
+    "features": "features",
+    "classifier.0": "fc5",
+    "classifier.1": "relu5",
+    "classifier.2": "classifier.2",
+    "classifier.3": "fc6",
+    "classifier": "classifier",
+    "": "output",
+}
+"""The layers of minivgg: module and name."""
+
+TIMM_IS_MISSING = (
+    "timm: networks need the package timm, which is not installed: pip install 'deconvviz[timm]'"
+)
+
+
+def no_such_network(name: str, torchvision_names: Iterable[str] = TORCHVISION_NAMES) -> NetworkError:
+    """Return the error for a name that is not known, which names the nearest."""
+    plain = [SHIPPED, *torchvision_names]
+    like = nearest(name, plain, 4)
+    hint = f"nearest: {', '.join(like)}" if like else f"there are {len(plain)}, {SHIPPED} and torchvision's"
+    return NetworkError(f"no network {name!r}; {hint} (see: deconvviz models)")

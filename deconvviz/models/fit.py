@@ -10,25 +10,58 @@ from torch import Tensor, nn
 from deconvviz.errors import WeightsError
 from deconvviz.models import minivgg
 from deconvviz.models.catalog import SHIPPED
+from deconvviz.models.missing_weights import MissingWeights, Shape, clear, missing_weights
 from deconvviz.models.state_dict import differences, in_todays_names, only_classes_differ
-from deconvviz.models.torchvision_models import build, default_entry, model_names
+from deconvviz.wrappers import unwrapped
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index")
 
 
-def fit(module: nn.Module, state: dict[str, Tensor], *, network: str, source: str) -> None:
-    """Put all weights into the module, or none. Raises WeightsError that lists what does not fit."""
+def fit(
+    module: nn.Module, state: dict[str, Tensor], *, network: str, source: str, shape: Shape | None = None
+) -> MissingWeights | None:
+    """Put all weights into the module, or none. Raises WeightsError that lists what does not fit.
+
+    Given the `shape` of the network's input, weights of its lower layers alone will do, too: then what is
+    missing becomes NaN, and is returned. A wrapper such as `DataParallel` is looked through.
+    """
+    module = unwrapped(module)
     own = module.state_dict()
-    given = in_todays_names(state, own)
+    given = _with_tied(in_todays_names(state, own), module)
+    missing = None
     if differing := differences(given, own):
-        raise WeightsError(f"{source} does not fit {network}: {differing}{_guess(state, own)}")
+        missing = missing_weights(module, given, shape)
+        if missing is None:
+            raise WeightsError(f"{source} does not fit {network}: {differing}{_guess(state, own)}")
     for key, tensor in given.items():
-        if own[key].is_floating_point() and not tensor.is_floating_point():
+        if key in own and own[key].is_floating_point() and not tensor.is_floating_point():
             raise WeightsError(
                 f"{source} does not fit {network}: {key} is {str(tensor.dtype).removeprefix('torch.')}, "
                 "not floating point (turn quantised weights into floats first)"
             )
-    module.load_state_dict(given)
+    _load(module, given, own, source)
+    if missing is not None:
+        clear(module, missing)
+    return missing
+
+
+def _with_tied(given: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Add what is there under another name of the same tensor: safetensors keeps tied tensors once."""
+    own = module.state_dict(keep_vars=True)
+    there = {id(own[key]): given[key] for key in own if key in given}
+    for key, tensor in own.items():
+        if key not in given and id(tensor) in there:
+            given[key] = there[id(tensor)]
+    return given
+
+
+def _load(module: nn.Module, given: dict[str, Tensor], own: Mapping[str, Tensor], source: str) -> None:
+    for key in [key for key in given if key not in own or given[key].shape != own[key].shape]:
+        del given[key]
+    try:
+        module.load_state_dict(given, strict=False)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as reason:
+        raise WeightsError(f"{source} cannot be loaded: {' '.join(str(reason).split())}") from reason
 
 
 def _guess(state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
@@ -50,6 +83,8 @@ def _candidates(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Callable[[],
 
     Their numbers of parameters are known before one is built.
     """
+    from deconvviz.models.torchvision_models import build, default_entry, model_names  # imports torchvision
+
     yield SHIPPED, partial(minivgg.build, device="meta")
     below, inputs = _below_the_head(state)
     for name in model_names():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,9 +28,24 @@ def build(construct: Callable[[bool], nn.Module], *, seed: int | None, device: s
     if seed is None:
         shaped = shapes_alone(lambda: construct(False))
         if _can_be_filled(shaped):
-            return shaped.to_empty(device=device).eval()
+            return _allocated(shaped, device).eval()
     with seeded(seed or 0):
         return construct(True).to(device).eval()
+
+
+def on_cpu(shaped: nn.Module) -> nn.Module:
+    """Return a copy of a network of shapes alone that can be run on the CPU: its weights are zero."""
+    copied = _allocated(copy.deepcopy(shaped), "cpu")
+    with torch.no_grad():
+        for tensor in (*copied.parameters(), *copied.buffers()):
+            tensor.zero_()
+    return copied
+
+
+def _allocated(shaped: nn.Module, device: str) -> nn.Module:
+    """As `nn.Module.to_empty`, which takes a second longer at first: it lets PyTorch import sympy."""
+    shaped._apply(lambda t: torch.empty_strided(t.size(), t.stride(), dtype=t.dtype, device=device))
+    return shaped
 
 
 def check_classes(classes: int | None, name: str) -> None:
@@ -73,12 +89,20 @@ def shapes_alone(construct: Callable[[], nn.Module]) -> nn.Module:
 
 
 class _ParametersOnMeta(TorchFunctionMode):
-    """Allocate parameters on the meta device. (`torch.device("meta")` would also catch RegNet's numbers.)"""
+    """Allocate parameters on the meta device. (`torch.device("meta")` would also catch RegNet's numbers.)
+
+    Nothing is drawn for them: PyTorch would import its compiler, which takes seconds, to draw nothing.
+    """
 
     ALLOCATORS = frozenset({torch.empty, torch.zeros, torch.ones})
+    DRAWS = frozenset({torch.Tensor.normal_, torch.Tensor.uniform_})
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in self.ALLOCATORS:
             kwargs["device"] = "meta"
+        if func in self.DRAWS or getattr(func, "__module__", "") == nn.init.__name__:
+            tensor = args[0] if args else kwargs.get("tensor")
+            if isinstance(tensor, torch.Tensor) and tensor.is_meta:
+                return tensor
         return func(*args, **kwargs)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deconvviz.printable_names import path_to_text
+
 PLAIN = "torchvision"
 """The registry of networks that are known by their name alone; others are written ``REGISTRY:NAME``."""
 
@@ -39,7 +41,7 @@ class ModelSpec:
     @property
     def short(self) -> str:
         """The network as titles name it: of a file its name alone."""
-        return f"{self.file.name}:{self.name}" if self.file else self.text
+        return f"{path_to_text(self.file.name)}:{self.name}" if self.file else self.text
 
     @property
     def options(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from deconvviz.printable_names import printable
 from deconvviz.wording import counted
 
 # Published weights keep the names of the first releases of DenseNet and of the vision transformers.
@@ -18,6 +19,7 @@ _RENAMED = (
     (re.compile(r"(mlp)\.linear_2\.(\w+)$"), r"\1.3.\2"),
 )
 _AUXILIARY = re.compile(r"^(AuxLogits|aux1|aux2)\.")  # heads of inception_v3 and googlenet, for training only
+_NAME = 200  # characters of a name that messages show: a file may have any
 _COUNTER = "num_batches_tracked"
 
 
@@ -95,7 +97,8 @@ def differences(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
 
 def listed(keys: Sequence[str], comma: str = ",", shown: int = 3) -> str:
     """Return the first few names."""
-    return f"{comma} ".join([*keys[:shown], "..."] if len(keys) > shown else keys)
+    names = [printable(key) if len(key) <= _NAME else f"{printable(key[:_NAME])}..." for key in keys[:shown]]
+    return f"{comma} ".join([*names, "..."] if len(keys) > shown else names)
 
 
 def only_classes_differ(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> int | None:

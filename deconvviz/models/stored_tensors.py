@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from deconvviz.errors import WeightsError
+from deconvviz.models.inert_pickle import Foreign
+from deconvviz.printable_names import printable
+from deconvviz.wording import counted, listed
 
 # Names that do not say whose weights they hold: of training scripts, Lightning, DataParallel, torch.compile.
 USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "module", "_orig_mod")
@@ -21,6 +24,8 @@ _TRAINING = re.compile(r"^optim$|optimi[sz]er|scheduler", re.IGNORECASE)
 _SLOTS = frozenset(  # of optimizers that keep their state by the names of the parameters
     ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "acc_delta", "grad", "grads")
 )
+_NUMPY = {"scalar": "numpy scalar", "_reconstruct": "numpy array", "_frombuffer": "numpy array"}
+_SHOWN = 200  # characters of a name in messages
 _DEPTH, _COUNT = 50, 100_000  # a small file can hold itself, or one mapping in countless places
 
 
@@ -35,6 +40,7 @@ class Stored:
     tensors: Mapping[str, Tensor]
     versions: Mapping[str, Any]  # by prefix: what PyTorch keeps in `_metadata` of each module
     counts: Mapping[str, int]  # by prefix of each mapping: the number of tensors directly in it
+    ignored: str = ""  # a note on the objects in the file that are not tensors; empty if there are none
 
     def below(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors whose names start with a prefix, as a state dict without the prefix."""
@@ -51,7 +57,11 @@ class Stored:
         def kept(of: Mapping[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in of.items() if name.startswith(prefix)}
 
-        return Stored(kept(self.tensors), kept(self.versions), kept(self.counts))
+        return Stored(kept(self.tensors), kept(self.versions), kept(self.counts), self.ignored)
+
+    def mapping_of(self, prefix: str) -> str:
+        """Return the part of a prefix that names mappings in the file; the rest is in the tensors' names."""
+        return max((one for one in self.counts if prefix.startswith(one)), key=len, default="")
 
     @property
     def parts(self) -> list[str]:
@@ -78,22 +88,50 @@ def is_averaged(prefix: str) -> bool:
     return any(_AVERAGED.search(name) for name in prefix.split(".")[:-1])
 
 
-def named_tensors(content: Any, source: str) -> Stored:
+def named_tensors(content: Any, source: str, subclasses: Sequence[str] = ()) -> Stored:
     """Find all named tensors in what a file holds.
 
-    Raises WeightsError, naming the `source`, if there are none.
+    `subclasses` are classes of tensors that were read as plain ones. Raises WeightsError, naming the
+    `source`, if there are no tensors.
     """
-    named = isinstance(content, Mapping) or (
-        isinstance(content, list | tuple) and any(isinstance(one, Mapping) for one in content)
-    )
-    if not named:
-        raise WeightsError(f"{source} holds a {type(content).__name__}, not named tensors: {PLAIN}")
+    foreign = [*foreign_in(content), *subclasses]
+    if not _is_searched(content):
+        holds = f"{source} holds a {type(content).__name__}, not named tensors: {PLAIN}"
+        raise WeightsError(_only_foreign(foreign, source) if foreign else holds)
     search = _Search(source)
     if not _is_optimizer(content):
         search.enter(content, "", 0)
     if not search.tensors:
-        raise WeightsError(_without_tensors(content, source))
-    return Stored(search.tensors, search.versions, search.counts)
+        raise WeightsError(_without_tensors(content, source, foreign))
+    return Stored(search.tensors, search.versions, search.counts, ignored_note(foreign))
+
+
+def ignored_note(foreign: Sequence[str]) -> str:
+    """Return the note on objects that were ignored, by the names of their classes."""
+    if not foreign:
+        return ""
+    plural = "objects that are not tensors" if len(foreign) > 1 else "object that is not a tensor"
+    return f"ignored {len(foreign):,} {plural}: {_kinds(foreign)}"
+
+
+def foreign_in(content: Any) -> list[str]:
+    """Return the class names of the objects in a file that are not rebuilt, without those inside of them.
+
+    An object with tensors among its entries is read as a mapping, and so is the outermost one if it has any.
+    """
+    found: list[str] = []
+    waiting, seen = [content], {id(content)}
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Foreign) and not _is_mapping(one, outermost=one is content):
+            found.append(_spelled(one.name))
+            continue
+        inner = list(_values(one))
+        for entry in reversed(inner):
+            if isinstance(entry, Foreign | Mapping | list | tuple) and id(entry) not in seen:
+                seen.add(id(entry))
+                waiting.append(entry)
+    return found
 
 
 class _Search:
@@ -117,21 +155,42 @@ class _Search:
         for key, value in _entries(content):
             if isinstance(value, Tensor):
                 self.add(f"{prefix}{key}", value)
-        if isinstance(content, Mapping) and len(self.tensors) > before:
+        if isinstance(content, Foreign | Mapping) and len(self.tensors) > before:
             self.counts[prefix] = len(self.tensors) - before
         for key, value in _entries(content):
-            if isinstance(value, Mapping | list | tuple) and not _of_training(key, value):
+            if isinstance(value, Foreign | Mapping | list | tuple) and not _of_training(key, value):
                 self.enter(value, f"{prefix}{key}.", depth + 1)
 
     def add(self, name: str, tensor: Tensor) -> None:
         if name in self.tensors:
-            raise WeightsError(f"{self.source} holds two tensors with the name {name}: {PLAIN}")
+            raise WeightsError(f"{self.source} holds two tensors with the name {printable(name)}: {PLAIN}")
         self.tensors[name] = tensor
 
 
 def _entries(content: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(content, Foreign):
+        content = content.entries
     pairs: Iterable[tuple[Any, Any]] = content.items() if isinstance(content, Mapping) else enumerate(content)
     return ((str(key), value) for key, value in pairs)
+
+
+def _is_mapping(one: Foreign, *, outermost: bool) -> bool:
+    return any(outermost or isinstance(entry, Tensor) for entry in one.entries.values())
+
+
+def _values(content: Any) -> Iterable[Any]:
+    if isinstance(content, Foreign):
+        return content.entries.values()
+    if isinstance(content, Mapping):
+        return content.values()
+    return content if isinstance(content, list | tuple) else ()
+
+
+def _is_searched(content: Any) -> bool:
+    """Whether a file may hold named tensors: in a mapping, or in a list of mappings."""
+    if isinstance(content, list | tuple):
+        return any(isinstance(one, Mapping | Foreign) for one in content)
+    return isinstance(content, Mapping) or (isinstance(content, Foreign) and bool(content.entries))
 
 
 def _of_training(key: str, value: Any) -> bool:
@@ -148,16 +207,36 @@ def _is_optimizer(content: Any) -> bool:
     return isinstance(state, Mapping) and not any(isinstance(one, Tensor) for one in state.values())
 
 
-def _without_tensors(content: Any, source: str) -> str:
+def _without_tensors(content: Any, source: str, foreign: Sequence[str]) -> str:
     if _is_optimizer(content):
         return f"{source} holds the state of an optimizer, not the weights of a network: {PLAIN}"
-    odd = [repr(key) for key, value in _entries(content) if not isinstance(value, Mapping | list | tuple)]
-    if not odd:
+    if foreign:
+        return _only_foreign(foreign, source)
+    plain = [key for key, value in _entries(content) if not isinstance(value, Mapping | list | tuple)]
+    if not plain:
         return f"{source} holds no tensors: {PLAIN}"
+    some = ", ".join(repr(printable(key[:_SHOWN])) for key in plain[:4])
     return (
-        f"{source} holds {len(odd)} things beside tensors ({', '.join(odd[:4])}) and no state dict under "
+        f"{source} holds {counted(len(plain), 'thing')} but no tensors ({some}) and no state dict under "
         f"{', '.join(USUAL[:3])}: {PLAIN}"
     )
+
+
+def _only_foreign(foreign: Sequence[str], source: str) -> str:
+    kinds = _kinds(foreign)
+    return f"{source} holds code or objects ({kinds}) and no named tensors; nothing was run: {PLAIN}"
+
+
+def _kinds(foreign: Sequence[str]) -> str:
+    return listed(list(dict.fromkeys(foreign)), shown=4)
+
+
+def _spelled(name: str) -> str:
+    """The name of a class as notes show it."""
+    module, _, last = name.rpartition(".")
+    if module.startswith("numpy") and last in _NUMPY:
+        return _NUMPY[last]
+    return printable(name.replace("__builtin__.", "builtins.", 1))  # as Python 2 has it
 
 
 def _below(named: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

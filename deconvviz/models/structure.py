@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import parameter
 
 from deconvviz.errors import NetworkError
+from deconvviz.models.recordable import check_recordable
 from deconvviz.wording import listed
+from deconvviz.wrappers import named_parts
 
 
 def structure_of(module: nn.Module) -> tuple[Any, ...]:
@@ -30,6 +31,8 @@ def _settings(part: nn.Module) -> list[tuple[str, Any]]:
 
 def _shapes(part: nn.Module) -> list[tuple[str, Any]]:
     """The shapes of a part's own parameters and buffers; None for one that is not initialised."""
+    if not part._parameters and not part._buffers:
+        return []
     own = [*part._parameters.items(), *part._buffers.items()]
     return [(name, None if t is None or parameter.is_lazy(t) else t.shape) for name, t in own]
 
@@ -41,30 +44,20 @@ def is_lazy(part: nn.Module) -> bool:
 
 
 def check_has_numbers(module: nn.Module, network: str, *, shapes_are_enough: bool = False) -> None:
-    """Raise NetworkError if parts are scripted, or parameters not initialised or on the meta device.
+    """Raise NetworkError if parts cannot be recorded, or parameters have no numbers yet.
 
     With `shapes_are_enough` a network may lie on the meta device as a whole.
     """
-    scripted = [name for name, part in module.named_modules() if isinstance(part, torch.jit.ScriptModule)]
-    if scripted:
-        where = f" (its part {scripted[0]})" if scripted[0] else ""
-        raise NetworkError(
-            f"{network} is scripted or traced by torch.jit{where}, and so has no calls that could be "
-            "recorded: give the module that it was made from"
-        )
-    waiting, without, count = [], [], 0
-    for name, tensor in tensors_of(module):
-        count += 1
-        if parameter.is_lazy(tensor):
-            waiting.append(name)
-        elif tensor.is_meta:
-            without.append(name)
+    check_recordable(module, network)
+    named = list(tensors_of(module))
+    waiting = [name for name, tensor in named if parameter.is_lazy(tensor)]
+    without = [name for name, tensor in named if not parameter.is_lazy(tensor) and tensor.is_meta]
     if waiting:
         raise NetworkError(
             f"{network} has parameters that are not initialised yet: {listed(waiting)}. Run the module "
             "once on an input of yours first: that draws them"
         )
-    if without and not (shapes_are_enough and len(without) == count):
+    if without and not (shapes_are_enough and len(without) == len(named)):
         raise NetworkError(
             f"{network} has parameters without numbers (on the meta device): {listed(without)}. Load "
             "weights into them first, for example with load_state_dict(..., assign=True)"
@@ -73,7 +66,8 @@ def check_has_numbers(module: nn.Module, network: str, *, shapes_are_enough: boo
 
 def tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Parameters and buffers, in one walk through the module."""
-    for name, part in module.named_modules():
-        for key, tensor in (*part._parameters.items(), *part._buffers.items()):
-            if tensor is not None:
-                yield f"{name}.{key}" if name else key, tensor
+    for name, part in named_parts(module):
+        if part._parameters or part._buffers:
+            for key, tensor in (*part._parameters.items(), *part._buffers.items()):
+                if tensor is not None:
+                    yield f"{name}.{key}" if name else key, tensor

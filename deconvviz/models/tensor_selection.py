@@ -1,16 +1,19 @@
-"""Which tensors in a checkpoint are the weights of a network, when the file has others beside them."""
+"""Which tensors in a checkpoint are the weights of a network, if the file has other tensors too."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deconvviz.errors import WeightsError
 from deconvviz.models.checkpoints import unfit
+from deconvviz.models.missing_weights import Shape, missing_weights
 from deconvviz.models.state_dict import (
     differences,
     in_todays_names,
@@ -36,14 +39,39 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class _Aim:
+    """The network, or the submodule that has most of its tensors: a file may hold that submodule alone."""
+
+    prefix: str  # of its tensors in the network
+    module: nn.Module
+    own: dict[str, Tensor]  # its tensors, without the prefix
+
+    def is_new(self, prefix: str) -> bool:
+        """Whether a prefix in a file does not end as this one: then the same is found without both."""
+        return not self.prefix or prefix.split(".")[-2:] != self.prefix.split(".")[-2:]
+
+    def in_network(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors with the names that they have in the whole network."""
+        named = OrderedDict((f"{self.prefix}{key}", tensor) for key, tensor in given.items())
+        versions = getattr(given, "_metadata", None)
+        if versions is not None:
+            named._metadata = _versions_in(versions, self.prefix)  # type: ignore[attr-defined]
+        return named
+
+
+@dataclass(frozen=True)
 class _Match:
-    """One prefix in a file under which all tensors of a network are, and nothing else of a larger one."""
+    """One prefix in a file under which all tensors of a network are, and nothing else of a larger one.
+
+    Or, if there is no such prefix, one under which the tensors of its lower layers are.
+    """
 
     prefix: str
     inner: str  # the prefix within the part that the user asked for
+    added: str  # the prefix that the network's names have and the file's do not
     given: dict[str, Tensor]  # with the network's names
     taken: frozenset[str]  # their names in the file
-    exact: bool  # otherwise the number of classes differs
+    exact: bool  # otherwise the number of classes differs, or the upper layers are missing
 
     @property
     def place(self) -> str:
@@ -54,25 +82,37 @@ class _Match:
         """What is preferred: plain weights, the right number of classes, a name that anybody may use."""
         return is_averaged(self.inner), not self.exact, not is_usual(self.inner)
 
+    @property
+    def order(self) -> tuple[tuple[bool, bool, bool], bool, bool]:
+        return self.rank, self.prefix != "", self.added != ""
 
-def choose(stored: Stored, module: nn.Module, file: str, part: str = "") -> Choice:
+
+def choose(
+    stored: Stored, module: nn.Module, file: str, part: str = "", shape: Shape | None = None
+) -> Choice:
     """Choose the tensors in a file that have the names and shapes of a network, after any prefix.
 
-    `part` is the prefix that the user asked for. If nothing fits, return what comes closest: `fit` says what
-    is wrong with it. Raises WeightsError if there is no such part, or if several sets of tensors fit.
+    `part` is the prefix that the user asked for. If nothing fits whole and the `shape` of the network's input
+    is given, tensors of the lower layers are chosen. If they do not fit either, return what comes closest:
+    `fit` says what is wrong with it. Raises WeightsError if there is no such part, or if several sets of
+    tensors fit.
     """
     stored = _part_of(stored, part, file) if part else stored
     own = module.state_dict()
-    found = _names_found(stored, own)
-    matches = []
-    for prefix, names in found.items():
-        if len(names) == len(needed(own)) and (match := _match(stored, prefix, part, module, own)):
-            matches.append(match)
+    aims = [(aim, _names_found(stored, aim.own)) for aim in _aims(module, own)]
+    found = aims[0][1]
+    matches = [
+        match
+        for aim, prefixes in aims
+        for prefix, names in prefixes.items()
+        if len(names) == len(needed(own)) and aim.is_new(prefix)
+        if (match := _match(stored, prefix, part, aim))
+    ]
+    matches = matches or _beginnings(stored, module, part, aims, shape)
     if not matches:
         return _closest(stored, module, own, found)
-    best = min(match.rank for match in matches)
-    chosen, *others = sorted(matches, key=lambda match: (match.rank, match.prefix != ""))
-    rivals = [match for match in others if match.rank == best and not _same(match.given, chosen.given)]
+    chosen, *others = sorted(matches, key=lambda match: match.order)
+    rivals = [match for match in others if match.rank == chosen.rank and not _same(match.given, chosen.given)]
     if rivals and chosen.prefix:
         places = [chosen.place, *(match.place for match in rivals)]
         raise WeightsError(
@@ -80,7 +120,32 @@ def choose(stored: Stored, module: nn.Module, file: str, part: str = "") -> Choi
             "Choose one with {option}",
             option=f"weights={file}#{places[0]}",
         )
-    return Choice(chosen.given, chosen.prefix, tuple(_notes(stored, chosen, others, own, found, file)))
+    return Choice(chosen.given, chosen.prefix, tuple(_notes(stored, chosen, others, own, found, file, part)))
+
+
+def _aims(module: nn.Module, own: dict[str, Tensor]) -> Iterator[_Aim]:
+    """The network, and one within another the submodules that have at least half of its tensors."""
+    yield _Aim("", module, own)
+    prefix, least = "", len(needed(own)) / 2
+    while True:
+        parts = Counter(
+            key.removeprefix(prefix).partition(".")[0]
+            for key in needed(own)
+            if key.startswith(prefix) and "." in key.removeprefix(prefix)
+        )
+        part, count = next(iter(parts.most_common(1)), ("", 0))
+        if not count or count < least:
+            return
+        prefix = f"{prefix}{part}."
+        inside = {key.removeprefix(prefix): own[key] for key in own if key.startswith(prefix)}
+        try:
+            yield _Aim(prefix, module.get_submodule(prefix.removesuffix(".")), inside)
+        except AttributeError:  # the names of the state dict are not those of the modules
+            return
+
+
+def _versions_in(versions: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {f"{prefix}{name}".removesuffix("."): version for name, version in versions.items()}
 
 
 def _part_of(stored: Stored, part: str, file: str) -> Stored:
@@ -108,15 +173,52 @@ def _splits(name: str) -> Iterator[tuple[str, str]]:
         yield name[: dot.end()], name[dot.end() :]
 
 
-def _match(
-    stored: Stored, prefix: str, part: str, module: nn.Module, own: dict[str, Tensor]
-) -> _Match | None:
-    given = _without_strangers(stored.below(prefix), module, own)
-    exact = not differences(given, own)
-    if not exact and only_classes_differ(given, own) is None:
+def _match(stored: Stored, prefix: str, part: str, aim: _Aim) -> _Match | None:
+    given = _given(stored, prefix, aim)
+    exact = not differences(given, aim.own)
+    if not exact and only_classes_differ(given, aim.own) is None:
         return None
-    taken = frozenset(name for name in stored.tensors if _is_own(name, prefix, own))
-    return _Match(prefix, prefix.removeprefix(f"{part}."), given, taken, exact)
+    return _matched(stored, prefix, part, aim, given, exact=exact)
+
+
+def _given(stored: Stored, prefix: str, aim: _Aim) -> dict[str, Tensor]:
+    return _without_strangers(stored.below(prefix), aim.module, aim.own)
+
+
+def _matched(
+    stored: Stored, prefix: str, part: str, aim: _Aim, given: dict[str, Tensor], *, exact: bool
+) -> _Match:
+    taken = frozenset(name for name in stored.tensors if _is_own(name, prefix, aim.own))
+    inner = prefix.removeprefix(f"{part}.")
+    return _Match(prefix, inner, aim.prefix, aim.in_network(given), taken, exact)
+
+
+def _beginnings(
+    stored: Stored,
+    module: nn.Module,
+    part: str,
+    aims: Sequence[tuple[_Aim, Mapping[str, set[str]]]],
+    shape: Shape | None,
+) -> list[_Match]:
+    """The largest sets of tensors that fill the lower layers of a network and nothing above them."""
+    if shape is None:
+        return []
+    own = aims[0][0].own
+    matches = [
+        _matched(stored, prefix, part, aim, _given(stored, prefix, aim), exact=False)
+        for aim, prefixes in aims
+        for prefix in prefixes
+        if aim.is_new(prefix)
+        if 2 * len(prefixes[prefix]) >= len(needed(own)) or (is_usual(prefix) and not aim.prefix)
+    ]
+    counts = [len(_fitting(match.given, own)) for match in matches]
+    most = max(counts, default=0)
+    largest = [match for match, count in zip(matches, counts, strict=True) if count == most > 0]
+    return [match for match in largest if missing_weights(module, match.given, shape) is not None]
+
+
+def _fitting(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> set[str]:
+    return {key for key in needed(own) if key in given and given[key].shape == own[key].shape}
 
 
 def _is_own(name: str, prefix: str, own: Mapping[str, Tensor]) -> bool:
@@ -133,7 +235,7 @@ def _without_strangers(
     series = {_NUMBER.sub("", part) for part in parts if part[-1:].isdigit()}
     for key in [key for key in given if key not in own]:
         first = key.partition(".")[0]
-        # layer5 beside layer4 is of a larger network
+        # layer5, where the network has layer4, belongs to a larger network
         numbered = first[-1:].isdigit() and _NUMBER.sub("", first) in series
         if not (first in parts or numbered) or key.rpartition(".")[2] in _PROFILED:
             del given[key]
@@ -179,6 +281,7 @@ def _notes(
     own: Mapping[str, Tensor],
     found: Mapping[str, set[str]],
     file: str,
+    part: str,
 ) -> Iterator[str]:
     """What the file has besides the tensors that were chosen."""
     others = [match for match in others if not match.taken <= chosen.taken]
@@ -188,10 +291,16 @@ def _notes(
     unused = [name for name in stored.tensors if name not in said]
     if averaged or partial:
         unused = [name for name in unused if not is_averaged(name)]
+    mapping = max(stored.mapping_of(chosen.prefix), f"{part}." if part else "", key=len)
+    dropped = chosen.prefix[len(mapping) :]
     if is_averaged(chosen.inner):
         yield f"these are averaged weights (EMA), from {chosen.place} in the file"
-    elif not is_usual(chosen.inner) and len(stored.tensors) > len(chosen.taken):
-        yield f"weights from {chosen.place} in the file"
+    elif not is_usual(mapping.removeprefix(f"{part}.")) and len(stored.tensors) > len(chosen.taken):
+        yield f"weights from {mapping.removesuffix('.')} in the file"
+    if dropped:
+        yield f"dropped the prefix {dropped} from the names of the tensors"
+    if chosen.added:
+        yield f"added the prefix {chosen.added} to the names of the tensors"
     for match in others:
         if is_averaged(match.inner):
             yield f"the file also has averaged weights (EMA); to use them, load {file}#{match.place}"

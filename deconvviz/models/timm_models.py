@@ -15,6 +15,7 @@ from torchvision import models
 from deconvviz.errors import DownloadError, NetworkError, WeightsError
 from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.models import initialization
+from deconvviz.models.catalog import TIMM_IS_MISSING
 from deconvviz.models.checkpoints import UNREADABLE
 from deconvviz.models.expected_input import preprocessing_of_config
 from deconvviz.models.fit import fit
@@ -77,14 +78,16 @@ def load_network(
         module = _pretrained(spec, seed)
         source = f"timm {_whole_name(spec)}"
         return _described(spec, module, "default", source, _untrained(spec, module, seed))
-    given = weights_of_file(weights, shaped, f"weights of {spec.text} by name: default, random")
+    shape = preprocessing(spec).shape
+    given = weights_of_file(weights, shaped, f"weights of {spec.text} by name: default, random", shape)
     notes = given.notes
     count = other_classes(given.state, shaped)
     module = build(spec, seed=seed, classes=count)
-    fit(module, given.state, network=spec.text, source=given.place)
+    lacking = fit(module, given.state, network=spec.text, source=given.place, shape=shape)
     if count is not None:
         notes = (*notes, f"{count} classes, as the weights have")
-    return _described(spec, module, str(weights), str(weights), notes)
+    module, info = _described(spec, module, str(weights), str(weights), notes)
+    return module, info.without(lacking)
 
 
 def preprocessing(spec: ModelSpec) -> Preprocessing:
@@ -117,9 +120,7 @@ def _module(name: str) -> ModuleType:
     except ModuleNotFoundError as reason:
         if reason.name != "timm":
             raise
-        raise NetworkError(
-            "timm: networks need the package timm, which is not installed: pip install 'deconvviz[timm]'"
-        ) from reason
+        raise NetworkError(TIMM_IS_MISSING) from reason
 
 
 def _check(spec: ModelSpec) -> None:

@@ -8,10 +8,8 @@ from typing import Any
 from torch import nn
 from torchvision import models
 
-from deconvviz.errors import NetworkError
 from deconvviz.models import initialization
-from deconvviz.models.catalog import SHIPPED
-from deconvviz.similar_names import nearest
+from deconvviz.models.catalog import no_such_network
 
 # These two are trained with auxiliary heads, which are not needed here, and fold the normalisation of the
 # input into the network, as their published weights expect.
@@ -28,10 +26,7 @@ def known_name(name: str) -> str:
     there = model_names()
     if name in there:
         return name
-    plain = [SHIPPED, *there]
-    like = nearest(name, plain, 4)
-    hint = f"nearest: {', '.join(like)}" if like else f"there are {len(plain)}, {SHIPPED} and torchvision's"
-    raise NetworkError(f"no network {name!r}; {hint} (see: deconvviz models)")
+    raise no_such_network(name, there)
 
 
 def build(name: str, *, seed: int | None = 0, classes: int | None = None, device: str = "cpu") -> nn.Module:

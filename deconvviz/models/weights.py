@@ -13,10 +13,13 @@ from deconvviz.errors import WeightsError
 from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.models.checkpoints import read_stored, refuse_odd
 from deconvviz.models.fit import fit
+from deconvviz.models.missing_weights import MissingWeights
 from deconvviz.models.state_dict import not_finite, other_classes, outputs
 from deconvviz.models.stored_tensors import is_usual
 from deconvviz.models.tensor_selection import choose
-from deconvviz.paths import missing
+from deconvviz.models.weights_file import check_weights_file, file_and_part
+from deconvviz.printable_names import printable, printable_path
+from deconvviz.wrappers import unwrapped
 
 Spec = str | os.PathLike[str]
 
@@ -35,6 +38,13 @@ class WeightsInfo:
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # tensors of the network that the weights do not have
+
+    def without(self, lacking: MissingWeights | None) -> WeightsInfo:
+        """Return the same for weights that lack some tensors, with a note that says so."""
+        if lacking is None:
+            return self
+        return replace(self, notes=(*self.notes, lacking.note), missing=lacking.names)
 
     def __repr__(self) -> str:
         return f"WeightsInfo({self.network}, {self.source}, {len(self.classes)} classes)"
@@ -101,30 +111,17 @@ def load_network(
     return module, _put_in(module, name, found)
 
 
-def load_weights(
-    networks: NamedNetworks,
-    module: nn.Module,
-    name: str,
-    spec: Spec = "default",
-    *,
-    seed: int = 0,
-    progress: bool = True,
-) -> WeightsInfo:
-    """Fill a module that `networks.build` made; after an error it is as it was. See `load_network`."""
-    if spec == "random":
-        drawn = networks.build(name, seed=seed, classes=outputs(module))
-        return _put_in(module, name, _random(networks, name, seed, drawn))
-    return _put_in(module, name, _find(networks, module, name, spec, progress=progress))
-
-
 def _put_in(module: nn.Module, name: str, found: FoundWeights) -> WeightsInfo:
-    fit(module, found.state, network=name, source=found.place or found.source)
-    return _info(module, name, found)
+    place, shape = found.place or found.source, found.preprocessing.shape
+    return _info(module, name, found, fit(module, found.state, network=name, source=place, shape=shape))
 
 
-def _info(module: nn.Module, name: str, found: FoundWeights) -> WeightsInfo:
+def _info(
+    module: nn.Module, name: str, found: FoundWeights, lacking: MissingWeights | None = None
+) -> WeightsInfo:
     named = found.classes if len(found.classes) == outputs(module) else ()
-    return WeightsInfo(name, found.spec, found.source, found.preprocessing, named, found.notes)
+    info = WeightsInfo(name, found.spec, found.source, found.preprocessing, named, found.notes)
+    return info.without(lacking)
 
 
 def _find(
@@ -134,38 +131,36 @@ def _find(
     if (found := networks.published(name, asked, progress=progress)) is not None:
         return found
     others = ", ".join(["default", *networks.weight_names(name), "random"])
-    given = weights_of_file(asked, module, f"weights of {name} by name: {others}")
-    return FoundWeights(asked, asked, given.state, *networks.expected(name), given.notes, given.place)
+    preprocessing, classes = networks.expected(name)
+    given = weights_of_file(asked, module, f"weights of {name} by name: {others}", preprocessing.shape)
+    return FoundWeights(asked, asked, given.state, preprocessing, classes, given.notes, given.place)
 
 
-def weights_of_file(path: Spec, module: nn.Module, others: str) -> FileWeights:
+def weights_of_file(
+    path: Spec, module: nn.Module, others: str, shape: tuple[int, int, int] | None = None
+) -> FileWeights:
     """Read the weights in a file that fit a network, and notes on what else is there.
 
-    `path` may be FILE#PART. Where nothing fits, what comes closest is returned, and `fit` says what differs.
-    Raises WeightsError, which names the `others` if there is no such file.
+    `path` may be FILE#PART. If nothing fits whole, the weights of its lower layers will do, given the `shape`
+    of the network's input. If they do not fit either, what comes closest is returned, and `fit` says what
+    differs. Raises WeightsError, which names the `others` if there is no such file.
     """
-    file, part = _file_and_part(os.fspath(path))
-    if not os.path.exists(file):
-        raise WeightsError(f"{missing(file, 'weights file')} ({others})")
-    choice = choose(read_stored(file), module, file, part)
-    place = file if is_usual(choice.prefix) else f"{file}#{choice.prefix.removesuffix('.')}"
+    check_weights_file(path, others)
+    file, part = file_and_part(os.fspath(path))
+    stored, shown = read_stored(file), printable_path(file)
+    choice = choose(stored, unwrapped(module), shown, part, shape)
+    place = shown if is_usual(choice.prefix) else f"{shown}#{printable(choice.prefix.removesuffix('.'))}"
     refuse_odd(choice.state, place)
     if spoiled := not_finite(choice.state):
         more = f" and {len(spoiled) - 1} more" if len(spoiled) > 1 else ""
         raise WeightsError(
-            f"{place} holds NaN or infinity in {spoiled[0]}{more}: its training went wrong, or the file"
+            f"{place} holds NaN or infinity in {printable(spoiled[0])}{more}: "
+            "its training went wrong, or the file is damaged"
         )
     dtypes = {str(tensor.dtype)[6:] for tensor in choice.state.values() if tensor.is_floating_point()}
     kinds = sorted(dtypes - {"float32"})
-    return FileWeights(
-        choice.state, place, (*choice.notes, *(f"some weights are {kind} in the file" for kind in kinds))
-    )
-
-
-def _file_and_part(asked: str) -> tuple[str, str]:
-    """Split FILE#PART; a file whose own name contains a # is taken whole."""
-    file, _, part = asked.rpartition("#")
-    return (file, part) if part and os.path.exists(file) and not os.path.exists(asked) else (asked, "")
+    notes = [*choice.notes, *(f"some weights are {kind} in the file" for kind in kinds), stored.ignored]
+    return FileWeights(choice.state, place, tuple(printable(note) for note in notes if note))
 
 
 def _random(networks: NamedNetworks, name: str, seed: int, module: nn.Module) -> FoundWeights:

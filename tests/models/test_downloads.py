@@ -208,5 +208,9 @@ def test_published_weights_without_a_classifier_load_with_a_note(
     cache_path(ENTRY).write_bytes(stream.getvalue())
     monkeypatch.setattr(ENTRY.value, "meta", {**ENTRY.meta, "categories": None})
     _, info = load_network(NAME, progress=False)
-    assert info.notes == ("no numbers in classifier.1.weight: layers from there on have no meaning",)
+    assert info.notes == (
+        "the published weights have no numbers in classifier.1.weight",
+        "1 tensor missing (classifier.1.weight): layers from classifier.1 on cannot be asked for",
+    )
+    assert info.missing == ("classifier.1.weight",)
     assert info.classes == ()

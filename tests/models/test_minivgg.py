@@ -88,6 +88,7 @@ def test_the_loaded_network_is_ready_for_answers() -> None:
     assert network(torch.zeros(2, 3, SIZE, SIZE)).shape == (2, len(CLASSES))
 
 
+@pytest.mark.slow
 def test_accuracy_and_dead_channels_on_fresh_scenes(script: ModuleType) -> None:
     result = script.checked(load_minivgg(), script.Artist(threads=1), 240)
     assert result.accuracy >= 0.92
@@ -157,6 +158,7 @@ def test_dead_channels_are_counted(script: ModuleType) -> None:
     assert lamed["relu1_1"] == alive["relu1_1"]
 
 
+@pytest.mark.slow
 def test_the_script_runs_from_a_shell_and_shows_its_progress(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path), "--epochs", "1", *TINY]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -168,6 +170,7 @@ def test_the_script_runs_from_a_shell_and_shows_its_progress(tmp_path: Path) -> 
     assert load_minivgg(tmp_path / "epoch_001.safetensors")
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_weights_and_another_seed_others(script: ModuleType, tmp_path: Path) -> None:
     for name, seed in (("one", "5"), ("two", "5"), ("three", "6")):
         assert run(script, "--out", str(tmp_path / name), "--epochs", "1", "--seed", seed, *TINY)[0] == 0
@@ -175,6 +178,7 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others(script: ModuleTyp
     assert not same(weights_of(tmp_path / "one"), weights_of(tmp_path / "three"))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

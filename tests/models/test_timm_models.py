@@ -200,7 +200,7 @@ def test_arguments_change_what_it_reads() -> None:
     assert preprocessing(parse("timm:vit_tiny_patch16_224", {"img_size": (64, 96)})).shape == (3, 64, 96)
     assert preprocessing(parse("timm:resnet26d", {"in_chans": 1})).shape == (1, 288, 288)
     five = preprocessing(parse("timm:resnet26d", {"in_chans": 5}))
-    assert five.shape == (5, 288, 288) and not five.reads_pictures
+    assert five.shape == (5, 288, 288) and not five.reads_images
 
 
 # --- the hub

@@ -50,7 +50,7 @@ class NamedProvider(ModelProvider):
         module, info = load_network(self, spec.name, weights, seed=seed)
         return LoadedModel(module, info, spec, seed if info.spec == "random" else None)
 
-    def shapes(self, spec: ModelSpec, module: nn.Module) -> nn.Module:
+    def shapes(self, spec: ModelSpec, module: nn.Module) -> nn.Module | None:
         from deconvviz.models.state_dict import outputs
 
         return self.build(spec.name, device="meta", classes=outputs(module))

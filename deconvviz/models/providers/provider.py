@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from deconvviz.models.model_spec import ModelSpec
+from deconvviz.models.weights_file import check_weights_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +26,7 @@ class LoadedModel:
     spec: ModelSpec  # with the digest of the file, if one was run
     seed: int | None = None  # of weights that were drawn at random; None if none were
     network: object = None  # the deconvviz.Network that a user's function returned, if it did
+    shapes: nn.Module | None = None  # the same network with any weights, where its layers are read quickly
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,19 @@ class ModelProvider(ABC):
     def owns(self, spec: ModelSpec) -> bool:
         """Whether a network is of this kind."""
         return spec.registry == self.registry
+
+    def check(self, spec: ModelSpec, weights: str | Path | None = None) -> None:
+        """Raise NetworkError or WeightsError for what can be seen to be wrong without importing torch.
+
+        What passes may still be wrong: `sketch` and `load` check everything. `weights` as in `load`; None if
+        none are asked for.
+        """
+        if weights is not None and str(weights) not in ("default", "random"):
+            self.check_weights(spec, weights)
+
+    def check_weights(self, spec: ModelSpec, weights: str | Path) -> None:
+        """Do the part of `check` that concerns weights other than ``default`` and ``random``."""
+        check_weights_file(weights, f"weights of {spec.text} by name: default, random")
 
     @abstractmethod
     def sketch(self, spec: ModelSpec) -> LoadedModel:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from deconvviz.models.catalog import SHIPPED
 from deconvviz.models.model_spec import ModelSpec
 from deconvviz.models.providers.named import NamedProvider
-from deconvviz.models.providers.provider import ListedModel
+from deconvviz.models.providers.provider import ListedModel, LoadedModel
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +35,16 @@ class Shipped(NamedProvider):
         from deconvviz.models import minivgg
 
         return minivgg.build(seed=seed, classes=classes, device=device)
+
+    def sketch(self, spec: ModelSpec) -> LoadedModel:
+        from deconvviz.models.initialization import on_cpu
+
+        found = super().sketch(spec)
+        # its layers are read on the CPU: for the meta device PyTorch imports packages that take seconds
+        return replace(found, shapes=on_cpu(found.module))
+
+    def shapes(self, spec: ModelSpec, module: nn.Module) -> None:
+        return None
 
     def published(self, name: str, weights: str, *, progress: bool) -> FoundWeights | None:
         from deconvviz.models import minivgg

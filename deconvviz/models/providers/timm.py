@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from deconvviz.errors import NetworkError
+from deconvviz.models.catalog import TIMM_IS_MISSING
 from deconvviz.models.model_spec import ModelSpec
 from deconvviz.models.providers.provider import LoadedModel, ModelProvider
 
@@ -26,6 +29,11 @@ class Timm(ModelProvider):
         if not text.startswith(self.prefix):
             return None
         return ModelSpec(self.registry, text.removeprefix(self.prefix))
+
+    def check(self, spec: ModelSpec, weights: str | Path | None = None) -> None:
+        if find_spec("timm") is None:
+            raise NetworkError(TIMM_IS_MISSING)
+        super().check(spec, weights)
 
     def sketch(self, spec: ModelSpec) -> LoadedModel:
         from deconvviz.models import timm_models

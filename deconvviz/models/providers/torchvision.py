@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from deconvviz.models.catalog import TORCHVISION_NAMES
+from deconvviz.models.catalog import TORCHVISION_NAMES, no_such_network
 from deconvviz.models.model_spec import ModelSpec
 from deconvviz.models.providers.named import NamedProvider
 from deconvviz.models.providers.provider import ListedModel
+from deconvviz.models.weights_file import check_weights_file
 
 if TYPE_CHECKING:
     from torch import nn
 
     from deconvviz.images.preprocessing import Preprocessing
     from deconvviz.models.weights import FoundWeights
+
+
+_ENTRY = re.compile(r"(\w+_Weights\.)?[A-Z][A-Z0-9_]*")  # IMAGENET1K_V1, VGG19_Weights.IMAGENET1K_V1
 
 
 class Torchvision(NamedProvider):
@@ -24,6 +31,16 @@ class Torchvision(NamedProvider):
 
     def parse(self, text: str) -> ModelSpec | None:
         return None if ":" in text else ModelSpec(self.registry, text)
+
+    def check(self, spec: ModelSpec, weights: str | Path | None = None) -> None:
+        if spec.name not in TORCHVISION_NAMES and not _may_be_newer(spec.name):
+            raise no_such_network(spec.name)
+        super().check(spec, weights)
+
+    def check_weights(self, spec: ModelSpec, weights: str | Path) -> None:
+        if not _ENTRY.fullmatch(str(weights)):  # torchvision has to be asked for its names
+            others = "default, random, or as torchvision calls them, such as IMAGENET1K_V1"
+            check_weights_file(weights, f"weights of {spec.text} by name: {others}")
 
     def build(
         self, name: str, *, seed: int | None = 0, classes: int | None = None, device: str = "cpu"
@@ -46,7 +63,8 @@ class Torchvision(NamedProvider):
         state = fetch(entry, name, progress=progress)
         notes: tuple[str, ...] = ()
         if spoiled := not_finite(state):  # vgg16's IMAGENET1K_FEATURES comes without a classifier
-            notes = (f"no numbers in {', '.join(spoiled)}: layers from there on have no meaning",)
+            notes = (f"the published weights have no numbers in {', '.join(spoiled)}",)
+            state = {name: tensor for name, tensor in state.items() if name not in spoiled}
         return FoundWeights(
             spec=entry.name,
             source=f"torchvision {entry.name} ({cache_path(entry).name})",
@@ -82,3 +100,13 @@ class Torchvision(NamedProvider):
 
 def _classes(entry: Any) -> tuple[str, ...]:
     return tuple(entry.meta.get("categories") or ())
+
+
+def _may_be_newer(name: str) -> bool:
+    """Whether torchvision has a function of this name: one that is installed may have newer networks."""
+    found = find_spec("torchvision")  # finds it and does not import it
+    if found is None or found.origin is None or not name.isidentifier():
+        return False
+    definition = f"def {name}("
+    files = Path(found.origin).with_name("models").glob("*.py")
+    return any(definition in file.read_text(encoding="utf-8") for file in files)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from deconvviz.errors import NetworkError
 from deconvviz.models.model_spec import ModelSpec
 from deconvviz.models.providers.provider import LoadedModel, ModelProvider
+from deconvviz.models.weights_file import check_weights_file
+from deconvviz.paths import existing_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,31 +38,45 @@ class UserFile(ModelProvider):
         found = _FILE.fullmatch(text)
         return ModelSpec(self.registry, found["function"] or "", file=Path(found["file"])) if found else None
 
+    def check(self, spec: ModelSpec, weights: str | Path | None = None) -> None:
+        existing_file(spec.file or "", NetworkError, "Python file")
+        super().check(spec, weights)
+
+    def check_weights(self, spec: ModelSpec, weights: str | Path) -> None:
+        check_weights_file(weights, _others(spec))
+
     def sketch(self, spec: ModelSpec) -> LoadedModel:
         return self.load(spec, "default", 0)
 
     def load(self, spec: ModelSpec, weights: str | Path, seed: int) -> LoadedModel:
+        from torch import nn
+
         from deconvviz.models.fit import fit
         from deconvviz.models.user_code import make
         from deconvviz.models.weights import WeightsInfo, weights_of_file
 
         made = make(spec, seed=seed)
         module, preprocessing, notes = _parts(made.product, spec)
-        asked, source = str(weights), f"as {spec.short} makes them"
+        asked, source, lacking = str(weights), f"as {spec.short} makes them", None
         if asked == "random":
             source += f", seed {seed}"
         elif asked != "default":
-            others = f"of {spec.short} otherwise: default, random"
-            given = weights_of_file(weights, module, others)
-            fit(module, given.state, network=spec.short, source=given.place)
+            given = weights_of_file(weights, module, _others(spec), preprocessing.shape)
+            shape = preprocessing.shape
+            lacking = fit(module, given.state, network=spec.short, source=given.place, shape=shape)
             source, notes = asked, (*notes, *given.notes)
+        info = WeightsInfo(spec.short, asked, source, preprocessing, (), notes)
         return LoadedModel(
             module,
-            WeightsInfo(spec.short, asked, source, preprocessing, (), notes),
+            info.without(lacking),
             replace(spec, file=spec.file and spec.file.resolve(), digest=made.digest),
             seed,
-            made.product if made.product is not module else None,
+            None if isinstance(made.product, nn.Module) else made.product,
         )
+
+
+def _others(spec: ModelSpec) -> str:
+    return f"of {spec.short} otherwise: default, random"
 
 
 def _parts(product: Any, spec: ModelSpec) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
@@ -73,8 +89,11 @@ def _parts(product: Any, spec: ModelSpec) -> tuple[nn.Module, Preprocessing, tup
 
     from deconvviz.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
     from deconvviz.models.expected_input import preprocessing_of_config
+    from deconvviz.models.recordable import not_a_module
+    from deconvviz.wrappers import unwrapped
 
     if isinstance(product, nn.Module):
+        product = unwrapped(product)
         for name in ("pretrained_cfg", "default_cfg"):
             config = getattr(product, name, None)
             if isinstance(config, Mapping) and config:
@@ -83,7 +102,4 @@ def _parts(product: Any, spec: ModelSpec) -> tuple[nn.Module, Preprocessing, tup
     module, preprocessing = (getattr(product, name, None) for name in ("module", "preprocessing"))
     if isinstance(module, nn.Module) and isinstance(preprocessing, Preprocessing):
         return module, preprocessing, ()
-    raise NetworkError(
-        f"{spec.text} returned a {type(product).__name__}: "
-        "it is to return a torch.nn.Module or a deconvviz.Network"
-    )
+    raise NetworkError(f"{spec.text} returned no network: {not_a_module(product)}")
