@@ -1,4 +1,4 @@
-"""Figures: a spec says what one shows, as arrays and text; `draw` makes a matplotlib figure of it."""
+"""Figures. A spec describes the content of a figure as arrays and text; `draw` draws it with matplotlib."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ if TYPE_CHECKING:
 
 
 def draw(spec: Spec, *, width: float | None = None) -> Figure:
-    """Draw a spec, `width` inches wide; None chooses a width up to that of a page.
+    """Draw a spec as a matplotlib figure.
 
-    The user's own matplotlib settings do not affect the figure, and they are not changed. Raises FigureError.
+    The user's matplotlib settings neither affect the figure nor change.
+
+    Args:
+        spec: Content of the figure.
+        width: Width in inches; None chooses a width of at most one page.
+
+    Raises:
+        FigureError: The figure cannot be drawn, for example because `width` is too small.
     """
     from deconvviz.figures.curves.draw import draw_curves
     from deconvviz.figures.sheet.draw import draw_sheet
@@ -29,4 +36,6 @@ def draw(spec: Spec, *, width: float | None = None) -> Figure:
         return draw_tile_grid(spec, width=width)
     if isinstance(spec, Curves):
         return draw_curves(spec, width=width)
-    raise TypeError(f"{type(spec).__name__} is no spec of a figure")
+    raise TypeError(
+        f"{type(spec).__name__} is not a figure spec: use Sheet, TopNineFigure, TileGrid or Curves"
+    )

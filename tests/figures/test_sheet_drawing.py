@@ -111,44 +111,60 @@ def test_projections_are_signed_with_zero_at_mid_grey_on_one_scale(make_sheet):
 def test_each_row_has_its_own_scale_and_says_so(make_sheet):
     sheet = make_sheet(6, scale="row", columns=3)
     figure = draw_sheet(sheet)
-    for row, tiles in enumerate((sheet.tiles[:3], sheet.tiles[3:])):
+    for tiles in (sheet.tiles[:3], sheet.tiles[3:]):
         largest = max(np.abs(tile.projection).max() for tile in tiles)
-        assert said(figure, f"row-{row}") == f"±{largest:.3g}"
+        assert largest in figure.colour_scale["limits"]
         shown = images(figure, "projection")
         contrast = [np.abs(shown[f"projection-{tile.number}"].get_array() - 0.5).max() for tile in tiles]
         assert max(contrast) == pytest.approx(0.5) and min(contrast) < 0.5
-    assert "one scale per row" in said(figure, "scale") + said(figure, "foot")
+    assert len(figure.colour_scale["limits"]) == 2
+    assert "each row has its own colour scale; grey is zero" in said(figure, "scale")
 
 
 def test_each_tile_has_its_own_scale_and_says_so(make_sheet):
     sheet = make_sheet(3, scale="tile")
     figure = draw_sheet(sheet)
     for tile in sheet.tiles:
-        assert said(figure, f"caption-{tile.number}-").endswith(
-            f"full colour ±{np.abs(tile.projection).max():.3g}"
-        )
         colours = images(figure, "projection")[f"projection-{tile.number}"].get_array()
         assert np.abs(colours - 0.5).max() == pytest.approx(0.5)
-    assert "each tile its own scale" in said(figure, "scale") + said(figure, "foot")
+    assert figure.colour_scale["limits"] == [np.abs(tile.projection).max() for tile in sheet.tiles]
+    assert "each projection has its own colour scale; grey is zero" in said(figure, "scale")
 
 
-def test_the_sheet_scale_is_said_with_its_limit_and_units(make_sheet):
-    sheet = make_sheet(2, field=None, units="of the picture's range 0 to 1")
-    largest = f"{max(np.abs(tile.projection).max() for tile in sheet.tiles):.3g}"
+def test_the_caption_has_no_numbers_and_the_manifest_has_them(make_sheet):
+    sheet = make_sheet(2, field=None, units="of the image's range 0 to 1", crop_text="cut somewhere")
+    largest = max(np.abs(tile.projection).max() for tile in sheet.tiles)
     figure = draw_sheet(sheet, width=9)
-    assert said(figure, "scale") == (
-        f"one scale for the sheet: mid-grey = 0, full colour = ±{largest} of the picture's range 0 to 1"
-    )
-    assert (said(figure, "key-low"), said(figure, "key-high")) == (f"−{largest}", f"+{largest}")
+    assert said(figure, "scale") == "one colour scale for all projections; grey is zero · cut somewhere"
+    assert [said(figure, f"key-{end}") for end in ("low", "middle", "high")] == ["−", "0", "+"]
+    assert figure.colour_scale == {
+        "units": "of the image's range 0 to 1", "limits": [largest], "clipped": [0.0],
+    }  # fmt: skip
 
 
-def test_clipping_is_said():
+def test_the_zero_of_the_colour_bar_is_below_its_middle(make_sheet):
+    figure = draw_sheet(make_sheet(2))
+    left, right, bottom, _ = extent(figure, "key")
+    (zero,) = texts(figure, "key-middle")
+    box = zero.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+    middle, top = figure.axes[0].transData.inverted().transform([(box.x0 + box.x1) / 2, box.y1])
+    assert middle == pytest.approx((left + right) / 2, abs=0.01)
+    assert top > bottom
+
+
+def test_clipping_is_one_short_line_without_numbers_of_the_network():
     projection = np.arange(-50.0, 51.0)[None]
     tile = Tile(1, ("conv1_1",), projection, np.ones((1, 101)))
     figure = draw_sheet(Sheet(("net",), (tile,), style=SheetStyle(percentile=90)))
-    words = said(figure, "scale") + said(figure, "foot")
-    assert "full colour = ±46 network input units" in words
-    assert "(90th percentile; 8 % of the non-zero values clipped)" in words  # ±47 to ±50 of 100
+    assert "clipped at the 90th percentile" in said(figure, "scale")
+    assert figure.colour_scale["limits"] == [46]
+    assert figure.colour_scale["clipped"] == [0.08]  # ±47 to ±50 of 100
+
+
+def test_clipping_is_not_mentioned_where_nothing_is_clipped():
+    flat = Tile(1, ("conv1_1",), np.ones((5, 5)), np.ones((5, 5)))
+    figure = draw_sheet(Sheet(("net",), (flat,), style=SheetStyle(percentile=90)))
+    assert "clipped" not in said(figure, "scale")
 
 
 def test_a_zero_unit_says_so_in_its_tile(make_sheet):
@@ -165,7 +181,7 @@ def test_a_zero_unit_says_so_in_its_tile(make_sheet):
 
 def test_a_sheet_of_zeros_says_so(make_sheet):
     figure = draw_sheet(make_sheet(2, zero=(1, 2)))
-    assert "every projection here is zero: all mid-grey" in said(figure, "scale") + said(figure, "foot")
+    assert "every projection is zero: all grey" in said(figure, "scale")
 
 
 def test_a_note_on_a_projection_that_is_not_zero():
@@ -189,6 +205,41 @@ def test_boxes_lie_where_the_units_look(make_sheet):
         assert box.get_height() == pytest.approx((y1 - y0) / height * (bottom - top))
 
 
+def cropped_tiles() -> tuple[np.ndarray, tuple[Tile, ...]]:
+    """A field with a smaller crop, one with an equal crop, and one that is the whole picture."""
+    picture = np.full((60, 80, 3), 0.5)
+    boxes = [((10, 10, 40, 40), (15, 12, 35, 32)), ((50, 20, 70, 40), (50, 20, 70, 40)),
+             ((0, 0, 80, 60), (30, 30, 50, 50))]  # fmt: skip
+    return picture, tuple(
+        Tile(number, ("conv",), np.ones((20, 20)), np.ones((20, 20)), field, crop_box=crop)
+        for number, (field, crop) in enumerate(boxes, start=1)
+    )
+
+
+def test_the_crop_is_solid_and_the_field_around_it_dashed():
+    picture, tiles = cropped_tiles()
+    figure = draw_sheet(Sheet(("net",), tiles, picture))
+    assert gids(figure, "box") == ["box-1", "box-2", "box-3"] and gids(figure, "field") == ["field-1"]
+    left, right, bottom, top = extent(figure, "picture")
+    for gid, box in (("box-1", tiles[0].crop_box), ("field-1", tiles[0].box), ("box-3", tiles[2].crop_box)):
+        (drawn,) = [artist for artist in figure.findobj() if artist.get_gid() == gid]
+        assert drawn.get_x() == pytest.approx(left + box[0] / 80 * (right - left))
+        assert drawn.get_y() == pytest.approx(top + box[1] / 60 * (bottom - top))
+        assert drawn.get_width() == pytest.approx((box[2] - box[0]) / 80 * (right - left))
+        assert (drawn.get_linestyle() in ("-", "solid")) == gid.startswith("box")
+    assert said(figure, "picture-note") == (
+        "solid: shown here · dashed: receptive field · 3: the field is the whole image"
+    )
+    check_texts(figure)
+
+
+def test_crops_of_one_size_leave_no_light_grey():
+    picture, tiles = cropped_tiles()
+    figure = draw_sheet(Sheet(("net",), tiles, picture))
+    sides = {round(extent(figure, f"patch-{n}")[1] - extent(figure, f"patch-{n}")[0], 6) for n in (1, 2, 3)}
+    assert len(sides) == 1 and "light grey" not in said(figure, "scale")
+
+
 def test_number_and_box_have_one_colour(make_sheet):
     figure = draw_sheet(make_sheet(3))
     colours = []
@@ -209,7 +260,7 @@ def test_numbers_in_the_picture_do_not_hide_one_another(make_sheet):
 
 def test_a_box_around_the_whole_picture_is_said_not_drawn(make_sheet):
     figure = draw_sheet(make_sheet(4, field=None))
-    assert said(figure, "picture-note") == "1–4: the whole picture"
+    assert said(figure, "picture-note") == "all: the field is the whole image"
     assert not gids(figure, "box") and not gids(figure, "label")
 
 
@@ -221,7 +272,7 @@ def test_the_centre_of_a_field_that_covers_the_picture(make_sheet):
         for number in (1, 2, 4)
     ]
     figure = draw_sheet(make_sheet(1, tiles=tuple(tiles)))
-    assert said(figure, "picture-note") == "1, 2, 4: the whole picture (dot: centre of the field)"
+    assert said(figure, "picture-note") == "all: the field is the whole image (dot: its centre)"
     assert gids(figure, "centre") == ["centre-1", "centre-2", "centre-4"]
     assert gids(figure, "label") == ["label-1", "label-2", "label-4"]
     left, right, bottom, _ = extent(figure, "picture")
@@ -254,7 +305,7 @@ def test_one_zoom_for_all_and_cut_fields_stand_where_they_were_not_cut():
     assert left[1] == pytest.approx(extent(figure, "projection-2")[0] - side * 8 / 20)  # at its frame's right
     assert right[0] == pytest.approx(whole[0])  # in the first column, at its frame's left
     assert top[2] - top[3] == pytest.approx(side * 14 / 20)
-    assert "light grey: outside the picture" in said(figure, "scale") + said(figure, "foot")
+    assert "light grey: outside the image" in said(figure, "scale")
 
 
 def test_pixels_are_never_stretched(make_sheet):

@@ -51,6 +51,7 @@ def sheet(*tiles: Tile, **changes: object) -> Sheet:
         ({"box": (-1, 0, 5, 4)}, "is empty or begins below 0"),
         ({"box": (0, 0, 4)}, "must be four whole numbers"),
         ({"box": (0, 0, 4.5, 4)}, "must be four whole numbers"),
+        ({"crop_box": (2, 0, 2, 4)}, "is empty or begins below 0"),
     ],
 )
 def test_a_tile_that_cannot_be_drawn(changes, message):
@@ -64,6 +65,8 @@ def test_a_tile_that_cannot_be_drawn(changes, message):
         ({"tiles": ()}, "a sheet needs at least one tile"),
         ({"tiles": (tile(), tile())}, "two tiles have the number 1"),
         ({"scale": "column"}, "no scale 'column'; there are sheet, row, tile"),
+        ({"crop": "middle"}, "no crop 'middle'; there are effective, field"),
+        ({"medium": "poster"}, "no medium 'poster'; there are screen, paper, slide"),
         ({"columns": 0}, "columns 0: it must be a whole number from 1 on, or None"),
         ({"columns": 2.0}, "columns 2.0"),
         ({"percentile": 0}, "percentile 0"),
@@ -72,6 +75,7 @@ def test_a_tile_that_cannot_be_drawn(changes, message):
         ({"tiles": (tile(patch=None),)}, "tile 1 has no patch: give one, or ask for projection_only"),
         ({"picture": GREY * 255}, "picture has values from 128 to 128"),
         ({"picture": GREY, "tiles": (tile(box=(0, 0, 6, 5)),)}, "reaches outside the picture of 6x4 px"),
+        ({"picture": GREY, "tiles": (tile(crop_box=(0, 0, 7, 4)),)}, "reaches outside the picture of 6x4 px"),
     ],
 )
 def test_a_sheet_that_cannot_be_drawn(changes, message):
@@ -98,11 +102,17 @@ def test_one_line_of_text_is_one_line():
     assert tile(caption="conv1_1").caption == ("conv1_1",)
 
 
-def test_which_tile_covers_the_picture():
+def test_boxes_that_are_outlined():
+    crop = (1, 1, 3, 3)
     whole, part = tile(box=(0, 0, 6, 4)), tile(number=2, box=(0, 0, 6, 3))
-    made = sheet(whole, part, picture=GREY)
-    assert [made.covers_picture(each) for each in made.tiles] == [True, False]
-    assert not sheet(whole).covers_picture(whole)
+    inside = tile(number=3, box=(0, 0, 6, 4), crop_box=crop)
+    cropped = tile(number=4, box=(0, 0, 5, 4), crop_box=crop)
+    same = tile(number=5, box=crop, crop_box=crop)
+    made = sheet(whole, part, inside, cropped, same, picture=GREY)
+    assert [made.field_covers_picture(each) for each in made.tiles] == [True, False, True, False, False]
+    assert [made.outlined(each) for each in made.tiles] == [None, (0, 0, 6, 3), crop, crop, crop]
+    assert [made.dashed(each) for each in made.tiles] == [None, None, None, (0, 0, 5, 4), None]
+    assert not sheet(whole).field_covers_picture(whole)
 
 
 def test_reprs_are_short():

@@ -51,9 +51,11 @@ def test_lines_break_at_the_dots_first():
         ("a\nb\tc", "a b c"),
         ("e\u0301te\u0301", "été"),  # as macOS writes names
         ("猫.jpg", MISSING + ".jpg"),
-        ("\ud800x", MISSING + "x"),  # a byte of a file name that is no UTF-8
-        ("\x00\x1b[31m", MISSING * 2 + "[31m"),
-        ("a\u202egpj.exe", "agpj.exe"),  # would turn the rest around
+        ("\udcffx", r"\xffx"),  # a byte of a file name that is not UTF-8
+        ("\ud800x", r"\xed\xa0\x80x"),
+        ("\x00\x1b[31m", r"\x00\x1b[31m"),
+        ("a\u202egpj.exe", r"a\xe2\x80\xaegpj.exe"),  # would turn the rest around
+        ("\U0001f468\u200d\U0001f469", MISSING * 2),  # a joiner between emoji
         (r"$\alpha_1^2$ & <b>", r"$\alpha_1^2$ & <b>"),
         ("", ""),
     ],

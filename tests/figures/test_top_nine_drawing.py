@@ -81,7 +81,7 @@ def test_captions_of_panels():
     for number, panel in enumerate(spec.panels):
         assert said(figure, f"head-{number}-") == "projections patches"
         for index, block in enumerate(panel.blocks):
-            assert said(figure, f"caption-{number}-{index}-") == f"{block.name} {block.limit(99.5)}"
+            assert said(figure, f"caption-{number}-{index}-") == block.name
             assert said(figure, f"patch-caption-{number}-{index}-") == f"{block.name} {block.caption[0]}"
 
 
@@ -90,7 +90,7 @@ def test_captions_of_pairs():
     figure = draw_top_nine(spec)
     assert said(figure, "head-0-") == "projections patches projections patches"
     for index, block in enumerate(spec.panels[0].blocks):
-        assert said(figure, f"caption-0-{index}-") == f"{block.name} {block.caption[0]} · {block.limit(99.5)}"
+        assert said(figure, f"caption-0-{index}-") == f"{block.name} {block.caption[0]}"
     assert not texts(figure, "patch-caption")
 
 
@@ -125,18 +125,41 @@ def test_patches_keep_their_colours():
 
 
 def test_the_scale_is_said():
-    spec = random_top_nine(4, units="in pixel values (white = 1)")
-    told = said(draw_top_nine(spec), "scale") + said(draw_top_nine(spec), "foot")
-    assert told.startswith(
-        "one scale per channel: mid-grey = 0, full colour = the ± below its projections, "
-        "in pixel values (white = 1)"
+    spec = random_top_nine(4, units="in pixel values (white = 1)", crop_text="cut somewhere")
+    figure = draw_top_nine(spec, width=7)
+    assert said(figure, "scale") == (
+        "each channel has its own colour scale; grey is zero · clipped at the 99.5th percentile · "
+        "cut somewhere · light grey: outside the image"
     )
-    most = 100 * max(block.limit(99.5).clipped for block in spec.panels[0].blocks)
-    assert f"99.5th percentile: up to {most:.2g} % of the non-zero values clipped" in told
-    assert "light grey: outside the picture" in told
+    limits = [block.limit(99.5) for block in spec.panels[0].blocks]
+    assert figure.colour_scale == {
+        "units": "in pixel values (white = 1)",
+        "limits": [limit.value for limit in limits],
+        "clipped": [limit.clipped for limit in limits],
+    }
     pairs = draw_top_nine(replace(spec, style=TopNineStyle("pairs", 100)))
-    told = said(pairs, "scale") + said(pairs, "foot")
-    assert "full colour = the ± in its caption" in told and "clipped" not in told
+    assert "clipped" not in said(pairs, "scale")
+
+
+@pytest.mark.parametrize(("layout", "where"), [("panels", "caption-0-0-1"), ("pairs", "caption-0-0-1")])
+def test_the_size_of_crops_is_below_the_projections(layout, where):
+    spec = random_top_nine(2, layout=layout)
+    blocks = [replace(block, size="35 px") for block in spec.panels[0].blocks]
+    figure = draw_top_nine(replace(spec, panels=(LayerPanel(("conv",), blocks),)))
+    assert said(figure, where).endswith("35 px")
+    check_texts(figure)
+
+
+def test_each_channel_has_its_own_zoom_if_asked_for():
+    def block(side: int) -> ChannelBlock:
+        return ChannelBlock("channel 3", (), (Crop(np.ones((side, side)), np.full((side, side), 0.5)),) * 9)
+
+    panel = LayerPanel(("conv",), (block(20), block(5)))
+    for zoom_each, ratio in ((False, 4), (True, 1)):
+        figure = draw_top_nine(TopNineFigure(("net",), (panel,), zoom_each=zoom_each))
+        wide = [extent(figure, f"patch-0-{n}-0")[1] - extent(figure, f"patch-0-{n}-0")[0] for n in (0, 1)]
+        assert wide[0] == pytest.approx(ratio * wide[1])
+        assert ("light grey" in said(figure, "scale")) == (not zoom_each)
 
 
 def test_light_grey_is_said_only_where_there_is_some():
@@ -146,12 +169,12 @@ def test_light_grey_is_said_only_where_there_is_some():
     )
     figure = draw_top_nine(spec)
     assert "light grey" not in said(figure, "scale") + said(figure, "foot")
-    assert "99.5th percentile: nothing clipped" in said(figure, "scale") + said(figure, "foot")
+    assert "clipped" not in said(figure, "scale")
 
 
 def test_a_figure_of_zeros_says_so():
     figure = draw_top_nine(random_top_nine(2, zero=range(9)))
-    assert "every projection here is zero: all mid-grey" in said(figure, "scale") + said(figure, "foot")
+    assert "every projection is zero: all grey" in said(figure, "scale")
     assert said(figure, "caption-0-1-") == "channel 7 all zero"
     for image in images(figure, "projection").values():
         assert set(np.unique(image.get_array())) == {128}

@@ -1,1 +1,1 @@
-"""Panels of lines with axes, bands, reference lines and one legend."""
+"""Figures of curves: panels with axes, bands, reference lines and one legend."""

@@ -1,4 +1,4 @@
-"""Curves as a matplotlib figure."""
+"""Draw curves with matplotlib."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from deconvviz.figures.curves.layout import (
 from deconvviz.figures.page.compose import Corner, compose, height_around
 from deconvviz.figures.page.footer import Footer
 from deconvviz.figures.page.geometry import Rect
+from deconvviz.figures.page.medium import Page
 from deconvviz.figures.page.page import Line, Paper
 from deconvviz.figures.page.sizes import MARGIN
 from deconvviz.figures.page.style import CAPTION, COLOURS, INK, SMALL, SOFT_INK, line_height, sheet_style
@@ -35,7 +36,7 @@ _REFERENCES: tuple[Any, ...] = ((0, (3, 2)), (0, (1, 2)), (0, (6, 2)), (0, (6, 2
 
 
 def draw_curves(curves: Curves, *, width: float | None = None) -> Figure:
-    """The figure, `width` inches wide; None chooses a width up to that of a page."""
+    """Draw curves, `width` inches wide; None chooses a width of at most one page."""
     check_width(width)
     with sheet_style():
         body = arrange_curves(curves, width, around=height_around(curves.title))
@@ -44,7 +45,7 @@ def draw_curves(curves: Curves, *, width: float | None = None) -> Figure:
         def paint(paper: Paper, corner: Corner) -> None:
             _Painter(paper, curves, corner).paint(body)
 
-        return compose(curves.title, footer, (body.page, body.height), paint)
+        return compose(curves.title, footer, (body.page, body.height), paint, Page(body.page))
 
 
 class _Painter:
@@ -123,9 +124,8 @@ class _Painter:
                 corners = self._moved(np.concatenate([there, back]))
                 self.paper.area(corners, clip, _colour(number), f"band-{name}-{part}")
         look = _curve_look(number, markers=_has_markers(curve))
-        clip = Rect(
-            clip.x - 0.03, clip.y - 0.03, clip.w + 0.06, clip.h + 0.06
-        )  # a marker at the edge is whole
+        # Enlarged, so that markers at the edge are not cut.
+        clip = Rect(clip.x - 0.03, clip.y - 0.03, clip.w + 0.06, clip.h + 0.06)
         self.paper.polyline(self._moved(placed.points(curve.x, curve.y)), clip, f"curve-{name}", **look)
 
     def _legend(self, entry: LegendEntry, index: int) -> None:
@@ -149,13 +149,13 @@ class _Painter:
 
 
 def _has_markers(curve: Curve) -> bool:
-    """A point without neighbours cannot be seen without its marker."""
+    """Return True if a curve is drawn with markers. Isolated points need one to be visible."""
     alone = any(run.stop - run.start == 1 for run in _runs(np.isfinite(curve.y)))
     return curve.markers or alone
 
 
 def _runs(finite: Array) -> list[slice]:
-    """The stretches of True."""
+    """Return a slice for each run of consecutive True values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], finite, [False]]).astype(np.int8)))
     return [slice(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
@@ -165,7 +165,7 @@ def _colour(number: int) -> str:
 
 
 def _curve_look(number: int, *, markers: bool) -> dict[str, Any]:
-    """Colours come back after eight lines, with other dashes."""
+    """Return the line style of a curve. Colours repeat after eight curves, with other dashes."""
     return {
         "color": _colour(number),
         "linestyle": _DASHES[number // len(COLOURS) % len(_DASHES)],

@@ -1,4 +1,4 @@
-"""The layout of curves: panels, axes, labels and legend, in inches from the body's top left corner."""
+"""Layout of curves: panels, axes, labels and legend, in inches from the top left corner of the body."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from deconvviz.figures.page.text import clean, elide, width_of, wrap_at_most
 from deconvviz.figures.spec.arrays import Array, FloatArray
 from deconvviz.figures.spec.curves import CurvePanel, Curves
 
-SAMPLE = 0.26  # the piece of line before a text of the legend
+SAMPLE = 0.26  # length of the line sample in a legend entry
 SAMPLE_GAP = 0.05
 TICK_GAP = 0.04
 PANEL_TITLE = 6.8  # points
 
-_COLUMNS = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3}  # and 4 from 7 panels on
+_COLUMNS = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3}  # by the number of panels; 4 columns for more panels
 _GAP_X, _GAP_Y, _LEGEND_GAP, _LEGEND_APART = 0.16, 0.14, 0.08, 0.16
-_ONE_PANEL = 4.6  # the widest a panel becomes
-_LEAST_PLOT, _LEAST_HEIGHT = 0.55, 0.5  # the smallest area of lines
-_RATIO = 0.62  # height over width of the area of lines
-_TICK_APART = 0.08  # between two numbers on the x axis
-_TICKS_APART_Y = 2.2  # lines of text from one number on the y axis to the next
+_WIDEST_PANEL = 4.6
+_LEAST_PLOT, _LEAST_HEIGHT = 0.55, 0.5  # smallest width and height of the plot area
+_RATIO = 0.62  # height of the plot area over width of the panel
+_TICK_APART = 0.08  # smallest gap between two numbers on the x axis
+_TICKS_APART_Y = 2.2  # smallest distance of two numbers on the y axis, in lines of text
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Values and their texts at the ticks, and the range from one end to the other."""
+    """Axis from `low` to `high`, with the values of its ticks and their texts."""
 
     low: float
     high: float
@@ -41,14 +41,15 @@ class Axis:
     texts: tuple[str, ...]
 
     def share(self, values: Array) -> FloatArray:
-        """How far along the axis each value is, 0 to 1 inside; no difference of two values may overflow."""
+        """Return the position of each value on the axis: 0 is `low`, 1 is `high`."""
+        # Halved, because the difference of two values may overflow.
         half: FloatArray = np.asarray(values, dtype=np.float64) / 2 - self.low / 2
         return half / (self.high / 2 - self.low / 2)
 
 
 @dataclass(frozen=True)
 class PlacedCurves:
-    """A panel's place on the page; `plot` is the area of its lines."""
+    """Position of a panel; `plot` is the area inside its axes."""
 
     panel: CurvePanel
     plot: Rect
@@ -61,7 +62,7 @@ class PlacedCurves:
     y_label_x: float
 
     def points(self, x: Array, y: Array) -> FloatArray:
-        """Values -> (n, 2) places in inches."""
+        """Convert values to positions in inches, (n, 2)."""
         across = self.plot.x + self.x.share(x) * self.plot.w
         down = self.plot.bottom - self.y.share(y) * self.plot.h
         return np.stack([across, down], axis=1)
@@ -86,11 +87,11 @@ class CurvesBody:
 
 
 def arrange_curves(curves: Curves, width: float | None, around: float) -> CurvesBody:
-    """The body for a page of `width` inches; `around` is the height of title and footer."""
+    """Return the body for a page of `width` inches; `around` is the height of title and footer."""
     count = len(curves.panels)
     columns = min(curves.style.columns or _COLUMNS.get(count, 4), count)
     page = (PAGE if width is None else width) - 2 * MARGIN
-    wide = min((page + _GAP_X) / columns - _GAP_X, _ONE_PANEL)
+    wide = min((page + _GAP_X) / columns - _GAP_X, _WIDEST_PANEL)
     rows = math.ceil(count / columns)
     plot_height = max(_RATIO * wide, _LEAST_HEIGHT)
     panels = _panels(curves, columns, wide, plot_height)
@@ -116,8 +117,8 @@ def _panels(curves: Curves, columns: int, wide: float, plot_height: float) -> li
     plot_width = wide - left - _last_text(x_ranges)
     if plot_width < _LEAST_PLOT:
         raise FigureError(
-            f"{columns} panels side by side do not fit, each would be {wide:.2f} inches wide: "
-            "ask for fewer columns or a wider figure"
+            f"{columns} panels side by side do not fit: each would be {wide:.2f} inches wide. "
+            "Choose fewer columns or a wider figure"
         )
     x_axes = [_x_axis(low, high, plot_width) for low, high in x_ranges]
     titles = [
@@ -132,7 +133,7 @@ def _panels(curves: Curves, columns: int, wide: float, plot_height: float) -> li
     for start in range(0, len(curves.panels), columns):
         row = range(start, min(start + columns, len(curves.panels)))
         head = max(len(titles[n]) for n in row) * line_height(PANEL_TITLE)
-        head += TICK_GAP if head else line_height(SMALL) / 2  # half of the highest number
+        head += TICK_GAP if head else line_height(SMALL) / 2  # room for the upper half of the top number
         for n in row:
             x = (n - start) * (wide + _GAP_X)
             plot = Rect(x + left, top + head, plot_width, plot_height)
@@ -160,12 +161,12 @@ def _bottom(panels: Sequence[PlacedCurves]) -> float:
 
 
 def below_axis(placed: PlacedCurves) -> float:
-    """The top of the x label."""
+    """Return the y position of the top of the x label."""
     return placed.plot.bottom + TICK_GAP + line_height(SMALL)
 
 
 def _last_text(ranges: Sequence[tuple[float, float]]) -> float:
-    """Room at the right for half of the number at the end of an x axis."""
+    """Return the room to the right of the plot area for half of the last number on an x axis."""
     widest = (width_of(text, SMALL) for low, high in ranges for text in _x_axis(low, high, 1.0).texts)
     return max(widest, default=0.0) / 2 + 0.02
 
@@ -177,7 +178,7 @@ def _y_axis(low: float, high: float, height: float) -> Axis:
 
 
 def _x_axis(low: float, high: float, width: float) -> Axis:
-    """As many ticks, up to 8, as have room for their numbers."""
+    """Return an axis with as many ticks as there is room for their numbers, at most 8."""
     for most in range(8, 1, -1):
         values = ticks(low, high, most)
         axis = Axis(low, high, values, tick_labels(values))
@@ -190,14 +191,14 @@ def _x_axis(low: float, high: float, width: float) -> Axis:
 
 
 def _legend(curves: Curves, room: float) -> tuple[list[LegendEntry], float]:
-    """Entries in rows and columns of equal width, from the corner (0, 0), and their height."""
+    """Return the legend entries and their height. Entries are in columns of equal width from (0, 0)."""
     named = [(label, number, False) for number, label in enumerate(curves.curve_labels)]
     named += [(label, number, True) for number, label in enumerate(curves.reference_labels)]
     before = SAMPLE + SAMPLE_GAP
     widest = max(width_of(clean(label), CAPTION) for label, _, _ in named) + 0.01
     pitch = min(before + widest, room) + _LEGEND_APART
     columns = max(int((room + _LEGEND_APART) / pitch), 1)
-    columns = math.ceil(len(named) / math.ceil(len(named) / columns))  # rows of about one length
+    columns = math.ceil(len(named) / math.ceil(len(named) / columns))  # rows of similar length
     entries = [
         LegendEntry(
             text=elide(clean(label), pitch - _LEGEND_APART - before, CAPTION),

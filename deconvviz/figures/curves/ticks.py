@@ -1,4 +1,4 @@
-"""Round numbers for an axis."""
+"""Tick values and tick labels of an axis."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ _STEPS = (1.0, 2.0, 2.5, 5.0)
 
 
 def ticks(low: float, high: float, most: int) -> tuple[float, ...]:
-    """At most `most` round numbers from `low` to `high`, in steps of 1, 2, 2.5 or 5 times a power of ten.
+    """Return at most `most` round numbers from `low` to `high`.
 
-    At least one where `most` is 2 or 3, at least two from 4 on.
+    Steps are 1, 2, 2.5 or 5 times a power of ten. The result has at least one number, and at least two if
+    `most` is 4 or more.
     """
     exponent = math.floor(math.log10(high / most - low / most))
     for power in range(exponent - 1, exponent + 3):
@@ -25,20 +26,20 @@ def ticks(low: float, high: float, most: int) -> tuple[float, ...]:
 
 
 def tick_labels(values: Sequence[float]) -> tuple[str, ...]:
-    """The ticks with as few digits as say them exactly."""
+    """Return the ticks as text, with the fewest digits that represent them exactly."""
     step = min((b - a for a, b in itertools.pairwise(values)), default=abs(values[0]))
     for digits in range(3, 17):
-        labels = [_written(value, digits) for value in values]
+        labels = [_formatted(value, digits) for value in values]
         if all(abs(float(label) - value) <= 1e-6 * step for label, value in zip(labels, values, strict=True)):
             break
     return tuple(label.replace("-", "−", 1) if label.startswith("-") else label for label in labels)
 
 
-def _written(value: float, digits: int) -> str:
+def _formatted(value: float, digits: int) -> str:
     label = f"{value:.{digits}g}"
     return f"{float(label):.0f}" if "e" in label and 1 <= abs(value) < 1e6 else label
 
 
 def _multiple(number: int, digits: float, power: int) -> float:
-    """number * digits * 10**power, without the rounding error of a negative power."""
+    """Return number * digits * 10**power without the rounding error of a negative power."""
     return number * digits * 10.0**power if power >= 0 else number * digits / 10.0**-power

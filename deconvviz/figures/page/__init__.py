@@ -1,1 +1,1 @@
-"""A page of paper: sizes, text, footer, saving."""
+"""The page on which every figure is drawn: sizes, text, labels, footer and saving."""

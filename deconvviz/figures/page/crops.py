@@ -1,4 +1,4 @@
-"""Where a crop is drawn in its frame."""
+"""Position of a crop in its frame."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from deconvviz.figures.spec.crop import Cut, Size
 
 
 def place_crop(frame: Rect, size: Size, largest: Size, cut: Cut) -> Rect:
-    """The place of a crop of `size` in its frame, at the zoom that fits a crop of `largest` into the frame.
+    """Return the rectangle of a crop in its frame.
 
-    Crops at one zoom share `largest`: one that the image's border cut is smaller, and stands on the side
-    where it was not cut.
+    `size` and `largest` are (height, width) in pixels. The zoom is the one at which a crop of `largest`
+    fits the frame, so crops that share `largest` share one zoom. A crop that was cut at the image border is
+    smaller; it is aligned with the side of the frame where it was not cut.
     """
     (height, width), (down, across) = size, largest
     zoom = min(frame.w / across, frame.h / down)
@@ -19,5 +20,5 @@ def place_crop(frame: Rect, size: Size, largest: Size, cut: Cut) -> Rect:
 
 
 def _space_before(cut_before: bool, cut_after: bool) -> float:
-    """The share of the frame's free width (or height) that is left of (above) the crop."""
+    """Return the share of the free width (or height) that lies left of (or above) the crop."""
     return 0.5 if cut_before == cut_after else float(cut_before)

@@ -1,4 +1,4 @@
-"""Rectangles on the page: inches from the top left corner, y downwards."""
+"""Rectangles on the page, in inches from the top left corner; y increases downwards."""
 
 from __future__ import annotations
 
@@ -30,24 +30,27 @@ class Rect:
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
-        """As `imshow` wants it on an axis that runs downwards: left, right, bottom, top."""
+        """(left, right, bottom, top), as `imshow` takes it on a y axis that increases downwards."""
         return self.x, self.right, self.bottom, self.y
 
     def moved(self, dx: float, dy: float) -> Rect:
         return Rect(self.x + dx, self.y + dy, self.w, self.h)
 
     def fitted(self, w: float, h: float, *, left: float = 0.5, top: float = 0.5) -> Rect:
-        """A rectangle of this size inside, the share `left` of the free width left of it, `top` above."""
+        """Return a rectangle of size (w, h) inside this one.
+
+        `left` is the share of the free width that lies left of it, `top` the share of the free height above.
+        """
         return Rect(self.x + (self.w - w) * left, self.y + (self.h - h) * top, w, h)
 
     def overlap(self, other: Rect) -> float:
-        """The common area."""
+        """Return the area that both rectangles share."""
         wide = min(self.right, other.right) - max(self.x, other.x)
         high = min(self.bottom, other.bottom) - max(self.y, other.y)
         return max(wide, 0.0) * max(high, 0.0)
 
     def nearest(self, x: float, y: float) -> tuple[float, float]:
-        """The point of this rectangle's outline nearest to (x, y)."""
+        """Return the point on the outline of this rectangle that is nearest to (x, y)."""
         inside = self.x < x < self.right and self.y < y < self.bottom
         if not inside:
             return min(max(x, self.x), self.right), min(max(y, self.y), self.bottom)

@@ -1,4 +1,4 @@
-"""Where the numbers of overlapping boxes go: near their box, never on one another."""
+"""Placement of the numbers of overlapping boxes: near their box, and not on top of each other."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ import numpy as np
 from deconvviz.figures.page.geometry import Rect
 from deconvviz.figures.spec.arrays import FloatArray
 
-_SMALL = 0.1  # a box below this share of the picture is not to be hidden by a label
-_HIDING = 1.0  # inches of distance that hiding a whole label's area of small boxes is worth
-_OVER = 1e3  # inches of distance that hiding another label is worth: only where nothing is free
+_SMALL = 0.1  # labels avoid boxes that cover less than this share of the image
+_HIDING = 1.0  # cost of covering small boxes with the whole label, in inches of distance
+_OVER = 1e3  # cost of covering another label: high enough that it happens only if no place is free
 
 
 def place_labels(
     boxes: Sequence[Rect], sizes: Sequence[tuple[float, float]], bounds: Rect
 ) -> tuple[Rect, ...]:
-    """A label for each box, inside `bounds`: nearest, hiding no other label and little of small boxes."""
+    """Return the rectangle of each label, inside `bounds`.
+
+    `sizes` are the (width, height) of the labels. Each label is as near to its box as possible without
+    covering other labels or much of the small boxes.
+    """
     small = _table([box for box in boxes if box.area < _SMALL * bounds.area])
     placed: dict[int, Rect] = {}
-    # Small boxes have few places near them, large ones their whole outline: these choose last.
+    # Small boxes have few places near them, so their labels are placed first.
     for index in sorted(range(len(boxes)), key=lambda i: boxes[i].area):
         width, height = sizes[index]
         places = _places(boxes[index], width, height, bounds)
@@ -34,7 +38,10 @@ def place_labels(
 
 
 def _places(box: Rect, width: float, height: float, bounds: Rect) -> FloatArray:
-    """Top left corners to try, the preferred first: around the box, inside along its outline, everywhere."""
+    """Return candidate top left corners, (n, 2): around the box, inside along its outline, then anywhere.
+
+    Preferred places come first.
+    """
     across = _steps(box.x, box.right - width, width / 2)
     down = _steps(box.y, box.bottom - height, height / 2)
     around = [(x, y) for y in (box.y - height, box.bottom) for x in across]
@@ -62,19 +69,19 @@ def _steps(first: float, last: float, step: float) -> list[float]:
 
 
 def _distance(places: FloatArray, box: Rect, width: float, height: float) -> FloatArray:
-    """From a label's edge to the box's outline, in inches."""
+    """Return the distance of each place from the outline of the box, in inches."""
     right, bottom = places[:, 0] + width, places[:, 1] + height
-    beside = np.maximum(np.maximum(box.x - right, places[:, 0] - box.right), 0)
-    above = np.maximum(np.maximum(box.y - bottom, places[:, 1] - box.bottom), 0)
+    across = np.maximum(np.maximum(box.x - right, places[:, 0] - box.right), 0)
+    down = np.maximum(np.maximum(box.y - bottom, places[:, 1] - box.bottom), 0)
     inner = np.minimum.reduce(
         [places[:, 0] - box.x, box.right - right, places[:, 1] - box.y, box.bottom - bottom]
     )
-    result: FloatArray = np.hypot(beside, above) + np.maximum(inner, 0)
+    result: FloatArray = np.hypot(across, down) + np.maximum(inner, 0)
     return result
 
 
 def _covered(places: FloatArray, width: float, height: float, rects: FloatArray) -> FloatArray:
-    """The area of each place that lies on the given rectangles, summed."""
+    """Return the area that a label at each place shares with the given rectangles, summed over them."""
     x, y = places[:, :1], places[:, 1:]
     wide = np.minimum(x + width, rects[:, 2]) - np.maximum(x, rects[:, 0])
     high = np.minimum(y + height, rects[:, 3]) - np.maximum(y, rects[:, 1])
@@ -83,5 +90,5 @@ def _covered(places: FloatArray, width: float, height: float, rects: FloatArray)
 
 
 def _table(rects: Sequence[Rect]) -> FloatArray:
-    """(n, 4): left, top, right, bottom."""
+    """Return rectangles as an array (n, 4): left, top, right, bottom."""
     return np.array([(r.x, r.y, r.right, r.bottom) for r in rects], dtype=np.float64).reshape(-1, 4)

@@ -1,4 +1,4 @@
-"""Notes written into tiles, or letters for them where they do not fit."""
+"""Notes in tiles, or letters that refer to them if the notes do not fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PADDING = 0.03  # inches, left and right together
 def paint_note(
     paper: Paper, lines: Sequence[str], frame: Rect, gid: str, *, middle: bool, padding: float = 0.0
 ) -> None:
-    """In the middle of the frame, for plain tiles; else at its foot, on a light ground."""
+    """Draw a note in the middle of a frame, or at its bottom on a light background."""
     if not lines:
         return
     step = line_height(SMALL)
@@ -30,10 +30,10 @@ def paint_note(
 
 
 class Notes:
-    """All notes of a figure are written out, or all are letters, so that a reader need not ask which."""
+    """Notes of a figure. Either all are written in full, or all are replaced by letters."""
 
     def __init__(self, noted: Iterable[tuple[str | None, Rect]]) -> None:
-        """Each note with the frame it is for."""
+        """`noted` are pairs of a note and its frame."""
         found = [(clean(note), frame) for note, frame in noted if note and clean(note).strip()]
         self._room = min((frame.w for _, frame in found), default=0.0) - _PADDING
         most = int(min((frame.h for _, frame in found), default=0.0) / line_height(SMALL))
@@ -43,10 +43,11 @@ class Notes:
 
     @property
     def legend(self) -> str:
-        """For the footer; empty where the notes themselves are written."""
+        """Meaning of the letters, for the footer; empty if the notes are written in full."""
         return " · ".join(f"{letter}: {note}" for note, letter in self._letters.items())
 
     def lines(self, note: str | None) -> tuple[str, ...]:
+        """Return the lines to draw for a note: its text, or its letter."""
         note = clean(note or "")
         if not note.strip():
             return ()
@@ -55,12 +56,12 @@ class Notes:
         return wrap(note, self._room, SMALL)
 
     def _fits(self, note: str, most: int) -> bool:
-        """Whether no word of it must be elided, and there is room for its lines."""
+        """Return True if the note fits in at most `most` lines without shortening a word."""
         widest = max(width_of(word, SMALL) for word in note.split())
         return widest <= self._room and len(wrap(note, self._room, SMALL)) <= most
 
 
 def _letter(number: int) -> str:
-    """0 -> 'a', 25 -> 'z', 26 -> 'aa'."""
+    """Return the letters for a number: 0 -> 'a', 25 -> 'z', 26 -> 'aa'."""
     before, last = divmod(number, 26)
     return (_letter(before - 1) if before else "") + chr(ord("a") + last)

@@ -1,4 +1,4 @@
-"""Figures to files and to bytes: PNG, SVG and PDF, the same bytes for the same figure."""
+"""Save figures as PNG, SVG or PDF. The same figure always gives the same bytes."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from deconvviz.figures.page.style import sheet_style
 from deconvviz.files import write_whole
 
 FORMATS = ("png", "svg", "pdf")
-_MOST_PIXELS = 2**16 - 1  # the longest side that matplotlib draws
+_MOST_PIXELS = 2**16 - 1  # limit of matplotlib for one side of a figure
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, dpi: float = 200, force: bool = False) -> Path:
-    """Write PNG, SVG or PDF, chosen by the suffix; in SVG and PDF `dpi` is that of the pictures in it.
+    """Write a figure to a file. The suffix of `path` chooses the format: .png, .svg or .pdf.
 
-    Raises OutputError: another suffix, a file that exists (without `force`), or one that cannot be written.
+    In SVG and PDF, `dpi` applies to the images in the figure. Returns the path of the file. Raises
+    OutputError if the suffix is not supported, if the file exists and `force` is False, or if it cannot be
+    written.
     """
     target = Path(path)
     kind = target.suffix.lower().lstrip(".")
     if kind not in FORMATS:
-        asked = f"the suffix {target.suffix!r}" if target.suffix else "no suffix"
-        raise OutputError(f"cannot write {target}: {asked} is no format for a figure; use .png, .svg or .pdf")
+        problem = f"{target.suffix!r} is not a figure format" if target.suffix else "the name has no suffix"
+        raise OutputError(f"cannot write {target}: {problem}. Use .png, .svg or .pdf")
     _check_dpi(figure, dpi)
     return write_whole(target, lambda stream: _write(figure, stream, kind, dpi), force=force)
 
 
 def render_png(figure: Figure, dpi: float = 200) -> bytes:
-    """The figure as the bytes of a PNG file."""
+    """Return the figure as the bytes of a PNG file."""
     _check_dpi(figure, dpi)
     stream = io.BytesIO()
     _write(figure, stream, "png", dpi)
@@ -45,7 +47,7 @@ def _write(figure: Figure, stream: BinaryIO, kind: str, dpi: float) -> None:
 
 
 def _metadata(figure: Figure, kind: str) -> dict[str, Any]:
-    """What the figure is, and no date: the same figure gives the same file."""
+    """Return metadata with the title but without a date, so that the same figure gives the same file."""
     title = {"Title": str(figure.get_label())} if figure.get_label() else {}
     if kind == "png":
         return {"Software": "deconvviz", **title}
@@ -57,9 +59,11 @@ def _metadata(figure: Figure, kind: str) -> dict[str, Any]:
 def _check_dpi(figure: Figure, dpi: float) -> None:
     longest = max(figure.get_size_inches())
     if not 10 <= dpi <= 4800:
-        raise OutputError(f"dpi {dpi!r}: choose from 10 to 4800 (200 suits a screen, 300 to 600 print)")
+        raise OutputError(
+            f"dpi {dpi!r}: it must be from 10 to 4800. Use 200 for a screen, 300 to 600 for print"
+        )
     if longest * dpi > _MOST_PIXELS:
         raise OutputError(
-            f"dpi {dpi:g} makes this figure {longest * dpi:.0f} px long and {_MOST_PIXELS} is the most: "
-            f"choose a dpi up to {_MOST_PIXELS / longest:.0f}"
+            f"dpi {dpi:g} makes this figure {longest * dpi:.0f} px long: the limit is {_MOST_PIXELS} px. "
+            f"Use a dpi of at most {_MOST_PIXELS / longest:.0f}"
         )

@@ -1,4 +1,4 @@
-"""Text that fits: cleaned for the font, measured in inches, elided in the middle or wrapped."""
+"""Clean text for the font, measure it in inches, and wrap or shorten it to fit."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
 
 from deconvviz.figures.page.style import FAMILY
+from deconvviz.printable_names import printable
 
 ELLIPSIS = "…"
 MISSING = "\N{REPLACEMENT CHARACTER}"
-# Screens and other programs' fonts round: a line may come out a little wider than its outlines.
+# Rounding on screens and other fonts can make a line slightly wider than its outlines.
 _ROUNDING = 1.03
 
 
 @functools.lru_cache(maxsize=64)
 def font(size: float, bold: bool = False) -> FontProperties:
-    """Every property given, so that the user's own settings have no part in it."""
+    """Return font properties that do not depend on the user's settings: every property is given."""
     return FontProperties(
         family=list(FAMILY), size=size, weight="bold" if bold else "normal", style="normal", variant="normal",
         stretch="normal", math_fontfamily="dejavusans",
@@ -26,11 +27,15 @@ def font(size: float, bold: bool = False) -> FontProperties:
 
 
 def clean(text: str, *, bold: bool = False) -> str:
-    """One line the font can draw: marks of direction dropped, what it lacks replaced by a mark."""
+    """Return the text as one line that the font can draw.
+
+    Control characters are escaped, joiners are removed, and characters that the font lacks are replaced.
+    """
     known = _characters(bold)
     kept = []
-    for character in unicodedata.normalize("NFC", text):
-        if character.isspace():
+    line = "".join(" " if character.isspace() else character for character in text)
+    for character in unicodedata.normalize("NFC", printable(line)):
+        if character == " ":
             kept.append(" ")
         elif unicodedata.category(character) != "Cf":
             drawable = ord(character) in known and unicodedata.category(character)[0] != "C"
@@ -40,7 +45,7 @@ def clean(text: str, *, bold: bool = False) -> str:
 
 @functools.lru_cache(maxsize=16384)
 def width_of(text: str, size: float, bold: bool = False) -> float:
-    """Inches."""
+    """Return the width of a line of text in inches."""
     if not text:
         return 0.0
     points, _, _ = text_to_path.get_text_width_height_descent(text, font(size, bold), ismath=False)
@@ -48,7 +53,7 @@ def width_of(text: str, size: float, bold: bool = False) -> float:
 
 
 def elide(text: str, width: float, size: float, bold: bool = False) -> str:
-    """The text, with as much of its middle left out as it takes to fit `width` inches."""
+    """Return the text, with its middle replaced by an ellipsis if it is wider than `width` inches."""
     if width_of(text, size, bold) <= width:
         return text
     fits, too_many = 0, len(text)
@@ -62,7 +67,7 @@ def elide(text: str, width: float, size: float, bold: bool = False) -> str:
 
 
 def wrap(text: str, width: float, size: float, bold: bool = False) -> tuple[str, ...]:
-    """Lines of at most `width` inches, broken at ' · ' or else at spaces; longer words are elided."""
+    """Return lines of at most `width` inches, broken at ' · ' or at spaces; longer words are shortened."""
     lines: list[str] = []
     for part in _packed(text.split(" · "), " · ", width, size, bold):
         for line in _packed(part.split(" "), " ", width, size, bold):
@@ -73,7 +78,7 @@ def wrap(text: str, width: float, size: float, bold: bool = False) -> tuple[str,
 def wrap_at_most(
     text: str, width: float, size: float, most: int, *, bold: bool = False, joint: str = " "
 ) -> tuple[str, ...]:
-    """As `wrap`, in at most `most` lines: what does not fit is joined to one line that loses its middle."""
+    """Wrap to at most `most` lines. The lines that do not fit are joined and shortened to the last line."""
     lines = wrap(text, width, size, bold)
     if len(lines) <= most:
         return lines
@@ -81,7 +86,7 @@ def wrap_at_most(
 
 
 def _packed(pieces: list[str], joint: str, width: float, size: float, bold: bool) -> list[str]:
-    """As many pieces on each line as fit, at least one."""
+    """Join pieces to lines of at most `width` inches, with at least one piece on each line."""
     lines = pieces[:1]
     for piece in pieces[1:]:
         longer = lines[-1] + joint + piece

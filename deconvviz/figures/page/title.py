@@ -1,4 +1,4 @@
-"""The lines above a figure or a panel of it: the first is its name, the others explain it."""
+"""Title lines of a figure or panel: the first is its name, the others explain it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from deconvviz.figures.page.text import clean, wrap_at_most
 
 
 def title_lines(title: Sequence[str], room: float, *, size: float = TITLE) -> list[Line]:
-    """Each in at most two lines of `room` inches; `size` is the first one's, in points."""
+    """Wrap each line of a title to at most two lines of `room` inches.
+
+    `size` is the font size of the first line, in points.
+    """
     lines: list[Line] = []
     for index, given in enumerate(title):
         points, bold, ink = (SUBTITLE, False, SOFT_INK) if index else (size, True, INK)

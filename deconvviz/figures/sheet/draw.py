@@ -1,8 +1,10 @@
-"""The sheet of one picture and one layer, as a matplotlib figure."""
+"""Draw a sheet, the figure of one image and one layer, with matplotlib."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 from matplotlib.figure import Figure
 
@@ -10,8 +12,9 @@ from deconvviz.figures.page.compose import Corner, compose, height_around
 from deconvviz.figures.page.footer import Footer, signed_key
 from deconvviz.figures.page.geometry import Rect
 from deconvviz.figures.page.labels import place_labels
+from deconvviz.figures.page.medium import Fit, Page, draw_slide, page_width_for
 from deconvviz.figures.page.notes import paint_note
-from deconvviz.figures.page.page import BADGE_HEIGHT, Line, Paper, badge_width
+from deconvviz.figures.page.page import BADGE_HEIGHT, Line, Paper, badge_width, set_colour_scale
 from deconvviz.figures.page.sizes import COLUMN, MARGIN
 from deconvviz.figures.page.style import (
     CAPTION,
@@ -19,41 +22,67 @@ from deconvviz.figures.page.style import (
     OUTSIDE,
     SMALL,
     SOFT_INK,
-    colour,
     line_height,
+    mark_of,
     sheet_style,
 )
 from deconvviz.figures.page.text import clean, wrap_at_most
-from deconvviz.figures.sheet.layout import Body, Cell, arrange, crop_in
+from deconvviz.figures.sheet.layout import Body, Cell, arrange, arrange_within, crop_in
 from deconvviz.figures.sheet.scale_text import scale_line
 from deconvviz.figures.spec.arrays import FloatArray, true_colours
 from deconvviz.figures.spec.colour import Limit, limits, to_rgb
 from deconvviz.figures.spec.sheet import Sheet, Tile
 from deconvviz.figures.spec.validation import check_width
 
-_APART = 0.03  # a number that stands further than this from its box is led to it by a line
+_BELOW_TITLE = 0.07
+_APART = 0.03  # inches; a number farther from its box than this is connected to it by a line
 
 
 def draw_sheet(sheet: Sheet, *, width: float | None = None) -> Figure:
-    """The figure, `width` inches wide; None chooses a width up to that of a page."""
+    """Draw a sheet, `width` inches wide; None chooses a width of at most one page."""
     check_width(width)
     with sheet_style():
-        body = arrange(sheet, width, around=height_around(sheet.title))
-        rows = [cell.row for cell in body.cells]
-        projections = [tile.projection for tile in sheet.tiles]
-        scale = limits(projections, sheet.style.scale, rows, percentile=sheet.style.percentile)
-        page_width = width if width is not None else max(body.width + 2 * MARGIN, COLUMN)
-        key = signed_key(scale[0] if sheet.style.scale == "sheet" else None)
-        footer = Footer([key], scale_line(sheet, scale), sheet.footer, page_width - 2 * MARGIN)
+        if sheet.style.medium == "slide":
+            return draw_slide(width, lambda page: _fit(sheet, page))
+        page_width = page_width_for(sheet.style.medium, width)
+        body = arrange(sheet, page_width, around=height_around(sheet.title))
+        page = Page(max(body.width + 2 * MARGIN, COLUMN) if page_width is None else page_width)
+        return _draw(sheet, body, page)
 
-        def paint(paper: Paper, corner: Corner) -> None:
-            _Painter(paper, sheet, corner).paint(body, scale)
 
-        return compose(sheet.title, footer, (page_width, body.height), paint, below_title=0.07)
+def _fit(sheet: Sheet, page: Page) -> Fit | None:
+    """Return the best layout for a page of fixed height, or None if the sheet does not fit."""
+    # Clipping is not known yet, so room is reserved for the longest caption.
+    footer = _footer(sheet, [Limit(1.0, sheet.style.percentile, 1.0)], page.width)
+    found = arrange_within(sheet, page.width, page.body_room(sheet.title, footer.height, _BELOW_TITLE))
+    if found is None:
+        return None
+    cost, body = found
+    return Fit(cost, partial(_draw, sheet, body, page))
+
+
+def _draw(sheet: Sheet, body: Body, page: Page) -> Figure:
+    rows = [cell.row for cell in body.cells]
+    projections = [tile.projection for tile in sheet.tiles]
+    scale = limits(projections, sheet.style.scale, rows, percentile=sheet.style.percentile)
+    footer = _footer(sheet, scale, page.width)
+
+    def paint(paper: Paper, corner: Corner) -> None:
+        _Painter(paper, sheet, corner).paint(body, scale)
+
+    size = (body.width, body.height)
+    figure = compose(sheet.title, footer, size, paint, page, below_title=_BELOW_TITLE)
+    groups = {"sheet": [0] * len(rows), "row": rows, "tile": list(range(len(rows)))}[sheet.style.scale]
+    set_colour_scale(figure, sheet.units, list(dict(zip(groups, scale, strict=True)).values()))
+    return figure
+
+
+def _footer(sheet: Sheet, scale: Sequence[Limit], width: float) -> Footer:
+    return Footer([signed_key()], scale_line(sheet, scale), sheet.footer, width - 2 * MARGIN)
 
 
 class _Painter:
-    """Picture and tiles, put on the paper with their corner at `corner`."""
+    """Draws the image and the tiles with their top left corner at `corner`."""
 
     def __init__(self, paper: Paper, sheet: Sheet, corner: Corner) -> None:
         self.paper = paper
@@ -61,46 +90,53 @@ class _Painter:
         self.corner = corner
 
     def paint(self, body: Body, scale: tuple[Limit, ...]) -> None:
-        if body.picture is not None and self.sheet.picture is not None:
-            place = body.picture.moved(*self.corner)
-            self.paper.image(true_colours(self.sheet.picture, "picture"), place, "picture")
+        if body.image is not None and self.sheet.image is not None:
+            place = body.image.moved(*self.corner)
+            self.paper.image(true_colours(self.sheet.image, "image"), place, "image")
             self._boxes(place)
-            note = [Line(line, SMALL, ink=SOFT_INK) for line in body.picture_note]
-            self.paper.lines(note, place.x, place.bottom + 0.03, "picture-note")
+            note = [Line(line, SMALL, ink=SOFT_INK) for line in body.image_note]
+            self.paper.lines(note, place.x, place.bottom + 0.03, "image-note")
         for cell, limit in zip(body.cells, scale, strict=True):
             self._cell(cell, limit)
-        limit_of_row = {cell.row: limit for cell, limit in zip(body.cells, scale, strict=True)}
-        for row, (x, y) in enumerate(body.row_marks):
-            line = Line(str(limit_of_row[row]), SMALL, ink=SOFT_INK)
-            self.paper.upright(line, x + self.corner[0], y + self.corner[1], f"row-{row}")
 
     def _boxes(self, place: Rect) -> None:
+        for tile in self.sheet.tiles:
+            if (field := self.sheet.dashed(tile)) is not None:
+                self.paper.dashes(self._on_page(field, place), mark_of(tile.number), f"field-{tile.number}")
         marked = [(tile.number, mark) for tile in self.sheet.tiles if (mark := self._mark(tile, place))]
         for number, mark in marked:
             if mark.area:
-                self.paper.outline(mark, colour(number), f"box-{number}")
+                self.paper.outline(mark, mark_of(number), f"box-{number}")
             else:
-                self.paper.dot(mark.x, mark.y, colour(number), f"centre-{number}")
+                self.paper.dot(mark.x, mark.y, mark_of(number), f"centre-{number}")
         sizes = [(badge_width(number), BADGE_HEIGHT) for number, _ in marked]
         labels = place_labels([mark for _, mark in marked], sizes, place)
         for (number, mark), label in zip(marked, labels, strict=True):
             end = mark.nearest(*label.centre)
             if math.dist(label.nearest(*end), end) > _APART:
-                self.paper.stroke(label.centre, end, colour(number), f"leader-{number}")
+                self.paper.stroke(label.centre, end, mark_of(number), f"leader-{number}")
         for (number, _), label in zip(marked, labels, strict=True):
-            self.paper.badge(number, label, colour(number), f"label-{number}")
+            self.paper.badge(number, label, f"label-{number}")
 
     def _mark(self, tile: Tile, place: Rect) -> Rect | None:
-        """The tile's box on the page; a point where only the field's centre says something; or nothing."""
-        rows, columns = self.sheet.picture_size
-        across, down = place.w / columns, place.h / rows
-        if tile.box is not None and not self.sheet.covers_picture(tile):
-            x0, y0, x1, y1 = tile.box
-            return Rect(place.x + x0 * across, place.y + y0 * down, (x1 - x0) * across, (y1 - y0) * down)
+        """Return the rectangle of the tile's box on the page, without area for a dot, or None for no mark.
+
+        A dot marks the centre of a receptive field that covers the whole image.
+        """
+        if (box := self.sheet.outlined(tile)) is not None:
+            return self._on_page(box, place)
         if tile.centre is None:
             return None
+        rows, columns = self.sheet.image_size
         x, y = min(max(tile.centre[0], 0), columns), min(max(tile.centre[1], 0), rows)
-        return Rect(place.x + x * across, place.y + y * down, 0, 0)
+        return self._on_page((x, y, x, y), place)
+
+    def _on_page(self, box: tuple[float, float, float, float], place: Rect) -> Rect:
+        """Convert a box in image pixels to a rectangle on the page; `place` is the rectangle of the image."""
+        rows, columns = self.sheet.image_size
+        across, down = place.w / columns, place.h / rows
+        x0, y0, x1, y1 = box
+        return Rect(place.x + x0 * across, place.y + y0 * down, (x1 - x0) * across, (y1 - y0) * down)
 
     def _cell(self, cell: Cell, limit: Limit) -> None:
         tile = cell.tile
@@ -111,7 +147,7 @@ class _Painter:
             self._note(tile.note, cell.projection.moved(*self.corner), tile)
         number = cell.number.moved(*self.corner)
         badge = number.fitted(number.w, BADGE_HEIGHT)
-        self.paper.badge(tile.number, badge, colour(tile.number), f"number-{tile.number}")
+        self.paper.badge(tile.number, badge, f"number-{tile.number}")
         caption = [Line(line, CAPTION, ink=SOFT_INK if i else INK) for i, line in enumerate(cell.caption)]
         x, y = cell.caption_at
         self.paper.lines(caption, x + self.corner[0], y + self.corner[1], f"caption-{tile.number}")

@@ -1,4 +1,4 @@
-"""Where the picture, the frames, the crops in them and the captions stand."""
+"""Positions of the image, the frames, their crops and the captions of a sheet."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from deconvviz.figures.page.crops import place_crop
 from deconvviz.figures.page.geometry import Rect
 from deconvviz.figures.page.sizes import CAPTION_GAP
 from deconvviz.figures.page.style import CAPTION, line_height
-from deconvviz.figures.sheet.grid import ROW_MARK, Grid, choose_grid, widest_badge
+from deconvviz.figures.sheet.grid import Grid, choose_grid, choose_grid_within, widest_badge
 from deconvviz.figures.spec.sheet import Sheet, Tile
 
-_OTHER_ZOOM = 0.3  # a crop below this share of the largest is of another layer, not cut by the border
+_OTHER_ZOOM = 0.3  # a crop below this share of the largest belongs to another layer and has its own zoom
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A tile's place: its frames touch, the caption stands below, beside the number."""
+    """Position of a tile: two frames that touch, and below them the number and the caption."""
 
     tile: Tile
     row: int
@@ -29,29 +29,33 @@ class Cell:
 
 @dataclass(frozen=True)
 class Body:
-    """Picture and tiles, from the corner (0, 0)."""
+    """Positions of image and tiles, in inches from the top left corner (0, 0)."""
 
     width: float
     height: float
-    picture: Rect | None
-    picture_note: tuple[str, ...]
+    image: Rect | None
+    image_note: tuple[str, ...]
     cells: tuple[Cell, ...]
-    row_marks: tuple[tuple[float, float], ...]
 
 
 def arrange(sheet: Sheet, width: float | None, around: float) -> Body:
-    """The body for a page of `width` inches; `around` is the height of title and footer."""
-    grid = choose_grid(sheet, width, around)
+    """Return the body for a page of `width` inches; `around` is the height of title and footer."""
+    return _body(sheet, choose_grid(sheet, width, around))
+
+
+def arrange_within(sheet: Sheet, width: float, tallest: float) -> tuple[float, Body] | None:
+    """Return the cost and the best body for a page of `width` inches, at most `tallest` inches high."""
+    found = choose_grid_within(sheet, width, tallest)
+    return None if found is None else (found[0], _body(sheet, found[1]))
+
+
+def _body(sheet: Sheet, grid: Grid) -> Body:
     badge = widest_badge(sheet)
     cells = tuple(
         _cell(sheet, grid, tile, caption, place, badge)
         for tile, caption, place in zip(sheet.tiles, grid.captions, grid.places(), strict=False)
     )
-    marks = tuple(
-        (grid.width - ROW_MARK + 0.03, grid.top + row * grid.row_height + grid.frame[1] / 2)
-        for row in (range(grid.rows) if sheet.style.scale == "row" else ())
-    )
-    return Body(grid.width, grid.height, grid.picture, grid.picture_note, cells, marks)
+    return Body(grid.width, grid.height, grid.image, grid.image_note, cells)
 
 
 def _cell(
@@ -72,15 +76,15 @@ def _cell(
 
 
 def crop_in(frame: Rect, tile: Tile, sheet: Sheet) -> Rect:
-    """Where a crop is drawn in its frame: one zoom for all tiles but those of another layer."""
+    """Return the rectangle of a crop in its frame. All tiles of a layer share one zoom."""
     (height, width), (down, across) = tile.size, sheet.largest_crop
     other = max(height / down, width / across) < _OTHER_ZOOM
     return place_crop(frame, tile.size, tile.size if other else sheet.largest_crop, sheet.cut_of(tile))
 
 
 def shows_outside(sheet: Sheet) -> bool:
-    """Whether some field is cut by the picture's border, so that its frame is not full."""
-    if sheet.picture is None:
+    """Return True if some receptive field is cut at the image border, so that it does not fill its frame."""
+    if sheet.image is None:
         return False
     down, across = sheet.largest_crop
     frame = Rect(0, 0, across, down)

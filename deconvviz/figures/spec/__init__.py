@@ -1,4 +1,4 @@
-"""What a figure shows, as plain arrays and text. Validated when it is made; no matplotlib."""
+"""Content of figures as plain arrays and text. Specs are validated when created and do not use matplotlib."""
 
 from __future__ import annotations
 

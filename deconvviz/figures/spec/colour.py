@@ -1,4 +1,4 @@
-"""Signed arrays to colours: zero is mid-grey, the sign is kept, and a group of arrays shares one limit."""
+"""Conversion of signed arrays to grey levels: zero is mid-grey, and a group of arrays shares one limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ MID_GREY = 0.5
 
 @dataclass(frozen=True)
 class Limit:
-    """The absolute value shown in full colour, and the share (0 to 1) of the non-zero values beyond it."""
+    """Limit of a colour scale: the absolute value shown as black or white.
+
+    `clipped` is the share (0 to 1) of the non-zero values beyond it.
+    """
 
     value: float
     percentile: float = 100.0
@@ -31,9 +34,10 @@ class Limit:
 
 
 def limit_of(arrays: Sequence[Array], *, percentile: float = 100.0, what: str = "projection") -> Limit:
-    """One limit for a group: its largest absolute value, or a percentile of its non-zero absolute values.
+    """Return one limit for a group of arrays: a percentile of their non-zero absolute values.
 
-    Zeros do not count for the percentile: how much of a patch is empty must not change its colours.
+    Percentile 100 is the largest absolute value. Zeros are ignored, so that the empty part of a projection
+    does not change its colours.
     """
     check_percentile(percentile)
     for array in arrays:
@@ -51,7 +55,10 @@ def limit_of(arrays: Sequence[Array], *, percentile: float = 100.0, what: str = 
 def limits(
     arrays: Sequence[Array], scale: str, rows: Sequence[int], *, percentile: float = 100.0
 ) -> tuple[Limit, ...]:
-    """The limit of each array of a sheet: one for all, for each number in `rows`, or for each array."""
+    """Return the limit of each array of a sheet.
+
+    Arrays share a limit if `scale` is ``sheet``, or if it is ``row`` and their entries in `rows` are equal.
+    """
     check_choice(scale, SHEET_SCALES, "scale")
     groups = {"sheet": [0] * len(arrays), "row": list(rows), "tile": list(range(len(arrays)))}[scale]
     return limits_of_groups(arrays, groups, percentile=percentile)
@@ -60,7 +67,7 @@ def limits(
 def limits_of_groups(
     arrays: Sequence[Array], groups: Sequence[Hashable], *, percentile: float = 100.0
 ) -> tuple[Limit, ...]:
-    """The limit of each array; arrays with the same entry in `groups` share one."""
+    """Return the limit of each array; arrays with the same entry in `groups` share one."""
     of_group: dict[Hashable, list[Array]] = {}
     for array, group in zip(arrays, groups, strict=True):
         of_group.setdefault(group, []).append(array)
@@ -69,20 +76,25 @@ def limits_of_groups(
 
 
 def to_rgb(signed: Array, limit: float, *, what: str = "projection") -> FloatArray:
-    """Signed values -> a new (h, w, 3) array in [0, 1]: zero 0.5, +limit 1, -limit 0, beyond is clipped."""
+    """Convert signed values to a new (h, w, 3) array in [0, 1]: -limit is 0, zero is 0.5, +limit is 1.
+
+    Values beyond the limit are clipped.
+    """
     values = as_rgb(signed, what)
     if not (np.isfinite(limit) and limit >= 0):
-        raise FigureError(f"limit {limit!r}: the value in full colour must be finite and not negative")
+        raise FigureError(f"limit {limit!r}: it must be finite and not negative")
     if limit == 0:
         if values.any():
-            raise FigureError(f"limit 0 for a {what} that is not zero: take it from the same arrays")
+            raise FigureError(
+                f"limit 0 for a {what} that is not zero: compute the limit from the same arrays"
+            )
         return np.full_like(values, MID_GREY)
-    with np.errstate(over="ignore"):  # NumPy 1 reports one with subnormal values; there is none
+    with np.errstate(over="ignore"):  # NumPy 1 wrongly reports overflow for subnormal values
         return MID_GREY + MID_GREY * (np.clip(values, -limit, limit) / limit)
 
 
 def _largest(array: Array) -> float:
-    """The largest absolute value, without a copy."""
+    """Return the largest absolute value without copying the array."""
     return max(float(np.max(array, initial=0)), -float(np.min(array, initial=0))) if np.size(array) else 0.0
 
 

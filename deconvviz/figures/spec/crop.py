@@ -1,4 +1,4 @@
-"""What the tiles of a sheet and the crops of a top-nine figure have in common."""
+"""Base class of the tiles of a sheet and the crops of a top-nine figure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Size = tuple[int, int]
 
 
 class Cut(NamedTuple):
-    """The sides on which the image's border cut a receptive field."""
+    """Sides on which a receptive field is cut at the image border."""
 
     left: bool = False
     top: bool = False
@@ -26,7 +26,7 @@ WHOLE = Cut()
 
 
 class Projected:
-    """A projection, and perhaps the patch cut at the same box."""
+    """A projection with its size."""
 
     projection: Array
 
@@ -37,10 +37,11 @@ class Projected:
 
     @property
     def zero(self) -> bool:
+        """True if every value of the projection is zero."""
         return not np.any(self.projection)
 
 
 def largest(sizes: Iterable[Size]) -> Size:
-    """(height, width), each the largest of all."""
+    """Return the largest height and the largest width."""
     heights, widths = zip(*sizes, strict=True)
     return max(heights), max(widths)

@@ -1,4 +1,4 @@
-"""Curves: one or several panels of lines, for example distance against the angle of a rotation."""
+"""Curves: one or more panels of lines, for example distance against rotation angle."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from deconvviz.figures.spec.style import CurvesStyle
 from deconvviz.figures.spec.validation import check_choice, check_flag, check_text, lines_of
 
 AXES = ("x", "y")
-_LARGEST, _SMALLEST = 1e300, 1e-300  # what has room for the arithmetic of axes
+_LARGEST, _SMALLEST = 1e300, 1e-300  # range in which the arithmetic of axes does not overflow
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Curve:
-    """One line: `y` over `x`, both (n). NaN in `y` leaves a gap.
+    """One line: `y` against `x`, arrays of shape (n,). NaN in `y` leaves a gap.
 
-    `band` is (low, high), both (n): an area around the line. Curves with one label have one colour and one
-    entry in the legend, also where they are in several panels.
+    `band` is (low, high), arrays of shape (n,): a shaded area around the line. Curves with the same label
+    share one colour and one legend entry, even in different panels.
     """
 
     label: str
@@ -32,7 +32,7 @@ class Curve:
 
     def __post_init__(self) -> None:
         if not isinstance(self.label, str) or not self.label.strip():
-            raise FigureError(f"curve label {self.label!r}: say what the line shows")
+            raise FigureError(f"curve label {self.label!r}: it must be text that is not empty")
         check_flag(self.markers, f"{self.label}: markers")
         object.__setattr__(self, "x", _numbers(self.x, f"{self.label}: x"))
         object.__setattr__(self, "y", _numbers(self.y, f"{self.label}: y", gaps=True))
@@ -44,7 +44,7 @@ class Curve:
         self._check_length("band", high)
         object.__setattr__(self, "band", (low, high))
         if np.any(low > high):
-            raise FigureError(f"{self.label}: band has a low value above its high value")
+            raise FigureError(f"{self.label}: band has a lower limit above its upper limit")
 
     def _check_length(self, name: str, values: Array) -> None:
         if len(values) != len(self.x):
@@ -52,7 +52,7 @@ class Curve:
 
     @property
     def ordinates(self) -> FloatArray:
-        """All y values that are drawn, those of the band included, without gaps."""
+        """All finite y values, including those of the band."""
         values = np.concatenate([self.y, *(self.band or ())])
         finite: FloatArray = values[np.isfinite(values)]
         return finite
@@ -63,7 +63,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Reference:
-    """A dashed line at a value of one axis; its label is in the legend."""
+    """Dashed line at a value of one axis, with a legend entry."""
 
     value: float
     label: str
@@ -72,14 +72,14 @@ class Reference:
     def __post_init__(self) -> None:
         check_choice(self.axis, AXES, "axis")
         if not isinstance(self.label, str) or not self.label.strip():
-            raise FigureError(f"reference label {self.label!r}: say what the line shows")
+            raise FigureError(f"reference label {self.label!r}: it must be text that is not empty")
         if not np.isfinite(self.value):
             raise FigureError(f"{self.label}: value {self.value!r} must be finite")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CurvePanel:
-    """One pair of axes. Units are written after the labels: 'rotation (degrees)'."""
+    """One pair of axes. Units are written after the labels, for example 'rotation (degrees)'."""
 
     curves: tuple[Curve, ...]
     x_label: str
@@ -99,18 +99,20 @@ class CurvePanel:
             raise FigureError("a panel of curves needs at least one curve")
         labels = [curve.label for curve in self.curves]
         if twice := sorted({label for label in labels if labels.count(label) > 1}):
-            raise FigureError(f"two curves of a panel have the label {twice[0]!r}: it must name one line")
+            raise FigureError(
+                f"two curves of a panel have the label {twice[0]!r}: labels must be unique in a panel"
+            )
         if self.y_range is not None:
             low, high = self.y_range
             if not (np.isfinite(low) and np.isfinite(high) and low < high):
-                raise FigureError(f"y range {self.y_range!r}: the first must be below the second")
+                raise FigureError(f"y range {self.y_range!r}: the lower limit must be below the upper limit")
         if self.y_range is None and not any(curve.ordinates.size for curve in self.curves):
             raise FigureError(
-                "no curve of a panel has a finite value: give a y range, or leave the panel out"
+                "no curve of a panel has a finite value. Give a y range, or leave the panel out"
             )
 
     def labels(self) -> tuple[str, str]:
-        """The x and the y label, each with its units."""
+        """Return the x label and the y label, each with its units."""
         named = ((self.x_label, self.x_units), (self.y_label, self.y_units))
         x, y = (f"{label} ({units})" if units else label for label, units in named)
         return x, y
@@ -136,15 +138,19 @@ class Curves:
 
     @property
     def curve_labels(self) -> tuple[str, ...]:
-        """The labels of all curves, each once."""
+        """Labels of all curves, without repetition."""
         return tuple(dict.fromkeys(curve.label for panel in self.panels for curve in panel.curves))
 
     @property
     def reference_labels(self) -> tuple[str, ...]:
+        """Labels of all reference lines, without repetition."""
         return tuple(dict.fromkeys(line.label for panel in self.panels for line in panel.references))
 
     def y_ranges(self) -> tuple[tuple[float, float], ...]:
-        """The y range of each panel: its own if given, else around its curves, or around those of all."""
+        """Return the y range of each panel.
+
+        It is the given range, else a range around the curves of the panel, or of all panels with `shared_y`.
+        """
         around = [
             around_values([*(curve.ordinates for curve in panel.curves), _levels(panel, "y")])
             for panel in self.panels
@@ -159,7 +165,7 @@ class Curves:
         )
 
     def x_ranges(self) -> tuple[tuple[float, float], ...]:
-        """The x range of each panel, around all its points."""
+        """Return the x range of each panel, around all its points."""
         return tuple(
             around_values([*(curve.x for curve in panel.curves), _levels(panel, "x")], margin=0.02)
             for panel in self.panels
@@ -171,13 +177,15 @@ class Curves:
 
 
 def around_values(arrays: Sequence[Array], margin: float = 0.05) -> tuple[float, float]:
-    """From below the least to above the largest value; around a single value of its own size."""
+    """Return a range (low, high) with some space around all values."""
     values = np.concatenate([np.asarray(array, dtype=np.float64) for array in arrays])
     if not values.size:
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())
     space = margin * high - margin * low
-    if low + space == low or high + space == high or space < _SMALLEST:  # one value, but for rounding
+    if (
+        low + space == low or high + space == high or space < _SMALLEST
+    ):  # all values are equal, apart from rounding
         space = abs(high) / 2 or 0.5
     return low - space, high + space
 
@@ -187,13 +195,15 @@ def _levels(panel: CurvePanel, axis: str) -> FloatArray:
 
 
 def _numbers(given: Array, what: str, *, gaps: bool = False) -> FloatArray:
-    """(n) finite numbers as float64; with `gaps` NaN is allowed."""
+    """Return an array (n,) as float64, or raise FigureError. With `gaps`, NaN is allowed."""
     values = np.asarray(given)
     if values.ndim != 1 or not values.size or values.dtype.kind not in "fiub":
-        raise FigureError(f"{what} must be one or more numbers in a row, not {values.dtype} {values.shape}")
+        raise FigureError(
+            f"{what} must be a one-dimensional array of numbers, not {values.dtype} {values.shape}"
+        )
     numbers = values.astype(np.float64)
     if np.any(np.isnan(numbers)) and not gaps:
-        raise FigureError(f"{what} has a value that is not a number")
+        raise FigureError(f"{what} contains NaN")
     if np.any(np.abs(numbers) > _LARGEST):
-        raise FigureError(f"{what} has a value beyond {_LARGEST:g}")
+        raise FigureError(f"{what} has an absolute value above {_LARGEST:g}")
     return numbers

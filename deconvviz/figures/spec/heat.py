@@ -1,4 +1,4 @@
-"""Scalar maps to colours: from the lowest value, dark blue, to the highest, yellow (close to viridis)."""
+"""Conversion of scalar maps to colours, from dark blue (lowest) to yellow (highest), similar to viridis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLOURS = np.array(
 
 @dataclass(frozen=True)
 class Interval:
-    """The values shown in the first and in the last colour."""
+    """Values that are shown in the first and in the last colour."""
 
     low: float
     high: float
@@ -29,7 +29,7 @@ class Interval:
 
 
 def interval_of(maps: Sequence[Array]) -> Interval:
-    """From the lowest to the highest value of a group of maps."""
+    """Return the interval from the lowest to the highest value of a group of maps."""
     for values in maps:
         check_finite(values, "map")
     return Interval(
@@ -39,9 +39,9 @@ def interval_of(maps: Sequence[Array]) -> Interval:
 
 
 def heat_rgb(values: Array, interval: Interval) -> FloatArray:
-    """(h, w) values -> a new (h, w, 3) array in [0, 1]; values outside the interval are clipped."""
+    """Convert values (h, w) to a new (h, w, 3) array in [0, 1]; values outside the interval are clipped."""
     flat = np.asarray(values, dtype=np.float64).reshape(np.shape(values)[:2])
-    span = interval.high / 2 - interval.low / 2  # halves: the difference itself may overflow
+    span = interval.high / 2 - interval.low / 2  # halved, because the difference itself may overflow
     share = np.zeros_like(flat) if span <= 0 else (np.clip(flat, interval.low, interval.high) / 2
                                                    - interval.low / 2) / span  # fmt: skip
     stops = np.linspace(0, 1, len(_COLOURS))

@@ -1,4 +1,4 @@
-"""A sheet: one image, one layer, and for each unit its patch next to its projection."""
+"""A sheet: one image, one layer, and the patch and the projection of each unit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from deconvviz.figures.spec.validation import Box, check_box, check_inside, is_w
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Tile(Projected):
-    """One unit: its patch and its projection at the same crop.
+    """One unit: its patch and its projection, cropped to the same box.
 
-    `projection` is signed; `patch` is in true colours, 0 to 1, and may be missing on a sheet that shows
-    projections only. `box` is in the picture's pixels; `centre` is the middle of the receptive field, shown
-    where the field covers the whole picture and a box would say nothing. `note` is written into the tile.
+    `projection` is signed. `patch` has colours from 0 to 1, and may be None on a sheet that shows projections
+    only. `box` is the receptive field in image pixels. `crop_box` is the part of the image that patch and
+    projection show; None if that is the receptive field. `centre` is the centre of the receptive field; it
+    is marked by a dot if the box would be the border of the image. `note` is written into the tile.
     """
 
     number: int
@@ -28,17 +29,24 @@ class Tile(Projected):
     box: Box | None = None
     centre: tuple[float, float] | None = None
     note: str | None = None
+    crop_box: Box | None = None
 
     def __post_init__(self) -> None:
         what = f"tile {self.number}"
         if not is_whole(self.number) or self.number < 0:
-            raise FigureError(f"tile number {self.number!r}: it must be a whole number from 0 on")
+            raise FigureError(f"tile number {self.number!r}: it must be a whole number of at least 0")
         object.__setattr__(self, "caption", lines_of(self.caption, f"{what}: caption"))
         if not any(line.strip() for line in self.caption):
-            raise FigureError(f"{what} has no caption: say its layer, channel, position and activation")
+            raise FigureError(f"{what} has no caption. Give its layer, channel, position and activation")
         check_pair(self.projection, self.patch, what)
-        if self.box is not None:
-            check_box(self.box, what)
+        for box in (self.box, self.crop_box):
+            if box is not None:
+                check_box(box, what)
+
+    @property
+    def shown_box(self) -> Box | None:
+        """Part of the image that patch and projection show."""
+        return self.box if self.crop_box is None else self.crop_box
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -47,55 +55,81 @@ class Tile(Projected):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sheet:
-    """The figure for one picture and one layer. `units` names what the projection's numbers are."""
+    """Figure of one image and one layer.
+
+    `units` names the units of the projections' values. `crop_text` is the part of the caption that says how
+    patches and projections are cropped.
+    """
 
     title: tuple[str, ...]
     tiles: tuple[Tile, ...]
-    picture: Array | None = None
+    image: Array | None = None
     style: SheetStyle = field(default_factory=SheetStyle)
     footer: str = ""
     units: str = "network input units"
+    crop_text: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", lines_of(self.title, "title"))
         object.__setattr__(self, "tiles", tuple(self.tiles))
         if not self.tiles:
-            raise FigureError("a sheet needs at least one tile: choose at least one unit")
+            raise FigureError("a sheet needs at least one tile. Choose at least one unit")
         self._check_tiles()
 
     def _check_tiles(self) -> None:
         seen: set[int] = set()
         for tile in self.tiles:
             if tile.number in seen:
-                raise FigureError(f"two tiles have the number {tile.number}: it must name one box and tile")
+                raise FigureError(f"two tiles have the number {tile.number}: numbers must be unique")
             seen.add(tile.number)
             if tile.patch is None and not self.style.projection_only:
-                raise FigureError(f"tile {tile.number} has no patch: give one, or ask for projection_only")
-        if self.picture is None:
+                raise FigureError(f"tile {tile.number} has no patch. Give one, or set projection_only")
+        if self.image is None:
             return
-        check_true_colours(self.picture, "picture")
+        check_true_colours(self.image, "image")
         for tile in self.tiles:
-            if tile.box is not None:
-                check_inside(tile.box, self.picture_size, f"tile {tile.number}", "picture")
+            for box in (tile.box, tile.crop_box):
+                if box is not None:
+                    check_inside(box, self.image_size, f"tile {tile.number}", "image")
 
     @cached_property
-    def picture_size(self) -> Size:
-        """(height, width) of the picture in pixels; (0, 0) without one."""
-        return (0, 0) if self.picture is None else size_of(self.picture)
+    def image_size(self) -> Size:
+        """(height, width) of the image in pixels; (0, 0) without an image."""
+        return (0, 0) if self.image is None else size_of(self.image)
 
     @cached_property
     def largest_crop(self) -> Size:
+        """Largest height and largest width of all tiles, in pixels."""
         return largest(tile.size for tile in self.tiles)
 
-    def covers_picture(self, tile: Tile) -> bool:
-        height, width = self.picture_size
-        return tile.box == (0, 0, width, height)
+    @cached_property
+    def image_box(self) -> Box:
+        """Box of the whole image: (0, 0, width, height)."""
+        height, width = self.image_size
+        return 0, 0, width, height
+
+    def field_covers_image(self, tile: Tile) -> bool:
+        """Return True if the receptive field is the whole image."""
+        return self.image is not None and tile.box == self.image_box
+
+    def outlined(self, tile: Tile) -> Box | None:
+        """Return the box that the tile shows, or None if that is the whole image."""
+        return None if tile.shown_box == self.image_box else tile.shown_box
+
+    def dashed(self, tile: Tile) -> Box | None:
+        """Return the receptive field if it has its own dashed box, else None.
+
+        It has one if it differs from the box that the tile shows and is not the whole image.
+        """
+        if self.outlined(tile) is None or self.field_covers_image(tile) or tile.box == tile.crop_box:
+            return None
+        return None if tile.crop_box is None else tile.box
 
     def cut_of(self, tile: Tile) -> Cut:
-        """On which sides a tile's box meets the picture's border."""
-        if tile.box is None or self.picture is None:
+        """Return the sides on which the tile is cut at the image border."""
+        if tile.box is None or self.image is None or tile.crop_box is not None:
             return WHOLE
-        (x0, y0, x1, y1), (height, width) = tile.box, self.picture_size
+        (x0, y0, x1, y1), (height, width) = tile.box, self.image_size
         return Cut(x0 == 0, y0 == 0, x1 == width, y1 == height)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""How a figure is drawn, apart from what it shows. A style is checked when it is made."""
+"""Style of a figure, apart from its content. Styles are validated when created."""
 
 from __future__ import annotations
 
@@ -12,55 +12,81 @@ PERCENTILE = 99.5
 SHEET_SCALES = ("sheet", "row", "tile")
 GRID_SCALES = ("grid", "row", "column", "tile")
 LAYOUTS = ("panels", "pairs")
+CROPS = ("effective", "field")
+MEDIA = ("screen", "paper", "slide")
+DPI = {"screen": 200.0, "paper": 300.0, "slide": 200.0}
+"""Default dots per inch of a saved figure, by medium."""
 
 
 @dataclass(frozen=True)
 class SheetStyle:
     """The style of a sheet.
 
-    `scale` says which tiles share one colour scale: all of the ``sheet``, those of a ``row``, or each
-    ``tile`` has its own. Projections are clipped at this `percentile` of their non-zero absolute values
-    (100: no clipping). `columns` is the number of tiles in a full row; None chooses it.
+    Args:
+        scale: Tiles that share one colour scale: all of the ``sheet``, those of a ``row``, or each ``tile``
+            on its own.
+        percentile: Projections are clipped at this percentile of their non-zero absolute values (100: no
+            clipping).
+        columns: Number of tiles in a full row; None chooses it.
+        projection_only: Draw projections without patches.
+        crop: How patches and projections are cropped. ``effective``: the smallest square that contains 98 %
+            of each projection's energy, with one size for the sheet; ``field``: the receptive field.
+        medium: ``screen``, ``paper`` (one column, 86 mm wide) or ``slide`` (16:9, large type).
     """
 
     scale: str = "sheet"
     percentile: float = PERCENTILE
     columns: int | None = None
     projection_only: bool = False
+    crop: str = "effective"
+    medium: str = "screen"
 
     def __post_init__(self) -> None:
         check_choice(self.scale, SHEET_SCALES, "scale")
         check_percentile(self.percentile)
         check_columns(self.columns)
+        check_choice(self.crop, CROPS, "crop")
+        check_choice(self.medium, MEDIA, "medium")
 
 
 @dataclass(frozen=True)
 class TopNineStyle:
     """The style of a top-nine figure.
 
-    With the layout ``panels`` all projections of a layer are on the left and all its patches on the right,
-    as in the paper; with ``pairs`` each channel's patches are next to its projections. Each channel's
-    projections are clipped at this `percentile` of their non-zero absolute values (100: no clipping).
-    `columns` is the number of channels side by side; None chooses it.
+    Args:
+        layout: ``panels``: all projections of a layer on the left and all its patches on the right, as in
+            Figure 2 of the paper. ``pairs``: the patches of each channel next to its projections.
+        percentile: Each channel's projections are clipped at this percentile of their non-zero absolute
+            values (100: no clipping).
+        columns: Number of channels side by side; None chooses it.
+        crop: How patches and projections are cropped. ``effective``: the smallest square that contains 98 %
+            of each projection's energy, with one size for each channel; ``field``: the receptive field.
+        medium: ``screen``, ``paper`` (one column, 86 mm wide) or ``slide`` (16:9, large type).
     """
 
     layout: str = "panels"
     percentile: float = PERCENTILE
     columns: int | None = None
+    crop: str = "effective"
+    medium: str = "screen"
 
     def __post_init__(self) -> None:
         check_choice(self.layout, LAYOUTS, "layout")
         check_percentile(self.percentile)
         check_columns(self.columns)
+        check_choice(self.crop, CROPS, "crop")
+        check_choice(self.medium, MEDIA, "medium")
 
 
 @dataclass(frozen=True)
 class TileGridStyle:
     """The style of a tile grid.
 
-    `scale` says which tiles share one colour scale: all of the ``grid``, those of a ``row`` or a ``column``,
-    or each ``tile`` has its own. Signed tiles are clipped at this `percentile` of their non-zero absolute
-    values (100: no clipping); maps are never clipped.
+    Args:
+        scale: Tiles that share one colour scale: all of the ``grid``, those of a ``row`` or a ``column``, or
+            each ``tile`` on its own.
+        percentile: Signed tiles are clipped at this percentile of their non-zero absolute values (100: no
+            clipping). Maps are never clipped at a percentile.
     """
 
     scale: str = "grid"
@@ -73,7 +99,12 @@ class TileGridStyle:
 
 @dataclass(frozen=True)
 class CurvesStyle:
-    """The style of curves: whether all panels have one y range, and the number of panels side by side."""
+    """The style of curves.
+
+    Args:
+        shared_y: Use one y range for all panels.
+        columns: Number of panels side by side; None chooses it.
+    """
 
     shared_y: bool = True
     columns: int | None = None

@@ -1,6 +1,6 @@
-"""A tile grid: rows by columns of projections, images or maps, with labels and shared colour scales.
+"""A tile grid: rows and columns of projections, images or maps, with labels and shared colour scales.
 
-For example methods side by side (a row for each unit, a column for each method), features over training
+Examples: a comparison of methods (a row for each unit, a column for each method), features during training
 (a row for each channel, a column for each epoch), or an image and its occlusion maps.
 """
 
@@ -42,7 +42,7 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class Mark:
-    """A box drawn on a tile, in the tile's pixels. `number` chooses its colour and is written next to it."""
+    """Box drawn on a tile, in the tile's pixels. `number` selects its colour and is written next to it."""
 
     box: Box
     number: int | None = None
@@ -50,17 +50,23 @@ class Mark:
     def __post_init__(self) -> None:
         check_box(self.box, "mark")
         if self.number is not None and (not is_whole(self.number) or self.number < 0):
-            raise FigureError(f"mark number {self.number!r}: it must be a whole number from 0 on, or None")
+            raise FigureError(
+                f"mark number {self.number!r}: it must be a whole number of at least 0, or None"
+            )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GridTile:
-    """One tile of a grid, or with `values` None an empty frame whose `note` says what is missing.
+    """One tile of a grid. If `values` is None, the frame is empty and `note` says what is missing.
 
-    By `kind`: ``signed`` values such as a projection, (h, w) or (h, w, 3), where grey is zero; an ``image``
-    in true colours from 0 to 1; a ``map``, (h, w), of one number for each place. Signed tiles and images of
-    a row are drawn at one zoom; a map fills its frame, so that it may be coarser than the image next to it.
-    `cut` says where the image's border cut the tile.
+    `kind` is one of:
+
+    - ``signed``: signed values such as a projection, (h, w) or (h, w, 3); grey is zero.
+    - ``image``: colours from 0 to 1, (h, w) or (h, w, 3).
+    - ``map``: one number for each position, (h, w).
+
+    The signed tiles and images of a row share one zoom. A map fills its frame, so it can be coarser than the
+    image next to it. `cut` are the sides on which the tile is cut at the image border.
     """
 
     values: Array | None
@@ -77,9 +83,9 @@ class GridTile:
         check_text(self.note, "tile: note")
         if self.values is None:
             if not (self.note or "").strip():
-                raise FigureError("a tile without values needs a note that says what is missing")
+                raise FigureError("a tile without values needs a note. Say what is missing")
             if self.marks:
-                raise FigureError("a tile without values has no place for marks")
+                raise FigureError("a tile without values cannot have marks")
             return
         if self.kind == "image":
             check_true_colours(self.values, "tile: image")
@@ -97,7 +103,7 @@ class GridTile:
 
     @property
     def plain(self) -> bool:
-        """Whether there is nothing to see but one colour."""
+        """True if the tile has only one colour: it has no values, or all signed values are zero."""
         return self.values is None or (self.kind == "signed" and not np.any(self.values))
 
     def __repr__(self) -> str:
@@ -108,10 +114,10 @@ class GridTile:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TileGrid:
-    """Rows of tiles, all of one length; None leaves a place empty.
+    """Figure of rows of tiles. All rows have the same length; None leaves a position empty.
 
-    `units` names what the numbers of signed tiles are, `map_name` what those of maps are. Maps go from their
-    lowest to their highest value, or through `map_interval`.
+    `units` names the units of signed tiles, `map_name` the quantity that maps show. The colours of maps
+    range from the lowest to the highest value, or over `map_interval` if it is given.
     """
 
     title: tuple[str, ...]
@@ -132,7 +138,8 @@ class TileGrid:
         lengths = sorted({len(row) for row in self.tiles})
         if len(lengths) > 1:
             raise FigureError(
-                f"rows of {lengths[0]} and of {lengths[-1]} tiles: give None where there is no tile"
+                f"rows of {lengths[0]} and of {lengths[-1]} tiles: all rows must have the same length. "
+                "Use None for an empty position"
             )
         if not any(tile is not None for row in self.tiles for tile in row):
             raise FigureError("a tile grid needs at least one tile")
@@ -141,16 +148,18 @@ class TileGrid:
         if self.map_interval is not None:
             low, high = self.map_interval
             if not (np.isfinite(low) and np.isfinite(high) and low < high):
-                raise FigureError(f"map interval {self.map_interval!r}: the first must be below the second")
+                raise FigureError(
+                    f"map interval {self.map_interval!r}: the lower limit must be below the upper limit"
+                )
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(rows, columns)"""
+        """(rows, columns)."""
         return len(self.tiles), len(self.tiles[0])
 
     @cached_property
     def limits(self) -> dict[Place, Limit]:
-        """The value in full colour of each signed tile, by its place."""
+        """Limit of the colour scale of each signed tile, by its (row, column)."""
         arrays, places = self._of_kind("signed")
         groups = [self._group(place) for place in places]
         found = limits_of_groups(arrays, groups, percentile=self.style.percentile)
@@ -158,7 +167,7 @@ class TileGrid:
 
     @cached_property
     def intervals(self) -> dict[Place, Interval]:
-        """The values of the first and the last colour of each map, by its place."""
+        """Values of the first and the last colour of each map, by its (row, column)."""
         arrays, places = self._of_kind("map")
         if self.map_interval is not None:
             return dict.fromkeys(places, Interval(*self.map_interval))
@@ -169,7 +178,7 @@ class TileGrid:
         return {place: shared[self._group(place)] for place in places}
 
     def colours(self, place: Place) -> FloatArray | None:
-        """A tile as a new (h, w, 3) array in [0, 1]; None where there is nothing to show."""
+        """Return the colours of a tile as a new (h, w, 3) array in [0, 1]; None for an empty position."""
         tile = self.tiles[place[0]][place[1]]
         if tile is None or tile.values is None:
             return None
@@ -180,7 +189,7 @@ class TileGrid:
         return to_rgb(tile.values, self.limits[place].value, what="tile: signed")
 
     def largest_in_row(self, row: int) -> Size:
-        """The size that fills a frame of the row; maps count only where there is nothing else."""
+        """Return the size that fills a frame of the row. Maps are ignored unless the row has nothing else."""
         shown = [tile for tile in self.tiles[row] if tile is not None and tile.values is not None]
         pixels = [tile.size for tile in shown if tile.kind != "map"]
         return largest(pixels or [tile.size for tile in shown] or [(1, 1)])
@@ -206,4 +215,4 @@ class TileGrid:
 
 def _check_labels(labels: tuple[str, ...], count: int, what: str) -> None:
     if labels and len(labels) != count:
-        raise FigureError(f"{len(labels)} {what} labels for {count} {what}s: give one for each, or none")
+        raise FigureError(f"{len(labels)} {what} labels for {count} {what}s. Give one for each, or none")

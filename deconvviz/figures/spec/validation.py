@@ -1,4 +1,4 @@
-"""Checks of the text and the numbers in a spec."""
+"""Checks of texts and numbers in a spec."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Box = tuple[int, int, int, int]
 
 
 def lines_of(given: Iterable[str], what: str) -> tuple[str, ...]:
-    """One line of text, or several."""
+    """Return one line of text, or several, as a tuple of lines."""
     lines = (given,) if isinstance(given, str) else tuple(given)
     if not all(isinstance(line, str) for line in lines):
         raise FigureError(f"{what} must be lines of text, not {lines!r}")
@@ -27,7 +27,7 @@ def check_text(given: str | None, what: str) -> None:
 
 def check_choice(given: str, choices: Sequence[str], what: str) -> None:
     if given not in choices:
-        raise FigureError(f"no {what} {given!r}; there are {', '.join(choices)}")
+        raise FigureError(f"unknown {what} {given!r}: choose from {', '.join(choices)}")
 
 
 def check_flag(given: bool, what: str) -> None:
@@ -37,9 +37,7 @@ def check_flag(given: bool, what: str) -> None:
 
 def check_percentile(percentile: float) -> None:
     if not 0 < percentile <= 100:
-        raise FigureError(
-            f"percentile {percentile!r}: it must be above 0 and at most 100 (100 clips nothing)"
-        )
+        raise FigureError(f"percentile {percentile!r}: it must be above 0 and at most 100 (100: no clipping)")
 
 
 def check_columns(columns: int | None) -> None:
@@ -48,12 +46,12 @@ def check_columns(columns: int | None) -> None:
 
 def check_count(count: int | None, what: str) -> None:
     if count is not None and (not is_whole(count) or count < 1):
-        raise FigureError(f"{what} {count!r}: it must be a whole number from 1 on, or None")
+        raise FigureError(f"{what} {count!r}: it must be a whole number of at least 1, or None")
 
 
 def check_width(width: float | None) -> None:
     if width is not None and not 1 <= width <= 300:
-        raise FigureError(f"width {width!r}: a figure is from 1 to 300 inches wide")
+        raise FigureError(f"width {width!r}: it must be from 1 to 300 inches")
 
 
 def check_box(box: Box, what: str) -> None:
@@ -61,15 +59,17 @@ def check_box(box: Box, what: str) -> None:
         raise FigureError(f"{what}: box {box!r} must be four whole numbers x0, y0, x1, y1")
     x0, y0, x1, y1 = box
     if x0 < 0 or y0 < 0 or x1 <= x0 or y1 <= y0:
-        raise FigureError(f"{what}: box {box!r} (x0, y0, x1, y1, half-open) is empty or begins below 0")
+        raise FigureError(
+            f"{what}: box {box!r} (x0, y0, x1, y1, half-open) is empty or has negative coordinates"
+        )
 
 
 def check_inside(box: Box, size: tuple[int, int], what: str, image: str) -> None:
-    """`size` is (height, width) of what the box lies in."""
+    """Raise FigureError unless a box is inside an image of `size` (height, width)."""
     if box[2] > size[1] or box[3] > size[0]:
         raise FigureError(
-            f"{what}: box {box} reaches outside the {image} of {size[1]}x{size[0]} px: "
-            f"cut the receptive field to the {image}"
+            f"{what}: box {box} is not inside the {image} of {size[1]}x{size[0]} px. "
+            f"Cut the box at the border of the {image}"
         )
 
 

@@ -1,1 +1,1 @@
-"""Rows by columns of tiles with labels and shared colour scales."""
+"""Tile grids: rows and columns of tiles with labels and shared colour scales."""

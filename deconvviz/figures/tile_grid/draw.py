@@ -1,4 +1,4 @@
-"""A tile grid as a matplotlib figure."""
+"""Draw a tile grid with matplotlib."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from matplotlib.figure import Figure
 
 from deconvviz.figures.page.compose import Corner, compose, height_around
 from deconvviz.figures.page.crops import place_crop
-from deconvviz.figures.page.footer import Footer, Key, clipped_share, signed_key
+from deconvviz.figures.page.footer import Footer, Key, signed_key
 from deconvviz.figures.page.geometry import Rect
 from deconvviz.figures.page.labels import place_labels
+from deconvviz.figures.page.medium import Page
 from deconvviz.figures.page.notes import Notes, paint_note
 from deconvviz.figures.page.page import BADGE_HEIGHT, Line, Paper, badge_width
+from deconvviz.figures.page.scale_text import clipping_text
 from deconvviz.figures.page.sizes import MARGIN
-from deconvviz.figures.page.style import CAPTION, INK, OUTSIDE, SMALL, SOFT_INK, colour, sheet_style
+from deconvviz.figures.page.style import CAPTION, INK, OUTSIDE, SMALL, SOFT_INK, mark_of, sheet_style
 from deconvviz.figures.page.text import clean
 from deconvviz.figures.spec.crop import Size
 from deconvviz.figures.spec.heat import Interval, heat_rgb
@@ -21,11 +23,11 @@ from deconvviz.figures.spec.tile_grid import GridTile, Place, TileGrid
 from deconvviz.figures.spec.validation import check_width
 from deconvviz.figures.tile_grid.layout import GridBody, arrange_grid, is_cut, shows_outside
 
-_WHERE = {"row": "at the right of the row", "column": "below the column", "tile": "below the tile"}
+_WHERE = {"row": "to the right of each row", "column": "below each column", "tile": "below each tile"}
 
 
 def draw_tile_grid(grid: TileGrid, *, width: float | None = None) -> Figure:
-    """The figure, `width` inches wide; None chooses a width up to that of a page."""
+    """Draw a tile grid, `width` inches wide; None chooses a width of at most one page."""
     check_width(width)
     with sheet_style():
         body = arrange_grid(grid, width, around=height_around(grid.title))
@@ -35,13 +37,13 @@ def draw_tile_grid(grid: TileGrid, *, width: float | None = None) -> Figure:
             for column, tile in enumerate(tiles)
             if tile is not None
         )
-        said = [*_scale_text(grid), notes.legend]
-        footer = Footer(_keys(grid), " · ".join(filter(None, said)), grid.footer, body.page - 2 * MARGIN)
+        text = " · ".join(filter(None, [*_scale_text(grid), notes.legend]))
+        footer = Footer(_keys(grid), text, grid.footer, body.page - 2 * MARGIN)
 
         def paint(paper: Paper, corner: Corner) -> None:
             _Painter(paper, grid, notes, corner).paint(body)
 
-        return compose(grid.title, footer, (body.page, body.height), paint)
+        return compose(grid.title, footer, (body.width, body.height), paint, Page(body.page))
 
 
 class _Painter:
@@ -72,7 +74,7 @@ class _Painter:
         paint_note(self.paper, self.notes.lines(tile.note), frame, f"note-{name}", middle=tile.plain)
 
     def _fills(self, tile: GridTile, row: int) -> Size:
-        """The size in pixels that would fill the frame."""
+        """Return the size in pixels that fills the frame of a tile."""
         return tile.size if tile.kind == "map" else self.grid.largest_in_row(row)
 
     def _marks(self, tile: GridTile, image: Rect, name: str) -> None:
@@ -82,28 +84,28 @@ class _Painter:
         for index, mark in enumerate(tile.marks):
             x0, y0, x1, y1 = mark.box
             box = Rect(image.x + x0 * across, image.y + y0 * down, (x1 - x0) * across, (y1 - y0) * down)
-            self.paper.outline(box, colour(1 if mark.number is None else mark.number), f"mark-{name}-{index}")
+            look = mark_of(1 if mark.number is None else mark.number)
+            self.paper.outline(box, look, f"mark-{name}-{index}")
             boxes.append(box)
         numbered = [(mark.number, box) for mark, box in zip(tile.marks, boxes, strict=True)
                     if mark.number is not None]  # fmt: skip
         sizes = [(badge_width(number), BADGE_HEIGHT) for number, _ in numbered]
         labels = place_labels([box for _, box in numbered], sizes, image)
         for (number, _), label in zip(numbered, labels, strict=True):
-            self.paper.badge(number, label, colour(number), f"label-{name}-{number}")
+            self.paper.badge(number, label, f"label-{name}-{number}")
 
 
 def _keys(grid: TileGrid) -> list[Key]:
-    one = grid.style.scale == "grid"
     keys = []
     if grid.limits:
-        keys.append(signed_key(next(iter(grid.limits.values())) if one else None))
+        keys.append(signed_key())
     if grid.intervals:
         interval = next(iter(grid.intervals.values()))
         ends = (
             (f"{interval.low:.3g}", f"{interval.high:.3g}") if _one_interval(grid) else ("lowest", "highest")
         )
         ramp = heat_rgb(np.linspace(0, 1, 65)[None], Interval(0, 1))
-        keys.append(Key(*ends, ramp, tick=False, gid="map-key"))
+        keys.append(Key(*ends, ramp, gid="map-key"))
     return keys
 
 
@@ -112,33 +114,27 @@ def _one_interval(grid: TileGrid) -> bool:
 
 
 def _scale_text(grid: TileGrid) -> list[str]:
-    """What the colours mean, which tiles share a scale, and how much was clipped."""
-    said = []
+    """Return the texts about the colours: their meaning, which tiles share a scale, and clipping."""
+    parts = []
     if grid.limits:
-        said += _signed_text(grid)
+        parts += _signed_text(grid)
     if grid.intervals:
         name = clean(grid.map_name) or "maps"
-        where = "" if _one_interval(grid) else f", the values are {_WHERE[grid.style.scale]}"
-        said.append(f"{name}: blue is low, yellow is high{where}")
+        where = "" if _one_interval(grid) else f" (ranges {_WHERE[grid.style.scale]})"
+        parts.append(f"{name}: blue is low, yellow is high{where}")
     if shows_outside(grid):
-        said.append("light grey: outside the image")
-    return said
+        parts.append("light grey: outside the image")
+    return parts
 
 
 def _signed_text(grid: TileGrid) -> list[str]:
     limits = list(grid.limits.values())
     if not any(limit.value for limit in limits):
-        return ["every signed tile is zero: all grey"]
+        return ["all signed tiles are zero"]
     scale = grid.style.scale
     units = f" {clean(grid.units)}" if grid.units else ""
     if scale == "grid":
-        said = [f"one colour scale: grey is zero, full colour is {limits[0]}{units}"]
+        parts = ["one colour scale for all tiles; grey is zero"]
     else:
-        said = [
-            f"one colour scale for each {scale}: grey is zero, full colour is the ± {_WHERE[scale]},{units}"
-        ]
-        said[0] = said[0].rstrip(",")
-    if grid.style.percentile < 100:
-        share = clipped_share(limits, one=scale == "grid")
-        said.append(f"clipped at the {grid.style.percentile:g}th percentile ({share})")
-    return said
+        parts = [f"each {scale} has its own colour scale; grey is zero (limits{units} {_WHERE[scale]})"]
+    return [*parts, *clipping_text(grid.style.percentile, limits)]

@@ -1,4 +1,4 @@
-"""The layout of a tile grid: frames, labels, captions and scales, in inches from the body's corner."""
+"""Layout of a tile grid: frames, labels, captions and limits, in inches from the top left of the body."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from deconvviz.figures.page.text import clean, width_of, wrap, wrap_at_most
 from deconvviz.figures.spec.tile_grid import GridTile, Place, TileGrid
 
 GAP_X, GAP_Y = 0.06, 0.06
-_LABEL_GAP = 0.07  # between a row's label or scale and its tiles
+_LABEL_GAP = 0.07  # between the tiles of a row and its label or limits
 _WIDEST_LABEL = 1.3
-_LABEL_SHARE = 0.25  # of the page's width, at most, for row labels
-_MOST_LINES = 4  # of a column's label
-_WIDEST = {1: 2.6, 2: 2.0}  # of a tile, by the number of columns
+_LABEL_SHARE = 0.25  # largest share of the page width for row labels
+_MOST_LINES = 4  # largest number of lines in a column label
+_WIDEST = {1: 2.6, 2: 2.0}  # largest width of a tile, by the number of columns
 _WIDEST_OF_MANY = 1.4
-_COMFORT = 0.34  # a tile is narrower only on a page whose width was asked for
-_LEAST = 0.25
-_ROUNDING = 0.01  # a label as wide as its room is not wrapped
+_COMFORT = 0.34  # smallest width of a tile, unless the page width is given
+_LEAST = 0.25  # smallest width of a tile if the page width is given
+_ROUNDING = 0.01  # tolerance, so that a label that just fits is not wrapped
 
 Lines = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Text:
-    """Lines at a place, in the size of captions or, if `soft`, of scales."""
+    """Lines of text at a position. `soft` text is smaller and grey."""
 
     gid: str
     lines: Lines
@@ -43,14 +43,14 @@ class GridBody:
     width: float
     height: float
     page: float
-    frames: dict[Place, Rect]  # of all places, also the empty ones
+    frames: dict[Place, Rect]  # of all positions, including empty ones
     texts: tuple[Text, ...]
 
 
 def arrange_grid(grid: TileGrid, width: float | None, around: float) -> GridBody:
-    """The body for a page of `width` inches; `around` is the height of title and footer.
+    """Return the body for a page of `width` inches; `around` is the height of title and footer.
 
-    Without a width it is at most a page, and wider only where the columns need it.
+    If `width` is None, it is at most one page, and more only if the columns do not fit.
     """
     rows, columns = grid.shape
     inner = (PAGE if width is None else width) - 2 * MARGIN
@@ -63,12 +63,12 @@ def arrange_grid(grid: TileGrid, width: float | None, around: float) -> GridBody
     if width is not None and wide < least:
         needed = math.ceil(100 * (width + columns * (least - wide))) / 100
         raise FigureError(
-            f"{columns} columns do not fit into a figure {width:g} inches wide, they need {needed:.2f}: "
-            "ask for a wider figure, or show fewer columns"
+            f"{columns} columns do not fit into a figure {width:g} inches wide: they need {needed:.2f} "
+            "inches. Choose a wider figure or fewer columns"
         )
     wide = min(max(wide, least), _WIDEST.get(columns, _WIDEST_OF_MANY))
     layout = _Layout(grid, wide, label, mark, marks)
-    for _ in range(3):  # captions may need more lines where tiles are narrower
+    for _ in range(3):  # captions may need more lines if tiles are narrower
         over = layout.height + around - TALLEST
         if over <= 0:
             break
@@ -78,7 +78,7 @@ def arrange_grid(grid: TileGrid, width: float | None, around: float) -> GridBody
 
 
 class _Layout:
-    """The measures for tiles that are `wide` inches wide."""
+    """Measures of a grid whose tiles are `wide` inches wide."""
 
     def __init__(
         self, grid: TileGrid, wide: float, label: float, mark: float, marks: Sequence[Lines]
@@ -109,7 +109,7 @@ class _Layout:
         return [(row, column) for row in range(self.rows) for column in range(self.columns)]
 
     def _tops(self) -> list[float]:
-        """The top of each row, and the end of the last."""
+        """Return the top of each row, and the bottom of the last row."""
         lines = max((len(label) for label in self.column_labels), default=0)
         tops = [lines * line_height(CAPTION) + (CAPTION_GAP if lines else 0)]
         for row, ratio in enumerate(self.ratios):
@@ -170,22 +170,23 @@ class _Layout:
 
 
 def shows_outside(grid: TileGrid) -> bool:
-    """Whether some tile is cut by the image's border, so that its frame is not full."""
+    """Return True if some tile is cut at the image border, so that it does not fill its frame."""
     return any(
         tile is not None and is_cut(tile, grid, row) for row, tiles in enumerate(grid.tiles) for tile in tiles
     )
 
 
 def is_cut(tile: GridTile, grid: TileGrid, row: int) -> bool:
+    """Return True if a tile is cut at the image border and smaller than its frame."""
     return tile.values is not None and any(tile.cut) and tile.size != grid.largest_in_row(row)
 
 
 def _scale_lines(grid: TileGrid, places: Sequence[Place]) -> Lines:
-    """The scales of some tiles, each once: signed first, then maps."""
+    """Return the limits of signed tiles and the intervals of maps as text, without repetition."""
     signed = [str(grid.limits[place]) if grid.limits[place].value else "all zero"
               for place in places if place in grid.limits]  # fmt: skip
-    own = () if grid.map_interval is not None else places
-    maps = [str(grid.intervals[place]) for place in own if place in grid.intervals]
+    map_places = () if grid.map_interval is not None else places
+    maps = [str(grid.intervals[place]) for place in map_places if place in grid.intervals]
     return tuple(dict.fromkeys((*signed, *maps)))
 
 
@@ -198,7 +199,7 @@ def _label_width(labels: Sequence[str], inner: float) -> float:
 
 
 def _mark_width(marks: Sequence[Lines]) -> float:
-    """Room for the longest number, and for '… ' before it: an interval may take two lines."""
+    """Return the width for the limits of rows: the longest number, and '… ' before it for an interval."""
     lines = [line for of_row in marks for line in of_row]
     widest = max((width_of(word, SMALL) for line in lines for word in line.split(" ")), default=0.0)
     dots = width_of("… ", SMALL) if any("…" in line for line in lines) else 0.0

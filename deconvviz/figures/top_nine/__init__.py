@@ -1,1 +1,1 @@
-"""The paper's Figure 2: the strongest patches of some channels beside their projections."""
+"""Top-nine figures, as Figure 2 of the paper: projections and patches of the strongest units."""

@@ -1,6 +1,6 @@
-"""The layout of a top-nine figure: panels, blocks, frames, captions, and the number of columns.
+"""Layout of a top-nine figure: panels, blocks, frames, captions, and the number of columns.
 
-All blocks have one width. Every number of columns is measured, and the cheapest is taken.
+All blocks have the same width. Every number of columns is measured, and the cheapest is chosen.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from deconvviz.figures.page.sizes import (
     frame_ratio,
 )
 from deconvviz.figures.page.style import CAPTION, INK, SMALL, SOFT_INK
-from deconvviz.figures.page.text import clean, elide, wrap
+from deconvviz.figures.page.text import clean, elide, width_of, wrap
 from deconvviz.figures.page.title import title_lines
 from deconvviz.figures.spec.colour import Limit
 from deconvviz.figures.spec.top_nine import ChannelBlock, LayerPanel, TopNineFigure
 
 Lines = tuple[Line, ...]
-HAIRLINE = 0.012  # between the crops of a block
+HAIRLINE = 0.012  # gap between the crops of a block
 PANEL_GAP = 0.18
 
-_BLOCK_GAP = {"panels": 0.1, "pairs": 0.2}  # between two columns; in pairs each column is two blocks wide
+_BLOCK_GAP = {"panels": 0.1, "pairs": 0.2}  # between two columns; with pairs, a column is two blocks wide
 _SIDE_GAP = {"panels": 0.2, "pairs": 0.05}  # between projections and patches
 _ROW_GAP, _BELOW_TITLE = 0.1, 0.03
 _PANEL_TITLE = 7.6  # points
 
-_COMFORT, _CROP_COMFORT = 0.75, 0.24  # inches: the least for a block, and for each crop of a row in it
-_TIGHT = 0.5  # the least for a block where a width was asked for
-_AMPLE = 0.34  # inches: a crop needs no more
-_WIDEST_CROP = {1: 1.0, 2: 0.65}  # by the columns of a block
+_COMFORT, _CROP_COMFORT = 0.75, 0.24  # comfortable width of a block, and of each of its crops, in inches
+_TIGHT = 0.5  # smallest width of a block if the page width is given
+_AMPLE = 0.34  # inches; a wider crop is not easier to read
+_WIDEST_CROP = {1: 1.0, 2: 0.65}  # inches, by the number of columns in a block
 
 
 @dataclass(frozen=True)
 class Caption:
-    """Lines of text below a block, or above a column of blocks."""
+    """Lines of text at a position: a title, a heading, or the caption of a block."""
 
     gid: str
     lines: Lines
@@ -54,7 +54,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class PlacedChannel:
-    """A channel's two blocks of frames."""
+    """Position of the projections and the patches of a channel."""
 
     block: ChannelBlock
     limit: Limit
@@ -74,30 +74,42 @@ class PlacedLayer:
 
 @dataclass(frozen=True)
 class TopNineBody:
-    """All panels, from the corner (0, 0)."""
+    """Positions of all panels, in inches from the top left corner (0, 0)."""
 
     columns: int
     width: float
-    room: float  # the page's width without margins
+    room: float  # width of the page without margins
     height: float
     panels: tuple[PlacedLayer, ...]
+
+    @property
+    def block_width(self) -> float:
+        return self.panels[0].blocks[0].projections.w
 
 
 def arrange_top_nine(
     spec: TopNineFigure, limits: Sequence[Sequence[Limit]], width: float | None, around: float
 ) -> TopNineBody:
-    """The body for a page of `width` inches; `around` is the height of title and foot.
+    """Return the best body for a page of `width` inches; `around` is the height of title and footer.
 
-    Without a width it is as wide as a page, wider where the columns asked for need it, and narrower
-    where little is shown.
+    If `width` is None, the body is at most one page wide, and wider only if the requested columns do not
+    fit.
     """
     grids = [_Grid(spec, width, *choice) for choice in _choices(spec, width)]
     bodies = [grid.body(limits) for grid in grids]
     return min(bodies, key=lambda body: _cost(spec, body, around))
 
 
+def bodies_of_width(
+    spec: TopNineFigure, limits: Sequence[Sequence[Limit]], width: float
+) -> Iterator[TopNineBody]:
+    """Yield all bodies for a page of `width` inches, those with the largest blocks first."""
+    for columns, wide in sorted(_choices_of_width(spec, width), key=lambda choice: -choice[1]):
+        yield _Grid(spec, width, columns, wide).body(limits)
+
+
 def frames_of(block: Rect, shape: tuple[int, int]) -> Iterator[Rect]:
-    """A block's frames, row by row; `shape` is (rows, columns)."""
+    """Yield the frames of a block row by row; `shape` is (rows, columns)."""
     rows, columns = shape
     wide = (block.w - (columns - 1) * HAIRLINE) / columns
     high = (block.h - (rows - 1) * HAIRLINE) / rows
@@ -107,9 +119,9 @@ def frames_of(block: Rect, shape: tuple[int, int]) -> Iterator[Rect]:
 
 
 def top_nine_shows_outside(spec: TopNineFigure) -> bool:
-    """Whether some crop does not fill its frame."""
+    """Return True if some crop does not fill its frame."""
     return any(
-        crop.size != panel.largest_crop
+        crop.size != spec.fills_frame(panel, block)
         for panel in spec.panels
         for block in panel.blocks
         for crop in block.crops
@@ -118,7 +130,7 @@ def top_nine_shows_outside(spec: TopNineFigure) -> bool:
 
 @dataclass(frozen=True)
 class _Grid:
-    """One choice: how many channels side by side, and how wide a block is."""
+    """One number of columns (channels side by side) and one width of a block."""
 
     spec: TopNineFigure
     page: float | None
@@ -131,7 +143,7 @@ class _Grid:
 
     @property
     def room(self) -> float:
-        """What the page has for a line of text."""
+        """Width of the page without margins."""
         page = max(self.width + 2 * MARGIN, COLUMN) if self.page is None else self.page
         return page - 2 * MARGIN
 
@@ -148,30 +160,30 @@ class _Grid:
         below = top + sum(line.height for line in title) + _BELOW_TITLE
         heads = tuple(self._heads(number, min(self.columns, len(panel.blocks)), below))
         y = below + Line("", SMALL).height + CAPTION_GAP
-        written = [self._written(block, limit) for block, limit in zip(panel.blocks, limits, strict=True)]
-        high = self._high(panel)
+        texts = [self._caption_lines(block, limit) for block, limit in zip(panel.blocks, limits, strict=True)]
+        high = self._block_height(panel)
         blocks: list[PlacedChannel] = []
         for row in range(0, len(panel.blocks), self.columns):
-            those = slice(row, row + self.columns)
+            in_row = slice(row, row + self.columns)
             for column, (block, limit, lines) in enumerate(
-                zip(panel.blocks[those], limits[those], written[those], strict=True)
+                zip(panel.blocks[in_row], limits[in_row], texts[in_row], strict=True)
             ):
                 left, right = self._sides(column)
                 sides = Rect(left, y, self.wide, high), Rect(right, y, self.wide, high)
                 blocks.append(_placed(f"{number}-{row + column}", block, limit, sides, lines))
-            y += high + CAPTION_GAP + max(_height(lines) for pair in written[those] for lines in pair)
+            y += high + CAPTION_GAP + max(_height(lines) for pair in texts[in_row] for lines in pair)
             y += _ROW_GAP
         caption = Caption(f"panel-{number}", title, 0.0, top)
         return PlacedLayer(panel, caption, heads, tuple(blocks), y - _ROW_GAP - top)
 
-    def _high(self, panel: LayerPanel) -> float:
-        """The height of a block."""
+    def _block_height(self, panel: LayerPanel) -> float:
+        """Return the height of a block."""
         rows, columns = self.spec.block_shape
         frame = (self.wide - (columns - 1) * HAIRLINE) / columns
         return rows * frame * frame_ratio(panel.largest_crop) + (rows - 1) * HAIRLINE
 
     def _sides(self, column: int) -> tuple[float, float]:
-        """The left edges of a column's projections and of its patches."""
+        """Return the left edges of the projections and of the patches in a column."""
         gap, side = _BLOCK_GAP[self.spec.style.layout], _SIDE_GAP[self.spec.style.layout]
         if self.spec.style.layout == "pairs":
             left = column * (2 * self.wide + side + gap)
@@ -180,37 +192,39 @@ class _Grid:
         return left, left + self.columns * (self.wide + gap) - gap + side
 
     def _heads(self, panel: int, columns: int, y: float) -> Iterator[Caption]:
-        """'projections' and 'patches', once for each side, or above each pair."""
+        """Yield the headings 'projections' and 'patches', once for a panel or once for each pair."""
         for column in range(columns if self.spec.style.layout == "pairs" else 1):
             for name, x in zip(("projections", "patches"), self._sides(column), strict=True):
                 yield Caption(f"head-{panel}-{column}-{name}", (_soft(elide(name, self.wide, SMALL)),), x, y)
 
-    def _written(self, block: ChannelBlock, limit: Limit) -> tuple[Lines, Lines]:
-        """The lines below a channel's projections and below its patches."""
-        full = str(limit) if limit.value else "all zero"
+    def _caption_lines(self, block: ChannelBlock, limit: Limit) -> tuple[Lines, Lines]:
+        """Return the lines below the projections of a channel, and those below its patches."""
+        more = [clean(block.size)] if block.size.strip() else []
+        more += [] if limit.value else ["all zero"]
         caption = [clean(line) for line in block.caption if line.strip()]
         if self.spec.style.layout == "pairs":
             room = 2 * self.wide + _SIDE_GAP["pairs"]
-            rest = wrap(" · ".join([*caption, full]), room, CAPTION)
-            return (_name(block, room), *map(_soft, rest)), ()
+            rest = wrap(" · ".join([*caption, *more]), room, CAPTION)
+            return (_name(block, room), *map(_soft, filter(None, rest))), ()
         below = [part for line in caption for part in wrap(line, self.wide, CAPTION)]
         name = _name(block, self.wide)
-        return (name, _soft(full)), (name, *map(_soft, below))
+        under = [part for line in more for part in wrap(line, self.wide, CAPTION)]
+        return (name, *map(_soft, under)), (name, *map(_soft, below))
 
 
 def _placed(
-    name: str, block: ChannelBlock, limit: Limit, sides: tuple[Rect, Rect], written: tuple[Lines, Lines]
+    name: str, block: ChannelBlock, limit: Limit, sides: tuple[Rect, Rect], texts: tuple[Lines, Lines]
 ) -> PlacedChannel:
     gids = f"caption-{name}", f"patch-caption-{name}"
     captions = tuple(
         Caption(gid, lines, side.x, side.bottom + CAPTION_GAP)
-        for gid, lines, side in zip(gids, written, sides, strict=True)
+        for gid, lines, side in zip(gids, texts, sides, strict=True)
     )
     return PlacedChannel(block, limit, *sides, captions)
 
 
 def _choices(spec: TopNineFigure, width: float | None) -> Iterator[tuple[int, float]]:
-    """Columns, and how wide their blocks become."""
+    """Yield numbers of columns with the widths of their blocks."""
     across = spec.block_shape[1]
     comfort = max(_COMFORT, _CROP_COMFORT * across)
     sizes = [max(crop * across, comfort) for crop in (_WIDEST_CROP.get(across, 0.54), 0.42, _AMPLE)]
@@ -220,33 +234,53 @@ def _choices(spec: TopNineFigure, width: float | None) -> Iterator[tuple[int, fl
     if width is not None:
         return _within(spec.style.layout, width, wide, comfort, sizes[0])
     choices = [(c, min(room, size)) for c, room in wide.items() if room >= comfort for size in sizes]
-    return iter(choices or [(columns[0], comfort)])  # or a page as wide as the columns asked for need
+    return iter(choices or [(columns[0], comfort)])  # a wider page, if the requested columns do not fit
 
 
 def _within(
     layout: str, width: float, wide: dict[int, float], comfort: float, most: float
 ) -> Iterator[tuple[int, float]]:
-    """The same for a page that must have this width."""
+    """Return the numbers of columns, with the widths of their blocks, that fit a page of the given width."""
     for least in (0.9 * comfort, _TIGHT):
         fitting = [(c, min(room, most)) for c, room in wide.items() if room >= least]
         if fitting:
             return iter(fitting)
     fewest = min(wide)
-    asked, instead = f"{fewest} columns do", "fewer columns or a wider figure"
+    what, instead = f"{fewest} columns", "fewer columns or a wider figure"
     if fewest == 1:
-        asked, instead = "projections and patches side by side do", "a wider figure"
+        what, instead = "projections and patches side by side", "a wider figure"
     needed = math.ceil(100 * (_width(layout, fewest, _TIGHT) + 2 * MARGIN)) / 100
     raise FigureError(
-        f"{asked} not fit into a figure {width:g} inches wide, they need {needed:.2f}: ask for {instead}"
+        f"{what} do not fit into a figure {width:g} inches wide: they need {needed:.2f} inches. "
+        f"Choose {instead}"
     )
 
 
+def _choices_of_width(spec: TopNineFigure, width: float) -> Iterator[tuple[int, float]]:
+    """Yield numbers of columns with widths of blocks for a page of fixed height.
+
+    For each number of columns, the widest blocks that fit come first, followed by narrower ones.
+    """
+    across = spec.block_shape[1]
+    most = _WIDEST_CROP.get(across, 0.54) * across
+    blocks = [block for panel in spec.panels for block in panel.blocks]
+    names = max(width_of(clean(block.name), CAPTION) for block in blocks)
+    least = min(max(_TIGHT, names), _COMFORT)
+    count = max(len(panel.blocks) for panel in spec.panels)
+    for columns in range(1, count + 1) if spec.style.columns is None else (min(spec.style.columns, count),):
+        wide = min(_wide(spec.style.layout, columns, width), most)
+        while wide >= least:
+            yield columns, wide
+            wide *= 0.95
+
+
 def _wide(layout: str, columns: int, page: float) -> float:
-    """The width of a block where so many columns fill the page."""
+    """Return the width of a block if the given number of columns fills the page."""
     return (page - 2 * MARGIN - _width(layout, columns, 0.0)) / (2 * columns)
 
 
 def _width(layout: str, columns: int, wide: float) -> float:
+    """Return the width of the body for blocks that are `wide` inches wide."""
     gap, side = _BLOCK_GAP[layout], _SIDE_GAP[layout]
     if layout == "pairs":
         return columns * (2 * wide + side + gap) - gap
@@ -254,10 +288,13 @@ def _width(layout: str, columns: int, wide: float) -> float:
 
 
 def _cost(spec: TopNineFigure, body: TopNineBody, around: float) -> float:
-    """Weights found by looking at figures of 1 to 40 channels and 1 to 5 layers."""
+    """Return the cost of a body; lower is better.
+
+    The weights were tuned by eye on figures of 1 to 40 channels and 1 to 5 layers.
+    """
     height = body.height + around
     crop = body.panels[0].blocks[0].projections.w / spec.block_shape[1]
-    printed = crop * min(1.0, TALLEST / height)  # shrunk to a page
+    printed = crop * min(1.0, TALLEST / height)  # after a figure that is too high is reduced to one page
     ragged = [-len(panel.panel.blocks) % body.columns / body.columns for panel in body.panels]
     cost = -math.log(min(printed, _AMPLE)) - 0.3 * math.log(printed) + excess(_CROP_COMFORT / crop)
     cost += 0.3 * sum(ragged) / len(ragged) + 0.3 * excess(TOP_NINE_PAGE / body.room)
