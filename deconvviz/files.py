@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from deconvviz.errors import OutputError
+from deconvviz.paths import path_as_written
+from deconvviz.printable_names import path_to_text, printable_path, quoted
 
 # What to do, for the failures a person can mend; any other is told in the system's own words.
 _REMEDIES = {
@@ -25,7 +27,7 @@ _REMEDIES = {
     errno.EEXIST: "a part of the path is a file, not a folder",
 }
 # Answers of file systems that know no hard links (FAT, some network shares).
-_NO_LINKS = {
+NO_LINKS = {
     errno.EPERM,
     errno.ENOTSUP,
     errno.EOPNOTSUPP,
@@ -48,7 +50,7 @@ def write_whole(
     asked = Path(path)
     try:
         target = _checked_target(asked, force)
-        with _folder(target.parent) as folder, _temporary(folder) as temporary:
+        with made_folder(target.parent) as folder, _temporary(folder) as temporary:
             with open(temporary, "wb") as stream:
                 write(stream)
                 stream.flush()
@@ -59,7 +61,7 @@ def write_whole(
             else:
                 _place_if_free(temporary, target, asked)
     except OSError as error:
-        raise OutputError(_failure(asked, error)) from error
+        raise OutputError(cannot_write(asked, error)) from error
     return asked
 
 
@@ -67,21 +69,23 @@ def write_text(path: str | os.PathLike[str], text: str, *, force: bool = False) 
     """As `write_whole`, in UTF-8."""
 
     def write(stream: BinaryIO) -> None:
-        stream.write(text.encode())
+        stream.write(text.encode("utf-8"))
 
     return write_whole(path, write, force=force)
 
 
 def _checked_target(asked: Path, force: bool) -> Path:
+    shown = printable_path(asked)
     if "\0" in str(asked):
-        raise OutputError(f"cannot write {str(asked)!r}: a file name has no zero byte in it")
+        raise OutputError(f"cannot write {quoted(asked)}: a file name has no zero byte in it")
     target = Path(os.path.realpath(asked))
     if target.is_dir():
         raise OutputError(
-            f"cannot write {asked}: it is a folder; name a file in it, such as {asked / 'name.ext'}"
+            f"cannot write {shown}: it is a folder; name a file in it, such as "
+            f"{printable_path(asked / 'name.ext')}"
         )
     if target.exists() and not target.is_file():
-        raise OutputError(f"cannot write {asked}: it is a device or a pipe; name a regular file")
+        raise OutputError(f"cannot write {shown}: it is a device or a pipe; name a regular file")
     if target.exists() and not force:
         raise _taken(asked)
     return target
@@ -89,13 +93,14 @@ def _checked_target(asked: Path, force: bool) -> Path:
 
 def _taken(asked: Path) -> OutputError:
     return OutputError(
-        f"{asked} exists and is left as it is; overwrite it with {{option}} or choose another name",
+        f"{printable_path(asked)} exists and is left as it is; overwrite it with {{option}} "
+        "or choose another name",
         option="force=True",
     )
 
 
 @contextlib.contextmanager
-def _folder(folder: Path) -> Iterator[Path]:
+def made_folder(folder: Path) -> Iterator[Path]:
     """The folder, made where it is missing; what was made is taken away again after a failure."""
     made = []
     for missing in (folder, *folder.parents):
@@ -137,29 +142,32 @@ def _place_if_free(temporary: Path, target: Path, asked: Path) -> None:
     except FileExistsError:
         raise _taken(asked) from None
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         if os.path.lexists(target):
             raise _taken(asked) from None
         os.rename(temporary, target)
 
 
-def _failure(asked: Path, error: OSError) -> str:
+def cannot_write(asked: Path, error: OSError) -> str:
+    """Return the message for a file or folder that could not be written, with what to do about it."""
     reason = error.strerror or str(error)
     remedy = _REMEDIES.get(error.errno or 0)
     advice = f"; {remedy}" if remedy else ""
-    return f"cannot write {asked}: {reason[:1].lower()}{reason[1:]} (nothing was written){advice}"
+    words = f"{reason[:1].lower()}{reason[1:]} (nothing was written){advice}"
+    return f"cannot write {printable_path(asked)}: {words}"
 
 
 def place_of(file: Path | None, folder: Path) -> dict[str, str | None]:
-    """Return where a file is, and where from a folder, in case both are moved."""
+    """Return where a file is, and where from a folder, in case both are moved; `existing` reads it."""
     if file is None:
         return {"path": None, "beside": None}
     whole = file.resolve()
-    return {"path": str(whole), "beside": os.path.relpath(whole, folder.resolve())}
+    beside = os.path.relpath(whole, folder.resolve())
+    return {"path": path_to_text(whole), "beside": path_to_text(beside)}
 
 
 def existing(one: Mapping[str, Any], folder: Path) -> Path | None:
     """Return where the file is that `place_of` wrote down, if it still exists."""
-    places = [Path(one["path"]), folder.resolve() / one["beside"]]
+    places = [path_as_written(one["path"]), path_as_written(one["beside"], folder.resolve())]
     return next((place for place in places if place.is_file()), None)

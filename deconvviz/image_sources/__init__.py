@@ -1,4 +1,4 @@
-"""Where a search's pictures come from. One file a kind; `Source` is what they have in common."""
+"""Sources of images for a dataset search, one module for each kind. `Source` is their common interface."""
 
 from deconvviz.image_sources.opening import open_source, reopen
 from deconvviz.image_sources.source import Source

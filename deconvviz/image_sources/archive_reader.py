@@ -1,4 +1,7 @@
-"""Archive files, read in pieces: nothing is unpacked to a disk, and no handle crosses a fork or a pickle."""
+"""Reading parts of archive files without unpacking them to disk.
+
+File handles are never shared with a forked process, and never pickled.
+"""
 
 from __future__ import annotations
 
@@ -10,49 +13,59 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from deconvviz.errors import PictureError
+from deconvviz.errors import ImageError
 from deconvviz.paths import spoken
+from deconvviz.printable_names import path_to_text, printable_path
 
-LARGEST = 512 * 2**20
-"""Bytes of one member; a picture of the largest size that is opened by default has less."""
+MAX_MEMBER_BYTES = 512 * 2**20
+"""Largest member that is read. It is larger than any image that is opened by default."""
 
-_OPEN_AT_ONCE = 16
+_MAX_OPEN_FILES = 16
+
+
+def member_id(name: str) -> str:
+    """Return the id of an archive member; its name was decoded from UTF-8 with surrogate escapes."""
+    return path_to_text(name.encode("utf-8", "surrogateescape"))
 
 
 class ArchiveFiles:
-    """The files of one source. Each process opens its own, when it first reads them."""
+    """Archive files of one source. Each process opens its own handles when it first reads."""
 
     def __init__(self, paths: Sequence[str], sizes: Sequence[int]) -> None:
-        """`sizes`: of the files when they were listed."""
+        """`sizes` are the sizes of the files in bytes when they were listed."""
         self._paths = [os.path.abspath(path) for path in paths]
         self._sizes = list(sizes)
-        self._opened: dict[int, _Opened] = {}  # by process
+        self._opened: dict[int, _OpenFiles] = {}  # by process id
 
-    def piece(self, file: int, start: int, count: int, told: str) -> bytes:
-        """`count` bytes from `start` on, for the member that messages call `told`. Raises PictureError."""
-        if count > LARGEST:
-            raise PictureError(
-                f"{told} has {count} bytes; more than {LARGEST} are not read from an archive: "
-                "put it into a folder as a file of its own"
+    def read(self, file: int, start: int, count: int, name: str) -> bytes:
+        """Return `count` bytes of a file from offset `start`. `name` is the name of the member in messages.
+
+        Raises ImageError if the bytes cannot be read or the file has changed.
+        """
+        if count > MAX_MEMBER_BYTES:
+            raise ImageError(
+                f"{name} is too large: it has {count} bytes, and at most {MAX_MEMBER_BYTES} are read from an "
+                "archive. Store it as a separate file in a folder"
             )
-        # A forked child must not use its parent's: they share a place in each file, and perhaps a held lock.
-        opened = self._opened.setdefault(os.getpid(), _Opened())
+        # A forked child must not use the handles of its parent: both would share one file position, and the
+        # lock could be copied while another thread of the parent has it.
+        opened = self._opened.setdefault(os.getpid(), _OpenFiles())
         path = self._paths[file]
         try:
             with opened.lock:
                 stream = opened.stream(path)
                 now = os.fstat(stream.fileno()).st_size
                 stream.seek(start)
-                data = _whole(stream, count)
+                data = _read_all(stream, count)
         except (OSError, OverflowError) as reason:
-            raise PictureError(f"cannot read {told}: {path}: {spoken(reason)}") from reason
+            raise ImageError(f"cannot read {name}: {printable_path(path)}: {spoken(reason)}") from reason
         if now != self._sizes[file]:
-            raise PictureError(
-                f"cannot read {told}: {path} has changed since it was listed, from {self._sizes[file]} "
-                f"to {now} bytes"
+            raise ImageError(
+                f"cannot read {name}: {printable_path(path)} has changed since it was listed, "
+                f"from {self._sizes[file]} to {now} bytes"
             )
         if len(data) < count:
-            raise PictureError(f"{told} is broken off: {path} ends before it does")
+            raise ImageError(f"{name} is truncated: {printable_path(path)} ends inside this member")
         return data
 
     def __del__(self) -> None:
@@ -63,19 +76,22 @@ class ArchiveFiles:
         return {**vars(self), "_opened": {}}
 
 
-class _Opened:
-    """What one process has open, for all its threads."""
+class _OpenFiles:
+    """Open file handles of one process, shared by its threads."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._streams: OrderedDict[str, FileIO] = OrderedDict()
 
     def stream(self, path: str) -> FileIO:
-        """To be used while the lock is held. Raises OSError."""
+        """Return the handle of a file. The caller must hold the lock as long as it uses the handle.
+
+        Raises OSError.
+        """
         if path not in self._streams:
             self._streams[path] = FileIO(path)
         self._streams.move_to_end(path)
-        if len(self._streams) > _OPEN_AT_ONCE:
+        if len(self._streams) > _MAX_OPEN_FILES:
             self._streams.popitem(last=False)[1].close()
         return self._streams[path]
 
@@ -84,8 +100,8 @@ class _Opened:
             stream.close()
 
 
-def _whole(stream: FileIO, count: int) -> bytes:
-    """A raw read may give less than what was asked for."""
+def _read_all(stream: FileIO, count: int) -> bytes:
+    """Read until there are `count` bytes or the file ends; one raw read may return fewer."""
     data = stream.read(count)
     while len(data) < count and (more := stream.read(count - len(data))):
         data += more
@@ -96,7 +112,7 @@ COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\
 
 
 def compression(path: str) -> str | None:
-    """How a whole file is compressed, by its first bytes. Raises OSError."""
+    """Return the compression of a file, detected from its first bytes, or None. Raises OSError."""
     with Path(path).open("rb") as stream:
-        beginning = stream.read(8)
-    return next((name for mark, name in COMPRESSED.items() if beginning.startswith(mark)), None)
+        first_bytes = stream.read(8)
+    return next((name for magic, name in COMPRESSED.items() if first_bytes.startswith(magic)), None)

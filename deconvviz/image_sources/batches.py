@@ -1,4 +1,4 @@
-"""Pictures of a source, prepared for a network a batch at a time, by worker processes."""
+"""Batches of preprocessed images from a source, loaded by worker processes."""
 
 from __future__ import annotations
 
@@ -16,28 +16,31 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from deconvviz.errors import PictureError, SourceError
+from deconvviz.errors import ImageError, SourceError
 from deconvviz.image_sources import Source
 from deconvviz.images.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some pictures next to each other in a source; those that cannot be read are told and left out."""
+    """Batch of consecutive images of a source. Images that cannot be read are listed in `failures`."""
 
     index: int
-    numbers: npt.NDArray[np.int64]  # (b), of the pictures that could be read
+    numbers: npt.NDArray[np.int64]  # (b), indices of the images that could be read
     inputs: Tensor  # (b, C, H, W)
-    failures: tuple[tuple[int, str], ...]  # number, reason
-    seconds: float  # that reading, decoding and preparing took
+    failures: tuple[tuple[int, str], ...]  # (image index, reason)
+    seconds: float  # time for reading, decoding and preprocessing
 
     def pin_memory(self) -> Batch:
-        """For the loader: what is pinned goes to a GPU while that works."""
+        """Return a copy with pinned memory, which can be copied to a GPU while the GPU computes.
+
+        `DataLoader` calls this method.
+        """
         return replace(self, inputs=self.inputs.pin_memory())
 
 
 class Batches(Dataset[Batch]):
-    """A source as batches of `size` pictures, the last one smaller; batch i begins at picture i * size."""
+    """Dataset of the batches of a source. Batch i starts at image i * size; the last batch may be smaller."""
 
     def __init__(self, source: Source, preprocessing: Preprocessing, size: int) -> None:
         self.source, self.preprocessing, self.size = source, preprocessing, size
@@ -46,87 +49,91 @@ class Batches(Dataset[Batch]):
         return -(-len(self.source) // self.size)
 
     def __getitem__(self, index: int) -> Batch:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         numbers: list[int] = []
         inputs: list[Tensor] = []
         failures: list[tuple[int, str]] = []
         for number in range(index * self.size, min((index + 1) * self.size, len(self.source))):
             try:
-                inputs.append(self.preprocessing.apply(self.source.picture(number).rgb))
+                inputs.append(self.preprocessing.apply(self.source.image(number).rgb))
                 numbers.append(number)
-            except PictureError as reason:
+            except ImageError as reason:
                 failures.append((number, str(reason)))
         stacked = torch.stack(inputs) if inputs else torch.empty(0, *self.preprocessing.shape)
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - start
         return Batch(index, np.array(numbers, np.int64), stacked, tuple(failures), seconds)
 
 
 def load(batches: Batches, indices: Sequence[int], *, workers: int, pin: bool = False) -> Iterator[Batch]:
-    """These batches, in this order, read ahead by `workers` processes (0: by this one)."""
+    """Return an iterator over the batches with these indices, in this order.
+
+    `workers` processes load batches in advance; with 0 workers this process loads them. `pin` puts the inputs
+    into pinned memory.
+    """
     loader = DataLoader(
         batches,
         batch_size=None,
         sampler=indices,
         num_workers=workers,
         pin_memory=pin,
-        worker_init_fn=_one_thread if workers else None,
-        generator=torch.Generator(),  # it draws a seed, by default from the user's own generator
+        worker_init_fn=_use_one_thread if workers else None,
+        generator=torch.Generator(),  # DataLoader draws a seed, by default from the global generator
     )
     stream = iter(loader)
     while True:
         try:
             batch = next(stream, None)
         except (EOFError, ConnectionError, FileNotFoundError) as reason:
-            if not workers or str(reason).startswith("Caught "):  # by a worker: an error of the source's own
+            if not workers or str(reason).startswith("Caught "):  # raised by the source inside a worker
                 raise
-            raise RuntimeError(f"{_DEATH} unknown) ended as it handed a batch over: {reason!r}") from reason
+            raise RuntimeError(f"{_DEATH_PREFIX} unknown) died while sending a batch: {reason!r}") from reason
         if batch is None:
             return
         yield batch
 
 
-_DEATH = "DataLoader worker (pid"  # so torch's messages begin
+_DEATH_PREFIX = "DataLoader worker (pid"  # start of the message that torch raises when a worker has died
 
 
 @contextmanager
 def telling_of_deaths() -> Iterator[None]:
-    """A worker that dies is a SourceError: torch raises one of its own, wherever this process just is."""
-    with _telling_of_one(), _telling_of_one():  # it may be told again while it is being handled
+    """Raise SourceError if a worker dies. torch raises RuntimeError, from a signal handler, at any point."""
+    with _death_as_source_error(), _death_as_source_error():  # torch may raise again during the handling
         yield
 
 
 @contextmanager
-def _telling_of_one() -> Iterator[None]:
+def _death_as_source_error() -> Iterator[None]:
     try:
         yield
     except RuntimeError as reason:
-        if not str(reason).startswith(_DEATH):
+        if not str(reason).startswith(_DEATH_PREFIX):
             raise
-        _bury()
-        clear_frames(reason.__traceback__)  # they hold the reader, and with it the other workers
+        _reap_dead_workers()
+        clear_frames(reason.__traceback__)  # these frames keep the loader and its other workers alive
         raise SourceError(
-            f"a process that read pictures has died ({str(reason).splitlines()[0]}): memory may have run "
-            "out; go on with {option}, and with fewer {option} or a smaller {option}",
+            f"a process that reads images has died ({str(reason).splitlines()[0]}): memory may have run out. "
+            "Continue with {option}, and with a smaller {option} or {option}",
             option=("resume=True", "workers=N", "batch_size=N"),
         ) from reason
 
 
-def _bury() -> None:
-    """Wait for the dead, because torch tells of each again at every signal of a child, until that is done."""
+def _reap_dead_workers() -> None:
+    """Reap dead workers; otherwise torch raises for each of them again on every SIGCHLD."""
     with suppress(RuntimeError):
-        time.sleep(0.1)  # it may be about to die
+        time.sleep(0.1)  # the worker may still be terminating
         multiprocessing.active_children()
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def usual_workers() -> int:
-    """Processes that read, if nobody says how many: one for each core but that of the network."""
+    """Return the default number of worker processes: all cores but one, at least 1 and at most 8."""
     return min(8, max(1, cores() - 1))
 
 
-def _one_thread(worker: int) -> None:
+def _use_one_thread(worker: int) -> None:
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Scenes that we draw, as a source: scenes:COUNT or scenes:COUNT@SEED."""
+"""Generated scenes as a source of images: scenes:COUNT or scenes:COUNT@SEED."""
 
 from __future__ import annotations
 
@@ -7,38 +7,39 @@ import re
 from deconvviz.errors import SourceError
 from deconvviz.image_sources.image_ids import Names
 from deconvviz.image_sources.source import Source
-from deconvviz.images.image import Picture
+from deconvviz.images.image import InputImage
 from deconvviz.scenes import scene
 
 PREFIX = "scenes:"
-MOST = 10_000_000
-_FORM = re.compile(r"scenes:(\d{1,18})(?:@(\d{1,18}))?", re.ASCII)
+MAX_SCENES = 10_000_000
+_PATTERN = re.compile(r"scenes:(\d{1,18})(?:@(\d{1,18}))?", re.ASCII)
 _ID = "scene-"
 
 
 class Scenes(Source):
-    """`count` scenes with the seeds `seed`, `seed + 1` ...; a scene's id is its seed."""
+    """Source of `count` scenes with the seeds `seed`, `seed + 1`, ... The id of a scene contains its seed."""
 
     kind = "scenes"
 
     def __init__(self, count: int, seed: int = 0, place: str | None = None) -> None:
-        """Raises SourceError."""
-        if not 1 <= count <= MOST:
-            raise SourceError(f"{count} scenes asked for: give a number from 1 to {MOST}")
+        """Raises SourceError for a count or a seed out of range."""
+        if not 1 <= count <= MAX_SCENES:
+            raise SourceError(f"{count} scenes requested: give a number from 1 to {MAX_SCENES}")
         if seed < 0:
-            raise SourceError(f"scenes from seed {seed} on asked for: a seed is a whole number from 0 on")
+            raise SourceError(f"invalid seed {seed}: a seed must be 0 or more")
         names = Names(f"{_ID}{one:06d}" for one in range(seed, seed + count))
         super().__init__(place or f"{PREFIX}{count}@{seed}", names)
 
-    def read(self, number: int) -> Picture:
-        return Picture(scene(int(self.names[number].removeprefix(_ID))).image)
+    def read(self, number: int) -> InputImage:
+        return InputImage(scene(int(self.names[number].removeprefix(_ID))).image)
 
 
 def open_scenes(place: str) -> Scenes:
-    """Raises SourceError."""
-    told = _FORM.fullmatch(place)
-    if told is None:
+    """Return the source that a text like scenes:1000@7 describes. Raises SourceError."""
+    match = _PATTERN.fullmatch(place)
+    if match is None:
         raise SourceError(
-            f"{place!r} are no scenes: write scenes:COUNT or scenes:COUNT@SEED, as scenes:1000@7"
+            f"{place!r} does not describe scenes: write scenes:COUNT or scenes:COUNT@SEED, for example "
+            "scenes:1000@7"
         )
-    return Scenes(int(told[1]), int(told[2] or 0), place)
+    return Scenes(int(match[1]), int(match[2] or 0), place)

@@ -1,4 +1,7 @@
-"""A folder, any depth: what ends like a picture is one. Hidden files and folders are left out."""
+"""A folder and its subfolders as a source of images.
+
+Every file with the suffix of an image format is an image. Hidden files and folders are ignored.
+"""
 
 from __future__ import annotations
 
@@ -9,113 +12,115 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deconvviz.errors import SourceError
-from deconvviz.image_sources.image_files import LooseFiles, look_at
-from deconvviz.image_sources.image_ids import as_id, sorted_once
+from deconvviz.image_sources.image_files import SeparateFiles, check_file
+from deconvviz.image_sources.image_ids import sorted_once
 from deconvviz.images.discovery import SUFFIXES
 from deconvviz.paths import spoken
+from deconvviz.printable_names import path_to_text
 
 TAR = ".tar"
-_LITTER = "__MACOSX"  # what macOS puts into archives beside the files
+_MACOS_METADATA = "__MACOSX"  # folder that macOS adds to archives
 
 
-class Folder(LooseFiles):
+class Folder(SeparateFiles):
+    """Images in a folder and its subfolders. The id of an image is its path below the folder."""
+
     kind = "folder"
 
 
 @dataclass
 class Listing:
-    """What was found below a folder. Paths start at the folder and have '/' between their parts."""
+    """Files below a folder. Paths are relative to the folder, with '/' as separator."""
 
-    pictures: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     tars: list[str] = field(default_factory=list)
-    others: int = 0
+    other_count: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
 def is_hidden(path: str) -> bool:
-    """Any part of a path inside a folder or an archive."""
-    return any(part == _LITTER or (part[:1] == "." and part not in (".", "..")) for part in path.split("/"))
+    """Return True if any part of a path in a folder or archive is hidden."""
+    return any(
+        part == _MACOS_METADATA or (part[:1] == "." and part not in (".", "..")) for part in path.split("/")
+    )
 
 
-def is_picture(path: str) -> bool:
+def is_image(path: str) -> bool:
     return path.lower().endswith(SUFFIXES) and not is_hidden(path)
 
 
 def list_folder(folder: str) -> Listing:
-    """Everything below a folder. Raises SourceError where the folder itself cannot be read.
+    """Return all files below a folder. Raises SourceError if the folder itself cannot be read.
 
-    Each folder is entered once, by its own path if it has one in here, else by the first of the links to it:
-    so loops end, and the ids do not depend on the order in which a system lists.
+    Each folder is entered once: by its own path if that is below `folder`, otherwise by the first link to it
+    in alphabetical order. Listing therefore ends even if links form a loop, and the ids do not depend on the
+    order in which the system lists entries.
     """
     listing, entered = Listing(), set[tuple[int, int]]()
-    ways, links = [""], list[str]()
-    while ways or links:
-        way = ways.pop() if ways else heapq.heappop(links)
+    subfolders, links = [""], list[str]()
+    while subfolders or links:
+        subfolder = subfolders.pop() if subfolders else heapq.heappop(links)
         try:
-            seen = os.stat(os.path.join(folder, way))
-            if (seen.st_dev, seen.st_ino) in entered:
+            status = os.stat(os.path.join(folder, subfolder))
+            if (status.st_dev, status.st_ino) in entered:
                 continue
-            entered.add((seen.st_dev, seen.st_ino))
-            with os.scandir(os.path.join(folder, way)) as entries:
+            entered.add((status.st_dev, status.st_ino))
+            with os.scandir(os.path.join(folder, subfolder)) as entries:
                 for entry in entries:
                     if not is_hidden(entry.name):
-                        _sort_in(entry, f"{way}{entry.name}", listing, ways, links)
+                        _add_entry(entry, f"{subfolder}{entry.name}", listing, subfolders, links)
         except OSError as reason:
-            if not way:
+            if not subfolder:
                 raise SourceError(f"the folder {folder} cannot be read: {spoken(reason)}") from reason
-            listing.skipped.append((as_id(way), f"the folder cannot be read: {spoken(reason)}"))
+            listing.skipped.append((path_to_text(subfolder), f"the folder cannot be read: {spoken(reason)}"))
     return listing
 
 
-def _sort_in(entry: os.DirEntry[str], path: str, listing: Listing, ways: list[str], links: list[str]) -> None:
+def _add_entry(
+    entry: os.DirEntry[str], path: str, listing: Listing, subfolders: list[str], links: list[str]
+) -> None:
     if _is_folder(entry):
         if entry.is_symlink():
             heapq.heappush(links, path + "/")
         else:
-            ways.append(path + "/")
+            subfolders.append(path + "/")
     elif entry.name.lower().endswith(SUFFIXES):
-        found = look_at(entry)
-        if found.refused:
-            listing.skipped.append((as_id(path), found.refused))
+        check = check_file(entry)
+        if check.problem:
+            listing.skipped.append((path_to_text(path), check.problem))
         else:
-            listing.pictures.append(path)
-            listing.sizes.append(found.size)
+            listing.images.append(path)
+            listing.sizes.append(check.size)
     elif entry.name.lower().endswith(TAR):
         listing.tars.append(path)
     else:
-        listing.others += 1
+        listing.other_count += 1
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # for example a link to itself
         return False
 
 
 def folder_of(place: str, listing: Listing) -> Folder:
-    """Raises SourceError where there is no picture."""
-    if not listing.pictures:
-        raise SourceError(_no_pictures(place, listing))
-    by_path = sorted(range(len(listing.pictures)), key=listing.pictures.__getitem__, reverse=True)
-    paths = [listing.pictures[one] for one in by_path]  # so that of equal ids the first path counts
-    ids = [as_id(path) for path in paths]
-    names, order, again = sorted_once(ids)
-    odd = {ids[one]: paths[one] for one in order if ids[one] != paths[one]}
-    for name in again:
-        listing.skipped.append((name, "the id of two files, one of which has a name that is no UTF-8"))
-    sizes = np.array(listing.sizes, np.int64)[by_path][order]
-    return Folder(place, os.path.abspath(place), names, sizes, tuple(sorted(listing.skipped)), odd)
+    """Return the source of the listed images. Raises SourceError if there are none."""
+    if not listing.images:
+        raise SourceError(_no_images_message(place, listing))
+    names, order, _ = sorted_once([path_to_text(path) for path in listing.images])
+    sizes = np.array(listing.sizes, np.int64)[order]
+    return Folder(place, os.path.abspath(place), names, sizes, tuple(sorted(listing.skipped)))
 
 
-def _no_pictures(place: str, listing: Listing) -> str:
-    others = listing.others + len(listing.tars)
+def _no_images_message(place: str, listing: Listing) -> str:
+    others = listing.other_count + len(listing.tars)
     other_files = f"{others} other file{'s' * (others != 1)}"
     unread = f", and {len(listing.skipped)} that cannot be read" if listing.skipped else ""
     first = f" ({listing.skipped[0][0]}: {listing.skipped[0][1]})" if listing.skipped else ""
-    tars = f"; for {len(listing.tars)} shards among them give '{place}/*.tar'" if listing.tars else ""
+    shards = f". To search the tar shards, give '{place}/*.tar'" if listing.tars else ""
     return (
-        f"no pictures in {place}, however deep: {other_files}{unread}{first}{tars} "
-        f"(pictures end in {' '.join(SUFFIXES)}; hidden ones are left out)"
+        f"no images in {place} or its subfolders: {other_files}{unread}{first} "
+        f"(images end in {' '.join(SUFFIXES)}; hidden files are ignored){shards}"
     )

@@ -1,4 +1,4 @@
-"""One text that stands for several files: shard-*.tar, shard-{000..012}.tar."""
+"""Patterns that match several files: shard-*.tar, shard-{000..012}.tar."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator
 
 from deconvviz.errors import SourceError
+from deconvviz.printable_names import printable_path, quoted
 
-MOST = 100_000
+MAX_FILES = 100_000
 _BRACES = re.compile(r"\{(?:(\d{1,9})\.\.(\d{1,9})|([^{}]*,[^{}]*))\}", re.ASCII)
 _SPECIAL = re.compile(r"[*?\[{]")
 
@@ -18,38 +19,42 @@ def is_pattern(place: str) -> bool:
     return _SPECIAL.search(place) is not None
 
 
-def matching(place: str) -> list[str]:
-    """The files that a pattern stands for, each once. Raises SourceError where one of them is not there."""
-    named = list(dict.fromkeys(_unfolded(place)))
-    found = {one: _there(one) for one in named}
-    gone = [one for one in named if not found[one]]
-    if len(gone) == len(named):
-        raise SourceError(f"nothing here is named as in {place!r}")
-    if gone:
-        raise SourceError(f"{len(gone)} of the {len(named)} files of {place!r} are not there: {_few(gone)}")
-    return list(dict.fromkeys(path for one in named for path in found[one]))
+def matching_files(place: str) -> list[str]:
+    """Return the files that match a pattern, each once.
+
+    Raises SourceError if there is no file for one of the choices of its braces.
+    """
+    expanded = list(dict.fromkeys(_expand_braces(place)))
+    found = {one: _existing(one) for one in expanded}
+    absent = [one for one in expanded if not found[one]]
+    if len(absent) == len(expanded):
+        raise SourceError(f"no file matches {quoted(place)}")
+    if absent:
+        count = f"{len(absent)} of the {len(expanded)} files of {quoted(place)}"
+        raise SourceError(f"{count} do not exist: {_first_three(absent)}")
+    return list(dict.fromkeys(path for one in expanded for path in found[one]))
 
 
 def fixed_folder(place: str) -> str:
-    """The folder before the first part that stands for several."""
+    """Return the folder that contains all matches: the path before the first part with a wildcard."""
     special = _SPECIAL.search(place)
     return os.path.dirname(place[: special.start()] if special else place) or os.curdir
 
 
-def _unfolded(place: str) -> Iterator[str]:
-    """With each choice of braces; numbers as wide as the first of them is written, as in a shell."""
-    told = _count(place)
-    if told > MOST:
-        raise SourceError(f"{place!r} stands for {told} files: at most {MOST} are looked for")
+def _expand_braces(place: str) -> Iterator[str]:
+    """Yield the pattern once for each choice of its braces; numbers are padded with zeros as in a shell."""
+    count = _choice_count(place)
+    if count > MAX_FILES:
+        raise SourceError(f"{quoted(place)} expands to {count} files: at most {MAX_FILES} are supported")
     braces = _BRACES.search(place)
     if braces is None:
         yield place
         return
     for choice in _choices(braces):
-        yield from _unfolded(place[: braces.start()] + choice + place[braces.end() :])
+        yield from _expand_braces(place[: braces.start()] + choice + place[braces.end() :])
 
 
-def _count(place: str) -> int:
+def _choice_count(place: str) -> int:
     total = 1
     for braces in _BRACES.finditer(place):
         first, last, listed = braces.groups()
@@ -68,11 +73,11 @@ def _choices(braces: re.Match[str]) -> Iterator[str]:
         yield f"{number:0{width}d}"
 
 
-def _there(path: str) -> list[str]:
+def _existing(path: str) -> list[str]:
     if os.path.exists(path):
         return [path]
     return sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
 
 
-def _few(paths: list[str]) -> str:
-    return ", ".join(paths[:3]) + (" ..." if len(paths) > 3 else "")
+def _first_three(paths: list[str]) -> str:
+    return ", ".join(map(printable_path, paths[:3])) + (" ..." if len(paths) > 3 else "")

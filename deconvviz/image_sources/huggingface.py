@@ -1,4 +1,4 @@
-"""A dataset of Hugging Face's `datasets`, by name or saved to a folder, with one column of pictures."""
+"""A dataset of Hugging Face `datasets` with one image column, given by name or saved to a folder."""
 
 from __future__ import annotations
 
@@ -8,44 +8,47 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deconvviz.errors import PictureError, SourceError
-from deconvviz.image_sources.image_files import lasting
+from deconvviz.errors import ImageError, SourceError
+from deconvviz.image_sources.image_files import absolute_path_text
 from deconvviz.image_sources.image_ids import Names
 from deconvviz.image_sources.source import Sizes, Source
-from deconvviz.images.image import Picture, read_picture
+from deconvviz.images.image import InputImage, read_image
 from deconvviz.paths import spoken
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 PREFIX = "hf:"
-_SAVED = ("dataset_dict.json", "dataset_info.json")
-MOST = 100_000_000  # rows of a split: ids have eight digits, so that they stand in the order of the rows
+_INFO_FILES = ("dataset_dict.json", "dataset_info.json", "state.json")
+MAX_ROWS = 100_000_000  # of a split: ids have eight digits, so that they sort in the order of the rows
 _COLUMN = "picture"
-_ROWS_AT_ONCE = 1000
+_ROWS_PER_BATCH = 1000
 
 
 class Rows(Source):
-    """A picture's id is its split and its row, or its row alone where there are no splits."""
+    """Rows of a dataset. The id of an image is its split and row, or only its row if there are no splits."""
 
     kind = "hf"
 
     def __init__(self, place: str, load: Callable[[], Mapping[str, Dataset]]) -> None:
-        """`load` can be pickled; it gives each split with the one column `picture`, not decoded."""
+        """`load` returns the splits by name, each with the single column `picture`, not decoded.
+
+        It must be possible to pickle `load`.
+        """
         self._load = load
         self._splits: Mapping[str, Dataset] | None = load()
         lengths = {split: len(rows) for split, rows in self._splits.items()}
-        if max(lengths.values(), default=0) > MOST:
+        if max(lengths.values(), default=0) > MAX_ROWS:
             raise SourceError(
-                f"{place} has a split of more than {MOST} rows: name a part, as hf:NAME:train[:10%]"
+                f"{place} has a split of more than {MAX_ROWS} rows: give a part, such as hf:NAME:train[:10%]"
             )
         names = Names(_id(split, row) for split, length in lengths.items() for row in range(length))
         if not names:
-            raise SourceError(f"no pictures in {place}: {_splits_and_rows(lengths)}")
-        lasts = place if place.startswith(PREFIX) else lasting(place)
-        super().__init__(place, names, sizes=_sizes(self._splits, names), lasting_place=lasts)
+            raise SourceError(f"no images in {place}: {_splits_and_rows(lengths)}")
+        lasting_place = place if place.startswith(PREFIX) else absolute_path_text(place)
+        super().__init__(place, names, sizes=_sizes(self._splits, names), lasting_place=lasting_place)
 
-    def read(self, number: int) -> Picture:
+    def read(self, number: int) -> InputImage:
         name = self.names[number]
         split, _, row = name.rpartition("/")
         if self._splits is None:
@@ -53,20 +56,22 @@ class Rows(Source):
         try:
             cell = self._splits[split][int(row)][_COLUMN]
         except LookupError as reason:
-            raise PictureError(f"{name} is gone: {self.place} has changed since it was listed") from reason
+            raise ImageError(
+                f"{name} no longer exists: {self.place} has changed since it was listed"
+            ) from reason
         if cell is not None and cell["bytes"] is not None:
-            return read_picture(cell["bytes"], name)
+            return read_image(cell["bytes"], name)
         if cell is None or not cell["path"]:
-            raise PictureError(f"{name} has no picture: its row is empty")
+            raise ImageError(f"{name} has no image: its row is empty")
         with open(cell["path"], "rb") as stream:
-            return read_picture(stream, name)
+            return read_image(stream, name)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_splits": None}
 
 
-class _Named:
-    """What `load_dataset` finds."""
+class _NamedDataset:
+    """Function that loads a dataset with `load_dataset`."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -74,41 +79,44 @@ class _Named:
 
     def __call__(self) -> Mapping[str, Dataset]:
         datasets = _datasets(self.place)
-        found = _loaded(self.place, lambda: datasets.load_dataset(self.name, split=self.split or None))
+        found = _load(self.place, lambda: datasets.load_dataset(self.name, split=self.split or None))
         return {
-            split: _pictures(rows, self.place)
+            split: _image_column(rows, self.place)
             for split, rows in (found.items() if isinstance(found, dict) else [(self.split, found)])
         }
 
 
-class _Saved:
-    """What `save_to_disk` wrote."""
+class _SavedDataset:
+    """Function that loads a dataset that `save_to_disk` wrote."""
 
     def __init__(self, place: str) -> None:
         self.place, self.folder = place, os.path.abspath(place)
 
     def __call__(self) -> Mapping[str, Dataset]:
         datasets = _datasets(self.place)
-        found = _loaded(self.place, lambda: datasets.load_from_disk(self.folder))
+        found = _load(self.place, lambda: datasets.load_from_disk(self.folder))
         splits = found.items() if isinstance(found, dict) else [(str(found.split or ""), found)]
-        return {split: _pictures(rows, self.place) for split, rows in splits}
+        return {split: _image_column(rows, self.place) for split, rows in splits}
 
 
 def is_saved_dataset(folder: str) -> bool:
-    there = {name: os.path.isfile(os.path.join(folder, name)) for name in (*_SAVED, "state.json")}
-    return there["dataset_dict.json"] or (there["dataset_info.json"] and there["state.json"])
+    """Return True if a folder has the files that `save_to_disk` writes next to the data."""
+    exists = {name: os.path.isfile(os.path.join(folder, name)) for name in _INFO_FILES}
+    return exists["dataset_dict.json"] or (exists["dataset_info.json"] and exists["state.json"])
 
 
 def open_saved(place: str) -> Rows:
-    """Raises SourceError."""
-    return Rows(place, _Saved(place))
+    """Return the source of a dataset that `save_to_disk` wrote. Raises SourceError."""
+    return Rows(place, _SavedDataset(place))
 
 
 def open_named(place: str) -> Rows:
-    """hf:NAME[:SPLIT], all splits if none is named. Raises SourceError."""
+    """Return the source for hf:NAME[:SPLIT]; without a split, it has all splits. Raises SourceError."""
     if not place.removeprefix(PREFIX).partition(":")[0]:
-        raise SourceError(f"{place!r} names no dataset: write hf:NAME or hf:NAME:SPLIT, as hf:mnist:test")
-    return Rows(place, _Named(place))
+        raise SourceError(
+            f"no dataset name in {place!r}: write hf:NAME or hf:NAME:SPLIT, for example hf:mnist:test"
+        )
+    return Rows(place, _NamedDataset(place))
 
 
 def _datasets(place: str) -> Any:
@@ -119,43 +127,46 @@ def _datasets(place: str) -> Any:
     return datasets
 
 
-def _loaded(place: str, load: Callable[[], Any]) -> Any:
+def _load(place: str, load: Callable[[], Any]) -> Any:
     from datasets.exceptions import DatasetsError
 
     try:
         return load()
     except (DatasetsError, OSError, ValueError, RuntimeError, LookupError, ImportError) as reason:
-        words = spoken(reason).strip().partition("\n")[0]
-        raise SourceError(f"{place} cannot be loaded: {words}") from reason
+        first_line = str(reason).strip().partition("\n")[0]
+        of_system = isinstance(reason, OSError) and reason.strerror
+        text = spoken(reason if of_system else RuntimeError(first_line))
+        raise SourceError(f"{place} cannot be loaded: {text}") from reason
 
 
-def _pictures(rows: Dataset, place: str) -> Dataset:
+def _image_column(rows: Dataset, place: str) -> Dataset:
+    """Return the rows with the image column only, not decoded. Raises SourceError unless there is one."""
     from datasets import Image
 
     columns = [name for name, feature in rows.features.items() if isinstance(feature, Image)]
     if not columns:
-        there = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in rows.features.items())
-        raise SourceError(f"no column of pictures in {place}: there are {there or 'no columns'}")
+        others = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in rows.features.items())
+        raise SourceError(f"no image column in {place}: there are {others or 'no columns'}")
     if len(columns) > 1:
         raise SourceError(
-            f"{len(columns)} columns of pictures in {place}: {', '.join(columns)}; choose one, as with "
+            f"{len(columns)} image columns in {place}: {', '.join(columns)}. Save one of them with "
             f"load_dataset(...).select_columns('{columns[0]}').save_to_disk('FOLDER'), and give the folder"
         )
-    alone = rows.with_format(None).select_columns(columns).rename_column(columns[0], _COLUMN)
-    return alone.cast_column(_COLUMN, Image(decode=False))
+    selected = rows.with_format(None).select_columns(columns).rename_column(columns[0], _COLUMN)
+    return selected.cast_column(_COLUMN, Image(decode=False))
 
 
 def _sizes(splits: Mapping[str, Dataset], names: Names) -> Sizes:
-    """From Arrow's bounds, without looking at the bytes."""
+    """Return the size of every image in bytes, from the offsets in Arrow, without reading the images."""
     import pyarrow.compute as pc
 
     sizes = np.full(len(names), -1, np.int64)
     for split, rows in splits.items():
-        place = names.index(_id(split, 0)) if len(rows) else 0
-        for batch in rows.with_format("arrow").iter(_ROWS_AT_ONCE):
+        start = names.index(_id(split, 0)) if len(rows) else 0
+        for batch in rows.with_format("arrow").iter(_ROWS_PER_BATCH):
             lengths = pc.fill_null(pc.binary_length(pc.struct_field(batch.column(_COLUMN), "bytes")), -1)
-            sizes[place : place + len(batch)] = lengths.to_numpy()
-            place += len(batch)
+            sizes[start : start + len(batch)] = lengths.to_numpy()
+            start += len(batch)
     return sizes
 
 

@@ -1,70 +1,66 @@
-"""Pictures that are files of their own, below one folder."""
+"""Images that are separate files below one folder."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from deconvviz.errors import PictureError
-from deconvviz.image_sources.image_ids import Names, as_id
+from deconvviz.errors import ImageError
+from deconvviz.image_sources.image_ids import Names
 from deconvviz.image_sources.source import Sizes, Skipped, Source
-from deconvviz.images.image import Picture, read_picture
+from deconvviz.images.image import InputImage, read_image
 from deconvviz.paths import spoken
+from deconvviz.printable_names import path_from_text, path_to_text
 
 
-class LooseFiles(Source):
-    """Each id is a path from `folder` on; `odd` has the paths, by id, whose ids are written otherwise."""
+class SeparateFiles(Source):
+    """Source of image files. Each id is a path relative to `folder`, written by `path_to_text`."""
 
-    def __init__(
-        self, place: str, folder: str, names: Names, sizes: Sizes, skipped: Skipped, odd: Mapping[str, str]
-    ) -> None:
-        super().__init__(place, names, sizes=sizes, skipped=skipped, lasting_place=lasting(place))
+    def __init__(self, place: str, folder: str, names: Names, sizes: Sizes, skipped: Skipped) -> None:
+        super().__init__(place, names, sizes=sizes, skipped=skipped, lasting_place=absolute_path_text(place))
         self._folder = folder
-        self._odd = dict(odd)
 
     def path(self, number: int) -> Path:
-        name = self.names[number]
-        return Path(self._folder, self._odd.get(name, name))
+        return Path(self._folder, path_from_text(self.names[number]))
 
-    def read(self, number: int) -> Picture:
+    def read(self, number: int) -> InputImage:
         name, path = self.names[number], self.path(number)
         try:
             stream = path.open("rb")
         except FileNotFoundError as reason:
-            raise PictureError(f"{name} is gone: it was there when the pictures were listed") from reason
+            raise ImageError(f"{name} no longer exists: it existed when the images were listed") from reason
         except OSError as reason:
-            raise PictureError(f"cannot read {name}: {spoken(reason)}") from reason
+            raise ImageError(f"cannot read {name}: {spoken(reason)}") from reason
         with stream:
-            picture = read_picture(stream, name)
-        return Picture(picture.rgb, path, picture.notes)
+            image = read_image(stream, name)
+        return InputImage(image.rgb, path, image.notes)
 
 
-class Found(NamedTuple):
-    """One look at a path: how many bytes a file has, or why it is no file to read."""
+class FileCheck(NamedTuple):
+    """Size of a file in bytes, or the reason why it cannot be read as an image."""
 
     size: int
-    refused: str | None = None
+    problem: str | None = None
 
 
-def look_at(path: str | os.DirEntry[str]) -> Found:
-    """Follows links; never opens anything."""
+def check_file(path: str | os.DirEntry[str]) -> FileCheck:
+    """Check that a path is a file, without opening it. Links are followed."""
     try:
-        seen = path.stat() if isinstance(path, os.DirEntry) else os.stat(path)
+        status = path.stat() if isinstance(path, os.DirEntry) else os.stat(path)
     except FileNotFoundError:
         link = os.path.islink(path)
-        return Found(-1, "it is a link to a picture that is not there" if link else "it is not there")
+        return FileCheck(-1, "it is a link to a file that does not exist" if link else "it does not exist")
     except (OSError, ValueError) as reason:
-        return Found(-1, f"it cannot be seen: {spoken(reason)}")
-    if stat.S_ISDIR(seen.st_mode):
-        return Found(-1, "it is a folder, not a picture")
-    if not stat.S_ISREG(seen.st_mode):
-        return Found(-1, "it is no ordinary file")
-    return Found(seen.st_size)
+        return FileCheck(-1, f"it cannot be accessed: {spoken(reason)}")
+    if stat.S_ISDIR(status.st_mode):
+        return FileCheck(-1, "it is a folder, not an image")
+    if not stat.S_ISREG(status.st_mode):
+        return FileCheck(-1, "it is not a regular file")
+    return FileCheck(status.st_size)
 
 
-def lasting(path: str) -> str:
-    """A path that holds from every folder, and that JSON can hold."""
-    return as_id(os.path.abspath(path))
+def absolute_path_text(path: str) -> str:
+    """Return the absolute path as text for JSON (see `path_to_text`)."""
+    return path_to_text(os.path.abspath(path))

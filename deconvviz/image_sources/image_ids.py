@@ -1,4 +1,4 @@
-"""The ids of a source's pictures: sorted, each once, in a single buffer that forked workers share."""
+"""Sorted unique image ids of a source, in a single buffer that forked workers share."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import numpy.typing as npt
 
 
 class Names(Sequence[str]):
-    """Ids in the order of their code points, which is that of their UTF-8 bytes.
+    """Immutable sequence of ids, sorted by code points (the same order as by UTF-8 bytes).
 
-    A list of a million `str` is copied into every worker page by page, as soon as their reference counts
-    change. Here are two objects: the bytes of all ids, and where each of them ends.
+    It consists of two objects, the bytes of all ids and their bounds. A list of a million `str` would be
+    copied into every forked worker, page by page, as soon as reference counts change.
     """
 
     __slots__ = ("_bounds", "_bytes")
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        """In any order. Raises ValueError for an id that comes twice, or that UTF-8 cannot hold."""
+        """Sort `names`. Raises ValueError for a duplicate id and for text that UTF-8 cannot encode."""
         encoded = sorted(name.encode() for name in names)
         for one, next_one in pairwise(encoded):
             if one == next_one:
-                raise ValueError(f"the id {one.decode()!r} comes twice")
+                raise ValueError(f"duplicate id {one.decode()!r}")
         self._bytes = b"".join(encoded)
         self._bounds: npt.NDArray[np.int64] = np.zeros(len(encoded) + 1, np.int64)
         np.cumsum([len(name) for name in encoded], out=self._bounds[1:])
@@ -39,12 +39,12 @@ class Names(Sequence[str]):
     @overload
     def __getitem__(self, number: slice) -> Names: ...
     def __getitem__(self, number: int | slice) -> str | Names:
-        """A slice is sorted, too, whatever its step."""
+        """Return an id, or the sorted ids of a slice (sorted even if its step is negative)."""
         if isinstance(number, slice):
             chosen = range(*number.indices(len(self)))
-            return self._run(chosen) if chosen.step == 1 else Names(self[one] for one in chosen)
+            return self._contiguous(chosen) if chosen.step == 1 else Names(self[one] for one in chosen)
         if not -len(self) <= number < len(self):
-            raise IndexError(f"no id number {number}: there are {len(self)}, from 0 on")
+            raise IndexError(f"id index {number} is out of range: there are {len(self)} ids")
         return self._at(number % len(self)).decode()
 
     def __iter__(self) -> Iterator[str]:
@@ -54,10 +54,10 @@ class Names(Sequence[str]):
         return isinstance(name, str) and self._place(name) is not None
 
     def index(self, value: str, start: int = 0, stop: int | None = None) -> int:
-        """The number of an id. Raises ValueError where it is not among them."""
+        """Return the position of an id. Raises ValueError if it is not present."""
         place = self._place(value)
         if place is None or place not in range(*slice(start, stop).indices(len(self))):
-            raise ValueError(f"no id {value!r} among {len(self)}")
+            raise ValueError(f"no id {value!r} among the {len(self)} ids")
         return place
 
     def count(self, value: object) -> int:
@@ -65,10 +65,10 @@ class Names(Sequence[str]):
 
     @property
     def digest(self) -> str:
-        """'sha256:...' of the ids, the same on every machine."""
-        whole = hashlib.sha256(self._bounds.astype("<i8").tobytes())
-        whole.update(self._bytes)
-        return f"sha256:{whole.hexdigest()}"
+        """SHA-256 of the ids as 'sha256:...', equal on every machine."""
+        hashed = hashlib.sha256(self._bounds.astype("<i8").tobytes())
+        hashed.update(self._bytes)
+        return f"sha256:{hashed.hexdigest()}"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Names):
@@ -89,12 +89,12 @@ class Names(Sequence[str]):
     def __setstate__(self, state: tuple[bytes, npt.NDArray[np.int64]]) -> None:
         self._bytes, self._bounds = state
 
-    def _run(self, numbers: range) -> Names:
-        run = Names()
+    def _contiguous(self, numbers: range) -> Names:
+        part = Names()
         bounds = self._bounds[numbers.start : max(numbers.start, numbers.stop) + 1]
-        run._bytes = self._bytes[bounds[0] : bounds[-1]]
-        run._bounds = bounds - bounds[0]
-        return run
+        part._bytes = self._bytes[bounds[0] : bounds[-1]]
+        part._bounds = bounds - bounds[0]
+        return part
 
     def _at(self, number: int) -> bytes:
         return self._bytes[self._bounds[number] : self._bounds[number + 1]]
@@ -109,17 +109,11 @@ class Names(Sequence[str]):
 
 
 def sorted_once(ids: Sequence[str]) -> tuple[Names, npt.NDArray[np.int64], list[str]]:
-    """The names among `ids`, where in `ids` each of them stands, and the ids that came more than once.
+    """Sort ids and remove duplicates. Of equal ids the last one counts, as when an archive is unpacked.
 
-    Of ids that are the same the last one counts, as when an archive is unpacked.
+    Returns the unique ids, the position of each of them in `ids`, and the duplicates that were dropped.
     """
     order = sorted(range(len(ids)), key=ids.__getitem__)
     last = [one for one, following in pairwise(order) if ids[one] != ids[following]] + order[-1:]
-    again = [ids[one] for one, following in pairwise(order) if ids[one] == ids[following]]
-    return Names(ids[one] for one in last), np.array(last, np.int64), again
-
-
-def as_id(path: str | bytes) -> str:
-    """A path as an id: what is no UTF-8 gets backslash escapes."""
-    raw = path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
-    return raw.decode("utf-8", "backslashreplace")
+    dropped = [ids[one] for one, following in pairwise(order) if ids[one] == ids[following]]
+    return Names(ids[one] for one in last), np.array(last, np.int64), dropped

@@ -1,4 +1,7 @@
-"""A text file with a path in each line; blank lines and those that begin with # are passed over."""
+"""A list of image paths as a source: a text file with one path per line.
+
+Blank lines and lines that start with # are ignored.
+"""
 
 from __future__ import annotations
 
@@ -9,40 +12,39 @@ from pathlib import Path
 import numpy as np
 
 from deconvviz.errors import SourceError
-from deconvviz.image_sources.image_files import LooseFiles, look_at
-from deconvviz.image_sources.image_ids import as_id, sorted_once
-from deconvviz.paths import spoken
+from deconvviz.image_sources.image_files import SeparateFiles, check_file
+from deconvviz.image_sources.image_ids import sorted_once
+from deconvviz.paths import path_as_typed, spoken
+from deconvviz.printable_names import path_to_text
 
 SUFFIXES = (".txt", ".lst")
 _LABELLED = re.compile(r"(.+?)[\s,]+-?\d+")
 
 
-class Listed(LooseFiles):
-    """Paths are absolute, or start at the list's own folder. A picture's id is its line."""
+class ImageList(SeparateFiles):
+    """Images of a list. Paths are absolute or relative to the folder of the list. The id is the line."""
 
     kind = "list"
 
 
-def open_list(place: str) -> Listed:
-    """Raises SourceError."""
+def open_list(place: str) -> ImageList:
+    """Return the source of a list file. Raises SourceError."""
     folder = os.path.dirname(os.path.abspath(place))
     lines = _lines(place)
-    ids, paths, sizes, skipped = list[str](), list[str](), list[int](), list[tuple[str, str]]()
+    ids, sizes, skipped = list[str](), list[int](), list[tuple[str, str]]()
     for line in lines:
-        name, path = as_id(line), os.fsdecode(line)
-        found = look_at(os.path.join(folder, path))
-        if found.refused:
-            skipped.append((name, found.refused + _labelled(name, folder)))
+        path = path_as_typed(os.fsdecode(line), folder)
+        name, check = path_to_text(path), check_file(os.path.join(folder, path))
+        if check.problem:
+            skipped.append((name, check.problem + _label_hint(name, folder)))
         else:
             ids.append(name)
-            paths.append(path)
-            sizes.append(found.size)
+            sizes.append(check.size)
     if not ids:
-        raise SourceError(_nothing_there(place, folder, skipped))
-    names, order, again = sorted_once(ids)
-    skipped += [(name, "it is listed more than once, and read once") for name in again]
-    odd = {ids[one]: paths[one] for one in order if ids[one] != paths[one]}
-    return Listed(place, folder, names, np.array(sizes, np.int64)[order], tuple(sorted(skipped)), odd)
+        raise SourceError(_no_images_message(place, folder, skipped))
+    names, order, dropped = sorted_once(ids)
+    skipped += [(name, "it is listed more than once and read only once") for name in dropped]
+    return ImageList(place, folder, names, np.array(sizes, np.int64)[order], tuple(sorted(skipped)))
 
 
 def _lines(place: str) -> list[bytes]:
@@ -51,28 +53,28 @@ def _lines(place: str) -> list[bytes]:
     except OSError as reason:
         raise SourceError(f"the list {place} cannot be read: {spoken(reason)}") from reason
     if b"\0" in content:
-        raise SourceError(f"{place} is no list of pictures: a text file has no zero bytes")
+        raise SourceError(f"{place} is not a list of images: it has zero bytes, so it is not a text file")
     stripped = [line.strip() for line in content.removeprefix(b"\xef\xbb\xbf").splitlines()]
     lines = [line for line in stripped if line and not line.startswith(b"#")]
     if not lines:
         count = len(stripped)
         raise SourceError(
-            f"{place} lists no picture: {count} line{'s' * (count != 1)}, all blank or comments "
-            "(write the path of a picture in each)"
+            f"no images in the list {place}: {count} line{'s' * (count != 1)}, all blank or comments. "
+            "Write one path per line"
         )
     return lines
 
 
-def _labelled(name: str, folder: str) -> str:
-    """A hint for lists that were written for training."""
-    told = _LABELLED.fullmatch(name)
-    there = told is not None and look_at(os.path.join(folder, told[1])).refused is None
-    return " (a line is a path and nothing else: leave its label out)" if there else ""
+def _label_hint(name: str, folder: str) -> str:
+    """Return a hint if the line is a path and a label, as in lists for training; otherwise an empty text."""
+    match = _LABELLED.fullmatch(name)
+    labelled = match is not None and check_file(os.path.join(folder, match[1])).problem is None
+    return " (a line must contain only a path: remove the label)" if labelled else ""
 
 
-def _nothing_there(place: str, folder: str, skipped: list[tuple[str, str]]) -> str:
+def _no_images_message(place: str, folder: str, skipped: list[tuple[str, str]]) -> str:
     name, reason = skipped[0]
     return (
-        f"none of the {len(skipped)} pictures that {place} lists can be read: {name}: {reason} "
-        f"(paths are absolute or start at {folder})"
+        f"none of the {len(skipped)} images in the list {place} can be read: {name}: {reason} "
+        f"(paths must be absolute or relative to {folder})"
     )

@@ -1,4 +1,4 @@
-"""What a source of pictures is: ids in a fixed order, and a picture for each."""
+"""Interface of a source of images: ids in a fixed order, and an image for each id."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from deconvviz.errors import PictureError, SourceError
+from deconvviz.errors import ImageError, SourceError
 from deconvviz.image_sources.image_ids import Names
-from deconvviz.images.image import Picture
+from deconvviz.images.image import InputImage
 from deconvviz.paths import spoken
 
 Skipped = tuple[tuple[str, str], ...]  # (id, reason)
@@ -21,9 +21,9 @@ Sizes = npt.NDArray[np.int64]
 
 
 class Source(ABC):
-    """Pictures by number, in the order of their ids.
+    """Base class of sources of images. Images are indexed by number, in the order of their sorted ids.
 
-    A source of your own names its `kind`, hands its ids to `super().__init__`, and reads:
+    A subclass sets `kind`, passes its ids to `super().__init__`, and implements `read`:
 
         class Slides(Source):
             kind = "slides"
@@ -33,11 +33,11 @@ class Source(ABC):
                 super().__init__(place=file, names=Names(f"slide-{n:03d}" for n in range(250)))
 
             def read(self, number):
-                return as_picture(slide_of(self.file, int(self.names[number].removeprefix("slide-"))))
+                return as_image(slide_of(self.file, int(self.names[number].removeprefix("slide-"))))
 
-    It goes to worker processes by pickle, so it keeps paths, not open files, and opens what it needs when it
-    reads. `read` raises PictureError (or OSError) for a picture that cannot be had: it is counted, and the
-    search goes on.
+    A source is pickled and sent to worker processes. It should therefore keep paths instead of open files,
+    and open files in `read`. If `read` raises ImageError or OSError, the search counts the image as
+    unreadable and continues.
     """
 
     kind: ClassVar[str]
@@ -51,13 +51,19 @@ class Source(ABC):
         skipped: Skipped = (),
         lasting_place: str | None = None,
     ) -> None:
-        """`place`: where it is, as typed; `lasting_place`: so that it is found from another folder, too.
+        """Initialise the source.
 
-        `sizes`: bytes of each picture; -1, or no `sizes`, is not known. `skipped`: what is not among `names`,
-        and why (a listed file that is not there).
+        Args:
+            place: Location of the source as the user gave it.
+            names: Ids of the images.
+            sizes: Size of each image in bytes, int64 (N,); -1 if unknown.
+            skipped: (id, reason) of images that are not in `names`, such as listed files that do not exist.
+            lasting_place: Location that is valid from every working directory (default: `place`).
         """
         if sizes is not None and len(sizes) != len(names):
-            raise ValueError(f"{len(names)} names and {len(sizes)} sizes: each picture has one of both")
+            raise ValueError(
+                f"{len(names)} names and {len(sizes)} sizes: every image needs one name and one size"
+            )
         self.place = place
         self.names = names
         self.sizes = sizes
@@ -66,24 +72,37 @@ class Source(ABC):
         self._limit: int | None = None
 
     @abstractmethod
-    def read(self, number: int) -> Picture:
-        """The picture of a number within the length. Raises PictureError."""
+    def read(self, number: int) -> InputImage:
+        """Return the image of a number from 0 to `len(self) - 1`.
+
+        Raises:
+            ImageError: The image cannot be read.
+        """
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def picture(self, number: int) -> Picture:
-        """The picture of `names[number]`. Raises PictureError, which names the id, and IndexError."""
+    def image(self, number: int) -> InputImage:
+        """Return the image of `names[number]`; negative numbers count from the end.
+
+        Raises:
+            ImageError: The image cannot be read. The message contains its id.
+            IndexError: The number is out of range.
+        """
         name = self.names[number]
         try:
             return self.read(number % len(self))
         except OSError as reason:
-            raise PictureError(f"cannot read {name}: {spoken(reason)}") from reason
+            raise ImageError(f"cannot read {name}: {spoken(reason)}") from reason
 
     def limited(self, count: int) -> Source:
-        """The first `count` pictures by id. Raises SourceError."""
+        """Return a source of the first `count` images by id.
+
+        Raises:
+            SourceError: The count is less than 1.
+        """
         if count < 1:
-            raise SourceError(f"a limit of {count} leaves no picture of {self.place}: give a number above 0")
+            raise SourceError(f"a limit of {count} leaves no image of {self.place}: give a number above 0")
         if count >= len(self):
             return self
         fewer = copy.copy(self)
@@ -91,7 +110,7 @@ class Source(ABC):
         return fewer
 
     def _keep(self, count: int) -> None:
-        """Cut what there is for each picture; only ever called on a copy."""
+        """Keep the data of the first `count` images only. It is called on a copy; subclasses extend it."""
         vars(self).pop("digest", None)
         self.names = self.names[:count]
         self.sizes = None if self.sizes is None else self.sizes[:count].copy()
@@ -100,14 +119,14 @@ class Source(ABC):
 
     @cached_property
     def digest(self) -> str:
-        """'sha256:...' of ids and sizes, not of the place: the same on every machine."""
-        whole = hashlib.sha256(self.names.digest.encode())
+        """SHA-256 of ids and sizes as 'sha256:...'. It does not depend on the place or the machine."""
+        hashed = hashlib.sha256(self.names.digest.encode())
         sizes = np.full(len(self), -1) if self.sizes is None else self.sizes
-        whole.update(sizes.astype("<i8").tobytes())
-        return f"sha256:{whole.hexdigest()}"
+        hashed.update(sizes.astype("<i8").tobytes())
+        return f"sha256:{hashed.hexdigest()}"
 
     def describe(self) -> dict[str, Any]:
-        """For a manifest: enough to open it again and to see that it is the same."""
+        """Return what a manifest needs to open the source again and to verify that it is unchanged."""
         return {
             "kind": self.kind,
             "place": self._lasting_place,
@@ -117,8 +136,9 @@ class Source(ABC):
         }
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.place}, {of_pictures(len(self))})"
+        return f"{type(self).__name__}({self.place}, {image_count_text(len(self))})"
 
 
-def of_pictures(count: int) -> str:
-    return f"{count} picture{'s' * (count != 1)}"
+def image_count_text(count: int) -> str:
+    """Return ``1 image`` or ``12 images``."""
+    return f"{count} image{'s' * (count != 1)}"

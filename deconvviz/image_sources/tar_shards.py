@@ -1,4 +1,4 @@
-"""Tar shards, as WebDataset writes them. A shard is listed from header to header, past the data."""
+"""Tar shards, as WebDataset writes them. Listing a shard reads the headers and skips the data."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ import numpy as np
 import numpy.typing as npt
 
 from deconvviz.errors import SourceError
-from deconvviz.image_sources.archive_reader import ArchiveFiles, compression
-from deconvviz.image_sources.folder import is_hidden, is_picture
-from deconvviz.image_sources.image_files import lasting
-from deconvviz.image_sources.image_ids import Names, as_id, sorted_once
+from deconvviz.image_sources.archive_reader import ArchiveFiles, compression, member_id
+from deconvviz.image_sources.folder import is_hidden, is_image
+from deconvviz.image_sources.image_files import absolute_path_text
+from deconvviz.image_sources.image_ids import Names, sorted_once
 from deconvviz.image_sources.source import Sizes, Skipped, Source
 from deconvviz.images.discovery import SUFFIXES
-from deconvviz.images.image import Picture, read_picture
+from deconvviz.images.image import InputImage, read_image
 from deconvviz.paths import spoken
+from deconvviz.printable_names import path_to_text
 
 _PLACES = np.dtype([("shard", "<i4"), ("start", "<i8"), ("size", "<i8")])
-_END = bytes(tarfile.BLOCKSIZE)
-_COMPLAINTS = (tarfile.TarError, OSError, ValueError, OverflowError, EOFError)
+_END_BLOCK = bytes(tarfile.BLOCKSIZE)
+_TAR_ERRORS = (tarfile.TarError, OSError, ValueError, OverflowError, EOFError)
 
 
 class Shards(Source):
-    """A picture's id is the path of its shard below their folder, and in it the name of its member."""
+    """Images in tar shards. The id of an image is the path of its shard, a slash and the name of its member.
+
+    Paths of shards are relative to their common folder.
+    """
 
     kind = "tar"
 
@@ -40,14 +44,14 @@ class Shards(Source):
         skipped: Skipped,
         places: npt.NDArray[np.void],
     ) -> None:
-        super().__init__(place, names, sizes=sizes, skipped=skipped, lasting_place=lasting(place))
+        super().__init__(place, names, sizes=sizes, skipped=skipped, lasting_place=absolute_path_text(place))
         self._places = places
         self._files = ArchiveFiles(list(shards), list(shards.values()))
 
-    def read(self, number: int) -> Picture:
+    def read(self, number: int) -> InputImage:
         name = self.names[number]
         shard, start, size = self._places[number].item()
-        return read_picture(self._files.piece(shard, start, size, name), name)
+        return read_image(self._files.read(shard, start, size, name), name)
 
     def _keep(self, count: int) -> None:
         super()._keep(count)
@@ -56,94 +60,98 @@ class Shards(Source):
 
 @dataclass
 class Members:
-    """What was found in all shards; `where` has (shard, start, size) of each picture."""
+    """Members of all shards; `positions` has (shard, start, size) of each image."""
 
     ids: list[str] = field(default_factory=list)
-    where: list[tuple[int, int, int]] = field(default_factory=list)
-    others: int = 0
+    positions: list[tuple[int, int, int]] = field(default_factory=list)
+    other_count: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
 def open_shards(place: str, shards: Sequence[str], folder: str) -> Shards:
-    """`shards` below `folder`. Raises SourceError."""
+    """Return the source of `shards`, files below `folder`. Raises SourceError."""
     shards = sorted(shards)
-    members, whole = Members(), dict[str, int]()
+    members, shard_sizes = Members(), dict[str, int]()
     for number, shard in enumerate(shards):
-        told = as_id(os.path.relpath(shard, folder).replace(os.sep, "/"))
-        whole[shard] = _list_shard(shard, number, told, members)
+        shard_id = path_to_text(os.path.relpath(shard, folder).replace(os.sep, "/"))
+        shard_sizes[shard] = _list_shard(shard, number, shard_id, members)
     if not members.ids:
-        raise SourceError(_no_pictures(place, len(shards), members))
-    names, order, again = sorted_once(members.ids)
+        raise SourceError(_no_images_message(place, len(shards), members))
+    names, order, dropped = sorted_once(members.ids)
     members.skipped += [
-        (name, "it stands in its shard more than once: the last one is read") for name in again
+        (name, "it is in its shard more than once: the last copy is read") for name in dropped
     ]
-    places = np.array(members.where, _PLACES)[order]
-    return Shards(place, whole, names, places["size"].copy(), tuple(sorted(members.skipped)), places)
+    places = np.array(members.positions, _PLACES)[order]
+    return Shards(place, shard_sizes, names, places["size"].copy(), tuple(sorted(members.skipped)), places)
 
 
-def _list_shard(path: str, number: int, told: str, members: Members) -> int:
-    """How many bytes the shard has. One that is damaged gives what stands before, one that is no tar nothing.
+def _list_shard(path: str, number: int, shard_id: str, members: Members) -> int:
+    """Add the members of one shard, and return its size in bytes.
 
-    Raises SourceError for one that is compressed.
+    From a damaged shard, the members before the damage are added; from a file that is not a tar file, none.
+    Raises SourceError for a compressed shard.
     """
-    size, data = -1, dict[str, tuple[int, int, int]]()  # of ordinary files, which links may mean
+    size, positions = -1, dict[str, tuple[int, int, int]]()  # of regular files, the possible targets of links
     try:
         size = os.path.getsize(path)
         packed = compression(path)
         if packed:
             raise SourceError(
-                f"{path} is compressed by {packed}: its pictures cannot be read one by one; "
-                "unpack it, or pack it anew as plain .tar"
+                f"{path} is compressed with {packed}: its images cannot be read one by one. "
+                "Unpack it, or write it again as a plain .tar"
             )
         with tarfile.open(path, "r:", encoding="utf-8", errors="surrogateescape") as tar:
             try:
                 while (member := tar.next()) is not None:
-                    _check_way_on(member, tar.offset)
-                    _sort_in(member, number, told, data, members)
-                    tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-                damage = _after_the_end(path, tar.offset)
-            except _COMPLAINTS as reason:
-                damage = f"it is broken off or damaged after byte {tar.offset}: {spoken(reason)}"
-    except _COMPLAINTS as reason:
+                    _check_offsets(member, tar.offset)
+                    _add_member(member, number, shard_id, positions, members)
+                    tar.members = []  # type: ignore[attr-defined]  # saves memory: tarfile keeps all members
+                damage = _damage_at_end(path, tar.offset)
+            except _TAR_ERRORS as reason:
+                damage = f"it is truncated or damaged after byte {tar.offset}: {spoken(reason)}"
+    except _TAR_ERRORS as reason:
         damage = "it is empty (0 bytes)" if size == 0 else f"it cannot be read as a tar: {spoken(reason)}"
     if damage:
-        members.skipped.append((told, damage))
+        members.skipped.append((shard_id, damage))
     return size
 
 
-def _check_way_on(member: tarfile.TarInfo, following: int) -> None:
-    """Sizes may be given as anything; a negative one leads back, and some versions of `tarfile` follow it."""
+def _check_offsets(member: tarfile.TarInfo, following: int) -> None:
+    """Raise ReadError for a member of invalid size.
+
+    A negative size points to an earlier header, and some versions of `tarfile` would read it again and again.
+    """
     if not (0 <= member.size < 2**62 and member.offset < following < 2**62):
-        raise tarfile.ReadError(f"a member says that it has {member.size} bytes")
+        raise tarfile.ReadError(f"a member has the invalid size {member.size}")
 
 
-def _sort_in(
+def _add_member(
     member: tarfile.TarInfo,
     number: int,
-    told: str,
-    data: dict[str, tuple[int, int, int]],
+    shard_id: str,
+    positions: dict[str, tuple[int, int, int]],
     members: Members,
 ) -> None:
     if member.isdir():
         return
     name = member.name.removeprefix("./")
-    where = (number, member.offset_data, member.size)
     if member.isreg() and not member.issparse():
-        data[name] = where
+        positions[name] = (number, member.offset_data, member.size)
     if is_hidden(name):
         return
-    if not is_picture(name):
-        members.others += 1
+    if not is_image(name):
+        members.other_count += 1
         return
-    found = data.get(_meant(name, member))
-    if found is None:
-        members.skipped.append((f"{told}/{as_id(name)}", _refused(member)))
+    position = positions.get(_name_of_data(name, member))
+    if position is None:
+        members.skipped.append((f"{shard_id}/{member_id(name)}", _problem(member)))
     else:
-        members.ids.append(f"{told}/{as_id(name)}")
-        members.where.append(found)
+        members.ids.append(f"{shard_id}/{member_id(name)}")
+        members.positions.append(position)
 
 
-def _meant(name: str, member: tarfile.TarInfo) -> str:
+def _name_of_data(name: str, member: tarfile.TarInfo) -> str:
+    """Return the name of the member that has the data: the target of a link, or the member itself."""
     if member.islnk():
         return member.linkname.removeprefix("./")
     if member.issym():
@@ -151,30 +159,33 @@ def _meant(name: str, member: tarfile.TarInfo) -> str:
     return name if member.isreg() and not member.issparse() else ""
 
 
-def _refused(member: tarfile.TarInfo) -> str:
+def _problem(member: tarfile.TarInfo) -> str:
     if member.islnk() or member.issym():
-        return f"it is a link to {as_id(member.linkname)}, which does not stand before it in its shard"
-    return "it is stored with holes (sparse)" if member.issparse() else "it is no ordinary file"
+        return f"it is a link to {member_id(member.linkname)}, which is not before it in its shard"
+    return "it is a sparse file" if member.issparse() else "it is not a regular file"
 
 
-def _after_the_end(path: str, end: int) -> str | None:
-    """What is wrong where the list ended. `tarfile` stops at a damaged header as if it were the end."""
+def _damage_at_end(path: str, end: int) -> str | None:
+    """Return what is wrong at the offset where `tarfile` stopped, or None.
+
+    `tarfile` treats a damaged header like the end of the file.
+    """
     with open(path, "rb") as stream:
         stream.seek(end)
-        mark, rest = stream.read(tarfile.BLOCKSIZE), stream.read(2**20)
-    if mark == _END:
-        joined = bool(rest.strip(b"\0"))
-        return "more data follow its end, and are not read (several tars in one file?)" if joined else None
-    if not mark:
-        return "it has no end mark: it may be broken off"
-    return f"it is damaged at byte {end}: what stands there and after it is not read"
+        block, rest = stream.read(tarfile.BLOCKSIZE), stream.read(2**20)
+    if block == _END_BLOCK:
+        more = bool(rest.strip(b"\0"))
+        return "the data after its end mark are not read (several tar files in one?)" if more else None
+    if not block:
+        return "it has no end mark and may be truncated"
+    return f"it is damaged at byte {end}: nothing from there on is read"
 
 
-def _no_pictures(place: str, shards: int, members: Members) -> str:
-    lost = members.skipped
-    unread = f", and {len(lost)} that cannot be read ({lost[0][0]}: {lost[0][1]})" if lost else ""
+def _no_images_message(place: str, shards: int, members: Members) -> str:
+    skipped, others = members.skipped, members.other_count
+    unread = f", and {len(skipped)} that cannot be read ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
     return (
-        f"no pictures in {place}: {members.others} other file{'s' * (members.others != 1)} in "
-        f"{shards} shard{'s' * (shards != 1)}{unread} (pictures end in {' '.join(SUFFIXES)}; hidden ones are "
-        "left out)"
+        f"no images in {place}: {others} other file{'s' * (others != 1)} in "
+        f"{shards} shard{'s' * (shards != 1)}{unread} "
+        f"(images end in {' '.join(SUFFIXES)}; hidden files are ignored)"
     )

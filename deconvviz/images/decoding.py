@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image, ImageFile
 
-from deconvviz.errors import PictureError
+from deconvviz.errors import ImageError
 from deconvviz.images.jpeg_truncation import breaks_off, end_of_picture
 from deconvviz.paths import existing_file, spoken
 
@@ -88,13 +88,13 @@ _OUR_LIMIT_COUNTS = _Held(Image, "MAX_IMAGE_PIXELS", None)
 def decode(path: str | Path, limit: int) -> tuple[Image.Image, str, list[str]]:
     """The first frame, decoded and upright; how its samples were packed (Pillow's raw mode); what was done.
 
-    Raises PictureError, for a picture of more than `limit` pixels before anything is decoded.
+    Raises ImageError, for a picture of more than `limit` pixels before anything is decoded.
     """
-    file = existing_file(path, PictureError, "picture")
+    file = existing_file(path, ImageError, "picture")
     try:
         stream = file.open("rb")
     except OSError as reason:
-        raise PictureError(f"cannot read {file}: {spoken(reason)}") from reason
+        raise ImageError(f"cannot read {file}: {spoken(reason)}") from reason
     with stream:
         return decode_stream(stream, str(file), limit)
 
@@ -113,22 +113,22 @@ def decode_stream(stream: BinaryIO, told: str, limit: int) -> tuple[Image.Image,
             raise EOFError
         image, turned = upright(image, orientation)
     except COMPLAINTS as reason:
-        raise PictureError(_refusal(told, reason)) from reason
+        raise ImageError(_refusal(told, reason)) from reason
     return image, packed, [*notes, *turned]
 
 
 def _check_not_empty(stream: BinaryIO, told: str) -> None:
     if stream.seek(0, os.SEEK_END) == 0:
-        raise PictureError(f"{told} is empty (0 bytes): fetch or write the picture again")
+        raise ImageError(f"{told} is empty (0 bytes): fetch or write the picture again")
     stream.seek(0)
 
 
 def check_size(size: tuple[int, int], limit: int, told: object) -> None:
     width, height = size
     if width < 1 or height < 1:
-        raise PictureError(f"{told} has no pixels: {width} x {height}")
+        raise ImageError(f"{told} has no pixels: {width} x {height}")
     if width * height > limit:
-        raise PictureError(
+        raise ImageError(
             f"{told} has {width} x {height} pixels, {width * height / 1e6:.4g} megapixels; more than "
             f"{limit / 1e6:.4g} are not opened unless you say so: max_pixels={width * height} or the "
             f"environment variable DECONVVIZ_MAX_PIXELS={width * height}"
@@ -164,11 +164,13 @@ def packing(image: Image.Image) -> str:
 
 def _header(stream: BinaryIO, told: str) -> ImageFile.ImageFile:
     """Image.open without its limit of pixels, which is not ours, and for FORMATS alone."""
-    Image.init()
+    Image.preinit()  # the usual formats
     beginning = stream.read(16)
     unsupported = []
     with _NoWarnings():
         for name in FORMATS:
+            if name not in Image.OPEN:
+                Image.init()  # all formats
             if name not in Image.OPEN:
                 continue
             factory, accept = Image.OPEN[name]
@@ -178,7 +180,7 @@ def _header(stream: BinaryIO, told: str) -> ImageFile.ImageFile:
             elif accepted:
                 stream.seek(0)
                 return factory(stream, "")  # with a name, Pillow opens bitmaps once more, by that name
-    raise PictureError(_no_picture(stream, told, unsupported))
+    raise ImageError(_no_picture(stream, told, unsupported))
 
 
 def _frames(stream: BinaryIO, told: str, image: Image.Image) -> list[str]:

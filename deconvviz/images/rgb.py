@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from deconvviz.errors import PictureError
+from deconvviz.errors import ImageError
 
 RGB8 = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -35,7 +35,7 @@ def to_rgb(image: Image.Image, packed: str, background: Colour, told: str) -> tu
     try:
         rgb = image.convert("RGB")
     except (ValueError, ImportError) as reason:  # LAB, by a Pillow without colour management
-        raise PictureError(
+        raise ImageError(
             f"{told} is in {image.mode} colour, which is not read here: save it as RGB"
         ) from reason
     if opacity is not None and opacity.getextrema() != (255, 255):
@@ -66,7 +66,7 @@ def _eight_bits(image: Image.Image, told: str) -> tuple[Image.Image, str]:
         return _from_floats(values, told)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        raise PictureError(
+        raise ImageError(
             f"{told} holds whole numbers from {low} to {high}, of which nobody says how bright they are: "
             "save it with 8 or 16 bits"
         )
@@ -77,10 +77,10 @@ def _eight_bits(image: Image.Image, told: str) -> tuple[Image.Image, str]:
 
 def _from_floats(values: npt.NDArray[Any], told: str) -> tuple[Image.Image, str]:
     if not np.isfinite(values).all():
-        raise PictureError(f"{told} holds NaN or infinity: save it with 8 or 16 bits")
+        raise ImageError(f"{told} holds NaN or infinity: save it with 8 or 16 bits")
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 255:
-        raise PictureError(
+        raise ImageError(
             f"{told} holds floats from {low:g} to {high:g}, of which nobody says how bright they are: save "
             "it with floats in 0 .. 1, or with 8 or 16 bits"
         )

@@ -1,4 +1,4 @@
-"""Datasets that `datasets` itself wrote; nothing is fetched."""
+"""Hugging Face datasets on the local disk, written by `datasets` without network access."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import datasets
 import pytest
 from helpers.shades import encoded, saved, shade_of, shades
 
-from deconvviz.errors import PictureError, SourceError
+from deconvviz.errors import ImageError, SourceError
 from deconvviz.image_sources import open_source, reopen
 from deconvviz.image_sources.huggingface import Rows
 
 
 @pytest.fixture(autouse=True)
-def quiet_and_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def local_cache_without_progress_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     datasets.disable_progress_bars()
 
@@ -28,12 +28,12 @@ def rows(cells: list[dict[str, Any] | None], column: str = "image") -> datasets.
     return plain.cast_column(column, datasets.Image())
 
 
-def pictures(*shades: int) -> datasets.Dataset:
+def images(*shades: int) -> datasets.Dataset:
     return rows([{"bytes": encoded(shade), "path": None} for shade in shades])
 
 
-def test_a_saved_dataset_with_splits(tmp_path: Path) -> None:
-    datasets.DatasetDict(train=pictures(3, 1, 2), test=pictures(9, 8)).save_to_disk(tmp_path / "set")
+def test_saved_dataset_with_splits_has_split_and_row_in_its_ids(tmp_path: Path) -> None:
+    datasets.DatasetDict(train=images(3, 1, 2), test=images(9, 8)).save_to_disk(tmp_path / "set")
     source = open_source(tmp_path / "set")
     assert list(shades(source).items()) == [
         ("test/00000000", 9), ("test/00000001", 8),
@@ -45,21 +45,21 @@ def test_a_saved_dataset_with_splits(tmp_path: Path) -> None:
     assert reopen(source.describe()).digest == source.digest
 
 
-def test_saved_rows_without_splits(tmp_path: Path) -> None:
-    pictures(4, 6).save_to_disk(tmp_path / "set")
+def test_saved_dataset_without_splits_has_rows_as_ids(tmp_path: Path) -> None:
+    images(4, 6).save_to_disk(tmp_path / "set")
     assert shades(open_source(tmp_path / "set")) == {"00000000": 4, "00000001": 6}
 
 
-def test_rows_that_were_chosen_and_mixed_stand_in_their_new_order(tmp_path: Path) -> None:
-    mixed = pictures(*range(50)).select([30, 7, 7, 49, 0])
+def test_selected_rows_are_in_the_order_of_the_selection(tmp_path: Path) -> None:
+    mixed = images(*range(50)).select([30, 7, 7, 49, 0])
     mixed.save_to_disk(tmp_path / "set")
     assert list(shades(open_source(tmp_path / "set")).values()) == [30, 7, 7, 49, 0]
 
 
-def test_it_travels_by_pickle_and_opens_its_rows_again(
+def test_pickled_source_is_small_and_opens_its_dataset_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    datasets.DatasetDict(a=pictures(*range(200)), b=pictures(5)).save_to_disk(tmp_path / "set")
+    datasets.DatasetDict(a=images(*range(200)), b=images(5)).save_to_disk(tmp_path / "set")
     monkeypatch.chdir(tmp_path)
     source = open_source("set")
     monkeypatch.chdir("/")
@@ -69,9 +69,9 @@ def test_it_travels_by_pickle_and_opens_its_rows_again(
     assert list(shades(pickle.loads(pickle.dumps(source.limited(2))))) == ["a/00000000", "a/00000001"]
 
 
-def test_the_digest_knows_sizes_and_not_the_place(tmp_path: Path) -> None:
+def test_digest_depends_on_sizes_and_not_on_the_place(tmp_path: Path) -> None:
     for name, last in (("one", 2), ("two", 2), ("three", 200)):
-        pictures(1, last).save_to_disk(tmp_path / name)
+        images(1, last).save_to_disk(tmp_path / name)
     one, two, three = (open_source(tmp_path / name) for name in ("one", "two", "three"))
     assert one.digest == two.digest
     assert (one.digest == three.digest) == (len(encoded(2)) == len(encoded(200)))
@@ -79,7 +79,7 @@ def test_the_digest_knows_sizes_and_not_the_place(tmp_path: Path) -> None:
         reopen(one.limited(1).describe() | {"limit": None}, tmp_path / "two")
 
 
-def test_rows_that_hold_paths_or_nothing(tmp_path: Path) -> None:
+def test_rows_with_paths_are_read_and_empty_rows_raise_image_error(tmp_path: Path) -> None:
     cells: list[dict[str, Any] | None] = [
         {"bytes": None, "path": str(saved(tmp_path / "a.png", 5))},
         None,
@@ -92,48 +92,48 @@ def test_rows_that_hold_paths_or_nothing(tmp_path: Path) -> None:
     assert shade_of(source, 0) == 5
     for number, message in enumerate(
         [
-            "00000001 has no picture: its row is empty",
+            "00000001 has no image: its row is empty",
             "cannot read 00000002: no such file or directory",
             "00000003 is no picture but text: 'no picture'",
             r"00000004 is empty \(0 bytes\)",
         ],
         start=1,
     ):
-        with pytest.raises(PictureError, match=f"^{message}"):
-            source.picture(number)
+        with pytest.raises(ImageError, match=f"^{message}"):
+            source.image(number)
 
 
 def _saved(found: datasets.Dataset, tmp_path: Path) -> Path:
-    # save_to_disk would read the files in; what other programs wrote need not have them
+    # save_to_disk would store the files in the dataset; other programs may store their paths only
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.Image, "embed_storage", lambda self, storage, *_, **__: storage)
         found.save_to_disk(tmp_path / "set")
     return tmp_path / "set"
 
 
-def test_columns(tmp_path: Path) -> None:
-    found = pictures(1)
+def test_dataset_must_have_exactly_one_image_column(tmp_path: Path) -> None:
+    found = images(1)
     found.select_columns("label").save_to_disk(tmp_path / "none")
-    with pytest.raises(SourceError, match=r"no column of pictures in .*none: there are label \(Value\)$"):
+    with pytest.raises(SourceError, match=r"no image column in .*none: there are label \(Value\)$"):
         open_source(tmp_path / "none")
     both = datasets.concatenate_datasets([found, rows([None], "mask").select_columns("mask")], axis=1)
     both.save_to_disk(tmp_path / "both")
-    with pytest.raises(SourceError, match=r"2 columns of pictures in .*both: image, mask; choose one"):
+    with pytest.raises(SourceError, match=r"2 image columns in .*both: image, mask\. Save one of them"):
         open_source(tmp_path / "both")
     both.select_columns("image").save_to_disk(tmp_path / "one")
     assert shades(open_source(tmp_path / "one")) == {"00000000": 1}
 
 
-def test_no_rows(tmp_path: Path) -> None:
+def test_dataset_without_rows_raises_source_error(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
-    pictures(1).to_parquet(tmp_path / "set" / "train.parquet")
+    images(1).to_parquet(tmp_path / "set" / "train.parquet")
     with pytest.raises(SourceError, match=r"^hf:.* cannot be loaded: .* corresponds to no data!"):
         open_source(f"hf:{tmp_path / 'set'}:train[:0]")
-    with pytest.raises(SourceError, match=r"^no pictures in hf:mine: train has 0 rows$"):
-        Rows("hf:mine", lambda: {"train": pictures(1).select([])})
+    with pytest.raises(SourceError, match=r"^no images in hf:mine: train has 0 rows$"):
+        Rows("hf:mine", lambda: {"train": images(1).select([])})
 
 
-def test_a_folder_that_only_looks_like_a_saved_dataset(tmp_path: Path) -> None:
+def test_folder_needs_all_info_files_to_be_a_saved_dataset(tmp_path: Path) -> None:
     (tmp_path / "dataset_info.json").write_text("{}")
     saved(tmp_path / "a.png", 2)
     assert shades(open_source(tmp_path)) == {"a.png": 2}
@@ -142,9 +142,9 @@ def test_a_folder_that_only_looks_like_a_saved_dataset(tmp_path: Path) -> None:
         open_source(tmp_path)
 
 
-def test_names(tmp_path: Path) -> None:
-    """What `load_dataset` knows: here a folder of Parquet."""
-    for split, found in (("train", pictures(1, 2, 3)), ("test", pictures(7))):
+def test_named_dataset_is_opened_with_all_or_one_split(tmp_path: Path) -> None:
+    """`load_dataset` also accepts the path of a folder of Parquet files."""
+    for split, found in (("train", images(1, 2, 3)), ("test", images(7))):
         (tmp_path / "set").mkdir(exist_ok=True)
         found.to_parquet(tmp_path / "set" / f"{split}.parquet")
     name = f"hf:{tmp_path / 'set'}"
@@ -159,11 +159,11 @@ def test_names(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"^hf:.*/nowhere cannot be loaded: couldn't find any data file at"):
         open_source(f"hf:{tmp_path}/nowhere")
     for empty in ("hf:", "hf::train"):
-        with pytest.raises(SourceError, match="names no dataset: write hf:NAME or hf:NAME:SPLIT"):
+        with pytest.raises(SourceError, match=r"no dataset name in .*: write hf:NAME or hf:NAME:SPLIT"):
             open_source(empty)
 
 
-def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_raises_source_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise ConnectionError("Couldn't reach 'no/such' on the Hub (LocalEntryNotFoundError)\nand more")
 
@@ -175,8 +175,10 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures(1).save_to_disk(tmp_path / "set")
+def test_missing_datasets_package_raises_source_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images(1).save_to_disk(tmp_path / "set")
     monkeypatch.setitem(sys.modules, "datasets", None)
     for place in ("hf:mnist", str(tmp_path / "set")):
         with pytest.raises(
@@ -185,10 +187,10 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             open_source(place)
 
 
-def test_a_dataset_that_has_shrunk_since(tmp_path: Path) -> None:
-    pictures(1, 2).save_to_disk(tmp_path / "set")
+def test_row_missing_after_the_dataset_has_shrunk_raises_image_error(tmp_path: Path) -> None:
+    images(1, 2).save_to_disk(tmp_path / "set")
     source = pickle.loads(pickle.dumps(open_source(tmp_path / "set")))
-    shutil.rmtree(tmp_path / "set")  # rewritten in place, a file that is mapped ends the process
-    pictures(1).save_to_disk(tmp_path / "set")
-    with pytest.raises(PictureError, match=r"00000001 is gone: .*set has changed since it was listed"):
-        source.picture(1)
+    shutil.rmtree(tmp_path / "set")  # writing to a memory-mapped file would kill the process
+    images(1).save_to_disk(tmp_path / "set")
+    with pytest.raises(ImageError, match=r"00000001 no longer exists: .*set has changed since it was listed"):
+        source.image(1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.shades import encoded, saved, shades
 
-from deconvviz.errors import PictureError, SourceError
+from deconvviz.errors import ImageError, SourceError
 from deconvviz.image_sources import open_source
 
 
@@ -18,11 +18,11 @@ def listed(path: Path, *lines: str) -> Path:
     return path
 
 
-def test_paths_start_at_the_list_or_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_relative_to_the_list_or_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path / "set" / "b.png", 1)
     saved(tmp_path / "set" / "a b" / "ä.png", 2)
     saved(tmp_path / "near.png", 3)
-    (tmp_path / "set" / "photo").write_bytes(encoded(4))  # what is named itself may have any suffix
+    (tmp_path / "set" / "photo").write_bytes(encoded(4))  # a listed file can have any suffix
     far = saved(tmp_path / "far.png", 5)
     lines = [
         "# chosen by hand",
@@ -44,42 +44,54 @@ def test_paths_start_at_the_list_or_are_absolute(tmp_path: Path, monkeypatch: py
         assert list(shades(source).items()) == sorted(expected.items())
         assert source.describe()["place"] == str(tmp_path / "set" / name)
         assert (source.kind, source.skipped) == ("list", ())
-        assert source.picture(list(source.names).index("b.png")).path == tmp_path / "set" / "b.png"
+        assert source.image(list(source.names).index("b.png")).path == tmp_path / "set" / "b.png"
 
 
-def test_lists_of_windows(tmp_path: Path) -> None:
+def test_byte_order_mark_and_crlf_in_a_list_are_ignored(tmp_path: Path) -> None:
     saved(tmp_path / "a.png", 1)
     (tmp_path / "l.txt").write_bytes(b"\xef\xbb\xbfa.png\r\n\r\n# no more\r\n")
     assert shades(open_source(tmp_path / "l.txt")) == {"a.png": 1}
 
 
-def test_what_is_not_there_or_comes_twice_is_listed(tmp_path: Path) -> None:
+def test_missing_and_duplicate_lines_are_skipped_with_a_reason(tmp_path: Path) -> None:
     saved(tmp_path / "a.png", 1)
     (tmp_path / "folder").mkdir()
     source = open_source(
         listed(tmp_path / "l.txt", "gone.png", "a.png", "folder", "a.png 12", "a.png", "a.png,3", "x" * 5000)
     )
     assert shades(source) == {"a.png": 1}
-    hint = " (a line is a path and nothing else: leave its label out)"
+    hint = " (a line must contain only a path: remove the label)"
     assert source.skipped == (
-        ("a.png", "it is listed more than once, and read once"),
-        ("a.png 12", "it is not there" + hint),
-        ("a.png,3", "it is not there" + hint),
-        ("folder", "it is a folder, not a picture"),
-        ("gone.png", "it is not there"),
-        ("x" * 5000, "it cannot be seen: file name too long"),
+        ("a.png", "it is listed more than once and read only once"),
+        ("a.png 12", "it does not exist" + hint),
+        ("a.png,3", "it does not exist" + hint),
+        ("folder", "it is a folder, not an image"),
+        ("gone.png", "it does not exist"),
+        ("x" * 5000, "it cannot be accessed: file name too long"),
     )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="file names are not any bytes here")
-def test_a_line_that_is_no_utf_8(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="file names cannot be arbitrary bytes on this system")
+def test_line_that_is_not_utf_8_has_an_escaped_id(tmp_path: Path) -> None:
     with open(os.path.join(os.fsencode(tmp_path), b"a\xff.png"), "wb") as stream:
         stream.write(encoded(9))
     (tmp_path / "l.txt").write_bytes(b"a\xff.png\n")
     assert shades(pickle.loads(pickle.dumps(open_source(tmp_path / "l.txt")))) == {"a\\xff.png": 9}
 
 
-def test_the_digest_is_of_lines_and_sizes(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="file names cannot be arbitrary bytes on this system")
+def test_line_can_be_written_with_the_escapes_of_an_id(tmp_path: Path) -> None:
+    for name, shade in ((b"a\xff.png", 1), (rb"b\xff.png", 2), (b"c\n.png", 3)):
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as stream:
+            stream.write(encoded(shade))
+    (tmp_path / "l.txt").write_bytes(rb"a\xff.png" b"\n" rb"b\xff.png" b"\n" rb"c\x0a.png")
+    source = open_source(tmp_path / "l.txt")
+    assert shades(source) == {r"a\xff.png": 1, r"b\x5cxff.png": 2, "c\n.png": 3}
+    (tmp_path / "l.txt").write_bytes(rb"a\xff.png" b"\n" rb"b\x5cxff.png" b"\n" rb"c\x0a.png")
+    assert shades(open_source(tmp_path / "l.txt")) == shades(source)
+
+
+def test_digest_depends_on_lines_and_sizes_and_not_on_their_order(tmp_path: Path) -> None:
     digests = []
     for folder in ("one", "two"):
         saved(tmp_path / folder / "a.png", 1)
@@ -93,23 +105,25 @@ def test_the_digest_is_of_lines_and_sizes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "l.txt lists no picture: 0 lines, all blank or comments"),
-        (["# a", "", " "], "l.txt lists no picture: 3 lines, all blank or comments"),
-        (["\0"], "l.txt is no list of pictures: a text file has no zero bytes"),
+        ([], "no images in the list .*l.txt: 0 lines, all blank or comments"),
+        (["# a", "", " "], "no images in the list .*l.txt: 3 lines, all blank or comments"),
+        (["\0"], "l.txt is not a list of images: it has zero bytes, so it is not a text file"),
         (
             ["a.png", "b.png"],
-            r"none of the 2 pictures that .*l.txt lists can be read: a.png: it is not there \(paths",
+            r"none of the 2 images in the list .*l.txt can be read: a.png: it does not exist \(paths",
         ),
     ],
 )
-def test_lists_that_give_nothing(tmp_path: Path, lines: list[str], message: str) -> None:
+def test_list_without_readable_images_raises_source_error(
+    tmp_path: Path, lines: list[str], message: str
+) -> None:
     with pytest.raises(SourceError, match=message):
         open_source(listed(tmp_path / "l.txt", *lines))
 
 
-def test_a_file_gone_since(tmp_path: Path) -> None:
+def test_file_deleted_after_listing_raises_image_error(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png")
     source = open_source(listed(tmp_path / "l.txt", "./a.png"))
     path.unlink()
-    with pytest.raises(PictureError, match=r"^\./a.png is gone"):
-        source.picture(0)
+    with pytest.raises(ImageError, match=r"^\./a.png no longer exists"):
+        source.image(0)

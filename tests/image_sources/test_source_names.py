@@ -8,25 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deconvviz.image_sources.image_ids import Names, as_id, sorted_once
+from deconvviz.image_sources.image_ids import Names, sorted_once
 
-# UTF-8 holds everything but halves of surrogate pairs
+# UTF-8 can encode everything except halves of surrogate pairs
 IDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 
 
 @given(st.sets(IDS))
-def test_names_are_the_sorted_ids(ids: set[str]) -> None:
-    names, told = Names(ids), sorted(ids)
-    assert list(names) == told
-    assert [names[number] for number in range(len(names))] == told
-    assert [names.index(name) for name in told] == list(range(len(told)))
-    assert [names[-one] for one in range(1, len(told) + 1)] == told[::-1]
-    assert all(name in names for name in told)
+def test_names_are_a_sequence_of_the_sorted_ids(ids: set[str]) -> None:
+    names, expected = Names(ids), sorted(ids)
+    assert list(names) == expected
+    assert [names[number] for number in range(len(names))] == expected
+    assert [names.index(name) for name in expected] == list(range(len(expected)))
+    assert [names[-one] for one in range(1, len(expected) + 1)] == expected[::-1]
+    assert all(name in names for name in expected)
     assert pickle.loads(pickle.dumps(names)) == names
 
 
 @given(st.sets(IDS, min_size=1), IDS)
-def test_what_is_not_there_is_not_found(ids: set[str], other: str) -> None:
+def test_index_of_a_missing_id_raises_value_error(ids: set[str], other: str) -> None:
     names = Names(ids - {other})
     assert other not in names
     assert names.count(other) == 0
@@ -35,28 +35,28 @@ def test_what_is_not_there_is_not_found(ids: set[str], other: str) -> None:
 
 
 @given(st.sets(IDS), st.slices(8))
-def test_slices_are_of_names(ids: set[str], piece: slice) -> None:
+def test_slice_has_the_sorted_ids_of_the_slice(ids: set[str], piece: slice) -> None:
     assert list(Names(ids)[piece]) == sorted(sorted(ids)[piece])
 
 
 @given(st.lists(st.sets(IDS), min_size=2, max_size=2))
-def test_equal_ids_have_equal_digests(both: list[set[str]]) -> None:
+def test_names_and_digests_are_equal_if_and_only_if_the_ids_are(both: list[set[str]]) -> None:
     one, other = Names(both[0]), Names(both[1])
     assert (one == other) == (both[0] == both[1]) == (one.digest == other.digest)
     assert one != list(one)
 
 
-def test_ids_that_run_into_one_another_have_different_digests() -> None:
+def test_digest_depends_on_where_each_id_ends() -> None:
     assert Names(["ab", "c"]).digest != Names(["a", "bc"]).digest != Names(["abc"]).digest
 
 
-def test_the_digest_is_of_bounds_and_bytes() -> None:
+def test_digest_is_the_hash_of_bounds_and_bytes() -> None:
     written = struct.pack("<3q", 0, 1, 3) + b"a\xc3\xa4"
     assert Names(["a", "ä"]).digest == f"sha256:{hashlib.sha256(written).hexdigest()}"
 
 
-def test_what_is_no_id() -> None:
-    with pytest.raises(ValueError, match="'a' comes twice"):
+def test_invalid_ids_and_indices_raise() -> None:
+    with pytest.raises(ValueError, match="duplicate id 'a'"):
         Names(["a", "b", "a"])
     with pytest.raises(ValueError, match="surrogates"):
         Names(["\udcff"])
@@ -70,26 +70,21 @@ def test_what_is_no_id() -> None:
         names.index("a", 1)
 
 
-def test_a_million_names_are_one_buffer() -> None:
+def test_pickled_names_have_eight_bytes_more_than_each_id() -> None:
     names = Names(f"{one:07d}" for one in range(1_000_000))
     assert len(pickle.dumps(names)) < 15_001_000  # 7 bytes of id and 8 of bounds
     assert names.index("0765432") == 765_432
 
 
-def test_it_says_what_it_is() -> None:
+def test_repr_shows_the_count_and_some_ids() -> None:
     assert repr(Names("ba")) == "Names(a, b)"
     assert repr(Names("edcba")) == "Names(5: a, b ... e)"
 
 
 @given(st.lists(IDS))
-def test_of_equal_ids_the_last_one_counts(ids: list[str]) -> None:
-    names, places, again = sorted_once(ids)
-    last = {name: place for place, name in enumerate(ids)}
+def test_last_of_equal_ids_is_kept(ids: list[str]) -> None:
+    names, positions, dropped = sorted_once(ids)
+    last = {name: position for position, name in enumerate(ids)}
     assert list(names) == sorted(last)
-    assert [int(place) for place in places] == [last[name] for name in names]
-    assert sorted([*names, *again]) == sorted(ids)
-
-
-def test_paths_that_are_no_utf_8_get_escapes() -> None:
-    assert as_id(b"a\xff/\xc3\xa4.jpg") == "a\\xff/ä.jpg"
-    assert as_id("a\udcff/ä.jpg") == "a\\xff/ä.jpg"
+    assert [int(position) for position in positions] == [last[name] for name in names]
+    assert sorted([*names, *dropped]) == sorted(ids)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deconvviz.errors import PictureError
-from deconvviz.images.discovery import find_pictures
+from deconvviz.errors import ImageError
+from deconvviz.images.discovery import find_images
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -19,33 +19,33 @@ def test_a_folder_gives_its_pictures_by_name(tmp_path: Path) -> None:
     touch(tmp_path, "b.JPEG", "a.png", "c.tif", ".hidden.png", "._c.jpg", "notes.txt", "d.webp")
     touch(tmp_path / "deeper", "e.png")
     touch(tmp_path / "folder.png")
-    assert [path.name for path in find_pictures(tmp_path)] == ["a.png", "b.JPEG", "c.tif", "d.webp"]
+    assert [path.name for path in find_images(tmp_path)] == ["a.png", "b.JPEG", "c.tif", "d.webp"]
 
 
 def test_files_keep_their_order_and_may_have_any_suffix(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "a.png", "photo")
     named: list[str | Path] = [tmp_path / "photo", str(tmp_path / "b.png"), tmp_path]
-    assert find_pictures(named) == [tmp_path / "photo", tmp_path / "b.png", tmp_path / "a.png"]
+    assert find_images(named) == [tmp_path / "photo", tmp_path / "b.png", tmp_path / "a.png"]
 
 
 def test_the_same_file_comes_once(tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
     (tmp_path / "z.png").symlink_to("a.png")
     roundabout = tmp_path / ".." / tmp_path.name / "a.png"
-    assert find_pictures([tmp_path / "a.png", roundabout, tmp_path]) == [tmp_path / "a.png"]
+    assert find_images([tmp_path / "a.png", roundabout, tmp_path]) == [tmp_path / "a.png"]
 
 
 def test_a_link_to_nothing_is_not_skipped_in_silence(tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
     (tmp_path / "b.png").symlink_to("gone.png")
-    assert [path.name for path in find_pictures(tmp_path)] == ["a.png", "b.png"]
+    assert [path.name for path in find_images(tmp_path)] == ["a.png", "b.png"]
 
 
 def test_a_folder_without_pictures_says_what_counts(tmp_path: Path) -> None:
     touch(tmp_path, "a.txt", "b.csv", ".c.png")
     touch(tmp_path / "train")
-    with pytest.raises(PictureError) as caught:
-        find_pictures(tmp_path)
+    with pytest.raises(ImageError) as caught:
+        find_images(tmp_path)
     assert str(caught.value) == (
         f"no pictures in {tmp_path}: 2 other files and 1 folder, which are not searched (pictures end in "
         ".apng .avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp)"
@@ -53,21 +53,21 @@ def test_a_folder_without_pictures_says_what_counts(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match=r"no pictures in .*: 0 other files \("):
-        find_pictures([tmp_path])
+    with pytest.raises(ImageError, match=r"no pictures in .*: 0 other files \("):
+        find_images([tmp_path])
 
 
 def test_a_missing_file_gets_the_nearest_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "cat.jpg", "dog.jpg")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PictureError) as caught:
-        find_pictures(["cat.jpg", "dgo.jpg"])
+    with pytest.raises(ImageError) as caught:
+        find_images(["cat.jpg", "dgo.jpg"])
     assert str(caught.value).startswith("no picture 'dgo.jpg': nearest here: dog.jpg")
 
 
 def test_nothing_named() -> None:
-    with pytest.raises(PictureError, match="no picture was named"):
-        find_pictures([])
+    with pytest.raises(ImageError, match="no picture was named"):
+        find_images([])
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
@@ -75,7 +75,7 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
     touch(tmp_path / "closed", "a.png")
     (tmp_path / "closed").chmod(0)
     try:
-        with pytest.raises(PictureError, match="cannot be read: permission denied"):
-            find_pictures(tmp_path / "closed")
+        with pytest.raises(ImageError, match="cannot be read: permission denied"):
+            find_images(tmp_path / "closed")
     finally:
         (tmp_path / "closed").chmod(0o700)

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms, ImageFile, TiffImagePlugin, features
 
-from deconvviz.errors import PictureError
+from deconvviz.errors import ImageError
 from deconvviz.images.decoding import COMPLAINTS
-from deconvviz.images.image import Picture, as_picture, open_picture, read_picture
+from deconvviz.images.image import InputImage, as_image, open_image, read_image
 
 U8 = npt.NDArray[np.uint8]
 Y, X = np.mgrid[0:24, 0:40]
@@ -60,33 +60,33 @@ def png(
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "ppm"])
 def test_lossless_rgb_is_read_as_it_is(tmp_path: Path, suffix: str) -> None:
-    picture = open_picture(saved(Image.fromarray(RGB), tmp_path / f"a.{suffix}"))
+    picture = open_image(saved(Image.fromarray(RGB), tmp_path / f"a.{suffix}"))
     assert picture.rgb.dtype == np.uint8
     np.testing.assert_array_equal(picture.rgb, RGB)
     assert picture.notes == ()
 
 
 def test_the_array_is_the_callers_to_write_on(tmp_path: Path) -> None:
-    picture = open_picture(saved(Image.fromarray(RGB), tmp_path / "a.bmp"))  # Pillow maps bitmaps into memory
+    picture = open_image(saved(Image.fromarray(RGB), tmp_path / "a.bmp"))  # Pillow maps bitmaps into memory
     picture.rgb[:] = 0
-    np.testing.assert_array_equal(open_picture(tmp_path / "a.bmp").rgb, RGB)
+    np.testing.assert_array_equal(open_image(tmp_path / "a.bmp").rgb, RGB)
 
 
 def test_jpeg_is_what_pillow_decodes(tmp_path: Path) -> None:
     path = saved(Image.fromarray(RGB), tmp_path / "a.jpg", quality=95)
-    np.testing.assert_array_equal(open_picture(path).rgb, np.asarray(Image.open(path)))
-    assert abs(open_picture(path).rgb.astype(int) - RGB).mean() < 3
+    np.testing.assert_array_equal(open_image(path).rgb, np.asarray(Image.open(path)))
+    assert abs(open_image(path).rgb.astype(int) - RGB).mean() < 3
 
 
 def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
-        open_picture(saved(Image.fromarray(GREY), tmp_path / "a.png")).rgb, grey3(GREY)
+        open_image(saved(Image.fromarray(GREY), tmp_path / "a.png")).rgb, grey3(GREY)
     )
 
 
 def test_one_bit(tmp_path: Path) -> None:
     path = saved(Image.fromarray(GREY > 100), tmp_path / "a.png")
-    np.testing.assert_array_equal(open_picture(path).rgb, grey3((GREY > 100) * 255))
+    np.testing.assert_array_equal(open_image(path).rgb, grey3((GREY > 100) * 255))
 
 
 def test_palette(tmp_path: Path) -> None:
@@ -94,16 +94,16 @@ def test_palette(tmp_path: Path) -> None:
     image = image.convert("P")
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 8, 7])
     colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 8, 7]])
-    picture = open_picture(saved(image, tmp_path / "a.png"))
+    picture = open_image(saved(image, tmp_path / "a.png"))
     np.testing.assert_array_equal(picture.rgb, colours[X % 4])
     assert picture.notes == ()
 
-    clear = open_picture(saved(image, tmp_path / "b.png", transparency=2), background=(1, 2, 3))
+    clear = open_image(saved(image, tmp_path / "b.png", transparency=2), background=(1, 2, 3))
     colours[2] = (1, 2, 3)
     np.testing.assert_array_equal(clear.rgb, colours[X % 4])
     assert clear.notes == ("transparency laid on (1, 2, 3)",)
 
-    graded = open_picture(saved(image, tmp_path / "c.png", transparency=bytes([0, 51, 255, 255])))
+    graded = open_image(saved(image, tmp_path / "c.png", transparency=bytes([0, 51, 255, 255])))
     shown = laid_on(np.array([[255, 0, 0], [0, 255, 0]]), np.array([0, 51]), (255, 255, 255))
     np.testing.assert_array_equal(graded.rgb[0, :2], shown)
 
@@ -111,7 +111,7 @@ def test_palette(tmp_path: Path) -> None:
 @pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), (10, 200, 30)])
 def test_transparency_is_laid_on_the_background(tmp_path: Path, background: tuple[int, int, int]) -> None:
     path = saved(Image.fromarray(np.dstack([RGB, ALPHA])), tmp_path / "a.png")
-    picture = open_picture(path, background=background)
+    picture = open_image(path, background=background)
     np.testing.assert_array_equal(picture.rgb, laid_on(RGB, ALPHA, background))
     named = {(255, 255, 255): "white", (0, 0, 0): "black"}
     assert picture.notes == (f"transparency laid on {named.get(background, background)}",)
@@ -119,12 +119,12 @@ def test_transparency_is_laid_on_the_background(tmp_path: Path, background: tupl
 
 def test_grey_with_alpha(tmp_path: Path) -> None:
     path = saved(Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(ALPHA)]), tmp_path / "a.png")
-    np.testing.assert_array_equal(open_picture(path).rgb, laid_on(grey3(GREY), ALPHA, (255, 255, 255)))
+    np.testing.assert_array_equal(open_image(path).rgb, laid_on(grey3(GREY), ALPHA, (255, 255, 255)))
 
 
 def test_an_opaque_alpha_channel_is_not_worth_a_word(tmp_path: Path) -> None:
     path = saved(Image.fromarray(np.dstack([RGB, np.full_like(ALPHA, 255)])), tmp_path / "a.png")
-    picture = open_picture(path)
+    picture = open_image(path)
     np.testing.assert_array_equal(picture.rgb, RGB)
     assert picture.notes == ()
 
@@ -134,7 +134,7 @@ WIDE = np.array([[0, 128, 257, 32768, 65280, 65535]], dtype=np.uint16)
 
 def test_16_bit_grey_is_scaled(tmp_path: Path) -> None:
     for suffix in ("png", "tif"):
-        picture = open_picture(saved(Image.fromarray(WIDE), tmp_path / f"a.{suffix}"))
+        picture = open_image(saved(Image.fromarray(WIDE), tmp_path / f"a.{suffix}"))
         np.testing.assert_array_equal(picture.rgb, grey3(np.rint(WIDE / 257)))
         assert picture.notes == ("16-bit scaled to 8",)
 
@@ -142,19 +142,19 @@ def test_16_bit_grey_is_scaled(tmp_path: Path) -> None:
 def test_16_bit_grey_of_a_pgm(tmp_path: Path) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(b"P5 6 1 65535\n" + WIDE.astype(">u2").tobytes())
-    np.testing.assert_array_equal(open_picture(path).rgb, grey3(np.rint(WIDE / 257)))
+    np.testing.assert_array_equal(open_image(path).rgb, grey3(np.rint(WIDE / 257)))
 
 
 def test_16_bit_colour(tmp_path: Path) -> None:
     values = np.array([[0x0000, 0x80FF, 0xFFFF, 0x1234, 0xABCD, 0x00FF]], dtype=">u2")
-    picture = open_picture(png(tmp_path / "a.png", 16, 2, b"\0" + values.tobytes(), (2, 1)))
+    picture = open_image(png(tmp_path / "a.png", 16, 2, b"\0" + values.tobytes(), (2, 1)))
     assert abs(picture.rgb.reshape(-1).astype(int) - values.astype(float).ravel() / 257).max() <= 1
     assert picture.notes == ("16-bit scaled to 8",)
 
 
 def test_16_bit_grey_with_alpha(tmp_path: Path) -> None:
     values = np.array([0x8000, 0xFFFF, 0x4000, 0x0000], dtype=">u2")  # grey, alpha; grey, alpha
-    picture = open_picture(png(tmp_path / "a.png", 16, 4, b"\0" + values.tobytes(), (2, 1)))
+    picture = open_image(png(tmp_path / "a.png", 16, 4, b"\0" + values.tobytes(), (2, 1)))
     np.testing.assert_array_equal(picture.rgb[0], [[128] * 3, [255] * 3])
     assert picture.notes == ("16-bit scaled to 8", "transparency laid on white")
 
@@ -167,20 +167,20 @@ def test_one_clear_grey_of_few_bits(
     tmp_path: Path, depth: int, row: int, clear: int, values: list[int]
 ) -> None:
     path = png(tmp_path / "a.png", depth, 0, bytes([0, row]), (2, 1), (b"tRNS", struct.pack(">H", clear)))
-    picture = open_picture(path, background=(7, 7, 7))
+    picture = open_image(path, background=(7, 7, 7))
     np.testing.assert_array_equal(picture.rgb[0, :, 0], values)
 
 
 def test_one_clear_colour_of_16_bits(tmp_path: Path) -> None:
     row = b"\0" + np.array([0x1234, 0x5678, 0x9ABC, 1, 2, 3], dtype=">u2").tobytes()
     path = png(tmp_path / "a.png", 16, 2, row, (2, 1), (b"tRNS", struct.pack(">HHH", 0x1234, 0x5678, 0x9ABC)))
-    np.testing.assert_array_equal(open_picture(path).rgb[0], [[255] * 3, [0] * 3])
+    np.testing.assert_array_equal(open_image(path).rgb[0], [[255] * 3, [0] * 3])
 
 
 def test_one_clear_grey_of_16_bits(tmp_path: Path) -> None:
     row = b"\0" + np.array([0x1234, 0x8000], dtype=">u2").tobytes()
     path = png(tmp_path / "a.png", 16, 0, row, (2, 1), (b"tRNS", struct.pack(">H", 0x1234)))
-    np.testing.assert_array_equal(open_picture(path, background=(0, 0, 0)).rgb[0, :, 0], [0, 128])
+    np.testing.assert_array_equal(open_image(path, background=(0, 0, 0)).rgb[0, :, 0], [0, 128])
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_one_clear_grey_of_16_bits(tmp_path: Path) -> None:
     ],
 )
 def test_floats(tmp_path: Path, values: list[float], shown: list[int], note: str) -> None:
-    picture = open_picture(saved(Image.fromarray(np.array([values], np.float32)), tmp_path / "a.tif"))
+    picture = open_image(saved(Image.fromarray(np.array([values], np.float32)), tmp_path / "a.tif"))
     np.testing.assert_array_equal(picture.rgb[0], grey3(np.array(shown)))
     assert picture.notes == (note,)
 
@@ -207,17 +207,17 @@ def test_floats(tmp_path: Path, values: list[float], shown: list[int], note: str
     ],
 )
 def test_numbers_without_a_scale_are_refused(tmp_path: Path, values: npt.NDArray[Any], message: str) -> None:
-    with pytest.raises(PictureError, match=message):
-        open_picture(saved(Image.fromarray(values), tmp_path / "a.tif"))
+    with pytest.raises(ImageError, match=message):
+        open_image(saved(Image.fromarray(values), tmp_path / "a.tif"))
 
 
 def test_32_bit_whole_numbers(tmp_path: Path) -> None:
-    dark = open_picture(saved(Image.fromarray(np.array([[0, 200]], np.int32)), tmp_path / "a.tif"))
+    dark = open_image(saved(Image.fromarray(np.array([[0, 200]], np.int32)), tmp_path / "a.tif"))
     assert (dark.rgb[0, 1].tolist(), dark.notes) == (
         [200] * 3,
         ("32-bit whole numbers up to 255 taken as 8-bit",),
     )
-    wide = open_picture(saved(Image.fromarray(np.array([[0, 65535]], np.int32)), tmp_path / "b.tif"))
+    wide = open_image(saved(Image.fromarray(np.array([[0, 65535]], np.int32)), tmp_path / "b.tif"))
     assert (wide.rgb[0, 1].tolist(), wide.notes) == ([255] * 3, ("16-bit scaled to 8",))
 
 
@@ -227,21 +227,21 @@ def test_cmyk_also_as_adobe_inverts_it_in_jpeg(tmp_path: Path, suffix: str) -> N
     for values in ink:
         cmyk = np.broadcast_to(values, (16, 16, 4)).astype(np.uint8)
         options = {"quality": 100} if suffix == "jpg" else {}
-        picture = open_picture(saved(Image.fromarray(cmyk, "CMYK"), tmp_path / f"a.{suffix}", **options))
+        picture = open_image(saved(Image.fromarray(cmyk, "CMYK"), tmp_path / f"a.{suffix}", **options))
         expected = (255 - values[:3]) * (255 - values[3]) / 255
         assert abs(picture.rgb[8, 8] - expected).max() <= (2 if suffix == "jpg" else 1)
         assert picture.notes == ("CMYK converted",)
 
 
 def test_ycbcr(tmp_path: Path) -> None:
-    picture = open_picture(saved(Image.fromarray(RGB).convert("YCbCr"), tmp_path / "a.tif"))
+    picture = open_image(saved(Image.fromarray(RGB).convert("YCbCr"), tmp_path / "a.tif"))
     assert abs(picture.rgb.astype(int) - RGB).max() <= 3
     assert picture.notes == ("YCbCr converted",)
 
 
 def test_lab_needs_a_pillow_with_colour_management(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(Image.fromarray(RGB).convert("LAB"), tmp_path / "a.tif")
-    picture = open_picture(path)
+    picture = open_image(path)
     assert abs(picture.rgb.astype(int) - RGB).mean() < 3
     assert picture.notes == ("LAB converted",)
 
@@ -249,8 +249,8 @@ def test_lab_needs_a_pillow_with_colour_management(tmp_path: Path, monkeypatch: 
         raise ImportError("no littlecms")
 
     monkeypatch.setattr(ImageCms, "createProfile", absent)
-    with pytest.raises(PictureError, match="is in LAB colour, which is not read here: save it as RGB"):
-        open_picture(path)
+    with pytest.raises(ImageError, match="is in LAB colour, which is not read here: save it as RGB"):
+        open_image(path)
 
 
 TURNED = {
@@ -266,7 +266,7 @@ def test_turned_as_the_exif_says(tmp_path: Path, suffix: str, orientation: int) 
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(Image.fromarray(RGB), tmp_path / f"a.{suffix}", exif=exif)
-    picture = open_picture(path)
+    picture = open_image(path)
     np.testing.assert_array_equal(picture.rgb, TURNED[orientation])
     assert picture.notes == (("turned as its EXIF says",) if orientation != 1 else ())
 
@@ -275,13 +275,13 @@ def test_a_jpeg_of_a_phone_stands_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     path = saved(Image.fromarray(RGB), tmp_path / "a.jpg", exif=exif, quality=95)
-    assert open_picture(path).rgb.shape == (40, 24, 3)
-    assert abs(open_picture(path).rgb.astype(int) - TURNED[6]).mean() < 3
+    assert open_image(path).rgb.shape == (40, 24, 3)
+    assert abs(open_image(path).rgb.astype(int) - TURNED[6]).mean() < 3
 
 
 def test_broken_exif_does_not_matter(tmp_path: Path) -> None:
     path = saved(Image.fromarray(RGB), tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
-    assert open_picture(path).rgb.shape == RGB.shape
+    assert open_image(path).rgb.shape == RGB.shape
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
@@ -290,7 +290,7 @@ def test_the_first_frame_of_several(tmp_path: Path, suffix: str) -> None:
     options: dict[str, Any] = {"save_all": True, "append_images": frames[1:]}
     if suffix == "webp":
         options["lossless"] = True
-    picture = open_picture(saved(frames[0], tmp_path / f"a.{suffix}", **options))
+    picture = open_image(saved(frames[0], tmp_path / f"a.{suffix}", **options))
     np.testing.assert_array_equal(picture.rgb, np.broadcast_to([255, 0, 0], (10, 20, 3)))
     assert picture.notes == (f"first of 3 {'pages' if suffix == 'tif' else 'frames'}",)
 
@@ -298,13 +298,13 @@ def test_the_first_frame_of_several(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
 def test_one_pixel_wide(tmp_path: Path, size: tuple[int, int]) -> None:
     for suffix in ("png", "jpg", "gif"):
-        picture = open_picture(saved(Image.new("RGB", size, "red"), tmp_path / f"a.{suffix}"))
+        picture = open_image(saved(Image.new("RGB", size, "red"), tmp_path / f"a.{suffix}"))
         assert picture.rgb.shape == (size[1], size[0], 3)
 
 
 def test_an_icc_profile_is_passed_over(tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    picture = open_picture(saved(Image.fromarray(RGB), tmp_path / "a.png", icc_profile=profile))
+    picture = open_image(saved(Image.fromarray(RGB), tmp_path / "a.png", icc_profile=profile))
     np.testing.assert_array_equal(picture.rgb, RGB)
     assert picture.notes == ()
 
@@ -319,8 +319,8 @@ def huge_png(path: Path, width: int, height: int) -> Path:
 
 def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     path = huge_png(tmp_path / "a.png", 60_000, 50_000)
-    with pytest.raises(PictureError) as caught:
-        open_picture(path)
+    with pytest.raises(ImageError) as caught:
+        open_image(path)
     assert str(caught.value) == (
         f"{path} has 60000 x 50000 pixels, 3000 megapixels; more than 100 are not opened unless you say so: "
         "max_pixels=3000000000 or the environment variable DECONVVIZ_MAX_PIXELS=3000000000"
@@ -331,18 +331,18 @@ def test_the_limit_is_the_keywords_or_the_environments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(Image.fromarray(RGB), tmp_path / "a.png")
-    assert open_picture(path, max_pixels=24 * 40).rgb.shape == RGB.shape
-    with pytest.raises(PictureError, match="40 x 24 pixels"):
-        open_picture(path, max_pixels=24 * 40 - 1)
+    assert open_image(path, max_pixels=24 * 40).rgb.shape == RGB.shape
+    with pytest.raises(ImageError, match="40 x 24 pixels"):
+        open_image(path, max_pixels=24 * 40 - 1)
     monkeypatch.setenv("DECONVVIZ_MAX_PIXELS", "100")
-    with pytest.raises(PictureError, match="40 x 24 pixels"):
-        open_picture(path)
-    with pytest.raises(PictureError, match="40 x 24 pixels"):
-        as_picture(Image.fromarray(RGB))
-    assert open_picture(path, max_pixels=1000).rgb.shape == RGB.shape
+    with pytest.raises(ImageError, match="40 x 24 pixels"):
+        open_image(path)
+    with pytest.raises(ImageError, match="40 x 24 pixels"):
+        as_image(Image.fromarray(RGB))
+    assert open_image(path, max_pixels=1000).rgb.shape == RGB.shape
     monkeypatch.setenv("DECONVVIZ_MAX_PIXELS", "lots")
-    with pytest.raises(PictureError, match="DECONVVIZ_MAX_PIXELS='lots' is no number"):
-        open_picture(path)
+    with pytest.raises(ImageError, match="DECONVVIZ_MAX_PIXELS='lots' is no number"):
+        open_image(path)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "gif", "jpg"])
@@ -351,7 +351,7 @@ def test_pillows_own_limit_neither_counts_nor_changes(
 ) -> None:
     path = saved(Image.fromarray(RGB), tmp_path / f"a.{suffix}")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert open_picture(path).rgb.shape == RGB.shape
+    assert open_image(path).rgb.shape == RGB.shape
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
@@ -374,8 +374,8 @@ def test_a_picture_broken_off_is_refused_whatever_pillow_is_told(
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
     for kept in (len(data) // 3, len(data) * 9 // 10, len(data) - 40):
         (tmp_path / name).write_bytes(data[:kept])
-        with pytest.raises(PictureError):
-            open_picture(tmp_path / name)
+        with pytest.raises(ImageError):
+            open_image(tmp_path / name)
     assert ImageFile.LOAD_TRUNCATED_IMAGES is lenient
 
 
@@ -383,8 +383,8 @@ def test_a_picture_broken_off_is_refused_whatever_pillow_is_told(
 def test_broken_off_is_said(tmp_path: Path, name: str) -> None:
     data = saved(Image.fromarray(RGB), tmp_path / name, **MAKERS[name]).read_bytes()
     (tmp_path / name).write_bytes(data[: len(data) * 3 // 4])
-    with pytest.raises(PictureError, match="is broken off: the file ends before its picture does"):
-        open_picture(tmp_path / name)
+    with pytest.raises(ImageError, match="is broken off: the file ends before its picture does"):
+        open_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -393,25 +393,25 @@ def test_half_grey_jpegs_do_not_pass(tmp_path: Path, mode: str, ending: bytes) -
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = saved(Image.fromarray(noise).convert(mode), tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2] + ending)
-    with pytest.raises(PictureError, match="broken off"):
-        open_picture(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match="broken off"):
+        open_image(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("size", [(64, 64), (61, 53)])
 def test_a_picture_that_is_grey_at_its_end_passes(tmp_path: Path, size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, (128, 128, 128))
     image.putpixel((0, 0), (255, 0, 0))
-    assert open_picture(saved(image, tmp_path / "a.jpg")).rgb[-1, -1].tolist() == [128] * 3
+    assert open_image(saved(image, tmp_path / "a.jpg")).rgb[-1, -1].tolist() == [128] * 3
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert open_picture(saved(image, tmp_path / "b.jpg", exif=exif)).rgb.shape == (size[0], size[1], 3)
+    assert open_image(saved(image, tmp_path / "b.jpg", exif=exif)).rgb.shape == (size[0], size[1], 3)
 
 
 def test_what_follows_a_jpeg_does_not_matter(tmp_path: Path) -> None:
     data = saved(Image.fromarray(RGB), tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(data + b"\0" * 5000 + b"a video, perhaps")
     np.testing.assert_array_equal(
-        open_picture(tmp_path / "a.jpg").rgb, np.asarray(Image.open(io.BytesIO(data)))
+        open_image(tmp_path / "a.jpg").rgb, np.asarray(Image.open(io.BytesIO(data)))
     )
 
 
@@ -419,8 +419,8 @@ def test_a_flipped_bit_in_a_png_is_seen(tmp_path: Path) -> None:
     data = bytearray(saved(Image.fromarray(RGB), tmp_path / "a.png").read_bytes())
     data[data.index(b"IDAT") + 30] ^= 1
     (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(PictureError, match="the checksum of its IDAT chunk is wrong"):
-        open_picture(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="the checksum of its IDAT chunk is wrong"):
+        open_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("name", [*MAKERS, "a.avif", "a.jp2"])
@@ -435,8 +435,8 @@ def test_damage_is_refused_or_survived_never_a_crash(tmp_path: Path, name: str) 
             hurt[place] = dice.integers(256)
         (tmp_path / "hurt").write_bytes(hurt)
         try:
-            picture = open_picture(tmp_path / "hurt", max_pixels=1_000_000)
-        except PictureError:
+            picture = open_image(tmp_path / "hurt", max_pixels=1_000_000)
+        except ImageError:
             continue
         assert picture.rgb.ndim == 3
 
@@ -462,40 +462,40 @@ def test_damage_is_refused_or_survived_never_a_crash(tmp_path: Path, name: str) 
 )
 def test_files_that_are_no_pictures(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(PictureError, match=message):
-        open_picture(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match=message):
+        open_image(tmp_path / "a.jpg")
 
 
 def test_nothing_there(tmp_path: Path) -> None:
     for name in ("cat.jpg", "cart.png", "dog.jpg"):
         (tmp_path / name).touch()
-    with pytest.raises(PictureError) as caught:
-        open_picture(tmp_path / "caat.jpg")
+    with pytest.raises(ImageError) as caught:
+        open_image(tmp_path / "caat.jpg")
     assert str(caught.value).startswith(f"no picture '{tmp_path}/caat.jpg': nearest in {tmp_path}: cat.jpg, ")
-    with pytest.raises(PictureError, match="there is no folder"):
-        open_picture(tmp_path / "nowhere" / "cat.jpg")
-    with pytest.raises(PictureError, match="is a folder, not a picture"):
-        open_picture(tmp_path)
-    with pytest.raises(PictureError, match="is an address"):
-        open_picture("https://example.org/cat.jpg")
+    with pytest.raises(ImageError, match="there is no folder"):
+        open_image(tmp_path / "nowhere" / "cat.jpg")
+    with pytest.raises(ImageError, match="is a folder, not a picture"):
+        open_image(tmp_path)
+    with pytest.raises(ImageError, match="is an address"):
+        open_image("https://example.org/cat.jpg")
     for odd in ("a\0b", "x" * 5000):
-        with pytest.raises(PictureError):
-            open_picture(odd)
+        with pytest.raises(ImageError):
+            open_image(odd)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(PictureError, match="is no ordinary file"):
-        open_picture(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="is no ordinary file"):
+        open_image(tmp_path / "a.png")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
 def test_no_permission(tmp_path: Path) -> None:
     path = saved(Image.fromarray(RGB), tmp_path / "a.png")
     path.chmod(0)
-    with pytest.raises(PictureError, match=r"cannot read .*: permission denied"):
-        open_picture(path)
+    with pytest.raises(ImageError, match=r"cannot read .*: permission denied"):
+        open_image(path)
 
 
 # --- from bytes and streams
@@ -504,11 +504,11 @@ def test_no_permission(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", MAKERS)
 def test_bytes_and_streams_give_what_the_file_gives(tmp_path: Path, name: str) -> None:
     path = saved(Image.fromarray(RGB), tmp_path / name, **MAKERS[name])
-    expected, data = open_picture(path), path.read_bytes()
+    expected, data = open_image(path), path.read_bytes()
     with path.open("rb") as stream, path.open("rb", buffering=0) as raw:
         stream.seek(3)  # wherever it stands
         for given in (data, io.BytesIO(data), stream, raw):
-            picture = read_picture(given, f"shard.tar/{name}")
+            picture = read_image(given, f"shard.tar/{name}")
             np.testing.assert_array_equal(picture.rgb, expected.rgb)
             assert (picture.path, picture.notes) == (None, expected.notes)
 
@@ -518,8 +518,8 @@ def test_bytes_are_turned_laid_on_and_counted_as_files_are(tmp_path: Path) -> No
     exif[0x0112] = 6
     frames = [Image.fromarray(np.dstack([RGB, ALPHA])).transpose(Image.Transpose.ROTATE_90)] * 2
     path = saved(frames[0], tmp_path / "a.png", exif=exif, save_all=True, append_images=[RGB_IMAGE])
-    expected = open_picture(path, background=(9, 8, 7))
-    picture = read_picture(path.read_bytes(), "a.png", background=(9, 8, 7))
+    expected = open_image(path, background=(9, 8, 7))
+    picture = read_image(path.read_bytes(), "a.png", background=(9, 8, 7))
     assert len(picture.notes) == 3
     assert picture.notes == expected.notes
     np.testing.assert_array_equal(picture.rgb, expected.rgb)
@@ -530,7 +530,7 @@ def test_a_bitmap_is_not_looked_for_under_its_name(tmp_path: Path, monkeypatch: 
     saved(Image.fromarray(255 - GREY), tmp_path / "a.bmp")
     data = saved(Image.fromarray(GREY), tmp_path / "b.bmp").read_bytes()
     monkeypatch.chdir(tmp_path)
-    np.testing.assert_array_equal(read_picture(data, "a.bmp").rgb, grey3(GREY))
+    np.testing.assert_array_equal(read_image(data, "a.bmp").rgb, grey3(GREY))
 
 
 @pytest.mark.parametrize(
@@ -543,21 +543,21 @@ def test_a_bitmap_is_not_looked_for_under_its_name(tmp_path: Path, monkeypatch: 
 )
 def test_refusals_of_bytes_speak_of_their_name(data: bytes, message: str) -> None:
     for given in (data, io.BytesIO(data)):
-        with pytest.raises(PictureError, match=message):
-            read_picture(given, "x/a.png")
+        with pytest.raises(ImageError, match=message):
+            read_image(given, "x/a.png")
 
 
 def test_limits_hold_for_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = huge_png(tmp_path / "a.png", 60_000, 50_000).read_bytes()
-    with pytest.raises(PictureError, match=r"^x has 60000 x 50000 pixels, 3000 megapixels"):
-        read_picture(bomb, "x")
+    with pytest.raises(ImageError, match=r"^x has 60000 x 50000 pixels, 3000 megapixels"):
+        read_image(bomb, "x")
     data = saved(Image.fromarray(RGB), tmp_path / "b.png").read_bytes()
-    assert read_picture(data, "x", max_pixels=24 * 40).rgb.shape == RGB.shape
-    with pytest.raises(PictureError, match=r"^x has 40 x 24 pixels"):
-        read_picture(data, "x", max_pixels=24 * 40 - 1)
+    assert read_image(data, "x", max_pixels=24 * 40).rgb.shape == RGB.shape
+    with pytest.raises(ImageError, match=r"^x has 40 x 24 pixels"):
+        read_image(data, "x", max_pixels=24 * 40 - 1)
     monkeypatch.setenv("DECONVVIZ_MAX_PIXELS", "100")
-    with pytest.raises(PictureError, match=r"^x has 40 x 24 pixels"):
-        read_picture(data, "x")
+    with pytest.raises(ImageError, match=r"^x has 40 x 24 pixels"):
+        read_image(data, "x")
 
 
 def test_a_stream_that_fails_in_the_middle(tmp_path: Path) -> None:
@@ -568,17 +568,17 @@ def test_a_stream_that_fails_in_the_middle(tmp_path: Path) -> None:
             return super().read(min(size or 0, 30) if size != -1 else 30)
 
     data = saved(Image.fromarray(RGB), tmp_path / "a.png").read_bytes()
-    with pytest.raises(PictureError, match=r"^x/a.png is (damaged|broken off)"):
-        read_picture(Failing(data), "x/a.png")
+    with pytest.raises(ImageError, match=r"^x/a.png is (damaged|broken off)"):
+        read_image(Failing(data), "x/a.png")
 
 
 # --- pictures that are in memory
 
 
 def test_arrays() -> None:
-    np.testing.assert_array_equal(as_picture(RGB).rgb, RGB)
-    np.testing.assert_array_equal(as_picture(GREY).rgb, grey3(GREY))
-    flipped = as_picture(RGB[::-1])
+    np.testing.assert_array_equal(as_image(RGB).rgb, RGB)
+    np.testing.assert_array_equal(as_image(GREY).rgb, grey3(GREY))
+    flipped = as_image(RGB[::-1])
     np.testing.assert_array_equal(flipped.rgb, RGB[::-1])
     flipped.rgb[:] = 0
     assert RGB.any()  # a copy
@@ -597,39 +597,39 @@ def test_arrays() -> None:
     ],
 )
 def test_what_holds_no_picture(given: Any, message: str) -> None:
-    with pytest.raises(PictureError, match=message):
-        as_picture(given)
+    with pytest.raises(ImageError, match=message):
+        as_image(given)
 
 
 def test_pillow_images_and_paths(tmp_path: Path) -> None:
     image = Image.fromarray(np.dstack([RGB, ALPHA]))
-    picture = as_picture(image, background=(0, 0, 0))
+    picture = as_image(image, background=(0, 0, 0))
     np.testing.assert_array_equal(picture.rgb, laid_on(RGB, ALPHA, (0, 0, 0)))
     assert (picture.path, image.mode) == (None, "RGBA")
     path = saved(image, tmp_path / "a.png")
     with Image.open(path) as lazy:
-        assert as_picture(lazy).path == path
-    assert as_picture(str(path)).path == path
-    assert as_picture(picture) is picture
+        assert as_image(lazy).path == path
+    assert as_image(str(path)).path == path
+    assert as_image(picture) is picture
 
 
 def test_a_lazy_pillow_image_that_is_broken_off(tmp_path: Path) -> None:
     data = saved(Image.fromarray(RGB), tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(data[:-60])
-    with Image.open(tmp_path / "a.png") as lazy, pytest.raises(PictureError, match="cannot be decoded"):
-        as_picture(lazy)
+    with Image.open(tmp_path / "a.png") as lazy, pytest.raises(ImageError, match="cannot be decoded"):
+        as_image(lazy)
 
 
 def test_a_picture_says_what_it_is(tmp_path: Path) -> None:
     path = saved(Image.fromarray(np.dstack([RGB, ALPHA])), tmp_path / "cat.png")
-    assert repr(open_picture(path)) == "Picture(cat.png, 40 x 24, transparency laid on white)"
-    assert repr(Picture(RGB)) == "Picture(in memory, 40 x 24)"
+    assert repr(open_image(path)) == "InputImage(cat.png, 40 x 24, transparency laid on white)"
+    assert repr(InputImage(RGB)) == "InputImage(in memory, 40 x 24)"
 
 
 @pytest.mark.parametrize("background", [(1, 2), (0, 0, 256), ("a", "b", "c"), (0.5, 0.5, 0.5)])
 def test_no_background(tmp_path: Path, background: Any) -> None:
-    with pytest.raises(PictureError, match="is no background"):
-        as_picture(RGB_IMAGE, background=background)
+    with pytest.raises(ImageError, match="is no background"):
+        as_image(RGB_IMAGE, background=background)
 
 
 RGB_IMAGE = Image.fromarray(RGB)
@@ -648,12 +648,12 @@ def test_many_threads_leave_everything_as_it_was(tmp_path: Path, monkeypatch: py
 
     def work() -> None:
         for _ in range(10):
-            if open_picture(good).rgb.shape != RGB.shape:
+            if open_image(good).rgb.shape != RGB.shape:
                 wrong.append("shape")
             try:
-                open_picture(broken)
+                open_image(broken)
                 wrong.append("opened what is broken off")
-            except PictureError:
+            except ImageError:
                 pass
 
     threads = [threading.Thread(target=work) for _ in range(8)]
@@ -676,8 +676,8 @@ def test_pillows_warnings_stay_inside(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(data)
     with pytest.warns(UserWarning), Image.open(tmp_path / "a.tif") as image:
         image.getexif()
-    assert open_picture(tmp_path / "a.tif").rgb.shape == RGB.shape
+    assert open_image(tmp_path / "a.tif").rgb.shape == RGB.shape
 
 
 def test_our_own_errors_are_not_taken_for_pillows() -> None:
-    assert not issubclass(PictureError, COMPLAINTS)
+    assert not issubclass(ImageError, COMPLAINTS)

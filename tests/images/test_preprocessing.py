@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -10,14 +11,14 @@ import numpy.typing as npt
 import pytest
 import torch
 from helpers.named import preprocessing_of_network
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from deconvviz.errors import ManifestError, NetworkError
-from deconvviz.images.image import open_picture
+from deconvviz.images.image import open_image
 from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.models.expected_input import preprocessing_of_entry
 from deconvviz.models.torchvision_models import default_entry, entries
@@ -62,6 +63,64 @@ def test_bit_for_bit_what_the_preset_makes(name: str, shape: tuple[int, ...]) ->
     assert torch.equal(made, preset(name)(Image.fromarray(rgb)))
 
 
+def sizes(longest: int = 60) -> st.SearchStrategy[int | tuple[int, int]]:
+    side = st.integers(1, longest)
+    return side | st.tuples(side, side)
+
+
+MODES = [mode.value for mode in InterpolationMode]
+
+
+@given(
+    st.tuples(st.integers(1, 90), st.integers(1, 90)), sizes(), sizes(), st.sampled_from(MODES),
+    st.booleans(), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_bit_for_bit_what_torchvision_makes(
+    shape: tuple[int, int], resize: Any, crop: Any, mode: str, grey: bool, seed: int
+) -> None:
+    """Of images of all shapes, also where the crop is larger than what was resized, or nothing changes."""
+    assume(max(shape) <= 20 * min(shape))  # longer ones are cut first
+    dice = np.random.default_rng(seed)
+    mean, std = (tuple(dice.random(1 if grey else 3).tolist()) for _ in range(2))
+    own = Preprocessing(resize, crop, mean, tuple(1e-3 + one for one in std), mode, crop_mode="squash")
+    if isinstance(resize, int):
+        own = dataclasses.replace(own, crop_mode="center")
+    rgb = dice.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    image = Image.fromarray(rgb).convert("L" if grey else "RGB")
+    resized = F.resize(image, [resize] if isinstance(resize, int) else list(resize), InterpolationMode(mode))
+    cut = F.center_crop(resized, [crop] if isinstance(crop, int) else list(crop))
+    pixels = F.convert_image_dtype(F.pil_to_tensor(cut), torch.float)
+    theirs = F.normalize(pixels, list(own.mean), list(own.std))
+    made = own.apply(rgb)
+    assert torch.equal(made, theirs) and made.stride() == theirs.stride() and made.dtype == theirs.dtype
+
+
+@given(st.tuples(st.integers(1, 90), st.integers(1, 90)), sizes(), sizes(), st.booleans())
+def test_borders_are_padded_as_torchvision_pads(
+    shape: tuple[int, int], resize: Any, crop: Any, grey: bool
+) -> None:
+    mean = (0.3,) if grey else (0.1, 0.5, 0.9)
+    own = Preprocessing(resize, crop, mean, (1.0,) * len(mean), crop_mode="border")
+    rgb = noise(*shape, 3)
+    image = Image.fromarray(rgb).convert("L" if grey else "RGB")
+    (rows, columns), (high, wide) = ((one, one) if isinstance(one, int) else one for one in (resize, crop))
+    ratio = max(shape[0] / rows, shape[1] / columns)
+    resized = F.resize(image, [max(1, round(side / ratio)) for side in shape])
+    more_rows, more_columns = max(0, high - resized.height), max(0, wide - resized.width)
+    padding = [more_columns // 2, more_rows // 2, (more_columns + 1) // 2, (more_rows + 1) // 2]
+    fill = [round(255 * one) for one in mean]
+    cut = F.center_crop(F.pad(resized, padding, fill=fill if len(fill) > 1 else fill[0]), [high, wide])
+    theirs = F.normalize(F.convert_image_dtype(F.pil_to_tensor(cut)), list(mean), [1.0] * len(mean))
+    assert torch.equal(own.apply(rgb), theirs)
+
+
+def test_the_interpolations_are_torchvisions() -> None:
+    for mode in MODES:
+        Preprocessing(8, 8, (0.5,), (0.5,), mode)
+    with pytest.raises(NetworkError, match=f"no interpolation 'cubic': there are {', '.join(MODES)}"):
+        Preprocessing(8, 8, (0.5,), (0.5,), "cubic")
+
+
 @pytest.mark.skipif(not REAL, reason="DECONVVIZ_REAL_DATA is not set: no photographs")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_bit_for_bit_what_the_preset_makes_of_photographs(name: str) -> None:
@@ -70,7 +129,7 @@ def test_bit_for_bit_what_the_preset_makes_of_photographs(name: str) -> None:
     for path in photographs:
         with Image.open(path) as image:
             theirs = preset(name)(image.convert("RGB"))
-        assert torch.equal(preprocessing_of_network(name).apply(open_picture(path).rgb), theirs)
+        assert torch.equal(preprocessing_of_network(name).apply(open_image(path).rgb), theirs)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
