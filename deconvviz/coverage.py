@@ -10,6 +10,7 @@ from typing import Any
 
 from deconvviz.engine.rules import Support
 from deconvviz.engine.tape import Step, Tape
+from deconvviz.wording import counted
 
 NETWORK_ITSELF = "(the network)"
 """In place of a module, for operations that the network itself calls."""
@@ -17,13 +18,13 @@ NETWORK_ITSELF = "(the network)"
 
 @dataclass(frozen=True)
 class OpUse:
-    """One operation, wherever a network uses it and it is treated alike."""
+    """An operation of a network and the support of its projection rule, with all calls that share it."""
 
-    op: str  # "aten.silu_.default": `torch.ops` has it under this name
+    op: str  # its name in `torch.ops`, such as "aten.silu_.default"
     support: Support
-    note: str  # by analogy: what is done instead; refused: why; exact: empty
-    count: int  # calls
-    modules: tuple[str, ...]  # dotted names of those that call it; "" is the network itself
+    note: str  # approximate: what is done instead; unsupported: why; exact: empty
+    count: int  # number of calls
+    modules: tuple[str, ...]  # dotted names of the modules that call it; "" is the network itself
 
     def __str__(self) -> str:
         support = f"{self.support.value} ({self.note})" if self.note else self.support.value
@@ -31,13 +32,13 @@ class OpUse:
 
     @property
     def short(self) -> str:
-        """``silu``, of ``aten.silu_.default``; an operation of other people's keeps its whole name."""
+        """Short name: ``silu`` for ``aten.silu_.default``; the whole name outside ``aten``."""
         space, _, name = self.op.partition(".")
         return name.partition(".")[0].rstrip("_") if space == "aten" else self.op
 
     @property
     def where(self) -> str:
-        """The modules, or the first of them and how many more."""
+        """Names of up to two modules, or the first one and the number of others."""
         names = [name or NETWORK_ITSELF for name in self.modules]
         return ", ".join(names) if len(names) <= 2 else f"{names[0]} and {len(names) - 1} more"
 
@@ -53,64 +54,68 @@ class OpUse:
 
 @dataclass(frozen=True, repr=False)
 class Coverage:
-    """Every operation through which some layers of a network are projected, or any layer that it has.
+    """The operations that take part in the projection of some layers of a network, or of any layer.
 
-    An operation that receives no signal although it depends on the image (a gate's sigmoid) counts as by
-    analogy. Calls that only work on constant numbers, or through which no layer is projected, have no part in
-    any projection: they are only counted.
+    An operation that depends on the image but is treated as a constant (the sigmoid of a gate) is
+    approximate. Calls that take part in no projection are only counted, in `without_part`.
     """
 
     network: str
-    layers: tuple[str, ...]  # whose projections these are; empty: all
-    uses: tuple[OpUse, ...]  # in the order in which the network comes to them
-    without_part: int  # calls
-    see: str = "net.coverage()"  # where a person finds the whole of it
+    layers: tuple[str, ...]  # the projected layers; empty: all
+    uses: tuple[OpUse, ...]  # in the order of the forward pass
+    without_part: int  # number of calls that take part in no projection
+    see: str = "net.coverage()"  # the command that prints the whole coverage
 
     @property
     def exact(self) -> tuple[OpUse, ...]:
         return self._of(Support.EXACT)
 
     @property
-    def by_analogy(self) -> tuple[OpUse, ...]:
+    def approximate(self) -> tuple[OpUse, ...]:
         return self._of(Support.APPROXIMATE)
 
     @property
-    def refused(self) -> tuple[OpUse, ...]:
+    def unsupported(self) -> tuple[OpUse, ...]:
         return self._of(Support.UNSUPPORTED)
 
     @property
     def calls(self) -> int:
-        """How many calls take part."""
+        """Number of calls that take part in a projection."""
         return _calls(self.uses)
 
     def _of(self, support: Support) -> tuple[OpUse, ...]:
         return tuple(use for use in self.uses if use.support is support)
 
     def line(self) -> str:
-        """One line: what is refused and what is by analogy, and where to read more."""
+        """Return one line with the unsupported and approximate operations, and where to read more."""
         parts = [
-            f"{support.value}: {_calls(some)} of {counted(self.calls)} ({_spoken(some)})"
-            for support, some in ((Support.UNSUPPORTED, self.refused), (Support.APPROXIMATE, self.by_analogy))
+            f"{support.value}: {_calls(some)} of {counted(self.calls, 'call')} ({_by_note(some)})"
+            for support, some in (
+                (Support.UNSUPPORTED, self.unsupported),
+                (Support.APPROXIMATE, self.approximate),
+            )
             if some
         ]
         if not parts:
             return (
-                f"exact: all of {counted(self.calls)}" if self.calls else "nothing flows down: held constant"
+                f"exact: all of {counted(self.calls, 'call')}"
+                if self.calls
+                else "constant: no operation takes part in the projection"
             )
         return f"{'; '.join(parts)}; see: {self.see}"
 
     def summary(self) -> str:
-        """How many calls are of which kind, as one line."""
+        """Return one line with the number of exact, approximate and unsupported calls."""
         counts = [
             f"{_calls(some)} {support.value}"
             for support, some in (
                 (Support.EXACT, self.exact),
-                (Support.APPROXIMATE, self.by_analogy),
-                (Support.UNSUPPORTED, self.refused),
+                (Support.APPROXIMATE, self.approximate),
+                (Support.UNSUPPORTED, self.unsupported),
             )
         ]
-        below = f", down from {', '.join(self.layers)}" if self.layers else ""
-        return f"{self.network}{below}: {counted(self.calls)}, {', '.join(counts)}"
+        below = f", projections of {', '.join(self.layers)}" if self.layers else ""
+        return f"{self.network}{below}: {counted(self.calls, 'call')}, {', '.join(counts)}"
 
     def __repr__(self) -> str:
         return f"<Coverage of {self.summary()}>"
@@ -127,38 +132,36 @@ class Coverage:
         return f"<p>{escape(self.summary())}</p>{table}"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; counts are of calls."""
+        """Return plain JSON values; counts are numbers of calls."""
         return {
             "network": self.network,
             "layers": list(self.layers),
             "calls": self.calls,
             "exact": _calls(self.exact),
-            "by_analogy": _calls(self.by_analogy),
-            "refused": _calls(self.refused),
+            "approximate": _calls(self.approximate),
+            "unsupported": _calls(self.unsupported),
+            "by_analogy": _calls(self.approximate),  # the two older keys
+            "refused": _calls(self.unsupported),
             "without_part": self.without_part,
             "ops": [use.to_json() for use in self.uses],
         }
 
 
-TITLES = ("operation", "calls", "verdict", "in", "how, or why not")
+TITLES = ("operation", "calls", "verdict", "modules", "note")
 
 
 def cells(use: OpUse) -> tuple[str, str, str, str, str]:
-    """One operation as the five columns of a table, as text."""
+    """Return one operation as the five columns of a table."""
     return use.op, str(use.count), use.support.value, use.where, use.note
-
-
-def counted(calls: int) -> str:
-    return "1 call" if calls == 1 else f"{calls} calls"
 
 
 def _calls(uses: Sequence[OpUse]) -> int:
     return sum(use.count for use in uses)
 
 
-def _spoken(uses: Sequence[OpUse]) -> str:
-    """``silu x33: the signal is rectified; sigmoid x16: held constant at its recorded value``."""
-    alike: dict[str, Counter[str]] = {}  # operations by what is done, in the order of first appearance
+def _by_note(uses: Sequence[OpUse]) -> str:
+    """Return operations grouped by note: ``silu x33: the signal is rectified; sigmoid x16: ...``."""
+    alike: dict[str, Counter[str]] = {}  # operations by note, in the order of first appearance
     for use in uses:
         alike.setdefault(use.note.partition(":")[0], Counter())[use.short] += use.count
     return "; ".join(f"{', '.join(ops)} x{ops.total()}: {note}" for note, ops in alike.items())
@@ -166,28 +169,29 @@ def _spoken(uses: Sequence[OpUse]) -> str:
 
 @dataclass(frozen=True)
 class _Call:
-    """A step of a tape, without its tensors."""
+    """Step of a tape without its tensors."""
 
     use: tuple[str, Support, str]
     module: str
     arguments: tuple[int | None, ...]
     inputs: tuple[int | None, ...]
     output: int
-    carries: bool
+    receives_signal: bool
 
 
 class Survey:
     """Summary of a tape's calls. Holds no tensors, so it can outlive the tape."""
 
     def __init__(self, tape: Tape) -> None:
-        self._calls = [_call(step) for step in tape.steps]
+        names = {step.op: str(step.op) for step in tape.steps}
+        self._calls = [_call(step, names[step.op]) for step in tape.steps]
         self._carrying = frozenset(tape.signal_values)
         self._values = {out.name: out.value for out in tape.outputs if out.value is not None}
 
     def coverage(
         self, network: str, layers: Sequence[tuple[str, str]] = (), *, see: str = "net.coverage()"
     ) -> Coverage:
-        """Return the coverage of some layers, each (name, dotted name); without any, of all there are."""
+        """Return the coverage of some layers, each (name, dotted name); of all layers if none is given."""
         starts = [self._values[dotted] for _, dotted in layers] if layers else self._values.values()
         taking = self._taking_part(set(starts))
         counts: Counter[tuple[str, Support, str]] = Counter()
@@ -201,34 +205,34 @@ class Survey:
         return Coverage(network, names, uses, len(self._calls) - len(taking), see)
 
     def _taking_part(self, starts: set[int]) -> set[int]:
-        """The calls through which signals of these values flow, and those that are held constant."""
-        down, held, taking = set(starts), set[int](), set[int]()
+        """Return the calls on the projection path from these values, and those treated as constants."""
+        projected, constant, taking = set(starts), set[int](), set[int]()
         for number in reversed(range(len(self._calls))):
             call = self._calls[number]
-            if call.carries and call.output in down:
+            if call.receives_signal and call.output in projected:
                 taking.add(number)
-                down.update(below for below in call.inputs if below is not None)
-                held.update(self._constants(call))
-            elif call.output in held or call.output in down:
-                held.update(self._constants(call))
+                projected.update(below for below in call.inputs if below is not None)
+                constant.update(self._constants(call))
+            elif call.output in constant or call.output in projected:
+                constant.update(self._constants(call))
                 holds = any(argument in self._carrying for argument in call.arguments)
-                if holds and call.use[1] is Support.APPROXIMATE:  # a mask, say, is no choice of ours
+                if holds and call.use[1] is Support.APPROXIMATE:  # a comparison mask is constant anyway
                     taking.add(number)
         return taking
 
     def _constants(self, call: _Call) -> list[int]:
-        """Those of its arguments that were held constant before."""
+        """Return the arguments of a call that receive no signal."""
         return [value for value in call.arguments if value is not None and value not in self._carrying]
 
 
-def _call(step: Step) -> _Call:
-    use = (str(step.op), *_support(step))
-    return _Call(use, step.module, step.arguments, step.inputs, step.output, step.carries)
+def _call(step: Step, name: str) -> _Call:
+    use = (name, *_support(step))
+    return _Call(use, step.module, step.arguments, step.inputs, step.output, step.receives_signal)
 
 
 def _support(step: Step) -> tuple[Support, str]:
-    if reason := step.reason():
+    if reason := step.unsupported_reason():
         return Support.UNSUPPORTED, reason
     if step.rule is None:
-        return Support.EXACT, ""  # it gives a mask or numbers of places, into which nothing can flow
+        return Support.EXACT, ""  # its output is a mask or indices, which receive no signal
     return step.rule.support, step.rule.note if step.rule.support is Support.APPROXIMATE else ""

@@ -10,10 +10,12 @@ from typing import Any, overload
 
 from torch import nn
 
+from deconvviz.engine.choice import FieldGrid
 from deconvviz.engine.receptive_fields import View, views
-from deconvviz.engine.tape import PICTURE, Tape
-from deconvviz.errors import LayerError
+from deconvviz.engine.tape import IMAGE, Tape
+from deconvviz.errors import LayerError, UnitError
 from deconvviz.models.layer_names import paper_names, unknown_layer_message
+from deconvviz.wrappers import named_parts
 
 NOT_REACHED = (
     "was not reached with an empty picture (in Python, net.record(image, layer) tries it on the image itself)"
@@ -34,54 +36,100 @@ _SPOKEN_KINDS = (
 )
 
 
+_JSON_KEYS = {
+    "module": "dotted",
+    "is_constant": "held",
+    "offset": "first",
+    "unsupported": "refused",
+    "depends_on_more": "sees_more",
+}  # the keys of `layers --json` are older than the names of the attributes, and programs read them
+
+
 @dataclass(frozen=True)
 class Layer:
     """One thing in a network whose output is a tensor, and so can be asked for."""
 
     name: str  # the paper's name where there is one, else the dotted name
-    dotted: str  # module name; a module called several times is `name`, `name:2`, `name:3`
+    module: str  # module name; a module called several times is `name`, `name:2`, `name:3`
     kind: str  # class of the module
     shape: tuple[int, ...]  # of its output for one picture: (C, H, W), or (F,)
     field: (
         tuple[int, int] | None
     )  # receptive field (rows, columns) in pixels; None: all (`sees_all`) or unknown
     stride: tuple[float, float] | None  # pixels from one unit to the next (rows, columns)
-    first: (
+    offset: (
         tuple[float, float] | None
     )  # pixel at which the field of unit (0, 0) begins; negative: in the padding
     parameters: int
-    refused: str = ""  # why its units cannot be projected; empty if they can
-    held: bool = False  # constant on the way down, as a gate is: the projections of its units are zero
-    sees_more: bool = False  # pixels outside of the field can change a unit, by way of what is held constant
+    unsupported: str = ""  # why its units cannot be projected; empty if they can
+    is_constant: bool = False  # constant on the way down, as a gate is: the projections of its units are zero
+    depends_on_more: bool = (
+        False  # pixels outside of the field can change a unit, by way of what is held constant
+    )
     channels_last: bool = False  # in the network itself; `shape` and all that is recorded has them first
     same_as: str = ""  # the layer before it that gives the very same tensor, as a block's last part does
     has_channels: bool = True  # of each picture: positions of a map (C, H, W), or entries of a vector (F)
     sees_all: bool = False  # every unit sees the whole picture, whatever its size
+    lacks_weights: bool = False  # it depends on weights that are missing, and cannot be asked for
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.kind}): {_times(self.shape)}, {self.sees}"
+        return f"{self.name} ({self.kind}): {_times(self.shape)}, {self.field_text}"
 
     def field_of(self, y: int, x: int) -> tuple[float, float, float, float] | None:
         """Return the receptive field of the unit at (y, x) as if the image had no border: x0, y0, x1, y1.
 
         None where it is not the same for all units, or the whole image.
         """
-        if self.field is None or self.stride is None or self.first is None:
+        if self.field is None or self.stride is None or self.offset is None:
             return None
-        top, left = self.first[0] + y * self.stride[0], self.first[1] + x * self.stride[1]
+        top, left = self.offset[0] + y * self.stride[0], self.offset[1] + x * self.stride[1]
         return left, top, left + self.field[1], top + self.field[0]
 
+    def field_grid(self, image: tuple[int, int]) -> FieldGrid | None:
+        """Return the receptive fields of all units in an image of so many rows and columns.
+
+        None where units have no position, see the whole image, or have fields that are not known.
+        """
+        if self.field is None or self.stride is None or self.offset is None:
+            return None
+        return FieldGrid(self.field, self.stride, self.offset, image)
+
+    def whole_fields(self, image: tuple[int, int], lengths: Sequence[int]) -> tuple[range, range] | None:
+        """Return the rows and columns of a map whose fields the border of an image does not cut.
+
+        `lengths` are those of the map. None where units have no position, or see the whole image. Raises
+        UnitError where the fields are not known, or all of them are cut.
+        """
+        if len(self.shape) != 3 or self.sees_all:
+            return None
+        if (grid := self.field_grid(image)) is None:
+            raise UnitError(
+                f"the receptive fields of {self.name} are not known, nor which of them the border cuts. "
+                "Leave {option} out",
+                option="whole_fields=True",
+            )
+        rows, columns = (grid.inside(axis, length) for axis, length in enumerate(lengths))
+        if not rows or not columns:
+            raise UnitError(
+                f"every receptive field of {self.name} is cut by the border: a field has "
+                f"{_times(self.field or ())} px, the image {_times(image)} px. Leave {{option}} out",
+                option="whole_fields=True",
+            )
+        return rows, columns
+
     @property
-    def sees(self) -> str:
-        if self.refused:
-            return f"cannot be projected: {self.refused}"
-        if self.held:
+    def field_text(self) -> str:
+        if self.lacks_weights:
+            return "cannot be asked for: it depends on weights that are missing"
+        if self.unsupported:
+            return f"cannot be projected: {self.unsupported}"
+        if self.is_constant:
             return "is held constant: nothing flows down from it"
         if self.sees_all:
             return "sees the whole picture"
         if self.field is None:
             return "its receptive field is not known"
-        more = ", and more by way of gates or statistics" if self.sees_more else ""
+        more = ", and more by way of gates or statistics" if self.depends_on_more else ""
         every = f" every {_by(self.stride)} px" if self.stride else ""
         return f"sees {_by(self.field)} px{every}{more}"
 
@@ -110,11 +158,13 @@ class LayerTable(Sequence[Layer]):
         *,
         see: str | None = None,
         without_row: Mapping[str, str] | None = None,
+        missing: str = "",
     ) -> None:
         self._layers = tuple(layers)
         self._without_row = dict(without_row or {})  # names of modules, and why they are no layers
         self._network, self._see = network, see
-        self._by_name = {layer.dotted: layer for layer in layers} | {layer.name: layer for layer in layers}
+        self._missing = missing  # the weights that some layers lack, as a clause
+        self._by_name = {layer.module: layer for layer in layers} | {layer.name: layer for layer in layers}
 
     @property
     def names(self) -> list[str]:
@@ -123,15 +173,31 @@ class LayerTable(Sequence[Layer]):
     def find(self, name: str | Layer) -> Layer:
         """The layer of this name; a layer is returned as it is.
 
-        Raises LayerError that says what there is, nearest first.
+        Raises LayerError that says what there is, nearest first, also for a layer that lacks weights.
         """
         if isinstance(name, Layer):
+            self._check_has_weights(self._by_name.get(name.module, name))
             return name
         if name not in self._by_name:
             if name in self._without_row:
                 raise LayerError(f"{name} of {self._network} {self._without_row[name]}")
             raise LayerError(unknown_layer_message(name, self._by_name, self._network, see=self._see))
+        self._check_has_weights(self._by_name[name])
         return self._by_name[name]
+
+    def _check_has_weights(self, layer: Layer) -> None:
+        if layer.lacks_weights:
+            raise self.lacking(layer.name)
+
+    def lacking(self, name: str) -> LayerError:
+        """Return the error for a layer that depends on weights that are missing."""
+        whole = [one.name for one in self if not one.lacks_weights and not one.same_as]
+        other = f"Ask for a layer that does not, such as {whole[-1]}, or give" if whole else "Give"
+        return LayerError(
+            f"{name} of {self._network} cannot be asked for: it depends on {self._missing}. "
+            f"{other} a file with all weights: {{option}}",
+            option="weights=FILE",
+        )
 
     def is_unreached(self, name: str) -> bool:
         """Whether a module has this name, but an empty picture does not reach it; another picture may."""
@@ -140,7 +206,7 @@ class LayerTable(Sequence[Layer]):
     @property
     def last(self) -> Layer:
         """What the network gives. Raises LayerError if that is no tensor."""
-        if not self._layers or self._layers[-1].dotted:
+        if not self._layers or self._layers[-1].module:
             raise LayerError(f"{self._network} gives no single tensor: it has no class scores")
         return self._layers[-1]
 
@@ -178,15 +244,15 @@ class LayerTable(Sequence[Layer]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
     def to_json(self) -> list[dict[str, Any]]:
-        """One plain dictionary for each layer."""
-        return [asdict(layer) for layer in self]
+        """Return one plain dictionary for each layer, with the keys of `layers --json`."""
+        return [{_JSON_KEYS.get(key, key): value for key, value in asdict(layer).items()} for layer in self]
 
 
 def cells(layer: Layer) -> tuple[str, str, str, str, str, str, str]:
     """A layer as the seven columns of a table, as text."""
     return (
         layer.name,
-        layer.dotted,
+        layer.module,
         layer.kind,
         _times(layer.shape),
         _sees(layer),
@@ -196,17 +262,24 @@ def cells(layer: Layer) -> tuple[str, str, str, str, str, str, str]:
 
 
 def _sees(layer: Layer) -> str:
-    if layer.refused or layer.held:
-        return "refused" if layer.refused else "held"
-    more = "+" if layer.sees_more else ""
+    if layer.lacks_weights:
+        return "no weights"
+    if layer.unsupported or layer.is_constant:
+        return "refused" if layer.unsupported else "held"
+    more = "+" if layer.depends_on_more else ""
     if layer.field:
         return f"{_by(layer.field)}{more}"
     return "all" if layer.sees_all else "unknown"
 
 
-def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None = None) -> LayerTable:
-    """The layers of a network from a tape of its whole forward pass."""
-    parts = dict(module.named_modules())
+def read_layers(
+    module: nn.Module, tape: Tape, network: str, *, see: str | None = None, missing: str = ""
+) -> LayerTable:
+    """The layers of a network from a tape of its whole forward pass.
+
+    `missing` describes the weights that the network lacks, if it does.
+    """
+    parts = dict(named_parts(module))
     leaves = [
         (out.module, kind)
         for out in tape.outputs
@@ -216,7 +289,7 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
     ]
     paper = {dotted: name for name, dotted in paper_names(leaves).items()}
     taken = {out.module for out in tape.outputs}
-    seen, refusals = views(tape), tape.refusals()
+    seen, refusals = views(tape), tape.unsupported_messages()
     layers: list[Layer] = []
     first_of: dict[int, str] = {}
     for out in tape.outputs:
@@ -230,7 +303,7 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
         form = tape.layouts[out.value]
         view = seen[out.value]
         found = view.field if len(out.shape) in (2, 4) else None
-        sees_all = view.whole or (len(out.shape) == 2 and _covers(view, tape.layouts[PICTURE].lengths))
+        sees_all = view.whole or (len(out.shape) == 2 and _covers(view, tape.layouts[IMAGE].lengths))
         found = None if sees_all else found
         parameters = sum(p.numel() for p in parts[out.module].parameters()) if out.call == 1 else 0
         shape = tuple(out.shape[1:])
@@ -251,16 +324,18 @@ def read_layers(module: nn.Module, tape: Tape, network: str, *, see: str | None 
                 _plain(found.first) if found and len(out.shape) == 4 else None,
                 parameters,
                 refused,
-                held=out.value not in tape.signal_values,
-                sees_more=found is not None and found.sees_more,
+                is_constant=out.value not in tape.signal_values,
+                depends_on_more=found is not None and found.sees_more,
                 channels_last=last,
                 same_as=first_of.get(out.value, ""),
                 has_channels=len(shape) in (1, 3) and not no_map and of_pictures,
                 sees_all=sees_all,
+                lacks_weights=dotted in tape.lacking,
             )
         )
         first_of.setdefault(out.value, name)
-    return LayerTable(layers, network, see=see, without_row=_without_row(module, tape, layers))
+    without_row = _without_row(module, tape, layers)
+    return LayerTable(layers, network, see=see, without_row=without_row, missing=missing)
 
 
 def _covers(view: View, lengths: tuple[int, int]) -> bool:
@@ -274,11 +349,11 @@ def _covers(view: View, lengths: tuple[int, int]) -> bool:
 
 def _without_row(module: nn.Module, tape: Tape, layers: Sequence[Layer]) -> dict[str, str]:
     """The names of modules that are no layers, and why, as the end of a sentence."""
-    rows = {layer.dotted: layer.name for layer in layers}
-    first_name = {id(part): name for name, part in module.named_modules()}
+    rows = {layer.module: layer.name for layer in layers}
+    first_name = {id(part): name for name, part in named_parts(module)}
     outputs = {out.module: out for out in reversed(tape.outputs)}
     found: dict[str, str] = {}
-    for name, part in module.named_modules(remove_duplicate=False):
+    for name, part in named_parts(module, remove_duplicate=False):
         own = first_name[id(part)]
         if name in rows or not name:
             continue

@@ -13,17 +13,22 @@ import numpy as np
 from torch import Tensor
 
 from deconvviz.coverage import Coverage
+from deconvviz.engine.choice import UnitChoice
 from deconvviz.engine.units import Unit
 from deconvviz.errors import FigureError
+from deconvviz.figures.spec.effective_crop import CROP_TEXT, ENERGY, effective_boxes
 from deconvviz.figures.spec.sheet import Sheet, Tile
+from deconvviz.figures.spec.style import DPI, SheetStyle
 from deconvviz.figures.spec.style import PERCENTILE as PERCENTILE
-from deconvviz.figures.spec.style import SheetStyle
 from deconvviz.files import place_of
-from deconvviz.images.image import Picture
+from deconvviz.images.image import InputImage
 from deconvviz.layers import Layer
 from deconvviz.network_info import NetworkInfo
+from deconvviz.printable_names import path_to_text, printable
 from deconvviz.provenance import versions
 from deconvviz.results import SavedFiles, save_result
+from deconvviz.top_class import TopClass
+from deconvviz.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,28 +44,31 @@ class Projection:
 
     `pixels` (K, C, H, W) lies in the network's input space and is signed: preprocessed values, so that one
     unit of it is one standard deviation of the training pictures. `boxes` (x0, y0, x1, y1) are the
-    receptive fields, half open, cut to the input. `units` is empty where tensors were projected.
+    receptive fields, half open, cut to the input. `units` is empty where tensors were projected. `choice`
+    says how the units were chosen, and is None if they were named. `top_classes` has the class that the
+    network gives each image of the recording; it is empty if that is not known.
     """
 
     pixels: Tensor
     units: tuple[Unit, ...]
     boxes: tuple[Box, ...]
-    images: tuple[int, ...]  # (K) which picture of the recording each belongs to
+    image_indices: tuple[int, ...]  # (K) which image of the recording each belongs to
     layer: Layer
     network: NetworkInfo  # as it was when the image was recorded
-    pictures: tuple[Picture, ...]  # none, if a prepared tensor was recorded
+    input_images: tuple[InputImage, ...]  # none, if a prepared tensor was recorded
     inputs: Tensor  # (B, C, H, W)
     coverage: Coverage  # which operations of the projection are exact, and which by analogy
+    choice: UnitChoice | None = None
+    top_classes: tuple[TopClass | None, ...] = ()
     _views: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def __repr__(self) -> str:
-        count = f"{len(self)} units" if len(self) != 1 else "1 unit"
         high = float(self.pixels.abs().max()) if len(self) else 0.0
         return (
-            f"<Projection of {count} of {self.layer.name} in {self.network.name}: "
+            f"<Projection of {counted(len(self), 'unit')} of {self.layer.name} in {self.network.name}: "
             f"{tuple(self.pixels.shape)}, largest value {high:.3g}>"
         )
 
@@ -73,7 +81,8 @@ class Projection:
             pixels=self.pixels[chosen],
             units=tuple(self.units[n] for n in chosen) if self.units else (),
             boxes=tuple(self.boxes[n] for n in chosen),
-            images=tuple(self.images[n] for n in chosen),
+            image_indices=tuple(self.image_indices[n] for n in chosen),
+            choice=None,
         )
 
     def patch(self, number: int) -> np.ndarray[Any, Any]:
@@ -86,7 +95,7 @@ class Projection:
     def patch_at(self, number: int, box: Box) -> np.ndarray[Any, Any]:
         """As `patch`, of any box."""
         x0, y0, x1, y1 = box
-        return self._picture(self.images[number])[y0:y1, x0:x1]
+        return self._picture(self.image_indices[number])[y0:y1, x0:x1]
 
     def crop(self, number: int) -> np.ndarray[Any, Any]:
         """A unit's projection cut like its patch, signed, in units of the picture's 0 to 1: (h, w, 3).
@@ -103,6 +112,25 @@ class Projection:
         scaled = np.moveaxis(signed, 0, -1) * np.asarray(self.network.preprocessing.std, dtype=np.float32)
         return np.broadcast_to(scaled, (*scaled.shape[:2], 3))  # (h, w, C) -> (h, w, 3)
 
+    def effective_boxes(self, energy: float = ENERGY) -> tuple[Box, ...]:
+        """Return a square (x0, y0, x1, y1) for each unit that holds most of its projection.
+
+        The energy of a projection is the sum of its squared values over channels and pixels. All squares have
+        one size: the smallest at which each unit's square can hold at least the share `energy`. They lie
+        inside the image, and inside the receptive field where there is room; they are cut where a side of the
+        image is shorter. Zero projections have no part in the size; theirs is in the middle of the field. If
+        all are zero the boxes are the receptive fields.
+
+        Raises FigureError for an `energy` outside (0, 1], or for projections with infinite values or NaN.
+        """
+        fields = self._fields
+        cut = [
+            as_numpy(pixels[:, y0:y1, x0:x1])
+            for pixels, (x0, y0, x1, y1) in zip(self.pixels, fields, strict=True)
+        ]
+        height, width = self.inputs.shape[-2:]
+        return effective_boxes(cut, fields, (height, width), energy=energy)
+
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """All as NumPy arrays: pixels, input, boxes, and image, channel, y, x, activation of each unit.
 
@@ -113,7 +141,7 @@ class Projection:
             "pixels": as_numpy(self.pixels),  # (K, C, H, W)
             "input": as_numpy(self.inputs),  # (B, C, H, W)
             "boxes": np.asarray(self.boxes, dtype=np.int64).reshape(-1, 4),
-            "image": np.asarray(self.images, dtype=np.int64),
+            "image": np.asarray(self.image_indices, dtype=np.int64),
             "channel": np.asarray([unit.channel for unit in units], dtype=np.int64),
             "y": np.asarray([-1 if unit.y is None else unit.y for unit in units], dtype=np.int64),
             "x": np.asarray([-1 if unit.x is None else unit.x for unit in units], dtype=np.int64),
@@ -124,7 +152,8 @@ class Projection:
         """Draw the image with its numbered boxes, and each unit's patch next to its projection.
 
         The sign is kept and zero is mid-grey. `style`, or single settings of it: ``scale``, ``percentile``,
-        ``columns``, ``projection_only``. The figure states scale and clipping. Units of several images are
+        ``columns``, ``projection_only``, ``crop`` (``effective`` or ``field``), ``medium`` (``screen``,
+        ``paper`` or ``slide``). The caption states scale, clipping and crop. Units of several images are
         drawn without boxes. Raises FigureError.
         """
         from deconvviz.figures import draw
@@ -137,13 +166,17 @@ class Projection:
         if not len(self):
             raise FigureError("there is no unit to draw")
         self._check_shows()
-        one = len(set(self.images)) == 1
+        one = len(set(self.image_indices)) == 1
+        crops = self.effective_boxes() if style.crop == "effective" else self._fields
+        tiles = tuple(self._tile(number, crop, style, one) for number, crop in enumerate(crops))
         return Sheet(
             title=self._title(one),
-            tiles=tuple(self._tile(number, one) for number in range(len(self))),
-            picture=self._picture(self.images[0]) if one else None,
+            tiles=tiles,
+            image=self._picture(self.image_indices[0]) if one else None,
             style=style,
+            footer=self._footer(),
             units="in pixel values (white = 1)",
+            crop_text=CROP_TEXT[style.crop],
         )
 
     def describe(self) -> dict[str, Any]:
@@ -152,10 +185,16 @@ class Projection:
             "format": FORMAT,
             "network": self.network.to_json(),
             "pictures": [
-                {"pixels": pixel_digest(picture.rgb), "notes": list(picture.notes)}
-                for picture in self.pictures
+                {
+                    "pixels": pixel_digest(picture.rgb),
+                    "notes": list(picture.notes),
+                    **({"name": picture.name} if picture.name else {}),
+                    "top_class": None if (found := self.top_class(image)) is None else found.to_json(),
+                }
+                for image, picture in enumerate(self.input_images)
             ],
-            "layer": {"name": self.layer.name, "module": self.layer.dotted},
+            "layer": {"name": self.layer.name, "module": self.layer.module},
+            "selection": None if self.choice is None else self.choice.to_json(),
             "units": [asdict(unit) for unit in self.units],
             "boxes": [list(box) for box in self.boxes],
             "by_analogy": analogies(self.coverage),
@@ -166,7 +205,7 @@ class Projection:
         """Return where the images, and a file that makes the network, are: laid out like `describe`."""
         return {
             "network": self.network.places(folder),
-            "pictures": [place_of(picture.path, folder) for picture in self.pictures],
+            "pictures": [place_of(picture.path, folder) for picture in self.input_images],
         }
 
     def save(
@@ -174,7 +213,7 @@ class Projection:
         path: str | os.PathLike[str],
         style: Style | None = None,
         *,
-        dpi: float = 200,
+        dpi: float | None = None,
         force: bool = False,
         arrays: bool = False,
         **changes: Any,
@@ -183,27 +222,46 @@ class Projection:
 
         ``grid.png`` has its manifest in ``grid.json``, and with `arrays` its numbers in ``grid.npz``.
         `style`, or single settings of it, as for `figure`. Each file is written whole or not at all; none
-        that exists is overwritten without `force`. Raises OutputError, FigureError.
+        that exists is overwritten without `force`. `dpi` None: 200, or 300 for paper. Raises OutputError,
+        FigureError.
         """
         style = replace(style or Style(), **changes)
+        dpi = DPI[style.medium] if dpi is None else dpi
         return save_result(self, path, style, dpi=dpi, force=force, arrays=arrays)
 
     def _repr_png_(self) -> bytes | None:
-        if not self.network.preprocessing.reads_pictures:
+        if not self.network.preprocessing.reads_images:
             return None  # Jupyter shows the line of `repr`
         from deconvviz.figures.page.save import render_png
 
         return render_png(self.figure(), dpi=150)
 
-    def picture_name(self, image: int) -> str:
+    def image_name(self, image: int) -> str:
         """A picture's file name, or what it is called without one."""
-        if not self.pictures:
+        if not self.input_images:
             return f"input {image}"
-        path = self.pictures[image].path
-        return path.name if path else f"picture {image}"
+        shown = self.input_images[image]
+        return path_to_text(shown.path.name) if shown.path else shown.name or f"picture {image}"
+
+    def top_class(self, image_index: int) -> TopClass | None:
+        """Return the class that the network gives an image of the recording; None if that is not known."""
+        return self.top_classes[image_index] if self.top_classes else None
+
+    @property
+    def cut_fields(self) -> int | None:
+        """How many of the units have a receptive field that is cut by the border of the image.
+
+        None where units have no position, see the whole image, or have fields that are not known.
+        """
+        rows, columns = self.inputs.shape[-2:]
+        grid = self.layer.field_grid((rows, columns))
+        places = [(unit.y, unit.x) for unit in self.units if unit.y is not None and unit.x is not None]
+        if grid is None or not places or len(places) < len(self.units):
+            return None
+        return sum(grid.is_cut(y, x) for y, x in places)
 
     def _check_shows(self) -> None:
-        if not self.network.preprocessing.reads_pictures:
+        if not self.network.preprocessing.reads_images:
             raise FigureError(
                 f"{self.network.name} reads {self.inputs.shape[1]} channels, which is no picture (3, or 1 "
                 "for grey), so that there is no figure: take the numbers, .pixels or .arrays()"
@@ -216,49 +274,70 @@ class Projection:
         return self._views[image]
 
     def _title(self, one: bool) -> tuple[str, ...]:
-        where = self.picture_name(self.images[0]) if one else f"{len(set(self.images))} pictures"
+        several = f"{len(set(self.image_indices))} pictures"
+        where = printable(self.image_name(self.image_indices[0])) if one else several
+        top = self.top_class(self.image_indices[0]) if one else None
+        predicted = [] if top is None else [f"predicted class: {top}"]
         return (
             f"{self.network.name} · {self.layer.name} · {where}",
-            f"weights: {self.network.origin.short} · {self.layer.sees}",
+            " · ".join([*predicted, f"weights: {self.network.origin.short}", self.layer.field_text]),
         )
 
-    def _tile(self, number: int, one: bool) -> Tile:
-        box, whole = self.boxes[number], (0, 0, self.inputs.shape[-1], self.inputs.shape[-2])
-        sees = box[0] < box[2] and box[1] < box[3]  # else it is shown whole
+    def _footer(self) -> str:
+        """Which units were left out, and how many of those shown are cut by the border, if most are."""
+        notes = [self.choice.note] if self.choice is not None else []
+        cut = self.cut_fields or 0
+        if 2 * cut > len(self):
+            one = len(self) == 1
+            fields = "the receptive field is" if one else f"{cut} of {len(self)} receptive fields are"
+            notes.append(f"{fields} cut by the border")
+        return " · ".join(filter(None, notes))
+
+    @property
+    def _fields(self) -> tuple[Box, ...]:
+        """The receptive fields; the whole image for a unit that sees nothing of it."""
+        height, width = self.inputs.shape[-2:]
+        return tuple(box if _sees(box) else (0, 0, width, height) for box in self.boxes)
+
+    def _tile(self, number: int, crop: Box, style: Style, one: bool) -> Tile:
+        box, sees = self.boxes[number], _sees(self.boxes[number])
         lines = self._caption(number)
+        if style.medium == "screen":  # in a paper and on a slide, where room is short, the title says it
+            lines = (f"{self.layer.name} · {lines[0]}", *lines[1:])
         if not one:
-            lines = (*lines, self.picture_name(self.images[number]))
+            lines = (*lines, printable(self.image_name(self.image_indices[number])))
         empty = not bool(self.pixels[number].any())
         return Tile(
             number=number + 1,
             caption=lines,
-            projection=self.crop_at(number, box if sees else whole),
-            patch=self.patch_at(number, box if sees else whole),
+            projection=self.crop_at(number, crop),
+            patch=self.patch_at(number, crop),
             box=box if one and sees else None,
+            crop_box=crop if one and sees and style.crop == "effective" else None,
             centre=self._centre(number) if one and sees else None,
             note=self._why_zero(number) if empty else None,
         )
 
     def _caption(self, number: int) -> tuple[str, ...]:
         if not self.units:
-            return (f"{self.layer.name} · tensor {number}",)
+            return (f"tensor {number}",)
         unit = self.units[number]
         what = f"channel {unit.channel}"
         if len(self.layer.shape) == 1:
             what = f"unit {unit.channel}"
-            if self.layer.dotted == "" and unit.channel < len(self.network.classes):
+            if self.layer.module == "" and unit.channel < len(self.network.classes):
                 what = f"{self.network.classes[unit.channel]} ({unit.channel})"
         said = f"{unit.activation:.4g}"
         if unit.y is not None:
-            return (f"{self.layer.name} · {what}", f"at ({unit.y}, {unit.x}) · activation {said}")
+            return (what, f"at ({unit.y}, {unit.x}) · activation {said}")
         whole = len(self.layer.shape) == 3
         return (
-            f"{self.layer.name} · {what}",
+            what,
             f"whole channel · peak {said}" if whole else f"activation {said}",
         )
 
     def _why_zero(self, number: int) -> str:
-        if self.layer.held:
+        if self.layer.is_constant:
             return "zero: this layer is held constant"
         said = self.units[number].activation if self.units else None
         return "zero: this unit is silent here" if said == 0 else "zero: nothing reaches the picture"
@@ -272,6 +351,11 @@ class Projection:
             return None
         (x0, y0, x1, y1), (height, width) = field, self.inputs.shape[-2:]
         return min(max((x0 + x1) / 2, 0.0), float(width)), min(max((y0 + y1) / 2, 0.0), float(height))
+
+
+def _sees(box: Box) -> bool:
+    """Whether a receptive field has a pixel of the image."""
+    return box[0] < box[2] and box[1] < box[3]
 
 
 def as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
@@ -288,4 +372,4 @@ def pixel_digest(rgb: np.ndarray[Any, Any]) -> str:
 
 def analogies(coverage: Coverage) -> list[dict[str, Any]]:
     """Return the operations of a projection that the paper does not describe, and what is done instead."""
-    return [{"op": use.op, "count": use.count, "how": use.note} for use in coverage.by_analogy]
+    return [{"op": use.op, "count": use.count, "how": use.note} for use in coverage.approximate]

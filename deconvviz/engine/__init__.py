@@ -1,17 +1,20 @@
-"""The deconvnet itself: torch only; knows no file, no figure and no command line.
+"""The deconvnet itself. It depends on torch only, and contains no files, figures or command line.
 
 Read it in this order:
 
-    index_maps.py        which input positions an output position sees
-    layout.py            the layout of a value, and the window that holds a signal
+    index_maps.py        which input positions each output position depends on
+    layout.py            the layout of a value, and the window that contains a signal
     rules/               one class for each ATen operation: what it records, and how it projects a signal
     spellings.py         activation functions that a network computes in several calls
-    tape.py              a forward pass, as the list of its calls
-    preservation.py      what a forward pass changes in a network, and how it is put back
-    hooks.py             a network run and stopped: flags, hooks and locks
-    recorder.py          run a network, and record its calls on a tape
-    receptive_fields.py  how large receptive fields are, and which positions a unit sees
-    units.py             units, whole channels and other tensors, as signals
+    tape.py              a forward pass as the list of its calls
+    preservation.py      restore everything that a forward pass changes in a network
+    hooks.py             run a network up to a layer: training flags, hooks and locks
+    recorder.py          run a network and record its calls on a tape
+    influence.py         which values depend on weights that are missing
+    pixel_fields.py      which pixels of the image each position of a value depends on
+    receptive_fields.py  how large receptive fields are, and which positions a unit depends on
+    units.py             units, whole channels and other tensors as signals
+    choice.py            choose the strongest units of a layer
     projection_pass.py   replay the tape in reverse, from a layer to the pixels
     rule_check.py        compare a rule with the vector-Jacobian product of its operation
 """

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.engine.preservation import Parts, preserved
+from deconvviz.wrappers import eager, named_parts
 
 
 class Stop(BaseException):
@@ -31,11 +32,16 @@ def exclusive(parts: Parts) -> Iterator[None]:
     # one order for all threads, so that none waits for another forever
     ordered = sorted((part for _, part in parts), key=id)
     with _locks_lock:
-        locks = [_locks.setdefault(part, threading.RLock()) for part in ordered]
-    with ExitStack() as held:
+        locks = [_locks.get(part) or _locks.setdefault(part, threading.RLock()) for part in ordered]
+    acquired: list[threading.RLock] = []
+    try:
         for lock in locks:
-            held.enter_context(lock)
+            lock.acquire()
+            acquired.append(lock)
         yield
+    finally:
+        for lock in reversed(acquired):
+            lock.release()
 
 
 @contextmanager
@@ -76,7 +82,7 @@ def capture_outputs(
     run, hooks, training flags, buffers and attributes are what they were, whatever happens.
     """
     watched = {*names, *(name.rpartition(":")[0] for name in names if ":" in name)}
-    parts = list(module.named_modules())
+    parts = named_parts(module)
 
     def run(pictures: Tensor) -> None:
         calls: dict[str, int] = {}
@@ -100,6 +106,7 @@ def capture_outputs(
         # grad mode here, because it is that of a thread
         with (
             exclusive(parts),
+            eager(module),
             torch.inference_mode(False),
             torch.no_grad(),
             preserved(parts, weights=True),

@@ -17,14 +17,16 @@ from typing import Final
 import torch
 from torch import Tensor
 
-_LONGEST = 4096  # a longer period than this is not followed
+_LONGEST_PERIOD = 4096  # a map with a longer period is treated as unknown
 
 
 @dataclass(frozen=True)
 class PeriodicIntervals:
-    """Output position ``q * len(bounds) + r`` sees input positions first + q * advance .. past + q * advance.
+    """Index map whose intervals repeat with a fixed period.
 
-    ``bounds[r]`` is (first, past), half open, as if the input had no border.
+    Output position ``q * len(bounds) + r`` depends on the input positions from ``first + q * advance`` to
+    ``past + q * advance``, where (first, past) is ``bounds[r]``. Intervals are half open and ignore the
+    borders of the input.
     """
 
     bounds: tuple[tuple[int, int], ...]
@@ -32,16 +34,16 @@ class PeriodicIntervals:
 
     @property
     def size(self) -> int:
-        """Of the largest window."""
+        """Length of the longest interval."""
         return max(past - first for first, past in self.bounds)
 
     @property
     def stride(self) -> Fraction:
-        """Input positions from one output position to the next."""
+        """Distance in input positions between neighbouring output positions."""
         return Fraction(self.advance, len(self.bounds))
 
     def place(self, position: int) -> tuple[int, int]:
-        """The first position that is seen, and one past the last."""
+        """Return the interval of an output position: its first input position, and one past the last."""
         turns, phase = divmod(position, len(self.bounds))
         first, past = self.bounds[phase]
         return first + turns * self.advance, past + turns * self.advance
@@ -50,7 +52,7 @@ class PeriodicIntervals:
         """Return the composition with an index map below this one; None if its period is too long."""
         turns = len(below.bounds) // gcd(self.advance, len(below.bounds))
         period = turns * len(self.bounds)
-        if period > _LONGEST:
+        if period > _LONGEST_PERIOD:
             return None
         bounds = []
         for position in range(period):
@@ -60,9 +62,9 @@ class PeriodicIntervals:
         return PeriodicIntervals(tuple(bounds), self.advance * turns // len(below.bounds) * below.advance)
 
     def __or__(self, other: PeriodicIntervals) -> PeriodicIntervals | None:
-        """What is seen through one or the other; None if they run apart."""
+        """Return the smallest index map that covers both; None if their strides differ."""
         period = len(self.bounds) * len(other.bounds) // gcd(len(self.bounds), len(other.bounds))
-        if self.stride != other.stride or period > _LONGEST:
+        if self.stride != other.stride or period > _LONGEST_PERIOD:
             return None
         bounds = tuple(_hull(self.place(o), other.place(o)) for o in range(period))
         return PeriodicIntervals(bounds, int(self.stride * period))
@@ -75,14 +77,14 @@ class Unknown(Enum):
 
 
 UNKNOWN: Final = Unknown.UNKNOWN
-"""Some positions are seen, but which ones is not known. In contrast, None means the whole axis."""
+"""The input positions are unknown. In contrast, None means the whole axis."""
 
 IndexMap = PeriodicIntervals | None | Unknown
-"""What the positions of a map see along one axis: periodic intervals, the whole axis (None), or not known."""
+"""Input positions of each output position along one axis: intervals, the whole axis (None), or unknown."""
 
 
 def through(upper: IndexMap, lower: IndexMap) -> IndexMap:
-    """Return what is seen through two operations, the one nearer to the picture last."""
+    """Return the composition of two index maps; `lower` is the one nearer to the image."""
     if upper is None or lower is None:
         return None
     if isinstance(upper, Unknown) or isinstance(lower, Unknown):
@@ -91,14 +93,14 @@ def through(upper: IndexMap, lower: IndexMap) -> IndexMap:
 
 
 def _hull(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    """From the first of two ranges to the end of the last; an empty one does not count."""
+    """Return the smallest range that contains both ranges. Empty ranges are ignored."""
     if one[0] >= one[1] or other[0] >= other[1]:
         return other if one[0] >= one[1] else one
     return min(one[0], other[0]), max(one[1], other[1])
 
 
 def union(index_maps: Sequence[IndexMap]) -> IndexMap:
-    """Return what is seen through any of several branches; unknown if their strides differ."""
+    """Return the union of the index maps of several branches; unknown if their strides differ."""
     found = index_maps[0]
     for index_map in index_maps[1:]:
         if found is None or index_map is None:
@@ -112,7 +114,11 @@ def union(index_maps: Sequence[IndexMap]) -> IndexMap:
 
 @dataclass(frozen=True)
 class SlidingWindow:
-    """Output position o sees positions ``o * stride - padding + dilation * t`` for t in 0 .. kernel - 1."""
+    """Window of an operation that slides over an axis.
+
+    Output position o depends on the input positions ``o * stride - padding + dilation * t`` for t from 0 to
+    ``kernel - 1``.
+    """
 
     kernel: int = 1
     stride: int = 1
@@ -121,7 +127,7 @@ class SlidingWindow:
 
     @property
     def extent(self) -> int:
-        """Positions from the first that is seen to the last, both counted."""
+        """Number of positions from the first to the last, inclusive."""
         return self.dilation * (self.kernel - 1) + 1
 
     @property
@@ -130,7 +136,7 @@ class SlidingWindow:
 
     @property
     def transposed(self) -> PeriodicIntervals:
-        """The index map of the transposed operation: which positions o see a position i."""
+        """Index map of the transposed operation: the output positions o that depend on input position i."""
         bounds = []
         for i in range(self.stride):
             last = (i + self.padding) // self.stride
@@ -139,14 +145,14 @@ class SlidingWindow:
         return PeriodicIntervals(tuple(bounds), 1)
 
     def visible_inputs(self, n_out: int, n_in: int) -> Tensor:
-        """(n_out, n_in) bool: the positions that each output position sees, without padding.
+        """Return the (n_out, n_in) bool matrix of the input positions of each output position, less padding.
 
-        Calls share one tensor: do not write to it.
+        Do not write to the result: it is cached.
         """
         return _visible_inputs(self, n_out, n_in)
 
 
-@lru_cache(maxsize=128)  # every step of every projection asks, for the same few shapes
+@lru_cache(maxsize=128)  # each step of each projection needs it, with few different shapes
 def _visible_inputs(slide: SlidingWindow, n_out: int, n_in: int) -> Tensor:
     o = torch.arange(n_out, device="cpu")[:, None]
     t = torch.arange(slide.kernel, device="cpu")
@@ -158,4 +164,4 @@ def _visible_inputs(slide: SlidingWindow, n_out: int, n_in: int) -> Tensor:
 
 
 SAME = SlidingWindow().index_map
-"""Each position sees itself."""
+"""Each position depends only on itself."""

@@ -1,7 +1,7 @@
-"""The layout of a value (its shape, and where its rows and columns are), and the window that holds a signal.
+"""The layout of a value (its shape and the place of its rows and columns) and the windows of signals.
 
-A unit sees only its receptive field, so its signal needs no more of a map than a window around that.
-Rules are written with these types; which window a unit needs is computed in `receptive_fields`.
+A unit depends only on its receptive field, so its signal needs only a window of each map below it. Rules are
+written with these types. `receptive_fields` computes which window a unit needs.
 """
 
 from __future__ import annotations
@@ -9,67 +9,72 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 Seen = tuple[Tensor, Tensor]
-"""(K, H) and (K, W) bool: the rows and columns of a map that K units see."""
+"""(K, H) and (K, W) bool: the rows and columns of a map that each of K units depends on."""
 
 Axes = tuple[int, int]
-"""Which dimensions are rows and columns, the batch counted as 0."""
+"""The dimensions that are rows and columns. Dimension 0 is the batch."""
 
 
 @dataclass(frozen=True)
 class TensorLayout:
-    """The shape of a value for one picture, and where in it the rows and columns of a map are."""
+    """The shape of a value for one image, and which of its dimensions are the rows and columns of a map.
+
+    The network's own tensor may have another shape: its batch may include leading dimensions of `shape`
+    (`folded`), or may not be its first dimension (`batch_at`).
+    """
 
     shape: tuple[int, ...]  # (C, H, W) for most maps
-    axes: Axes | None  # (2, 3) for most maps, (1, 2) with channels last; None: no map of rows and columns
-    folded: int = 0  # so many dimensions the network has folded into its batch: (B * H * W, C) from (H, W, C)
-    batch_at: int = 0  # which dimension of the network's own tensor is the batch
-    joint: int | None = None  # the dimension in which rows and columns lie one after the other: (C, H * W)
+    axes: Axes | None  # (2, 3) for most maps, (1, 2) for channels last, None if there are no rows and columns
+    folded: int = 0  # number of leading dimensions folded into the batch: 2 if (H, W, C) is (B * H * W, C)
+    batch_at: int = 0  # the batch dimension of the network's own tensor
+    joint: int | None = None  # the dimension that contains flattened rows and columns: 2 for (C, H * W)
     grid: tuple[int, int] = (1, 1)  # rows and columns of the joint dimension
-    mixed: frozenset[int] = frozenset()  # dimensions that hold positions in an order that is not followed
+    mixed: frozenset[int] = frozenset()  # dimensions that contain positions in an unknown order
 
-    @classmethod
-    def of(cls, shape: Sequence[int]) -> TensorLayout:
-        """A map, if it has the dimensions of one."""
-        return cls(tuple(shape), (2, 3) if len(shape) == 3 else None)
+    @staticmethod
+    def of(shape: Sequence[int]) -> TensorLayout:
+        """Return the layout of a shape without the batch: a map if it is (C, H, W), else without axes."""
+        return _of_shape(tuple(shape))
 
     @property
     def lengths(self) -> tuple[int, int]:
-        """Rows and columns; one of each if it is no map."""
+        """Number of rows and columns; (1, 1) if the value is not a map."""
         if self.joint is not None:
             return self.grid
         return (self.shape[self.axes[0] - 1], self.shape[self.axes[1] - 1]) if self.axes else (1, 1)
 
     @property
     def place(self) -> tuple[Axes | None, int | None, tuple[int, int]]:
-        """Where the rows and columns are; equal for two values whose positions correspond."""
+        """Where the rows and columns are. Equal for two values whose positions correspond."""
         return self.axes, self.joint, self.grid
 
     @property
     def positions(self) -> frozenset[int]:
-        """The dimensions that hold rows and columns."""
+        """Dimensions that contain rows, columns or both."""
         joint = () if self.joint is None else (self.joint,)
         return self.mixed | frozenset(joint) | frozenset(self.axes or ())
 
-    def standing_order(self) -> list[int]:
-        """The dimensions in the order in which the network's own tensor has the numbers of one picture."""
+    def network_order(self) -> list[int]:
+        """Return the dimensions of `shape`, counted from 1, in the order of the network's own tensor."""
         folded, rest = self.folded, len(self.shape) - self.folded
         before = range(folded + 1, folded + 1 + self.batch_at)
         return [*before, *range(1, folded + 1), *range(folded + 1 + self.batch_at, folded + rest + 1)]
 
-    def standing(self) -> TensorLayout:
-        """The same with its dimensions in that order."""
-        order = self.standing_order()
+    def in_network_order(self) -> TensorLayout:
+        """Return this layout with its dimensions in the order of the network's own tensor."""
+        order = self.network_order()
         moved = self.moved(lambda dim: 1 + order.index(dim))
         shape = tuple(self.shape[dim - 1] for dim in order)
         return replace(moved, shape=shape, folded=0, batch_at=0)
 
     def moved(self, new_place: Callable[[int], int | None]) -> TensorLayout:
-        """The same with each dimension at a new place; what has no place any more is no longer followed."""
+        """Return this layout with its dimensions renumbered. `new_place` returns None for a removed one."""
         axes = tuple(new_place(dim) for dim in self.axes or ())
         joint = None if self.joint is None else new_place(self.joint)
         mixed = {new for dim in self.mixed if (new := new_place(dim)) is not None}
@@ -85,9 +90,10 @@ class TensorLayout:
         )
 
     def without(self, changed: Collection[int], *, keep: bool = False) -> TensorLayout:
-        """The same where rows and columns are not followed if they lie along a dimension that was changed.
+        """Return this layout after a call that changed some dimensions: a joint one among them is forgotten.
 
-        With `keep` such a dimension still holds every position there is, in another order or beside others.
+        `keep` states that such a dimension still contains every position, in another order or together with
+        other entries; it is then `mixed`.
         """
         lost = self.joint if self.joint in changed else None
         mixed = self.mixed - set(changed) if not keep else self.mixed
@@ -95,41 +101,49 @@ class TensorLayout:
             return replace(self, mixed=mixed)
         return replace(self, joint=None, grid=(1, 1), mixed=mixed | {lost} if keep else mixed)
 
-    def real(self, batch: int) -> tuple[int, ...]:
-        """The shape that the network's own tensor has."""
-        pictures, rest = batch * math.prod(self.shape[: self.folded]), self.shape[self.folded :]
-        return (*rest[: self.batch_at], pictures, *rest[self.batch_at :])
+    def network_shape(self, batch: int) -> tuple[int, ...]:
+        """Return the shape of the network's own tensor for a batch of images."""
+        if not self.folded and not self.batch_at:
+            return (batch, *self.shape)
+        folded_batch, rest = batch * math.prod(self.shape[: self.folded]), self.shape[self.folded :]
+        return (*rest[: self.batch_at], folded_batch, *rest[self.batch_at :])
 
     @property
     def channels_last(self) -> bool:
         return self.axes == (1, 2) and len(self.shape) == 3
 
     def channels_first(self, tensor: Tensor) -> Tensor:
-        """(B, H, W, C) to (B, C, H, W), where the network has its channels last."""
+        """Return a tensor of the network as (B, C, H, W), moving channels if they are last."""
         return tensor.movedim(-1, 1) if self.channels_last else tensor
 
-    def laid_out(self, tensor: Tensor) -> Tensor:
-        """(B, C, H, W) to the order of dimensions that the network uses here."""
+    def from_channels_first(self, tensor: Tensor) -> Tensor:
+        """Return a tensor (B, C, H, W) in the order of dimensions that the network uses for this value."""
         return tensor.movedim(1, -1) if self.channels_last else tensor
 
-    def dim(self, real: int) -> int:
-        """Which dimension of (B, *shape) one of the network's own tensor is; the batch is 0."""
-        real = real % (1 + len(self.shape) - self.folded)
-        return 0 if real == self.batch_at else self.folded + real + (real < self.batch_at)
+    def dim(self, network_dim: int) -> int:
+        """Return the dimension of (B, *shape) for a dimension of the network's own tensor. 0 is the batch."""
+        network_dim = network_dim % (1 + len(self.shape) - self.folded)
+        if network_dim == self.batch_at:
+            return 0
+        return self.folded + network_dim + (network_dim < self.batch_at)
+
+
+@lru_cache(maxsize=4096)
+def _of_shape(shape: tuple[int, ...]) -> TensorLayout:
+    return TensorLayout(shape, (2, 3) if len(shape) == 3 else None)
 
 
 @dataclass(frozen=True)
 class Window:
-    """Where the signals of K units lie in a value: one size for all, and one start for each.
+    """Window of each of K units in a value: a common size, and one offset per unit.
 
-    What has no rows and columns of its own (a vector of a fully connected layer, a map laid out in one
-    dimension) is always whole.
+    A value whose rows and columns are not separate dimensions (a vector, a flattened map) is always whole.
     """
 
     start: Tensor  # (K, 2) int64 on the CPU: first row, first column
     size: tuple[int, int]  # rows, columns
-    layout: TensorLayout  # of the whole value
-    images: Tensor  # (K,) int64 on the CPU: which picture of the recording each unit belongs to
+    layout: TensorLayout  # layout of the whole value
+    image_indices: Tensor  # (K,) int64 on the CPU: which image of the recording each unit belongs to
 
     @property
     def whole(self) -> bool:
@@ -137,7 +151,7 @@ class Window:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one unit's signal."""
+        """Shape of the signal of one unit."""
         shape = list(self.layout.shape)
         if self.layout.axes:
             for axis, length in zip(self.layout.axes, self.size, strict=True):
@@ -145,17 +159,17 @@ class Window:
         return tuple(shape)
 
     def towards(self, other: Window, axis: int) -> Window:
-        """One that lies like another along one axis, and still like this one along the other."""
+        """Return this window with its rows (axis 0) or columns (axis 1) replaced by those of another."""
         start, size = self.start.clone(), list(self.size)
         start[:, axis], size[axis] = other.start[:, axis], other.size[axis]
-        return Window(start, (size[0], size[1]), other.layout, self.images)
+        return Window(start, (size[0], size[1]), other.layout, self.image_indices)
 
     def cut(self, kept: Tensor) -> Tensor:
-        """(B, *form.shape), recorded, to (K, *shape): each unit's own picture, in its own window.
+        """Cut each unit's image and window out of a recorded tensor: (B, *layout.shape) to (K, *shape).
 
-        Where a dimension of `kept` is 1, so it stays: one number for a whole axis, or for all pictures.
+        Dimensions of length 1, which are broadcast, keep their length. A batch of 1 is used for all images.
         """
-        images = [0] * len(self.images) if len(kept) == 1 else self.images.tolist()
+        images = [0] * len(self.image_indices) if len(kept) == 1 else self.image_indices.tolist()
         spans = [
             (axis, number, length)
             for number, (axis, length) in enumerate(zip(self.layout.axes or (), self.size, strict=False))
@@ -174,9 +188,9 @@ class Window:
         return torch.stack(parts)
 
     def place(self, signal: Tensor, start: Tensor) -> Tensor:
-        """Signals (K, ...) whose first row and column lie at position ``start[k]``, to (K, *shape) here.
+        """Move signals (K, ...), whose first row and column is ``start[k]``, into this window: (K, *shape).
 
-        What lies outside of the window is dropped, what is missing is zero.
+        Parts outside the window are dropped. The rest of the window is zero.
         """
         assert self.layout.axes is not None
         shift = start - self.start  # (K, 2)
@@ -195,28 +209,28 @@ class Window:
 
 
 def signal_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the type of signals at a value of some type: single or double precision."""
+    """Return the dtype of the signals for values of a dtype: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def zeros(like: Tensor, shape: Sequence[int]) -> Tensor:
-    """Of the type and on the device of another, laid out as `empty` is."""
+    """Return zeros with the dtype and device of another tensor, in the memory format of `empty`."""
     return empty(like, shape).zero_()
 
 
 def empty(like: Tensor, shape: Sequence[int]) -> Tensor:
-    """Room for a signal; for maps as a CPU convolves them quickest, position by position."""
+    """Return an uninitialised signal; for maps on a CPU in channels-last format, which convolves faster."""
     maps = len(shape) == 4 and like.device.type == "cpu"
     layout = torch.channels_last if maps else torch.contiguous_format
     return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=layout)
 
 
 def _pad(signal: Tensor, axes: Axes, shift: Sequence[int], size: tuple[int, int]) -> Tensor:
-    """One shift for all: pad and crop."""
+    """Move all signals by one shift, by padding and cropping."""
     pads = [0, 0] * (signal.dim() - min(axes))
     for axis, moved, length in zip(axes, shift, size, strict=True):
         there = signal.shape[axis]
-        if moved <= -there or moved >= length:  # all of it lies outside; `pad` cannot crop so much
+        if moved <= -there or moved >= length:  # entirely outside: `pad` cannot crop more than there is
             shape = list(signal.shape)
             for dim, wanted in zip(axes, size, strict=True):
                 shape[dim] = wanted
@@ -227,6 +241,9 @@ def _pad(signal: Tensor, axes: Axes, shift: Sequence[int], size: tuple[int, int]
 
 
 def _overlap(shift: int, there: int, here: int) -> tuple[int, int, int]:
-    """What 0 .. there, moved by shift, covers of 0 .. here: where that begins here, and there; its length."""
+    """Return where a range of length `there`, moved by `shift`, overlaps a range of length `here`.
+
+    The result is the start of the overlap in `here`, its start in `there`, and its length.
+    """
     first, last = max(0, shift), min(here, there + shift)
     return (first, first - shift, last - first) if last > first else (0, 0, 0)

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import is_
 from typing import Any
 
 import torch
@@ -112,27 +114,26 @@ class State:
         ]
         self._tables = [(name, part, _tables(part)) for name, part in self._parts]
         named = {
-            id(p): (f"{name}.{key}".lstrip("."), p)
+            id(p): (f"{name}.{key}" if name else key, p)
             for name, _, (own, _, _) in self._tables
             for key, p in own.items()
             if p is not None
         }
         parameters = dict(named.values())
-        self.parameters = tuple(parameters.values())
-        self._weights = [(p, p.requires_grad, p.grad) for p in self.parameters]
+        self._weights = [(p, p.requires_grad, p.grad) for p in parameters.values()]
         buffers = self._named_tensors()
-        everything = [*buffers.values(), *(p for p in parameters.values() if is_plain(p))]
-        self._memory = [(tensor, tensor.detach()) for tensor in everything]
+        plain = {name: p for name, p in parameters.items() if is_plain(p)}
+        self.parameters = tuple(plain.values())  # those with numbers that can be copied
+        self._memory = [(tensor, tensor.detach()) for tensor in (*buffers.values(), *plain.values())]
         self._by_memory: dict[int, list[Tensor]] = {}
         self._written: dict[int, tuple[Tensor, Tensor]] = {}
         kept, large = _smallest(buffers, BUFFERS_AT_MOST)
         if weights:
-            plain = {name: p for name, p in parameters.items() if is_plain(p)}
             more, too_large = _smallest(plain, WEIGHTS_AT_MOST)
             kept, large = kept | more, large | too_large
         else:
-            for tensor in (*parameters.values(), *large.values()):
-                if is_plain(tensor) and (memory := memory_of(tensor)) is not None:
+            for tensor in (*plain.values(), *large.values()):
+                if (memory := memory_of(tensor)) is not None:
                     self._by_memory.setdefault(memory, []).append(tensor)
         self._large = {name: (tensor, fingerprint(tensor)) for name, tensor in large.items()}
         self._copies = _grouped(kept.values())
@@ -151,23 +152,22 @@ class State:
                     found.setdefault(id(tensor), (f"{name}.{key}".lstrip("."), tensor))
         return {name or f"({number})": tensor for number, (name, tensor) in enumerate(found.values()) if name}
 
-    def before_write(self, targets: Sequence[Tensor]) -> None:
-        """Copy the weights that share memory with tensors which are about to be overwritten."""
-        for target in targets:
-            for weight in self._by_memory.get(memory_of(target) or 0, ()):
+    def before_write(self, memories: Sequence[int | None]) -> None:
+        """Copy the weights that lie in memory which is about to be overwritten."""
+        for memory in memories:
+            for weight in self._by_memory.get(memory or 0, ()):
                 if id(weight) not in self._written:
                     self._written[id(weight)] = (weight, weight.detach().reshape(-1).clone())
 
     def restore(self) -> list[str]:
         """Put everything back, and return the names of parameters that were not there before."""
-        created = self._created()
+        changed = [entry for entry in self._tables if not _same_tables(entry[1], entry[2])]
+        created = self._created() if changed else []
         for _, part, contents in self._attributes:
             contents.restore(vars(part))
-        for _, part, tables in self._tables:
+        for _, part, tables in changed:
             for table, before in zip(_TABLES, tables, strict=True):
-                now = vars(part)[table]
-                if now or before:
-                    _restore_container(now, before)
+                _restore_container(vars(part)[table], before)
         for tensor, own in self._memory:
             if tensor.data_ptr() != own.data_ptr() or tensor.shape != own.shape:
                 self.before_restore([tensor])
@@ -215,6 +215,7 @@ def _attributes(part: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if not _is_apart(name)}
 
 
+@lru_cache(maxsize=4096)
 def _is_apart(name: str) -> bool:
     return (
         name in _TABLES
@@ -262,14 +263,33 @@ def _copied(container: Any) -> Any:
     return dict(container) if isinstance(container, dict) else type(container)(container)
 
 
-def _tables(part: nn.Module) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+_Tables = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+
+
+def _tables(part: nn.Module) -> _Tables:
     return dict(part._parameters), dict(part._buffers), dict(part._modules)
+
+
+def _same_tables(part: nn.Module, before: _Tables) -> bool:
+    """Whether a module has the same parameters, buffers and submodules, object by object, in that order."""
+    own = vars(part)
+    return (
+        _same(own["_parameters"], before[0])
+        and _same(own["_buffers"], before[1])
+        and _same(own["_modules"], before[2])
+    )
+
+
+def _same(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    if len(now) != len(before):
+        return False
+    return not now or (list(now) == list(before) and all(map(is_, now.values(), before.values())))
 
 
 def _restore_container(now: Any, before: Any) -> None:
     """The contents of a list, dictionary, set or queue, object by object."""
     if isinstance(now, dict):
-        if list(now) != list(before) or [*map(id, now.values())] != [*map(id, before.values())]:
+        if not _same(now, before):
             now.clear()
             now.update(before)
     elif isinstance(now, set):
@@ -326,19 +346,49 @@ def fingerprint(tensor: Tensor) -> tuple[object, ...]:
     PyTorch counts what overwrites a tensor, except through its ``.data``; a few of the numbers
     themselves show that, unless only others were changed.
     """
-    if tensor.is_meta:
-        return (tensor.dtype,)
-    version = 0 if tensor.is_inference() else tensor._version
-    return version, tensor.data_ptr(), tensor.dtype, sample(tensor.detach())
+    return fingerprints([tensor])[0]
 
 
-def sample(tensor: Tensor) -> bytes:
-    """Return the bytes of some of a tensor's numbers."""
+def fingerprints(tensors: Sequence[Tensor]) -> list[tuple[object, ...]]:
+    """Return the fingerprints of several tensors, which is quicker than one after the other."""
+    with torch.no_grad():
+        samples = _samples([tensor for tensor in tensors if not tensor.is_meta])
+    return [
+        (tensor.dtype,)
+        if tensor.is_meta
+        else (
+            0 if tensor.is_inference() else tensor._version,
+            tensor.data_ptr(),
+            tensor.dtype,
+            next(samples),
+        )
+        for tensor in tensors
+    ]
+
+
+def _samples(tensors: Sequence[Tensor]) -> Iterator[bytes]:
+    """The bytes of some of the numbers of each tensor."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for number, tensor in enumerate(tensors):
+        alone = None if type(tensor) in (Tensor, nn.Parameter) else number  # other classes may not join
+        groups.setdefault((tensor.dtype, tensor.device, alone), []).append(number)
+    found = [b""] * len(tensors)
+    for members in groups.values():
+        few = [_few(tensors[number]) for number in members]
+        row = torch.cat(few) if len(few) > 1 else few[0].clone()
+        numbers, first = row.view(torch.uint8).cpu().numpy().tobytes(), 0
+        for number, part in zip(members, few, strict=True):
+            past = first + len(part) * row.element_size()
+            found[number] = numbers[first:past]
+            first = past
+    return iter(found)
+
+
+def _few(tensor: Tensor) -> Tensor:
+    """Some of a tensor's numbers, in a row."""
     count = tensor.numel()
     step = max(1, count // SAMPLES)
     last = tensor.storage_offset() + (count - 1) // step * step
-    if last * tensor.element_size() < tensor.untyped_storage().nbytes():
-        few = tensor.as_strided((-(-count // step),), (step,))  # no copy of it all
-    else:
-        few = tensor.reshape(-1)[::step]
-    return few.clone().view(torch.uint8).cpu().numpy().tobytes()
+    if tensor.is_contiguous() or last * tensor.element_size() < tensor.untyped_storage().nbytes():
+        return tensor.as_strided((-(-count // step),), (step,))  # no copy of it all
+    return tensor.reshape(-1)[::step]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,62 +11,74 @@ import torch
 from torch import Tensor
 
 from deconvviz.engine.layout import Window, signal_dtype
-from deconvviz.engine.receptive_fields import Spans, UnitFields, hull
-from deconvviz.engine.tape import PICTURE, Step
+from deconvviz.engine.pixel_fields import hull
+from deconvviz.engine.receptive_fields import Spans, UnitFields
+from deconvviz.engine.tape import IMAGE, Step
 from deconvviz.engine.units import Seed
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def project(fields: UnitFields, seed: Seed, like: Tensor, *, memory: int | None = None) -> Tensor:
-    """Project K signals of a value of a tape back to the image: (K, C, H, W).
+    """Project K signals at a value of a tape back to the image: (K, C, H, W).
 
-    `fields` names the tape and the value, and knows what the units of `seed` see. Signals have double
-    precision if `like`, the layer's activations, has it, else single precision: they soon outgrow half.
-    Units are projected in batches, each unit in its own window; as many at once as fit in `memory` (bytes;
-    None: a share of the free memory), and one by one where not even one fits.
-    Raises RefusedOp and StaleRecording before anything is computed.
+    Units are projected in batches, each unit in its own window. Signals have double precision if the layer's
+    activations have it, else single precision, because they overflow half precision.
+
+    Args:
+        fields: Receptive fields of the units of `seed`. They also state the tape and the value.
+        seed: The K signals.
+        like: Activations of the layer.
+        memory: Memory for one batch in bytes. None: a share of the free memory. A batch has at least one
+            unit, even if the memory is too small for it.
+
+    Raises:
+        RefusedOp: An operation on the path is unsupported. Nothing has been computed.
+        StaleRecording: A weight has changed since the forward pass. Nothing has been computed.
     """
     tape, value, path = fields.tape, fields.value, fields.path
     tape.require(path)
     seed.check()
     count = len(seed)
     dtype = signal_dtype(like.dtype)
-    pixels = like.new_zeros(count, *tape.layouts[PICTURE].shape, dtype=dtype)
-    if not path and value != PICTURE:
-        return pixels  # held constant: no signal leaves this value
+    pixels = like.new_zeros(count, *tape.layouts[IMAGE].shape, dtype=dtype)
+    if not path and value != IMAGE:
+        return pixels  # a constant: no signal flows from this value to the image
     if memory is None:
         memory = default_budget(like.device)
     spans, elementwise = spans_of(fields, count), fields.visibility.elementwise
-    order = torch.argsort(_places(seed), stable=True)  # neighbours share small windows and equal shifts
+    order = torch.argsort(_sort_keys(seed), stable=True)  # neighbours share small windows and equal shifts
     first, step = 0, count
     while first < count:
         part = order[first : first + step]
-        images = seed.images[part]
+        images = seed.image_indices[part]
         plan = _Plan({v: span.window(part, images) for v, span in spans.items()}, elementwise, path)
         fits = max(1, memory // max(1, plan.bytes_per_unit(dtype.itemsize)))
         if fits < len(part):
             step = fits
             continue
+        _LOGGER.debug("projecting %d of %d units in one batch", len(part), count)
         signal = seed.signal(part, plan.windows[value])
-        _replay(plan, value, tape.layouts[value].laid_out(signal), pixels, part)
+        _replay(plan, value, tape.layouts[value].from_channels_first(signal), pixels, part)
         first += len(part)
     return pixels
 
 
-SHARE = 4  # a quarter of what is free: the network, its recording and other programs need memory too
+SHARE = 4  # a quarter of the free memory: the network, its recording and other programs need some too
 LEAST = 64 << 20  # bytes
-MOST = {"cuda": 4 << 30, "cpu": 128 << 20}  # a CPU is a fifth slower where signals do not fit its caches
+MOST = {"cuda": 4 << 30, "cpu": 128 << 20}  # a CPU is a fifth slower if signals do not fit its caches
 
 
 def default_budget(device: torch.device) -> int:
-    """Return how many bytes a batch of units may take: a share of what is free, within bounds."""
+    """Return the memory for one batch of units in bytes: a share of the free memory, within bounds."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     return min(max(int(free) // SHARE, LEAST), MOST.get(device.type, MOST["cpu"]))
 
 
-def _places(seed: Seed) -> Tensor:
-    """(K,) a number that is similar for units that lie close to one another."""
+def _sort_keys(seed: Seed) -> Tensor:
+    """Return one number per unit, (K,), that is similar for units close to one another."""
     rows, columns = (hull(seen)[0] for seen in seed.seen)
-    return (seed.images * seed.seen[0].shape[1] + rows) * seed.seen[1].shape[1] + columns
+    return (seed.image_indices * seed.seen[0].shape[1] + rows) * seed.seen[1].shape[1] + columns
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,7 @@ class _Plan:
     path: Sequence[Step]
 
     def bytes_per_unit(self, element: int) -> int:
-        """What the costliest step takes for one unit: its signals, and as much again to work with."""
+        """Return the memory of the most expensive step for one unit: its signals, twice for working space."""
         return max((2 * element * self._numbers(step) for step in self.path), default=0)
 
     def _numbers(self, step: Step) -> int:
@@ -86,7 +99,7 @@ class _Plan:
 
 
 def spans_of(fields: UnitFields, count: int) -> dict[int, Spans]:
-    """Return what the units see of every value; all of it, where a rule does not support windows."""
+    """Return the span of every value that the units depend on; all of it if a rule needs whole maps."""
     layouts, seen = fields.tape.layouts, fields.visibility.seen
     whole = {value for value in seen if layouts[value].axes is None}
     for step in fields.path:
@@ -99,18 +112,18 @@ def spans_of(fields: UnitFields, count: int) -> dict[int, Spans]:
 
 
 def _replay(plan: _Plan, value: int, signal: Tensor, pixels: Tensor, part: Tensor) -> None:
-    """Replay the path in reverse with one batch of signals, and write what reaches the image to `pixels`."""
+    """Replay the path in reverse with one batch of signals, and write the result to ``pixels[part]``."""
     signals = {value: signal}
     for step in reversed(plan.path):
         if step.output not in signals:
-            continue  # an argument into which no signal flowed
+            continue  # a value that received no signal
         for below, x in project_step(step, signals.pop(step.output), plan.windows, plan.elementwise):
             signals[below] = signals[below] + x if below in signals else x
-    if PICTURE not in signals:
+    if IMAGE not in signals:
         return
-    window = plan.windows[PICTURE]
+    window = plan.windows[IMAGE]
     (h, w) = window.size if window.layout.axes else (None, None)
-    for k, x, (row, column) in zip(part.tolist(), signals[PICTURE], window.start.tolist(), strict=True):
+    for k, x, (row, column) in zip(part.tolist(), signals[IMAGE], window.start.tolist(), strict=True):
         if h is None or w is None:
             pixels[k] = x
         else:
@@ -123,8 +136,8 @@ def project_step(
     windows: Mapping[int, Window],
     elementwise: Mapping[tuple[int, int], tuple[bool, bool]],
 ) -> Iterator[tuple[int, Tensor]]:
-    """Project a signal through one step: the values into which it flows, each with a signal in its window."""
-    assert step.rule is not None  # else `Tape.require` has raised
+    """Project a signal through one step. Yield each value that receives one, and the signal in its window."""
+    assert step.rule is not None  # otherwise `Tape.require` has raised
     window = windows[step.output]
     input_windows = [windows[below] if below is not None else window for below in step.inputs]
     arrived = step.rule.project(signal, window, input_windows)
@@ -134,13 +147,16 @@ def project_step(
 
 
 def _placed(x: Tensor, window: Window, input_window: Window, elementwise: tuple[bool, bool]) -> Tensor:
-    """Move a signal from the output's window to the argument's, which another branch may have widened.
+    """Move a signal from the output's window to the argument's, which other branches may have enlarged.
 
-    Only along axes on which the rule is elementwise; along the others the rule has filled `input_window`.
+    It is moved only along the axes on which the rule is elementwise. Along the others the rule has already
+    filled `input_window`.
     """
     if window.layout.axes and not any(elementwise) and tuple(x.shape[1:]) != input_window.shape:
-        whole = Window(torch.zeros_like(window.start), window.layout.lengths, window.layout, window.images)
-        return whole.place(x, window.start)  # a term that has its rows and columns elsewhere, or none
+        whole = Window(
+            torch.zeros_like(window.start), window.layout.lengths, window.layout, window.image_indices
+        )
+        return whole.place(x, window.start)  # the argument has no rows and columns, or other ones
     if not any(elementwise) or input_window.layout.axes is None or window.layout.axes is None:
         return x
     if window.size == input_window.size and torch.equal(window.start, input_window.start):

@@ -8,7 +8,7 @@ Two questions are answered here, both by asking the rules along the tape:
 
 Rows and columns never mix in a projection, so what a unit sees is one set of rows and one of columns, also
 for dilated convolutions and pooling windows of unequal size. Where branches meet, these sets can be a little
-too large: good enough for a window, but for a box each position is then followed by itself.
+too large: good enough for a window. `pixel_fields` keeps the branches apart, and gives the exact boxes.
 """
 
 from __future__ import annotations
@@ -23,11 +23,9 @@ from torch import Tensor
 
 from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, through, union
 from deconvviz.engine.layout import Seen, TensorLayout, Window
+from deconvviz.engine.pixel_fields import Box, PixelFields, hull
 from deconvviz.engine.rules import Rule
-from deconvviz.engine.tape import PICTURE, Step, Tape
-
-Box = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels of the network's input, half open."""
+from deconvviz.engine.tape import IMAGE, Step, Tape
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def _depended_on(rule: Rule, argument: int, axis: int) -> IndexMap:
 
 def _index_maps(tape: Tape, axis: int, ask: _Question, *, constants: bool) -> dict[int, IndexMap]:
     """Return what each value sees of the image along one axis, without the values that see nothing of it."""
-    found: dict[int, IndexMap] = {PICTURE: SAME}
+    found: dict[int, IndexMap] = {IMAGE: SAME}
     for step in tape.steps:
         branches: list[IndexMap] = []
         for argument, below in enumerate(step.arguments if constants else step.inputs):
@@ -138,17 +136,12 @@ class UnitFields:
         """The rows and columns of every value on the path that the units see."""
         return _visibility(self.path, self.tape.layouts, self.value, self._own)
 
-    def boxes(self) -> list[Box]:
-        """The units' receptive fields; all 0 where no signal reaches the image."""
-        if _branches_meet(self.path):
-            mask = _visible_positions(self.path, self.tape.layouts, self.value, self._own).get(PICTURE)
-            found = None if mask is None else (mask.any(2), mask.any(1))
-        else:
-            found = self.visibility.seen.get(PICTURE)
-        if found is None:
-            return [(0, 0, 0, 0)] * len(self._own[0])
-        (y0, y1), (x0, x1) = (hull(axis) for axis in found)
-        return [tuple(box) for box in torch.stack([x0, y0, x1, y1], dim=1).tolist()]
+    def boxes(self, pixels: PixelFields | None = None) -> list[Box]:
+        """Return the units' receptive fields; all 0 where no signal reaches the image.
+
+        `pixels` is what is known already about the positions of the tape's values.
+        """
+        return (pixels or PixelFields(self.tape)).boxes(self.value, self._own)
 
 
 def _visibility(
@@ -173,26 +166,6 @@ def _visibility(
     return Visibility(found, elementwise)
 
 
-def _visible_positions(
-    steps: Sequence[Step], layouts: dict[int, TensorLayout], value: int, seen: Seen
-) -> dict[int, Tensor]:
-    """What K units see along a path, position by position: (K, H, W) bool.
-
-    Where branches meet, rows seen through one and columns seen through another would be too much.
-    """
-    found = {value: seen[0][:, :, None] & seen[1][:, None, :]}
-    for step, rule, argument, below in _links(steps, found):
-        mask, lengths = found[step.output], layouts[below].lengths
-        rows = rule.visible_inputs(argument, 0, mask.shape[1], lengths[0])
-        columns = rule.visible_inputs(argument, 1, mask.shape[2], lengths[1])
-        if rows is not None:
-            mask = (rows.T.float() @ mask.float()) > 0
-        if columns is not None:
-            mask = (mask.float() @ columns.float()) > 0
-        found[below] = found[below] | mask if below in found else mask
-    return found
-
-
 def _links(steps: Sequence[Step], found: Mapping[int, object]) -> Iterator[tuple[Step, Rule, int, int]]:
     """In reverse, each step whose output is in `found`: its rule, and number and value of each argument."""
     for step in reversed(steps):
@@ -202,25 +175,10 @@ def _links(steps: Sequence[Step], found: Mapping[int, object]) -> Iterator[tuple
                     yield step, step.rule, argument, below
 
 
-def _branches_meet(steps: Sequence[Step]) -> bool:
-    """Whether some value on a path is an argument of several steps, or several times of one."""
-    below = [value for step in steps for value in step.inputs if value is not None]
-    return len(below) > len(set(below))
-
-
 def everything(layout: TensorLayout, count: int) -> Seen:
     """Return all rows and columns of a value, for K units."""
     rows, columns = layout.lengths
     return torch.ones(count, rows, dtype=torch.bool), torch.ones(count, columns, dtype=torch.bool)
-
-
-def hull(seen: Tensor) -> tuple[Tensor, Tensor]:
-    """(K, n) bool to (K,) first and (K,) one past the last position seen; 0 and 0 where nothing is."""
-    n = seen.shape[1]
-    some = seen.any(dim=1)
-    first = seen.int().argmax(dim=1)
-    past = n - seen.flip(1).int().argmax(dim=1)
-    return torch.where(some, first, 0), torch.where(some, past, 0)
 
 
 @dataclass(frozen=True)

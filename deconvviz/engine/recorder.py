@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,12 +20,13 @@ from torch.utils.weak import TensorWeakRef
 
 from deconvviz.engine.hooks import Stop, evaluation, exclusive, plain
 from deconvviz.engine.layout import TensorLayout
-from deconvviz.engine.preservation import is_plain, memory_of, preserved
+from deconvviz.engine.preservation import memory_of, preserved
 from deconvviz.engine.rules import Call, Rule, lookup
 from deconvviz.engine.rules.activation import Gate, Spelled
 from deconvviz.engine.rules.arithmetic import Larger
-from deconvviz.engine.spellings import Spellings
+from deconvviz.engine.spellings import Roles, Spellings
 from deconvviz.engine.tape import Output, Step, Tape
+from deconvviz.wrappers import eager, named_parts
 
 
 class TapeRecorder(TorchDispatchMode):
@@ -34,20 +37,30 @@ class TapeRecorder(TorchDispatchMode):
         self.tape = tape
         self.modules: list[str] = []  # the modules that are running now, innermost last
         self.resting = False
+        self.finished = False  # nothing more is recorded; what was recorded is still protected
         self.weights: dict[int, int] = {}  # the network's parameters by id, and where their numbers lie
-        self.before_write: Callable[[Sequence[Tensor]], None] = lambda targets: None
+        self.before_write: Callable[[Sequence[int | None]], None] = lambda memories: None
         self._followed: dict[int, tuple[TensorWeakRef, int | None]] = {}  # by id; see `_known`
         self._memories: dict[int, _Memory] = {}  # the same values, by the memory they lie in
         self._makers: dict[int, Rule | None] = {}  # by value: the call that gave it
         self._broken: set[int] = set()  # values in which the pictures of a batch are mixed
         self._overwritten: dict[int, Tensor] = {}  # memory that took in the picture through a view
         self._spellings = Spellings()
+        self._operations: dict[int, _Operation] = {}  # those that were called, by id
         self._referring: dict[int, list[Rule]] = {}  # rules, by the memory of the constants they refer to
         self._rewritten: set[int] = set()  # memory that was overwritten in this pass
 
-    def follow(self, tensor: Tensor, layout: TensorLayout, *, carries: bool) -> int:
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: PyTorch would import its compiler, which takes seconds, to keep it away from this class.
+
+        Nothing is compiled while a network is recorded (see `eager`).
+        """
+        return False
+
+    def follow(self, tensor: Tensor, layout: TensorLayout, *, receives_signal: bool) -> int:
         """Give a tensor a new value."""
-        value = self.tape.new_value(layout, carries=carries)
+        value = self.tape.new_value(layout, receives_signal=receives_signal)
         self._followed[id(tensor)] = (TensorWeakRef(tensor), value)
         memory = memory_of(tensor)
         if memory is not None:
@@ -64,7 +77,7 @@ class TapeRecorder(TorchDispatchMode):
         the user's, a NumPy array's. They are known by their memory.
         """
         found = self._followed.get(id(tensor))
-        if found is not None and found[0]() is tensor:  # else it was of another tensor, that is gone
+        if found is not None and found[0].ref() is tensor:  # else it was of another tensor, that is gone
             return found[1]
         place = self.weights.get(id(tensor))
         if place is not None and not self._overwritten and place == tensor.data_ptr():
@@ -76,13 +89,15 @@ class TapeRecorder(TorchDispatchMode):
             return _FOREIGN
         return kept.values.get(_geometry(tensor), _FOREIGN)
 
-    def look_at(self, output: Tensor) -> None:
-        """A module gave this tensor: if it was overwritten through another one, write that down."""
-        if refusal_reason := self._stale([output], [self._known(output)]):
-            value = self.follow(output, TensorLayout.of(_shape(output)), carries=True)
+    def look_at(self, output: Tensor) -> int | None:
+        """Return the value of a module's output; a new one if it was overwritten through another tensor."""
+        known = self._known(output)
+        if no_rule_reason := self._stale([output], [known]):
+            known = self.follow(output, TensorLayout.of(_shape(output)), receives_signal=True)
             self.tape.add(
-                Step(torch.ops.aten.alias.default, self._module, (), (), value, None, refusal_reason)
+                Step(torch.ops.aten.alias.default, self._module, (), (), known, None, no_rule_reason)
             )
+        return None if known is _FOREIGN or known is _WEIGHT else known
 
     @property
     def _module(self) -> str:
@@ -98,63 +113,75 @@ class TapeRecorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if self.resting:
             return op(*args, **kwargs)
-        tensors = _tensors(_named(op, args, kwargs).values() if kwargs else args)
+        operation = self._operations.get(id(op))
+        if operation is None:
+            operation = self._operations[id(op)] = _Operation.of(op)
+        written = operation.written(args, kwargs) if operation.writes else ()
+        memories = [memory_of(target) for target in written]
+        if written:
+            self.before_write(memories)
+            self._keep_constants_in(memories)
+        if self.finished:
+            return op(*args, **kwargs)
+        tensors = operation.tensors(args, kwargs)
         known = [self._known(tensor) for tensor in tensors]
-        refusal_reason = self._stale(tensors, known)
+        no_rule_reason = self._stale(tensors, known)
         values = tuple([None if value is _FOREIGN or value is _WEIGHT else value for value in known])
-        took_part = (
-            bool(refusal_reason) or any(value is not None for value in values)
-        ) and op not in _SHAPE_ALONE
+        took_part = not operation.of_shape_alone and (
+            bool(no_rule_reason) or values.count(None) < len(values)
+        )
         named = None
-        if written := _written(op, args, kwargs):
-            self.before_write(written)
-            self.keep_constants(written)
-            self._distrust_views(written)
-            cls = lookup(op)
-            if took_part and cls is not None and cls.needs_input_values and not refusal_reason:
-                named = _copied(_named(op, args, kwargs), written)
+        if written:
+            self._distrust_views(written, memories)
+            cls = operation.rule
+            if took_part and cls is not None and cls.needs_input_values and not no_rule_reason:
+                named = _copied(operation.named(args, kwargs), written)
         output = op(*args, **kwargs)
         if took_part:
-            named = named or _named(op, args, kwargs)
-            self._write(op, named, values, tuple(_tensors([output])), refusal_reason, written)
+            named = named or operation.named(args, kwargs)
+            results = (output,) if isinstance(output, Tensor) else tuple(_tensors([output]))
+            self._write(operation, named, values, results, no_rule_reason, written)
         return output
 
     def _write(
         self,
-        op: Any,
+        operation: _Operation,
         named: dict[str, Any],
         values: tuple[int | None, ...],
         results: tuple[Tensor, ...],
-        refusal_reason: str,
+        no_rule_reason: str,
         written: Sequence[Tensor],
     ) -> None:
         """Record one call. It returned `results`, or numbers, through which no signal flows."""
         for target in written:
             if self.value(target) is None and (memory := memory_of(target)) is not None:
                 self._overwritten[memory] = target
-        tape, cls = self.tape, lookup(op)
+        tape, op, cls, roles = self.tape, operation.op, operation.rule, operation.roles
         derived = tuple([value in tape.signal_values for value in values])
         layouts = tuple([None if value is None else tape.layouts[value] for value in values])
-        makers = tuple([self._maker(value) for value in values])
-        if any(value in self._broken for value in values):
-            refusal_reason = refusal_reason or "one of its arguments mixes the pictures of a batch"
-        spelled = None if refusal_reason else self._spellings.activation(op, named, values)
+        makers = tuple([None if value is None else self._maker(value) for value in values])
+        if self._broken and not self._broken.isdisjoint(values):
+            no_rule_reason = no_rule_reason or "one of its arguments mixes the pictures of a batch"
+        spelled = None
+        if roles.completes and not no_rule_reason:
+            spelled = self._spellings.activation(op, named, values)
         related = cls is Larger and self._spellings.related(values)
         rule: Rule | None = None
         first = 0
         for number, result in enumerate(results):
-            layout, flows, why = TensorLayout.of(_shape(result)), derived, refusal_reason
+            shape, why = _whole_shape(result), no_rule_reason
+            layout = TensorLayout.of(shape[1:])
             if cls is not None and number > 0 and not cls.per_output:  # indices, statistics
-                tape.secondary_outputs[self.follow(result, layout, carries=False)] = first
+                tape.secondary_outputs[self.follow(result, layout, receives_signal=False)] = first
                 continue
             call = Call(op, named, results, number, derived, layouts, makers, tape.batch, related)
-            inputs = tuple([value if some else None for value, some in zip(values, derived, strict=True)])
+            flows = derived
             if spelled is not None:
                 rule, layout = Spelled(call, spelled), tape.layouts[spelled.root]
-                root = spelled.root if spelled.root in tape.signal_values else None
-                inputs = (root, *[None] * (len(values) - 1))
             elif cls is not None and not why:
-                chosen = Gate if self._spellings.is_gate(op, named, values) else cls
+                chosen = cls
+                if roles.saturates and self._spellings.is_gate(op, named, values):
+                    chosen = Gate
                 try:
                     rule = chosen.of(call)
                     layout = rule.output_layout(call)
@@ -165,29 +192,35 @@ class TapeRecorder(TorchDispatchMode):
                     why = _folded(cls, layouts) or (
                         f"its rule failed with {type(reason).__name__}: {' '.join(str(reason).split())}"
                     )
-                inputs = tuple([value if flow else None for value, flow in zip(values, flows, strict=True)])
             elif not (result.is_floating_point() or result.is_complex()):
-                inputs = (None,) * len(values)  # a mask, say
-            flowing = any(below is not None for below in inputs)
+                flows = (False,) * len(values)  # a mask, say
+            if spelled is None:
+                inputs = tuple([value if flow else None for value, flow in zip(values, flows, strict=True)])
+            else:
+                root = spelled.root if spelled.root in tape.signal_values else None
+                inputs = (root, *[None] * (len(values) - 1))
+            flowing = inputs.count(None) < len(inputs)
             if not why and flowing:
                 why = _folded(None if rule is None else type(rule), (*layouts, layout))
-            first = self.follow(result, layout, carries=bool(why) or flowing)
+            first = self.follow(result, layout, receives_signal=bool(why) or flowing)
             self._makers[first] = rule
-            if _whole_shape(result) != layout.real(tape.batch):
+            if shape != layout.network_shape(tape.batch):
                 self._broken.add(first)
-            self._spellings.note(op, named, values, first, partial(_of_one_shape, result, values, tape))
+            if roles.is_link and _of_one_shape(shape, layouts, tape.batch):
+                self._spellings.note(op, named, values, first)
             tape.add(Step(op, self._module, values, inputs, first, rule, why))
-            self._refer(rule)
+            if rule is not None and rule.constants:
+                self._refer(rule)
 
-    def _maker(self, value: int | None) -> Rule | None:
+    def _maker(self, value: int) -> Rule | None:
         """The call that gave a value."""
-        return None if value is None else self._makers.get(self.tape.secondary_outputs.get(value, value))
+        return self._makers.get(self.tape.secondary_outputs.get(value, value))
 
-    def _refer(self, rule: Rule | None) -> None:
+    def _refer(self, rule: Rule) -> None:
         """Note the memory of a rule's constants; copy them if it will not stay as it is now."""
-        for tensor in () if rule is None else rule.constants:
+        for tensor in rule.constants:
             memory = memory_of(tensor)
-            if rule is None or memory is None:
+            if memory is None:
                 continue
             if memory in self._rewritten:
                 rule.keep_copies(memory)
@@ -196,28 +229,33 @@ class TapeRecorder(TorchDispatchMode):
 
     def keep_constants(self, targets: Sequence[Tensor]) -> None:
         """Constants that are about to be overwritten are copied by the rules that refer to them."""
-        for target in targets:
-            if (memory := memory_of(target)) is not None:
+        self._keep_constants_in([memory_of(target) for target in targets])
+
+    def _keep_constants_in(self, memories: Sequence[int | None]) -> None:
+        for memory in memories:
+            if memory is not None:
                 self._rewritten.add(memory)
                 for rule in self._referring.pop(memory, ()):
                     rule.keep_copies(memory)
 
-    def _distrust_views(self, targets: Sequence[Tensor]) -> None:
+    def _distrust_views(self, targets: Sequence[Tensor], memories: Sequence[int | None]) -> None:
         """What shares the memory of an overwritten tensor is no longer what was recorded."""
-        memory = {memory_of(target) for target in targets} - {None}
         for key, (reference, _) in list(self._followed.items()):
             followed = reference()
             if followed is None:
                 del self._followed[key]
-            elif memory_of(followed) in memory and all(followed is not t for t in targets):
-                self._followed[key] = (reference, None)
-        for target in targets:
-            kept = self._memories.get(memory_of(target) or 0)
+            elif not any([followed is target for target in targets]):
+                memory = memory_of(followed)
+                if memory is not None and memory in memories:
+                    self._followed[key] = (reference, None)
+        for target, memory in zip(targets, memories, strict=True):
+            kept = self._memories.get(memory or 0)
             if kept is not None:
-                own = kept.values.get(_geometry(target))
+                place = _geometry(target)
+                own = kept.values.get(place)
                 kept.values.clear()
                 if own is not None:
-                    kept.values[_geometry(target)] = own
+                    kept.values[place] = own
 
     def _stale(self, tensors: Sequence[Tensor], values: Sequence[Any]) -> str:
         """Return why one of these is not what it was when it was recorded; empty if all are."""
@@ -244,6 +282,7 @@ class _Memory:
 
 
 def _geometry(tensor: Tensor) -> tuple[Any, ...]:
+    """Where in its memory the numbers of a tensor lie, and of what type they are."""
     return tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
@@ -257,19 +296,19 @@ def _shape(tensor: Tensor) -> tuple[int, ...]:
     return _whole_shape(tensor)[1:]
 
 
-def _of_one_shape(result: Tensor, values: Sequence[int | None], tape: Tape) -> bool:
+def _of_one_shape(shape: tuple[int, ...], layouts: Sequence[TensorLayout | None], batch: int) -> bool:
     """Whether a call's output and all its arguments from the picture have one shape."""
-    shape = _whole_shape(result)
-    return all(tape.layouts[value].real(tape.batch) == shape for value in values if value is not None)
+    return all([layout is None or layout.network_shape(batch) == shape for layout in layouts])
 
 
 def _folded(cls: type[Rule] | None, layouts: Sequence[TensorLayout | None]) -> str:
     """Why a rule cannot work where the network has folded some of a map into its batch, or moved that."""
-    if cls is None:
+    unusual = [layout for layout in layouts if layout and (layout.folded or layout.batch_at)]
+    if cls is None or not unusual:
         return ""
-    if not cls.handles_folded_batch and any(layout and layout.folded for layout in layouts):
+    if not cls.handles_folded_batch and any(layout.folded for layout in unusual):
         return "it works on pictures cut into pieces, each a picture of its own for this call"
-    if not cls.any_batch_axis and any(layout and layout.batch_at for layout in layouts):
+    if not cls.any_batch_axis and any(layout.batch_at for layout in unusual):
         return "the pictures of the batch do not lie along the first dimension"
     return ""
 
@@ -308,24 +347,82 @@ def _tensors(arguments: Iterable[Any]) -> list[Tensor]:
     return found
 
 
-@cache
-def _schema(op: Any) -> tuple[tuple[str, Any, bool], ...]:
-    """Name and default of each argument of an operation, and whether it is overwritten."""
-    arguments = []
-    for argument in op._schema.arguments:
-        default = argument.default_value
-        if default is None and "int[" in str(argument.type):
-            default = ()
-        written = argument.alias_info is not None and argument.alias_info.is_write
-        arguments.append((argument.name, default, written))
-    return tuple(arguments)
+@dataclass(frozen=True)
+class _Signature:
+    """The arguments of an operation, in the order of its schema."""
+
+    names: tuple[str, ...]
+    defaults: tuple[Any, ...]
+    overwritten: tuple[str, ...]  # names of those that a call overwrites
+    plain: tuple[bool, ...]  # whether each can never be a tensor, nor contain one
+
+    @classmethod
+    @cache
+    def of(cls, op: Any) -> _Signature:
+        arguments = op._schema.arguments
+        return cls(
+            tuple(argument.name for argument in arguments),
+            tuple(
+                ()
+                if argument.default_value is None and "int[" in str(argument.type)
+                else argument.default_value
+                for argument in arguments
+            ),
+            tuple(
+                argument.name
+                for argument in arguments
+                if argument.alias_info is not None and argument.alias_info.is_write
+            ),
+            tuple(_WITHOUT_TENSORS.fullmatch(str(argument.type)) is not None for argument in arguments),
+        )
 
 
-def _named(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call under the names of the operation's schema, defaults filled in."""
-    schema = _schema(op)
-    named = {name: kwargs.get(name, default) for name, default, _ in schema[len(args) :]}
-    return dict(zip((name for name, _, _ in schema), args, strict=False)) | named
+_WITHOUT_TENSORS = re.compile(r"((List|Optional)\[)*(int|float|bool|number|str|Device|Generator)\]*")
+"""Types of arguments, as schemas print them."""
+
+
+@dataclass(frozen=True)
+class _Operation:
+    """What one recording asks about an operation at each of its calls."""
+
+    op: Any
+    signature: _Signature
+    rule: type[Rule] | None
+    roles: Roles
+    of_shape_alone: bool
+    has_statistics: bool
+    writes: bool  # whether its calls may overwrite an argument
+
+    @classmethod
+    def of(cls, op: Any) -> _Operation:
+        signature, statistics = _Signature.of(op), op in _STATISTICS
+        writes = statistics or bool(signature.overwritten)
+        return cls(op, signature, lookup(op), Roles.of(op), op in _SHAPE_ALONE, statistics, writes)
+
+    def named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a call under their names, defaults filled in."""
+        names, defaults, given = self.signature.names, self.signature.defaults, len(args)
+        named = dict(zip(names, args, strict=False))
+        for name, default in zip(names[given:], defaults[given:], strict=True):
+            named[name] = kwargs.get(name, default)
+        return named
+
+    def tensors(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+        """The tensors among the arguments of a call, and in lists of them, in the order of the schema."""
+        if kwargs:
+            return _tensors(self.named(args, kwargs).values())
+        return _tensors([one for one, plain in zip(args, self.signature.plain, strict=False) if not plain])
+
+    def written(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Tensor]:
+        """The tensors that a call overwrites."""
+        overwritten = self.signature.overwritten
+        if not kwargs and not self.has_statistics:
+            names = zip(self.signature.names, args, strict=False)
+            return _tensors([one for name, one in names if name in overwritten])
+        named = self.named(args, kwargs)
+        if self.has_statistics and named["training"]:
+            overwritten = ("running_mean", "running_var")
+        return _tensors([named[name] for name in overwritten])
 
 
 _STATISTICS = frozenset(
@@ -335,60 +432,64 @@ _STATISTICS = frozenset(
 """Calls that move running statistics in training mode, although their schema does not say so."""
 
 
-def _written(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Tensor]:
-    """The tensors that the call overwrites."""
-    overwritten = _overwritten(op)
-    if op in _STATISTICS and _named(op, args, kwargs)["training"]:
-        overwritten = ("running_mean", "running_var")
-    if not overwritten:
-        return ()
-    named = _named(op, args, kwargs)
-    return _tensors([named[name] for name in overwritten])
-
-
-@cache
-def _overwritten(op: Any) -> tuple[str, ...]:
-    return tuple(name for name, _, written in _schema(op) if written)
-
-
-def record_tape(module: nn.Module, pictures: Tensor, wanted: Callable[[Output, Tensor], bool]) -> Tape:
+def record_tape(
+    module: nn.Module,
+    pictures: Tensor,
+    wanted: Callable[[Output, Tensor], bool],
+    on_result: Callable[[object], None] | None = None,
+) -> Tape:
     """Run a network on images (B, C, H, W) and record its calls on a tape.
 
-    `wanted` is called with the output of each module and the tensor itself, and returns whether to go on. The
-    network runs in evaluation mode without gradients, and no other thread runs it at the same time; hooks,
+    `wanted` is called with the output of each module and the tensor itself, and returns whether to go on.
+    `on_result` is called with what the network returns: then it runs to its end, also when `wanted` has said
+    to stop, but nothing more is recorded, and an error of the layers that follow is ignored. The network runs
+    in evaluation mode without gradients, and no other thread runs it at the same time; hooks,
     training flags, grad mode, and whatever it writes into its own buffers and attributes, are put back.
     """
     tape = Tape(len(pictures))
     recorder = TapeRecorder(tape)
-    parts = list(module.named_modules())
+    parts = named_parts(module)
     # inference mode hides how a call is made up of others
     with (
         exclusive(parts),
+        eager(module),
         torch.inference_mode(False),
         torch.no_grad(),
         preserved(parts) as state,
         evaluation(parts),
-        _watched(parts, recorder, wanted),
+        _watched(parts, recorder, wanted, to_the_end=on_result is not None),
     ):
-        recorder.weights = {id(p): p.data_ptr() for p in state.parameters if is_plain(p)}
+        recorder.weights = {id(p): p.data_ptr() for p in state.parameters}
         recorder.before_write, state.before_restore = state.before_write, recorder.keep_constants
         pictures = plain(pictures.detach()).clone()
-        recorder.follow(pictures, TensorLayout.of(pictures.shape[1:]), carries=True)
+        recorder.follow(pictures, TensorLayout.of(pictures.shape[1:]), receives_signal=True)
         try:
             with recorder:
-                module(pictures)
+                output = module(pictures)
+            if on_result is not None:
+                on_result(output)
         except Stop:
             pass
+        except Exception:  # whatever the layers may raise that come after those that were wanted
+            if not recorder.finished:
+                raise
     tape.seal()
     return tape
 
 
 @contextmanager
 def _watched(
-    parts: Sequence[tuple[str, nn.Module]], recorder: TapeRecorder, wanted: Callable[[Output, Tensor], bool]
+    parts: Sequence[tuple[str, nn.Module]],
+    recorder: TapeRecorder,
+    wanted: Callable[[Output, Tensor], bool],
+    *,
+    to_the_end: bool,
 ) -> Iterator[None]:
-    """Hooks on every submodule: they note which one is running, and call `wanted` with its output."""
-    handles: list[RemovableHandle] = []
+    """Hooks on every submodule: they note which one is running, and call `wanted` with its output.
+
+    Once nothing more is wanted, the network is left, or runs `to_the_end` without being recorded.
+    """
+    tables: list[dict[int, Callable[..., Any]]] = []
     calls: dict[str, int] = {}
     owner = threading.get_ident()
 
@@ -403,8 +504,10 @@ def _watched(
         def hook(part: nn.Module, args: Any, output: Any) -> None:
             if threading.get_ident() != owner:
                 return
-            if isinstance(output, Tensor):
-                recorder.look_at(output)
+            if recorder.finished:
+                recorder.modules.pop()
+                return
+            value = recorder.look_at(output) if isinstance(output, Tensor) else None
             recorder.modules.pop()
             calls[name] = calls.get(name, 0) + 1
             if not isinstance(output, Tensor) or output.is_nested:
@@ -412,7 +515,7 @@ def _watched(
                 recorder.tape.others.setdefault(name, kind)
             else:
                 shape = tuple(output.shape)
-                found = Output(name, calls[name], type(part).__name__, recorder.value(output), shape)
+                found = Output(name, calls[name], type(part).__name__, value, shape)
                 recorder.tape.outputs.append(found)
                 recorder.resting = True
                 try:
@@ -420,15 +523,19 @@ def _watched(
                 finally:
                     recorder.resting = False
                 if not go_on:
-                    raise Stop
+                    recorder.finished = to_the_end
+                    if not to_the_end:
+                        raise Stop
 
         return hook
 
+    key = RemovableHandle(OrderedDict()).id
     try:
-        for name, part in parts:
-            handles.append(part.register_forward_pre_hook(enter(name)))
-            handles.append(part.register_forward_hook(leave(name)))
+        for name, part in parts:  # as `register_forward_hook` does, which costs as much as a call of a layer
+            for hooks, hook in ((part._forward_pre_hooks, enter(name)), (part._forward_hooks, leave(name))):
+                tables.append(hooks)
+                hooks[key] = hook
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for hooks in tables:
+            hooks.pop(key, None)

@@ -20,19 +20,19 @@ from deconvviz.errors import RuleError
 
 @dataclass(frozen=True, repr=False)
 class RuleCheck:
-    """A rule that has passed `check_rule`."""
+    """Result of `check_rule` for a rule that has passed."""
 
     op: str
     support: Support
-    inputs: tuple[str, ...]  # the arguments into which a signal flows
-    windows: int  # how many windows were compared, besides the full size
+    inputs: tuple[str, ...]  # the arguments that receive a signal
+    windows: int  # number of windows that were compared, in addition to the full size
     by_design: bool  # differs from the vector-Jacobian product by design, and was compared with itself
     largest_difference: float  # relative to the largest value
 
     def __repr__(self) -> str:
         into = f"projects to {', '.join(self.inputs)}" if self.inputs else "projects to no input"
-        wanted = f"{ITSELF}; differs from {GRADIENT} by design" if self.by_design else GRADIENT
-        compared = f"full size and {self.windows} windows within {self.largest_difference:.1e} of {wanted}"
+        reference = f"{ITSELF}; differs from {GRADIENT} by design" if self.by_design else GRADIENT
+        compared = f"full size and {self.windows} windows within {self.largest_difference:.1e} of {reference}"
         return f"<RuleCheck of {self.op}: {self.support.value}, {into}; {compared}>"
 
 
@@ -51,20 +51,28 @@ def check_rule(
 ) -> RuleCheck:
     """Compare the rule of an ATen operation with the operation's vector-Jacobian product.
 
-    `example_inputs` are the arguments of the operation in the order of its schema, `options` its keyword
-    arguments. A floating-point tensor (B, ...) counts as computed from B images; a ``torch.nn.Parameter`` is
-    a weight and receives no signal. Everything is computed in double precision. Random signals are projected
-    at full size and, if the output is a map, also from single positions and from parts of it.
+    Random signals are projected in double precision: at full size and, if the output is a map, also from
+    single positions and from parts of it. An approximate rule (and that of ReLU) differs from the product by
+    design. It is compared with its own projection at full size, and must scale with the signal: twice the
+    signal gives twice the projection.
 
-    An approximate rule (and that of ReLU) differs from the product by design. It is compared with its own
-    projection at full size, and must scale with the signal: twice the signal, twice the projection.
+    Args:
+        op: The operation, for example ``torch.ops.aten.cumsum.default``.
+        example_inputs: Arguments of the operation in the order of its schema. A floating-point tensor
+            (B, ...) is treated as computed from B images. A ``torch.nn.Parameter`` is treated as a weight,
+            which receives no signal.
+        tolerance: Largest allowed difference, relative to the largest value.
+        seed: Seed of the random signals.
+        **options: Keyword arguments of the operation.
 
-    Raises RuleError at the first difference; it names the input and the position.
+    Raises:
+        RuleError: The operation has no rule, or the rule differs. The message states the input and the
+            position of the largest difference.
 
     >>> dv.check_rule(torch.ops.aten.cumsum.default, [torch.randn(2, 3, 8, 8), 3])
     """
     if lookup(op) is None:
-        raise RuleError(f"{op} has no rule; register one with deconvviz.rule(torch.ops.{op})")
+        raise RuleError(f"{op} has no rule; register a rule with deconvviz.rule(torch.ops.{op})")
     example = _Example(op, example_inputs, options)
     generator = torch.Generator().manual_seed(seed)
     checks = [
@@ -83,15 +91,15 @@ def check_rule(
 
 
 class _Example:
-    """An operation with example arguments: recorded on a tape, and ready to be differentiated."""
+    """An operation with example arguments, recorded on a tape. It can be called again and differentiated."""
 
     def __init__(self, op: torch._ops.OpOverload, inputs: Sequence[Any], options: dict[str, Any]) -> None:
         self.op = op
         schema = [argument.name for argument in op._schema.arguments]
-        given = dict(zip(schema, inputs, strict=False)) | options
+        named = dict(zip(schema, inputs, strict=False)) | options
         self.tensors: list[Tensor] = []
         self.names: list[str] = []
-        self.arguments = {name: self._prepared(value, name) for name, value in given.items()}
+        self.arguments = {name: self._prepared(value, name) for name, value in named.items()}
         if not self.tensors:
             raise RuleError(
                 f"{op}: example_inputs has no floating-point tensor that a signal could flow into"
@@ -100,7 +108,10 @@ class _Example:
         self.tape = self._record()
 
     def _prepared(self, value: Any, name: str) -> Any:
-        """A copy in double precision; the number of a tensor that counts as computed from the images."""
+        """Return an argument with weights in double precision and other float tensors replaced by slots.
+
+        A tensor that is replaced is treated as computed from the images, and added to `tensors`.
+        """
         if isinstance(value, (list, tuple)):
             return [self._prepared(one, f"{name}[{number}]") for number, one in enumerate(value)]
         if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -129,15 +140,15 @@ class _Example:
         recorder = TapeRecorder(tape)
         copies = [tensor.clone() for tensor in self.tensors]
         for copy in copies:
-            recorder.follow(copy, TensorLayout.of(copy.shape[1:]), carries=True)
+            recorder.follow(copy, TensorLayout.of(copy.shape[1:]), receives_signal=True)
         with torch.inference_mode(False), torch.no_grad(), recorder:
             self.call(copies)
         for step in tape.steps:
             if step.op != self.op:
                 raise RuleError(
-                    f"{self.op} is computed as {step.op} and other calls: check the rules of those"
+                    f"{self.op} is computed as {step.op} and other calls. Check the rules of those operations"
                 )
-            if reason := step.reason():
+            if reason := step.unsupported_reason():
                 raise RuleError(f"{self.op} does not support this call: {reason}")
         if not tape.steps:
             raise RuleError(f"{self.op} has no output that depends on the example inputs")
@@ -146,16 +157,21 @@ class _Example:
     def gradient(
         self, number: int, layout: TensorLayout, signals: Tensor, images: Tensor
     ) -> dict[int, Tensor]:
-        """The vector-Jacobian products (K, ...) of one output with K signals (K, *layout.shape), by value."""
+        """Return the vector-Jacobian products (K, ...) of one output with K signals, by value.
+
+        The signals are (K, *layout.shape); `images` (K,) states the image of each.
+        """
         found = [torch.zeros(len(signals), *tensor.shape[1:]).double() for tensor in self.tensors]
         with torch.inference_mode(False), torch.enable_grad():
             leaves = [tensor.clone().requires_grad_() for tensor in self.tensors]
             output = self.call([leaf.clone() for leaf in leaves])[number]  # a leaf cannot be overwritten
             output = output.movedim(layout.batch_at, 0).reshape(self.batch, *layout.shape)
             for k, (signal, image) in enumerate(zip(signals, images.tolist(), strict=True)):
-                ahead = torch.zeros_like(output)
-                ahead[image] = signal
-                products = torch.autograd.grad(output, leaves, ahead, retain_graph=True, allow_unused=True)
+                cotangent = torch.zeros_like(output)
+                cotangent[image] = signal
+                products = torch.autograd.grad(
+                    output, leaves, cotangent, retain_graph=True, allow_unused=True
+                )
                 for into, product in zip(found, products, strict=True):
                     if product is not None:
                         into[k] = product[image]
@@ -164,13 +180,13 @@ class _Example:
 
 @dataclass(frozen=True)
 class _Slot:
-    """In place of an argument: the number of its tensor."""
+    """Placeholder for a tensor argument: its index in `_Example.tensors`."""
 
     number: int
 
 
 class _StepCheck:
-    """The rule of one output of an operation, compared with what it should give."""
+    """Comparison of the rule of one output of an operation with its reference."""
 
     def __init__(self, example: _Example, step: Step, number: int, tolerance: float) -> None:
         assert step.rule is not None
@@ -201,13 +217,13 @@ class _StepCheck:
     def _compare(self, signal: Tensor, part: Window) -> None:
         found, visible = self._projected(signal, part)
         if self.by_design:
-            whole = Window(torch.zeros_like(part.start), self.layout.lengths, self.layout, part.images)
+            whole = Window(torch.zeros_like(part.start), self.layout.lengths, self.layout, part.image_indices)
             wanted, _ = self._projected(signal, whole)
             doubled, _ = self._projected(2 * signal, part)
             for value, x in doubled.items():
                 self._differ(x, 2 * found[value], value, part, "twice the signal", "twice the projection")
         else:
-            wanted = self.example.gradient(self.number, self.layout, signal, part.images)
+            wanted = self.example.gradient(self.number, self.layout, signal, part.image_indices)
         for value in self.values:
             x = found[value] if value in found else torch.zeros_like(wanted[value])
             self._check_visible(wanted[value], visible[value], value, part)
@@ -216,20 +232,22 @@ class _StepCheck:
     def _projected(
         self, signal: Tensor, part: Window
     ) -> tuple[dict[int, Tensor], dict[int, tuple[Tensor, Tensor]]]:
-        """The projections of signals (K, *layout.shape) that fill a part of the output, each at full size.
+        """Project signals (K, *layout.shape) that fill a part of the output.
 
-        And the rows and columns that the rule says the part sees.
+        Return the projections at full size, and the rows and columns on which the part depends according to
+        the rule; both by value.
         """
         tape, count = self.example.tape, len(signal)
         fields = UnitFields(tape, self.step.output, _seen(part))
         windows = {
-            value: span.window(slice(None), part.images) for value, span in spans_of(fields, count).items()
+            value: span.window(slice(None), part.image_indices)
+            for value, span in spans_of(fields, count).items()
         }
         here = _cut(windows[self.step.output], signal)
         found: dict[int, Tensor] = {}
         try:
             arrived = list(project_step(self.step, here, windows, fields.visibility.elementwise))
-        except Exception as error:  # whatever the author's code raises
+        except Exception as error:  # the rule is user code and may raise anything
             raise RuleError(
                 f"{self._where(part)}: project failed with {type(error).__name__}: {error}"
             ) from error
@@ -242,7 +260,7 @@ class _StepCheck:
                 )
             if window.layout.axes:
                 whole = Window(
-                    torch.zeros_like(window.start), window.layout.lengths, window.layout, window.images
+                    torch.zeros_like(window.start), window.layout.lengths, window.layout, window.image_indices
                 )
                 x = whole.place(x, window.start)
             found[value] = found[value] + x if value in found else x
@@ -259,14 +277,15 @@ class _StepCheck:
         here = (k, *place)
         raise RuleError(
             f"{self._where(part)}: {left} gives {float(found[here]):.6g} for {self._name(value)} at position "
-            f"{tuple(place)} of image {int(part.images[k])}, {right} {float(wanted[here]):.6g}"
+            f"{tuple(place)} of image {int(part.image_indices[k])}, but {right} gives "
+            f"{float(wanted[here]):.6g}"
             f"{self._signal(part, k)}"
         )
 
     def _check_visible(
         self, wanted: Tensor, visible: tuple[Tensor, Tensor], value: int, part: Window
     ) -> None:
-        """Raise if positions matter that the rule says are not seen."""
+        """Raise RuleError if a signal reaches a row or column that is not visible according to the rule."""
         axes = self.example.tape.layouts[value].axes
         for axis, (dim, seen) in enumerate(zip(axes or (), visible, strict=False)):
             others = [other for other in range(1, wanted.dim()) if other != dim]
@@ -274,12 +293,12 @@ class _StepCheck:
             if bool((wrong := matters & ~seen).any()):
                 k, place = (int(n) for n in torch.nonzero(wrong)[0])
                 raise RuleError(
-                    f"{self._where(part)}: {AXES[axis]} {place} of {self._name(value)} matters, but by "
-                    f"visible_inputs (or is_elementwise) it is not seen{self._signal(part, k)}"
+                    f"{self._where(part)}: {AXES[axis]} {place} of {self._name(value)} affects the output, "
+                    f"but visible_inputs (or is_elementwise) excludes it{self._signal(part, k)}"
                 )
 
     def _check_index_maps(self) -> None:
-        """Raise if `index_map` is narrower than `visible_inputs`."""
+        """Raise RuleError if `index_map` excludes an input that `visible_inputs` includes."""
         for argument, below in enumerate(self.step.inputs):
             if below is None:
                 continue
@@ -293,11 +312,12 @@ class _StepCheck:
                 visible = torch.eye(n_out, n_in, dtype=torch.bool) if visible is None else visible
                 for o, i in torch.nonzero(visible).tolist():
                     first, past = intervals.place(o)
-                    inside = first >= 0 and past <= n_in  # an index map knows no borders
+                    inside = first >= 0 and past <= n_in  # an index map ignores borders
                     if inside and not first <= i < past:
                         raise RuleError(
-                            f"{self.example.op}: {AXES[axis]} {o} of the output sees {i} of "
-                            f"{self._name(below)} by visible_inputs, but {first} to {past - 1} by index_map"
+                            f"{self.example.op}: {AXES[axis]} {o} of the output depends on {AXES[axis]} {i} "
+                            f"of {self._name(below)} according to visible_inputs, but only on {first} to "
+                            f"{past - 1} according to index_map"
                         )
 
     def _name(self, value: int) -> str:
@@ -316,7 +336,7 @@ class _StepCheck:
 
 
 def _parts(layout: TensorLayout, generator: torch.Generator) -> Iterator[tuple[Tensor, tuple[int, int]]]:
-    """Parts of a map in which signals lie: all of it, its corners and its middle in two sizes."""
+    """Yield starts (K, 2) and sizes of parts of a map: all of it, then corners, middle and a random place."""
     rows, columns = layout.lengths
     yield torch.zeros(2, 2, dtype=torch.long), (rows, columns)
     if layout.axes is None:
@@ -335,7 +355,7 @@ def _parts(layout: TensorLayout, generator: torch.Generator) -> Iterator[tuple[T
 
 
 def _seen(part: Window) -> tuple[Tensor, Tensor]:
-    """(K, H) and (K, W) bool: the rows and columns of K windows."""
+    """Return the rows and columns of K windows as masks, (K, H) and (K, W) bool."""
     masks = []
     for axis, length in enumerate(part.layout.lengths):
         first = part.start[:, axis, None]
@@ -345,6 +365,6 @@ def _seen(part: Window) -> tuple[Tensor, Tensor]:
 
 
 def _cut(window: Window, signal: Tensor) -> Tensor:
-    """Signals (K, *layout.shape), each cut to its own window."""
+    """Cut signals (K, *layout.shape) to their windows."""
     each = Window(window.start, window.size, window.layout, torch.arange(len(signal)))
     return each.cut(signal) if window.layout.axes else signal

@@ -8,7 +8,7 @@ of the module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,19 @@ class Activation:
 
 
 @dataclass(frozen=True)
+class Roles:
+    """What an operation can be in a chain."""
+
+    is_link: bool  # it computes each position from the same position of its arguments
+    completes: bool  # a chain can end in it
+    saturates: bool  # it cuts off large and small numbers
+
+    @classmethod
+    def of(cls, op: Any) -> Roles:
+        return cls(op in _POINTWISE, op in _JOINING, op in _SATURATING)
+
+
+@dataclass(frozen=True)
 class _Link:
     """One call of a chain; in place of tensors from the picture stand their values."""
 
@@ -90,11 +103,8 @@ class Spellings:
         named: Mapping[str, Any],
         values: Sequence[int | None],
         output: int,
-        same_shape: Callable[[], bool],
     ) -> None:
-        """Remember a call that may be part of a chain."""
-        if op not in _POINTWISE or not same_shape():
-            return
+        """Remember a call that may be part of a chain: its operation is a link, and all shapes are equal."""
         root = self._root(values)
         if root is not None:
             self._links[output] = _Link(op, _with_values(named, values), root)
@@ -107,8 +117,6 @@ class Spellings:
         self, op: Any, named: Mapping[str, Any], values: Sequence[int | None]
     ) -> Activation | None:
         """Return what activation function this call completes; None if it is none."""
-        if op not in _JOINING:
-            return None
         product = op in _PRODUCTS
         count = sum(value is not None for value in values)
         if count < 1 + product or len(values) < 2 or (root := self._root(values)) is None:
@@ -131,8 +139,8 @@ class Spellings:
         return bool((gain > 0).all()) and bool(((numbers - gain * probes).abs() <= rounding).all())
 
     def is_gate(self, op: Any, named: Mapping[str, Any], values: Sequence[int | None]) -> bool:
-        """Whether a call that cuts off on both sides is a hard sigmoid, such as ``relu6(x + 3)``."""
-        if op not in _SATURATING or len(values) != 1 or values[0] is None:
+        """Whether a call that saturates is a hard sigmoid, such as ``relu6(x + 3)``."""
+        if len(values) != 1 or values[0] is None:
             return False
         if (link := self._links.get(values[0])) is None:
             return False
@@ -160,6 +168,8 @@ class Spellings:
         own = [value for value in values if value is not None]
         if not own:
             return None
+        if len(own) == 1:
+            return own[0]
         lines = [self._above(value) for value in own]
         return next((value for value in lines[0] if all(value in line for line in lines[1:])), None)
 
@@ -220,16 +230,16 @@ def _masked_write(arguments: dict[str, Any]) -> Tensor:
 def _with_values(named: Mapping[str, Any], values: Sequence[int | None]) -> dict[str, Any]:
     """The arguments of a call with values in place of tensors from the picture."""
     waiting = iter(values)
+    return {name: _with_value(argument, waiting) for name, argument in named.items()}
 
-    def replaced(argument: Any) -> Any:
-        if isinstance(argument, Tensor):
-            value = next(waiting)
-            return argument if value is None else _Value(value)
-        if isinstance(argument, (list, tuple)):
-            return [replaced(one) for one in argument]
-        return argument
 
-    return {name: replaced(argument) for name, argument in named.items()}
+def _with_value(argument: Any, waiting: Iterator[int | None]) -> Any:
+    if isinstance(argument, Tensor):
+        value = next(waiting)
+        return argument if value is None else _Value(value)
+    if isinstance(argument, (list, tuple)):
+        return [_with_value(one, waiting) for one in argument]
+    return argument
 
 
 def _rank(argument: Any) -> int:

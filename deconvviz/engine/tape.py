@@ -1,9 +1,9 @@
-"""The tape: every ATen call of a forward pass that took part, with what its projection needs.
+"""The tape: the ATen calls of one forward pass, each with the data that its projection needs.
 
-The tape sees calls, not modules: it makes no difference whether an author wrote ``nn.ReLU``, ``F.relu`` or
-``x.relu_()``, used one module four times, or branched in Python. Values are numbered in the order in which
-they are computed: an in-place call overwrites a tensor, and gives a new value. A tensor that is overwritten
-through another view of its memory is noticed, and unsupported.
+The tape contains calls, not modules: it makes no difference whether a model uses ``nn.ReLU``, ``F.relu`` or
+``x.relu_()``, calls one module four times, or branches in Python. Values are numbered in the order in which
+they are computed. An in-place call overwrites a tensor and defines a new value. A tensor that is overwritten
+through another view of its memory is detected, and its calls are unsupported.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from deconvviz.engine.layout import TensorLayout
-from deconvviz.engine.preservation import fingerprint
+from deconvviz.engine.preservation import fingerprints
 from deconvviz.engine.rules import Rule
 from deconvviz.errors import RefusedOp, StaleRecording
 
-PICTURE = 0  # the number of the first value
+IMAGE = 0  # the value that is the network's input
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,39 +28,39 @@ class Step:
 
     op: torch._ops.OpOverload
     module: str  # dotted name of the innermost module it was called in
-    arguments: tuple[
-        int | None, ...
-    ]  # the values of its tensor arguments; None: does not depend on the image
-    inputs: tuple[int | None, ...]  # those among them into which a signal flows; None: not into this one
+    # Values of the tensor arguments. None: the argument does not depend on the image.
+    arguments: tuple[int | None, ...]
+    # The same, but None also for arguments that receive no signal.
+    inputs: tuple[int | None, ...]
     output: int
     rule: Rule | None  # None: the operation has no rule
-    refusal_reason: str  # why no rule could be right here; empty if one could
+    no_rule_reason: str  # why no rule can be right for this call; empty if a rule can
 
     def __repr__(self) -> str:
         return f"<Step {self.op} in {self.module or 'the network'}: {self.inputs} -> {self.output}>"
 
     @property
-    def carries(self) -> bool:
-        """Whether any signal flows through it; a gate, say, is held constant."""
-        return bool(self.refusal_reason) or any(below is not None for below in self.inputs)
+    def receives_signal(self) -> bool:
+        """Whether any input receives a signal. A gate, for example, is treated as a constant."""
+        return bool(self.no_rule_reason) or self.inputs.count(None) < len(self.inputs)
 
-    def reason(self) -> str:
-        """Return why no signal can be projected through this call, as a clause; empty if one can."""
-        if self.refusal_reason or not self.carries:
-            return self.refusal_reason
+    def unsupported_reason(self) -> str:
+        """Return why this call cannot be projected, as a clause; an empty string if it can."""
+        if self.no_rule_reason or not self.receives_signal:
+            return self.no_rule_reason
         if self.rule is None:
             return f"it has no rule: deconvviz.rule(torch.ops.{self.op}) registers one"
         return self.rule.unsupported()
 
-    def refusal(self) -> str:
-        """Return the same as a sentence."""
-        reason = self.reason()
+    def unsupported_message(self) -> str:
+        """Return why this call cannot be projected, with its name; an empty string if it can."""
+        reason = self.unsupported_reason()
         if not reason:
             return ""
         where = f"{self.op} (in module {self.module!r})" if self.module else f"{self.op}"
-        if self.rule is None and not self.refusal_reason:
-            return f"{where} has no rule; register one with deconvviz.rule(torch.ops.{self.op})"
-        return f"{where} is refused: {reason}"
+        if self.rule is None and not self.no_rule_reason:
+            return f"{where} has no rule; register a rule with deconvviz.rule(torch.ops.{self.op})"
+        return f"{where} is unsupported: {reason}"
 
 
 @dataclass(frozen=True)
@@ -80,25 +80,27 @@ class Output:
 
 
 class Tape:
-    """The calls of one forward pass, from the image (value 0) upwards."""
+    """The calls of one forward pass, starting from the image (value 0)."""
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
         self.steps: list[Step] = []
-        self.layouts: dict[int, TensorLayout] = {}  # of each value
-        self.outputs: list[Output] = []  # of modules, in the order in which they returned
-        self.others: dict[str, str] = {}  # modules that returned something other than a tensor: its type
+        self.layouts: dict[int, TensorLayout] = {}  # by value
+        self.outputs: list[Output] = []  # outputs of modules, in the order in which the modules returned
+        self.others: dict[str, str] = {}  # modules that returned another type than a tensor: its name
+        self.lacking: frozenset[str] = frozenset()  # names of outputs that depend on missing weights
         self.signal_values: set[int] = set()  # values from which a signal reaches the image
-        self.secondary_outputs: dict[int, int] = {}  # indices or statistics: the first output of their call
+        # Further outputs of a call (indices, statistics), each with the first output of the same call.
+        self.secondary_outputs: dict[int, int] = {}
         self._constants: dict[int, tuple[Tensor, tuple[object, ...]]] = {}
 
     def __repr__(self) -> str:
         return f"<Tape of {len(self.steps)} calls, {len(self.outputs)} module outputs>"
 
-    def new_value(self, layout: TensorLayout, *, carries: bool) -> int:
+    def new_value(self, layout: TensorLayout, *, receives_signal: bool) -> int:
         value = len(self.layouts)
         self.layouts[value] = layout
-        if carries:
+        if receives_signal:
             self.signal_values.add(value)
         return value
 
@@ -106,48 +108,59 @@ class Tape:
         self.steps.append(step)
 
     def seal(self) -> None:
-        """Remember what the constants are now, so that a later change of them is noticed."""
-        for step in self.steps:
-            for tensor in step.rule.constants if step.rule and step.carries else ():
-                if id(tensor) not in self._constants:
-                    self._constants[id(tensor)] = (tensor, fingerprint(tensor))
+        """Store the fingerprints of all constants, so that `require` notices a later change."""
+        constants = {
+            id(tensor): tensor
+            for step in self.steps
+            if step.rule is not None and step.rule.constants and step.receives_signal
+            for tensor in step.rule.constants
+            if id(tensor) not in self._constants
+        }
+        states = fingerprints(list(constants.values()))
+        self._constants.update(zip(constants, zip(constants.values(), states, strict=True), strict=True))
 
     def fingerprints(self) -> dict[int, tuple[object, ...]]:
-        """Return the fingerprint of every constant that was sealed, by the id of its tensor."""
+        """Return the stored fingerprint of every constant, by the id of its tensor."""
         return {id(tensor): state for tensor, state in self._constants.values()}
 
     def path(self, value: int) -> list[Step]:
         """Return the steps through which a signal flows from a value to the image, in forward order."""
         wanted, path = {value}, []
         for step in reversed(self.steps):
-            if step.output in wanted and step.carries:
+            if step.output in wanted and step.receives_signal:
                 path.append(step)
                 wanted.update(below for below in step.inputs if below is not None)
         return path[::-1]
 
-    def refusals(self) -> dict[int, str]:
-        """Return, for every value that cannot be projected, the refusal that is nearest to the image."""
+    def unsupported_messages(self) -> dict[int, str]:
+        """Return, for each value that cannot be projected, the message of the call nearest to the image."""
         found: dict[int, str] = {}
         for step in self.steps:
             below = next((found[value] for value in step.inputs if value in found), "")
-            if refusal := below or step.refusal():
-                found[step.output] = refusal
+            if message := below or step.unsupported_message():
+                found[step.output] = message
         return found
 
     def keep_only(self, values: Iterable[int]) -> None:
-        """Forget every call through which no signal of these values flows, and free its memory."""
+        """Remove every call that is not on the path from one of these values, to free memory."""
         kept = {id(step) for value in values for step in self.path(value)}
         self.steps = [step for step in self.steps if id(step) in kept]
 
     def require(self, path: list[Step]) -> None:
-        """Raise RefusedOp if a step is unsupported, StaleRecording if a weight has changed."""
-        refusals = [refusal for step in path if (refusal := step.refusal())]
-        if refusals:
-            more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
-            raise RefusedOp(refusals[0] + more)
-        for tensor, state in self._constants.values():
-            if fingerprint(tensor) != state:
+        """Raise RefusedOp if a step of a path is unsupported, StaleRecording if a weight has changed."""
+        self.require_rules(path)
+        constants = list(self._constants.values())
+        states = fingerprints([tensor for tensor, _ in constants])
+        for (tensor, state), now in zip(constants, states, strict=True):
+            if now != state:
                 raise StaleRecording(
                     f"a weight of shape {tuple(tensor.shape)} has changed since the forward pass was "
                     "recorded; record it again"
                 )
+
+    def require_rules(self, path: list[Step]) -> None:
+        """Raise RefusedOp if a step of a path is unsupported."""
+        messages = [message for step in path if (message := step.unsupported_message())]
+        if messages:
+            more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
+            raise RefusedOp(messages[0] + more)

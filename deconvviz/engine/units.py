@@ -1,6 +1,7 @@
-"""Signals at a layer: what is kept of its activations, with everything else set to zero (paper, section 2.1).
+"""Signals at a layer: selected activations, with all others set to zero (paper, section 2.1).
 
-A unit keeps its own activation; a whole channel keeps its map; any tensor shaped like the layer keeps itself.
+The signal of a unit is its own activation; that of a whole channel is its map. Any tensor with the shape of
+the layer can be a signal too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,11 +22,11 @@ from deconvviz.wording import missing_number
 
 @dataclass(frozen=True)
 class Unit:
-    """One position of one channel, for one picture of a recording, and what it said.
+    """One position of one channel in one image of a recording, with its activation.
 
-    `y` and `x` are row and column of the layer's map. Both are None for a fully connected unit, which has no
-    position, and for a whole channel, every position of which is kept. `activation` is that of the unit; of a
-    whole channel the highest of its map. A unit made by hand may leave it out: the recording knows it.
+    `y` and `x` are the row and column in the layer's map. Both are None for a unit of a fully connected
+    layer, which has no position, and for a whole channel. The `activation` of a whole channel is the maximum
+    of its map. It may be left out when a unit is created: methods of `Recording` read it from the recording.
     """
 
     image: int
@@ -34,37 +36,40 @@ class Unit:
     activation: float = math.nan
 
     def __str__(self) -> str:
-        where = "" if self.y is None and self.x is None else f" at ({self.y}, {self.x})"
-        said = "" if math.isnan(self.activation) else f" = {self.activation:.4g}"
-        return f"picture {self.image}, channel {self.channel}{where}{said}"
+        position = "" if self.y is None and self.x is None else f" at ({self.y}, {self.x})"
+        activation = "" if math.isnan(self.activation) else f" = {self.activation:.4g}"
+        return f"image {self.image}, channel {self.channel}{position}{activation}"
 
 
 class Seed:
-    """The signals of K units, cut to size only when they are projected: (K, *layer) would be large."""
+    """Signals of K units at a layer. They are created in windows, because (K, *layer) would be large."""
 
-    def __init__(self, seen: Seen, images: Tensor) -> None:
-        self.seen = seen  # (K, H) and (K, W) bool: the rows and columns of the layer's map that are filled
-        self.images = images  # (K,) int64
+    def __init__(self, seen: Seen, image_indices: Tensor) -> None:
+        self.seen = seen  # (K, H) and (K, W) bool: rows and columns of the layer's map with a signal
+        self.image_indices = image_indices  # (K,) int64
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.image_indices)
 
     def check(self) -> None:
         """Raise UnitError if a signal would not be finite."""
 
     def everywhere(self) -> Seed:
-        """Return the same, taken to fill its whole map: it is projected at full size, without windows."""
+        """Return a copy that is projected at full size, without windows."""
         other = copy(self)
         other.seen = (torch.ones_like(self.seen[0]), torch.ones_like(self.seen[1]))
         return other
 
     def signal(self, part: Tensor, window: Window) -> Tensor:
-        """The signals of the units numbered `part` (k,), in their windows: (k, C, h, w) or (k, F)."""
+        """Return the signals of the units with the indices `part` (k,), in their windows.
+
+        The result is (k, C, h, w), or (k, F) for a fully connected layer.
+        """
         raise NotImplementedError
 
 
 class UnitSeed(Seed):
-    """Each unit alone, or each channel alone, at the activation that was recorded."""
+    """Signals of single units or whole channels: their recorded activations."""
 
     def __init__(self, activations: Tensor, units: Sequence[Unit]) -> None:
         lengths = activations.shape[2:] if activations.dim() == 4 else (1, 1)
@@ -78,8 +83,8 @@ class UnitSeed(Seed):
             place = tuple(n for n in (unit.image, unit.channel, unit.y, unit.x) if n is not None)
             if not bool(self.activations[place].isfinite().all()):
                 raise UnitError(
-                    f"the unit of {unit} cannot be projected: its activation is not finite "
-                    f"(the layer holds {str(self.activations.dtype).removeprefix('torch.')} numbers)"
+                    f"unit ({unit}) cannot be projected: its activation is not finite "
+                    f"(the layer's dtype is {str(self.activations.dtype).removeprefix('torch.')})"
                 )
 
     def signal(self, part: Tensor, window: Window) -> Tensor:
@@ -100,13 +105,15 @@ class UnitSeed(Seed):
 
 
 class TensorSeed(Seed):
-    """Any K tensors shaped like the layer, each for one picture of the recording."""
+    """K tensors with the shape of the layer as signals, each for one image of the recording."""
 
-    def __init__(self, activations: Tensor, signals: Tensor, images: Sequence[int], layer: str) -> None:
-        if signals.shape[1:] != activations.shape[1:] or len(signals) != len(images):
+    def __init__(
+        self, activations: Tensor, signals: Tensor, image_indices: Sequence[int], layer: str
+    ) -> None:
+        if signals.shape[1:] != activations.shape[1:] or len(signals) != len(image_indices):
             raise UnitError(
-                f"a tensor of shape {tuple(signals.shape)} does not fit {layer}: "
-                f"({len(images)}, {', '.join(map(str, activations.shape[1:]))}) is needed"
+                f"a tensor of shape {tuple(signals.shape)} does not fit {layer}: the shape must be "
+                f"({len(image_indices)}, {', '.join(map(str, activations.shape[1:]))})"
             )
         self.signals = signals.detach().to(activations.device, signal_dtype(activations.dtype))
         if signals.dim() == 4:
@@ -114,11 +121,11 @@ class TensorSeed(Seed):
             seen = (some.any(2), some.any(1))
         else:
             seen = (torch.ones(len(signals), 1, dtype=torch.bool),) * 2
-        super().__init__(seen, torch.tensor(list(images), dtype=torch.long))
+        super().__init__(seen, torch.tensor(list(image_indices), dtype=torch.long))
 
     def check(self) -> None:
         if not bool(self.signals.isfinite().all()):
-            raise UnitError("the tensor to be projected holds NaN or infinity")
+            raise UnitError("the tensor to be projected contains NaN or infinity")
 
     def signal(self, part: Tensor, window: Window) -> Tensor:
         x = self.signals[part.to(self.signals.device)]
@@ -127,12 +134,12 @@ class TensorSeed(Seed):
 
 
 def checked(activations: Tensor, units: Sequence[Unit], layer: str) -> list[Unit]:
-    """The same units with the activations that were recorded. Raises UnitError for one outside."""
+    """Return the units with their recorded activations. Raise UnitError if a unit does not exist."""
     for unit in units:
-        _in_range("picture", unit.image, activations.shape[0], layer)
+        _in_range("image", unit.image, activations.shape[0], layer)
         _in_range("channel", unit.channel, activations.shape[1], layer)
         if (unit.y is None) != (unit.x is None):
-            raise UnitError(f"unit ({unit}) has half a position: give both y and x, or neither")
+            raise UnitError(f"unit ({unit}) has only half a position. Give both y and x, or neither")
         if unit.y is None or unit.x is None:
             continue
         if activations.dim() != 4:
@@ -143,42 +150,69 @@ def checked(activations: Tensor, units: Sequence[Unit], layer: str) -> list[Unit
 
 
 def strongest(activations: Tensor, k: int, layer: str, channel: int | None = None) -> list[Unit]:
-    """The k strongest units of (B, C, H, W) or (B, C), strongest first.
+    """Return the k strongest units of activations (B, C, H, W) or (B, C), strongest first.
 
-    With a channel: its k highest positions, of all pictures. Without: the peak of each of the k channels
-    whose peak is highest, one unit for each channel (its highest in all pictures). Ties go to the lower
-    channel, picture, row, column. Raises UnitError if there are not k.
+    With a channel, return its k highest positions in all images. Without one, return the peaks of the k
+    channels with the highest peaks: one unit per channel, the highest in all images. Ties go to the lower
+    channel, image, row and column. Raise UnitError if there are fewer than k units.
     """
+    places = ranked(activations, k, layer, channel).places[:k]
+    return [unit_at(activations, place) for place in places.tolist()]
+
+
+class Ranking(NamedTuple):
+    """Candidates for the strongest units of a layer, strongest first."""
+
+    values: Tensor  # (N,) activations
+    places: Tensor  # (N, 4): image, channel, row, column; (N, 2) if the units have no position
+
+
+def ranked(activations: Tensor, k: int, layer: str, channel: int | None = None) -> Ranking:
+    """Return all candidates of `strongest`, in its order. Raise UnitError if there are fewer than k."""
     if channel is not None:
         _in_range("channel", channel, activations.shape[1], layer)
     channels = list(range(activations.shape[1])) if channel is None else [channel]
     values = activations[:, channels].transpose(0, 1).flatten(1)  # (channels, B * H * W)
     if channel is None:
         peaks = values.amax(dim=1)
-        places = (values == peaks[:, None]).int().argmax(dim=1)  # the first place of each peak
-        order = _top(peaks, k, f"{layer} has", "channels")
-        chosen = [(int(c), int(places[c])) for c in order]
+        flat = (values == peaks[:, None]).int().argmax(dim=1)  # the first position of each peak
+        order = _order(peaks, k, f"{layer} has", "channels")
+        found, flat, numbers = peaks[order], flat[order], order
     else:
-        order = _top(values[0], k, f"channel {channel} of {layer} has", "positions")
-        chosen = [(channel, int(place)) for place in order]
-    shape = (activations.shape[0], *activations.shape[2:])
-    units = []
-    for c, place in chosen:
-        image, *position = (int(n) for n in torch.unravel_index(torch.tensor(place), shape))
-        y, x = position or (None, None)
-        units.append(_recorded(activations, Unit(image, c, y, x)))
-    return units
+        flat = _order(values[0], k, f"channel {channel} of {layer} has", "positions")
+        found, numbers = values[0][flat], torch.full_like(flat, channel)
+    image, *position = _unravelled(flat, activations.shape[2:])
+    return Ranking(found.cpu(), torch.stack([image, numbers, *position], dim=1).cpu())
 
 
-def _top(values: Tensor, k: int, there: str, what: str) -> Tensor:
-    """Places of the k highest values, the lower place first among equals."""
+def _unravelled(flat: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+    """Return the indices of flat positions in (number of images, *lengths).
+
+    `torch.unravel_index` does the same, but imports sympy, which takes a second.
+    """
+    found: list[Tensor] = []
+    for length in reversed(lengths):
+        found.append(flat % length)
+        flat = flat // length
+    return [flat, *reversed(found)]
+
+
+def unit_at(activations: Tensor, place: Sequence[int]) -> Unit:
+    """Return the unit at a place (image, channel, row, column), or (image, channel), with its activation."""
+    image, channel, *position = place
+    y, x = position or (None, None)
+    return _recorded(activations, Unit(image, channel, y, x))
+
+
+def _order(values: Tensor, k: int, there: str, what: str) -> Tensor:
+    """Return the positions of the values from the highest to the lowest. Ties go to the lower position."""
     if k < 1:
-        raise UnitError(f"{k} units were asked for; ask for 1 or more")
+        raise UnitError(f"{k} units were requested. Request 1 or more")
     if k > len(values):
-        raise UnitError(f"{k} units were asked for; {there} {len(values)} {what}")
+        raise UnitError(f"{k} units were requested, but {there} {len(values)} {what}")
     if bool(values.isnan().any()):
-        raise UnitError("the layer holds NaN: there is no strongest unit")
-    return torch.sort(values, descending=True, stable=True).indices[:k]
+        raise UnitError("the layer's activations contain NaN: there is no strongest unit")
+    return torch.sort(values, descending=True, stable=True).indices
 
 
 def _recorded(activations: Tensor, unit: Unit) -> Unit:
@@ -187,13 +221,13 @@ def _recorded(activations: Tensor, unit: Unit) -> Unit:
 
 
 def _masks(places: Sequence[int | None], length: int) -> Tensor:
-    """(K, length) bool: one place each, or all of them."""
+    """Return masks (K, length) bool with one position each, or all positions for None."""
     masks = torch.zeros(len(places), length, dtype=torch.bool)
     for k, place in enumerate(places):
         masks[k, slice(None) if place is None else place] = True
     return masks
 
 
-def _in_range(what: str, asked: int, count: int, layer: str) -> None:
-    if not 0 <= asked < count:
-        raise UnitError(missing_number(what, asked, layer, count))
+def _in_range(noun: str, number: int, count: int, layer: str) -> None:
+    if not 0 <= number < count:
+        raise UnitError(missing_number(noun, number, layer, count))

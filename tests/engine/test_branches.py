@@ -1,4 +1,4 @@
-"""Branches, and one function written in many ways: the tape sees calls, not modules."""
+"""Branches, and one function written in many ways: the tape contains calls, not modules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deconvviz.engine.units import Unit
 
 
 class Wired(nn.Module):
-    """Two convolutions and a ReLU, wired up by a function; what it gives has the name `end`."""
+    """Two convolutions and a ReLU, connected by a function. The output is that of the module `end`."""
 
     def __init__(self, wiring: Callable[[Any, Tensor], Tensor]) -> None:
         super().__init__()
@@ -42,43 +42,46 @@ def _choice(net: Any, x: Tensor) -> Tensor:
 
 
 WIRINGS: dict[str, Callable[[Any, Tensor], Tensor]] = {
-    "a functional ReLU": lambda net, x: net.b(F.relu(net.a(x))),
+    "functional ReLU": lambda net, x: net.b(F.relu(net.a(x))),
     "torch.relu": lambda net, x: net.b(torch.relu(net.a(x))),
-    "a method": lambda net, x: net.b(net.a(x).relu()),
+    "method": lambda net, x: net.b(net.a(x).relu()),
     "in place": lambda net, x: net.b(net.a(x).relu_()),
     "in place, functional": lambda net, x: net.b(F.relu(net.a(x), inplace=True)),
     "in place, then a view": lambda net, x: net.b(net.a(x).relu_().view(x.shape[0], 4, -1).view(-1, 4, 7, 8)),
-    "in place on a view that goes on": lambda net, x: net.b(net.a(x).view(-1, 4, 7, 8).relu_()),
+    "in place on a view": lambda net, x: net.b(net.a(x).view(-1, 4, 7, 8).relu_()),
     "one ReLU module three times": lambda net, x: net.relu(net.b(net.relu(net.b(net.relu(net.a(x)))))),
-    "a residual": lambda net, x: net.relu(net.a(x)) + net.b(net.relu(net.a(x))),
-    "a difference": lambda net, x: net.relu(net.a(x)) - net.b(net.relu(net.a(x))),
-    "a sum with a factor": lambda net, x: torch.add(net.a(x), net.b(net.relu(net.a(x))), alpha=-2.5),
-    "a sum in place": lambda net, x: net.a(x).add_(net.b(net.a(x))),
-    "twice itself": lambda net, x: (lambda y: y + y)(net.relu(net.a(x))),
-    "a constant added": lambda net, x: net.b(net.a(x) + torch.arange(8.0)),
-    "a number added": lambda net, x: net.b(net.a(x) + 1.5),
-    "a stretched map": lambda net, x: net.a(x) + F.adaptive_avg_pool2d(net.b(net.a(x)), 1),
-    "a stretched channel": lambda net, x: net.a(x) + net.b(net.a(x)).mean(1, keepdim=True),
+    "residual": lambda net, x: net.relu(net.a(x)) + net.b(net.relu(net.a(x))),
+    "difference": lambda net, x: net.relu(net.a(x)) - net.b(net.relu(net.a(x))),
+    "sum with a factor": lambda net, x: torch.add(net.a(x), net.b(net.relu(net.a(x))), alpha=-2.5),
+    "in-place sum": lambda net, x: net.a(x).add_(net.b(net.a(x))),
+    "map added to itself": lambda net, x: (lambda y: y + y)(net.relu(net.a(x))),
+    "constant added": lambda net, x: net.b(net.a(x) + torch.arange(8.0)),
+    "number added": lambda net, x: net.b(net.a(x) + 1.5),
+    "broadcast map": lambda net, x: net.a(x) + F.adaptive_avg_pool2d(net.b(net.a(x)), 1),
+    "broadcast channel": lambda net, x: net.a(x) + net.b(net.a(x)).mean(1, keepdim=True),
     "concat": lambda net, x: torch.cat([net.a(x), x, net.b(net.relu(net.a(x)))], 1),
     "concat of rows": lambda net, x: net.b(torch.cat([net.a(x), net.b(net.relu(net.a(x)))], 2)),
     "concat of columns": lambda net, x: net.b(torch.cat([net.relu(net.a(x)), net.a(x)], 3)),
-    "concat with nothing": lambda net, x: torch.cat([torch.empty(0).double(), net.a(x), net.b(net.a(x))], 2),
+    "concat with an empty tensor": lambda net, x: torch.cat(
+        [torch.empty(0).double(), net.a(x), net.b(net.a(x))], 2
+    ),
     "branches of two depths": lambda net, x: net.relu(net.b(net.b(net.a(x)))) + F.relu(net.a(x)),
     "data-dependent": _choice,
-    "dropped branch": lambda net, x: (net.b(net.a(x)), net.relu(net.a(x)))[1],
-    "other types in between": lambda net, x: net.b(net.a(x).float().relu().double()),
+    "unused branch": lambda net, x: (net.b(net.a(x)), net.relu(net.a(x)))[1],
+    "float32 in between": lambda net, x: net.b(net.a(x).float().relu().double()),
 }
 
 
 @pytest.mark.parametrize("wiring", WIRINGS.values(), ids=WIRINGS.keys())
 @pytest.mark.parametrize("sign", [1, -1])
-def test_wirings(wiring: Callable[[Any, Tensor], Tensor], sign: int) -> None:
+def test_projections_of_wirings_equal_autograd(wiring: Callable[[Any, Tensor], Tensor], sign: int) -> None:
     network = Wired(wiring)
-    pictures = sign * torch.rand(2, 3, 7, 8, generator=torch.Generator().manual_seed(1)).double()
-    ours, theirs = passes.run(network, pictures), Autograd(network, pictures)
-    said = ours.said["end"]
-    assert torch.equal(said, theirs.outputs["end"].detach())
-    for signal in (said, torch.randn(said.shape, generator=torch.Generator().manual_seed(2)).double()):
+    images = sign * torch.rand(2, 3, 7, 8, generator=torch.Generator().manual_seed(1)).double()
+    ours, theirs = passes.run(network, images), Autograd(network, images)
+    activations = ours.said["end"]
+    assert torch.equal(activations, theirs.outputs["end"].detach())
+    random = torch.randn(activations.shape, generator=torch.Generator().manual_seed(2)).double()
+    for signal in (activations, random):
         want = theirs.project("end", signal)
         assert bool(want.any())
         assert difference(ours.signals("end", signal, [0, 1]), want) <= 1e-12
@@ -89,7 +92,7 @@ def test_wirings(wiring: Callable[[Any, Tensor], Tensor], sign: int) -> None:
         assert difference(one, want) <= 1e-12
 
 
-def test_a_branch_in_python_is_recorded_as_it_went() -> None:
+def test_python_branch_is_recorded_as_executed() -> None:
     network = Wired(_choice)
     bright = passes.run(network, torch.ones(1, 3, 7, 8).double())
     dark = passes.run(network, -torch.ones(1, 3, 7, 8).double())
@@ -100,14 +103,14 @@ def test_a_branch_in_python_is_recorded_as_it_went() -> None:
     ]
 
 
-def test_a_module_called_twice_has_two_outputs() -> None:
-    written = passes.run(Wired(WIRINGS["one ReLU module three times"]), torch.rand(1, 3, 7, 8).double()).tape
-    found = [(out.module, out.call) for out in written.outputs if out.module in ("relu", "b")]
+def test_module_called_several_times_has_several_outputs() -> None:
+    tape = passes.run(Wired(WIRINGS["one ReLU module three times"]), torch.rand(1, 3, 7, 8).double()).tape
+    found = [(out.module, out.call) for out in tape.outputs if out.module in ("relu", "b")]
     assert found == [("relu", 1), ("b", 1), ("relu", 2), ("b", 2), ("relu", 3)]
 
 
 class Fork(nn.Module):
-    """Two branches over one map, joined by a sum or by concat, and a chain behind them."""
+    """Two branches of one map, joined by a sum or by concat and followed by a chain."""
 
     def __init__(self, left: nn.Module, right: nn.Module, tail: nn.Module, joined: str) -> None:
         super().__init__()
@@ -123,9 +126,9 @@ class Fork(nn.Module):
 
 @st.composite
 def forks(draw: Any) -> tuple[nn.Module, Tensor]:
-    """Branches of one shape: convolutions that keep the size of the map."""
+    """Draw a fork whose branches keep the size of the map."""
     joined = draw(st.sampled_from(["sum", "concat"]))
-    head, pictures = draw(chains(longest=2, sizes=(5, 12)))
+    head, images = draw(chains(longest=2, sizes=(5, 12)))
     torch.manual_seed(draw(st.integers(0, 999)))
     branches = [
         nn.Sequential(*(part for _ in range(draw(st.integers(0, 2))) for part in draw(_keeping_size())))
@@ -134,7 +137,7 @@ def forks(draw: Any) -> tuple[nn.Module, Tensor]:
     wide = CHANNELS * (2 if joined == "concat" else 1)
     kernel, stride = draw(st.integers(1, 2)), draw(st.integers(1, 2))
     tail = nn.Sequential(nn.Conv2d(wide, 4, kernel, stride, padding=1))
-    return nn.Sequential(head, Fork(*branches, tail, joined)).double().eval(), pictures
+    return nn.Sequential(head, Fork(*branches, tail, joined)).double().eval(), images
 
 
 @st.composite
@@ -145,13 +148,14 @@ def _keeping_size(draw: Any) -> list[nn.Module]:
     return [layer, draw(st.sampled_from([nn.ReLU(), nn.Identity(), nn.MaxPool2d(3, 1, padding=1)]))]
 
 
+@pytest.mark.slow
 @given(forks(), st.data())
 @settings(max_examples=3 * settings.default.max_examples)
-def test_forks(case: Any, data: Any) -> None:
-    network, pictures = case
-    ours, theirs = passes.run(network, pictures), Autograd(network, pictures)
-    said = ours.said["1"]
-    b, c, h, w = (data.draw(st.integers(0, n - 1)) for n in said.shape)
+def test_projections_of_forks_equal_autograd(case: Any, data: Any) -> None:
+    network, images = case
+    ours, theirs = passes.run(network, images), Autograd(network, images)
+    activations = ours.said["1"]
+    b, c, h, w = (data.draw(st.integers(0, n - 1)) for n in activations.shape)
     pixels, _ = ours.units("1", [Unit(b, c, h, w), Unit(0, 0, 0, 0)])
     assert difference(pixels[0], theirs.unit("1", b, c, h, w)) <= 1e-11
     assert difference(pixels[1], theirs.unit("1", 0, 0, 0, 0)) <= 1e-11
@@ -160,18 +164,18 @@ def test_forks(case: Any, data: Any) -> None:
 
 
 @given(forks(), st.data())
-def test_boxes_of_forks(case: Any, data: Any) -> None:
-    network, pictures = case
-    ours = passes.run(positive(network), pictures[:1])
+def test_boxes_of_forks_contain_the_pixels_that_can_change_a_unit(case: Any, data: Any) -> None:
+    network, images = case
+    ours = passes.run(positive(network), images[:1])
     _, c, h, w = (data.draw(st.integers(0, n - 1)) for n in ours.said["1"].shape)
     _, [(x0, y0, x1, y1)] = ours.units("1", [Unit(0, c, h, w)])
-    seen = seen_pixels(network, "1", pictures.shape[1:], (c, h, w))
+    seen = seen_pixels(network, "1", images.shape[1:], (c, h, w))
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     if len(rows):
         assert (x0, y0, x1, y1) == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
 
 
-STRETCHED = {
+BROADCAST = {
     "mean over channels": lambda net, x: net.b(net.a(x)).mean(1, keepdim=True),
     "mean over rows": lambda net, x: net.b(net.a(x)).mean(2, keepdim=True),
     "one channel added to four": lambda net, x: net.a(x) + net.a(x).mean(1, keepdim=True),
@@ -179,35 +183,35 @@ STRETCHED = {
 }
 
 
-@pytest.mark.parametrize("wiring", [STRETCHED[name] for name in STRETCHED], ids=STRETCHED)
-def test_boxes_and_projections_of_means_and_stretched_sums(wiring: Any) -> None:
+@pytest.mark.parametrize("wiring", [BROADCAST[name] for name in BROADCAST], ids=BROADCAST)
+def test_boxes_and_projections_of_means_and_broadcast_sums(wiring: Any) -> None:
     network = Wired(wiring)
-    pictures = torch.randn(1, 3, 9, 11, generator=torch.Generator().manual_seed(4)).double()
-    ours, theirs = passes.run(network, pictures), Autograd(network, pictures)
+    images = torch.randn(1, 3, 9, 11, generator=torch.Generator().manual_seed(4)).double()
+    ours, theirs = passes.run(network, images), Autograd(network, images)
     _, c, h, w = (n - 1 for n in ours.said["end"].shape)
     for place in ((0, 0, 0), (c, h, w), (c, h // 2, w // 2)):
         [pixels], _ = ours.units("end", [Unit(0, *place)])
         assert difference(pixels, theirs.unit("end", 0, *place)) <= 1e-11
-    ours = passes.run(positive(network), pictures)
+    ours = passes.run(positive(network), images)
     for place in ((0, 0, 0), (c, h, w), (c, h // 2, w // 2)):
         _, [(x0, y0, x1, y1)] = ours.units("end", [Unit(0, *place)])
-        seen = seen_pixels(network, "end", pictures.shape[1:], place)
+        seen = seen_pixels(network, "end", images.shape[1:], place)
         rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
         assert (x0, y0, x1, y1) == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
 
 
-ANALOGIES = [
+APPROXIMATE = [
     nn.ReLU6(), nn.ReLU6(inplace=True), nn.Hardtanh(-0.3, 0.7), nn.LeakyReLU(0.2),
     nn.LeakyReLU(0.1, inplace=True), nn.ELU(), nn.SiLU(), nn.SiLU(inplace=True), nn.GELU(),
     nn.GELU(approximate="tanh"), nn.Hardswish(), nn.Mish(), nn.Softplus(),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("activation", ANALOGIES, ids=str)
-def test_the_relu_family_rectifies_the_signal(activation: nn.Module) -> None:
+@pytest.mark.parametrize("activation", APPROXIMATE, ids=str)
+def test_relu_like_activation_rectifies_the_signal(activation: nn.Module) -> None:
     network = Wired(lambda net, x: net.b(activation(net.a(x))))
-    pictures = torch.randn(2, 3, 7, 8, generator=torch.Generator().manual_seed(3)).double()
-    ours, theirs = passes.run(network, pictures), Autograd(network, pictures)
-    said = ours.said["end"]
-    assert torch.equal(said, theirs.outputs["end"].detach())
-    assert difference(ours.signals("end", said, [0, 1]), theirs.project("end", said)) <= 1e-12
+    images = torch.randn(2, 3, 7, 8, generator=torch.Generator().manual_seed(3)).double()
+    ours, theirs = passes.run(network, images), Autograd(network, images)
+    activations = ours.said["end"]
+    assert torch.equal(activations, theirs.outputs["end"].detach())
+    assert difference(ours.signals("end", activations, [0, 1]), theirs.project("end", activations)) <= 1e-12

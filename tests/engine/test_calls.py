@@ -1,4 +1,4 @@
-"""Call by call: whatever a network does between two convolutions, in every way PyTorch lets one write it."""
+"""Projections through single operations between two convolutions, in every spelling that PyTorch offers."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def _native_attention(x: Tensor) -> Tensor:
 
 
 def _standardised(x: Tensor) -> Tensor:
-    """Weight standardisation, as BiT has it."""
+    """Weight standardisation as in BiT."""
     weight = torch.linspace(-1, 1, 4 * 4 * 9, dtype=x.dtype).sin().reshape(1, 4, 36)
     weight = F.batch_norm(weight, None, None, training=True, momentum=0.0).reshape(4, 4, 3, 3)
     return F.conv2d(x, weight, padding=1)
 
 
 def _mixed_experts(x: Tensor) -> Tensor:
-    """CondConv: a sigmoid of the picture mixes the filters, each picture its own."""
+    """CondConv: a sigmoid of the image mixes the filters, differently for each image."""
     routing = torch.sigmoid(x.mean((2, 3)) @ torch.ones(4, 2, dtype=x.dtype))  # (B, 2)
     experts = torch.linspace(-1, 1, 2 * 16, dtype=x.dtype).reshape(2, 16)
     weight = (routing @ experts).view(-1, 4, 1, 1)
@@ -68,7 +68,7 @@ def _evo_norm(x: Tensor) -> Tensor:
 
 
 def _response_norm(x: Tensor) -> Tensor:
-    """Global response normalisation, as ConvNeXt V2 has it."""
+    """Global response normalisation as in ConvNeXt V2."""
     length = x.norm(p=2, dim=(2, 3), keepdim=True)
     return x + x * (length / (length.mean(1, keepdim=True) + 1e-6))
 
@@ -107,11 +107,11 @@ CALLS: dict[str, Call] = {
     "hardswish written out": lambda x: x * F.relu6(x + 3) / 6,
     "mish written out": lambda x: x * torch.tanh(F.softplus(x)),
     "gate of channels": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
-    "gate of places": lambda x: x * x.mean(1, keepdim=True).sigmoid(),
-    "gate of no sigmoid": lambda x: x * x.mean((2, 3), keepdim=True),
+    "gate of positions": lambda x: x * x.mean(1, keepdim=True).sigmoid(),
+    "gate without a sigmoid": lambda x: x * x.mean((2, 3), keepdim=True),
     "efficient channel attention": lambda x: x * x.mean((2, 3))[:, :, None, None].sigmoid().expand_as(x),
     "product": lambda x: x * F.relu(x - 0.1),
-    "product of stretched": lambda x: x.amax(1, keepdim=True) * x,
+    "product of a broadcast map": lambda x: x.amax(1, keepdim=True) * x,
     "square": lambda x: x * x,
     "torch.square": torch.square,
     "** 2": lambda x: x**2,
@@ -183,36 +183,36 @@ CALLS: dict[str, Call] = {
     "clone": lambda x: x.clone().relu_() + x,
 }
 
-REFUSED = {
-    "instance norm": "aten.view.default",  # PyTorch writes it as a norm over one picture of B * C channels
+UNSUPPORTED = {
+    "instance norm": "aten.view.default",  # PyTorch computes it as a norm over one image of B * C channels
     "mixed experts": "aten.view.default",
     "index of channels": "aten.index.Tensor",
     "unfold": "aten.im2col.default",
 }
-"""What has no mirror: call, and the operation that is named."""
+"""Unsupported calls, each with the operation that the error message states."""
 
 
 def _case(name: str) -> tuple[passes.Pass, Autograd]:
     torch.manual_seed(7)
     network = Wired(CALLS[name]).double().eval()
-    pictures = torch.randn(2, 3, 6, 8, dtype=torch.float64)
-    return passes.run(network, pictures), Autograd(network, pictures)
+    images = torch.randn(2, 3, 6, 8, dtype=torch.float64)
+    return passes.run(network, images), Autograd(network, images)
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused(name: str) -> None:
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_unsupported_call_raises(name: str) -> None:
     ours, _ = _case(name)
-    with pytest.raises(RefusedOp) as refused:
+    with pytest.raises(RefusedOp) as error:
         ours.units("", [Unit(0, 0, 1, 2)])
-    assert str(refused.value).startswith(REFUSED[name])
+    assert str(error.value).startswith(UNSUPPORTED[name])
 
 
-@pytest.mark.parametrize("name", [name for name in CALLS if name not in REFUSED])
-def test_call(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in UNSUPPORTED])
+def test_projection_through_call_equals_autograd(name: str) -> None:
     ours, theirs = _case(name)
-    said = ours.said[""]
-    assert difference(said, theirs.outputs[""].detach()) <= EXACT
-    units = passes.some_units(said, torch.Generator().manual_seed(1))
+    activations = ours.said[""]
+    assert difference(activations, theirs.outputs[""].detach()) <= EXACT
+    units = passes.some_units(activations, torch.Generator().manual_seed(1))
     pixels, boxes = ours.units("", units)
     for one, unit, (x0, y0, x1, y1) in zip(pixels, units, boxes, strict=True):
         want = theirs.unit("", unit.image, unit.channel, unit.y, unit.x)  # type: ignore[arg-type]
@@ -221,5 +221,5 @@ def test_call(name: str) -> None:
         outside[:, y0:y1, x0:x1] = 0
         assert not outside.any()
     assert difference(ours.units_at_full_size("", units), pixels) <= EXACT
-    signal = torch.randn_like(said)
+    signal = torch.randn_like(activations)
     assert difference(ours.signals("", signal, [0, 1]), theirs.project("", signal)) <= EXACT

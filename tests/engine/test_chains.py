@@ -1,4 +1,7 @@
-"""Whatever the geometry: the mirror against backpropagation, the boxes against what can change a unit."""
+"""Chains of layers with random geometry: projections equal backpropagation, boxes equal what is measured.
+
+The measured box of a unit is the smallest around all pixels that can change it.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,8 @@ from deconvviz.engine.units import Unit
 EXACT = 1e-11
 
 
-def _units(draw: Any, said: torch.Tensor, most: int = 4) -> list[Unit]:
-    b, c, h, w = said.shape
+def _units(draw: Any, activations: torch.Tensor, most: int = 4) -> list[Unit]:
+    b, c, h, w = activations.shape
     one = st.builds(
         Unit,
         st.integers(0, b - 1), st.integers(0, c - 1), st.integers(0, h - 1), st.integers(0, w - 1),
@@ -41,67 +44,67 @@ def _last(network: nn.Sequential) -> str:
     return str(len(network) - 1)
 
 
-def _units_equal_the_oracle(network: nn.Sequential, pictures: torch.Tensor, data: Any) -> None:
-    ours, theirs = passes.run(network, pictures), Autograd(network, pictures)
+def _assert_projections_equal_autograd(network: nn.Sequential, images: torch.Tensor, data: Any) -> None:
+    ours, theirs = passes.run(network, images), Autograd(network, images)
     layer = _last(network)
-    said = ours.said[layer]
-    assert torch.equal(said, theirs.outputs[layer].detach())
-    units = _units(data.draw, said)
+    activations = ours.said[layer]
+    assert torch.equal(activations, theirs.outputs[layer].detach())
+    units = _units(data.draw, activations)
     pixels, _ = ours.units(layer, units)
     for k, unit in enumerate(units):
         want = theirs.unit(layer, unit.image, unit.channel, unit.y, unit.x)  # type: ignore[arg-type]
         assert difference(pixels[k], want) <= EXACT, unit
-    signal = torch.randn_like(said) * (torch.rand_like(said) > 0.7)
-    pixels = ours.signals(layer, signal, range(len(said)))
+    signal = torch.randn_like(activations) * (torch.rand_like(activations) > 0.7)
+    pixels = ours.signals(layer, signal, range(len(activations)))
     assert difference(pixels, theirs.project(layer, signal)) <= EXACT
 
 
 @given(chains(convolutions(), longest=1), st.data())
-def test_one_convolution(case: Any, data: Any) -> None:
-    _units_equal_the_oracle(*case, data)
+def test_projections_of_a_convolution_equal_autograd(case: Any, data: Any) -> None:
+    _assert_projections_equal_autograd(*case, data)
 
 
 @given(chains(max_pools(), longest=1, sizes=(1, 9)), st.data())
-@settings(max_examples=4 * settings.default.max_examples)  # switches are packed: there is much to get wrong
-def test_one_max_pool(case: Any, data: Any) -> None:
-    _units_equal_the_oracle(*case, data)
+@settings(max_examples=4 * settings.default.max_examples)  # more examples, because switches are packed
+def test_projections_of_a_max_pool_equal_autograd(case: Any, data: Any) -> None:
+    _assert_projections_equal_autograd(*case, data)
 
 
 @given(chains(average_pools(), longest=1, sizes=(1, 9)), st.data())
-def test_one_average_pool(case: Any, data: Any) -> None:
-    _units_equal_the_oracle(*case, data)
+def test_projections_of_an_average_pool_equal_autograd(case: Any, data: Any) -> None:
+    _assert_projections_equal_autograd(*case, data)
 
 
 @given(chains(adaptive_pools(), longest=1, sizes=(1, 9)), st.data())
-def test_one_adaptive_pool(case: Any, data: Any) -> None:
-    _units_equal_the_oracle(*case, data)
+def test_projections_of_an_adaptive_pool_equal_autograd(case: Any, data: Any) -> None:
+    _assert_projections_equal_autograd(*case, data)
 
 
 @given(chains(), st.data())
-def test_chains(case: Any, data: Any) -> None:
-    _units_equal_the_oracle(*case, data)
+def test_projections_of_chains_equal_autograd(case: Any, data: Any) -> None:
+    _assert_projections_equal_autograd(*case, data)
 
 
 @given(chains(), st.data())
 def test_boxes_are_the_pixels_that_can_change_a_unit(case: Any, data: Any) -> None:
-    network, pictures = case
-    ours = passes.run(positive(network), pictures[:1])
+    network, images = case
+    ours = passes.run(positive(network), images[:1])
     units = _units(data.draw, ours.said[_last(network)])
     _, boxes = ours.units(_last(network), units)
     for unit, (x0, y0, x1, y1) in zip(units, boxes, strict=True):
         place = (unit.channel, unit.y, unit.x)
-        seen = seen_pixels(network, _last(network), pictures.shape[1:], place)  # type: ignore[arg-type]
+        seen = seen_pixels(network, _last(network), images.shape[1:], place)  # type: ignore[arg-type]
         rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
         if len(rows):
             assert (x0, y0, x1, y1) == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
         else:
-            assert (x1 - x0) * (y1 - y0) == 0  # it stands over the padding alone
+            assert (x1 - x0) * (y1 - y0) == 0  # the unit depends only on padding
 
 
 @given(chains(), st.data())
-def test_a_projection_lies_inside_its_box(case: Any, data: Any) -> None:
-    network, pictures = case
-    ours = passes.run(network, pictures)
+def test_projection_is_zero_outside_its_box(case: Any, data: Any) -> None:
+    network, images = case
+    ours = passes.run(network, images)
     pixels, boxes = ours.units(_last(network), _units(data.draw, ours.said[_last(network)]))
     for one, (x0, y0, x1, y1) in zip(pixels, boxes, strict=True):
         outside = one.clone()
@@ -111,27 +114,27 @@ def test_a_projection_lies_inside_its_box(case: Any, data: Any) -> None:
 
 @given(chains(SLIDING, longest=4, sizes=(90, 90)))
 @settings(max_examples=30)
-def test_the_field_is_what_a_unit_far_from_every_border_sees(case: Any) -> None:
-    network, pictures = case
-    ours = passes.run(positive(network), pictures[:1])
+def test_receptive_field_equals_the_pixels_that_change_a_unit_in_the_middle(case: Any) -> None:
+    network, images = case
+    ours = passes.run(positive(network), images[:1])
     layer = _last(network)
     field = fields(ours.tape)[ours.values[layer]]
     assert field is not None
     h, w = ours.said[layer].shape[2:]
     y, x = h // 2, w // 2
-    seen = seen_pixels(network, layer, pictures.shape[1:], (0, y, x))
+    seen = seen_pixels(network, layer, images.shape[1:], (0, y, x))
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     for there, size, first, stride, place in zip(
         (rows, columns), field.size, field.first, field.stride, (y, x), strict=True
     ):
         assert (there[0], there[-1] + 1) == (first + place * stride, first + place * stride + size)
-        assert there[0] > 0 and there[-1] < 89  # far from the border indeed
+        assert there[0] > 0 and there[-1] < 89  # the field does not reach the border
 
 
 @given(chains(), st.data())
-def test_windows_and_batches_change_nothing(case: Any, data: Any) -> None:
-    network, pictures = case
-    ours = passes.run(network, pictures)
+def test_windows_and_batches_do_not_change_the_projection(case: Any, data: Any) -> None:
+    network, images = case
+    ours = passes.run(network, images)
     layer = _last(network)
     units = _units(data.draw, ours.said[layer], most=9)
     together, _ = ours.units(layer, units)
@@ -144,7 +147,7 @@ def test_windows_and_batches_change_nothing(case: Any, data: Any) -> None:
     assert difference(whole, together) <= EXACT
 
 
-def test_windows_are_used_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signals_are_projected_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4)))
     ours = passes.run(network, torch.randn(1, 3, 40, 40))
     widths: list[int] = []
@@ -159,7 +162,7 @@ def test_windows_are_used_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert widths == [1, 3, 5, 7]
 
 
-def test_the_memory_budget_decides_how_many_go_down_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_budget_limits_the_units_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)).double()
     ours = passes.run(network, torch.randn(1, 3, 30, 30, dtype=torch.float64))
     step = ours.tape.steps[-1]
@@ -171,7 +174,7 @@ def test_the_memory_budget_decides_how_many_go_down_together(monkeypatch: pytest
     units = [Unit(0, 0, 10, x) for x in range(10, 20)]
     ours.units("2", units)
     assert batches == [10]
-    # the costliest step holds 8 x 3 x 3 numbers above and 3 x 5 x 5 below, and as much again to work with
+    # The largest step has 8 x 3 x 3 numbers above and 3 x 5 x 5 below; working space doubles that.
     batches.clear()
     ours.units("2", units, memory=3 * 2 * 8 * (72 + 75))
     assert batches == [3, 3, 3, 1]

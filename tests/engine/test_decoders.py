@@ -1,4 +1,4 @@
-"""Deconvolutional networks: a decoder's unit goes down through the decoder and the encoder to the picture."""
+"""Networks with decoders: a unit is projected through the decoder and the encoder to the image."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from deconvviz.engine.units import Unit
 from deconvviz.errors import RefusedOp
 
 EXACT = 1e-11
-CONSTANT = (nn.Tanh, nn.Sigmoid)  # nothing flows into them
+CONSTANT = (nn.Tanh, nn.Sigmoid)  # they receive no signal
 
 
 @lru_cache(maxsize=1)
-def _both(name: str) -> tuple[nn.Module, passes.Pass, Autograd]:
-    network, pictures = decoders.build(name), decoders.pictures(name)
-    return network, passes.run(network, pictures), Autograd(network, pictures)
+def _recorded(name: str) -> tuple[nn.Module, passes.Pass, Autograd]:
+    network, images = decoders.build(name), decoders.pictures(name)
+    return network, passes.run(network, images), Autograd(network, images)
 
 
 def _layers(network: nn.Module, ours: passes.Pass) -> list[str]:
@@ -32,13 +32,13 @@ def _layers(network: nn.Module, ours: passes.Pass) -> list[str]:
 
 
 @pytest.mark.parametrize("name", decoders.DECODERS)
-def test_units_of_every_layer(name: str) -> None:
-    network, ours, theirs = _both(name)
+def test_projections_of_units_of_every_layer_equal_autograd(name: str) -> None:
+    network, ours, theirs = _recorded(name)
     generator = torch.Generator().manual_seed(2)
     alive, count = 0, 0
-    for layer, said in ours.said.items():
-        assert torch.equal(said, theirs.outputs[layer].detach())
-        units = passes.some_units(said, generator)
+    for layer, activations in ours.said.items():
+        assert torch.equal(activations, theirs.outputs[layer].detach())
+        units = passes.some_units(activations, generator)
         pixels, _ = ours.units(layer, units)
         for one, unit in zip(pixels, units, strict=True):
             position = () if unit.y is None or unit.x is None else (unit.y, unit.x)
@@ -49,15 +49,15 @@ def test_units_of_every_layer(name: str) -> None:
             assert not pixels.any()
         else:
             count += len(units)
-    assert alive > 0.5 * count  # some stand over the padding alone
+    assert alive > 0.5 * count  # some units depend only on padding
 
 
 @pytest.mark.parametrize("name", decoders.DECODERS)
-def test_any_signal_at_every_layer(name: str) -> None:
-    _, ours, theirs = _both(name)
-    for layer, said in ours.said.items():
+def test_projections_of_any_signal_at_every_layer_equal_autograd(name: str) -> None:
+    _, ours, theirs = _recorded(name)
+    for layer, activations in ours.said.items():
         generator = torch.Generator().manual_seed(5)
-        signal = torch.randn(said.shape, generator=generator, dtype=torch.float64)
+        signal = torch.randn(activations.shape, generator=generator, dtype=torch.float64)
         assert difference(ours.signals(layer, signal, [0, 1]), theirs.project(layer, signal)) <= EXACT, layer
 
 
@@ -67,13 +67,13 @@ def test_boxes_of_every_layer_are_the_pixels_that_can_change_a_unit(name: str) -
     ours = passes.run(network, decoders.pictures(name)[:1])
     generator = torch.Generator().manual_seed(6)
     for layer in _layers(network, ours):
-        said = ours.said[layer]
-        units = passes.some_units(said, generator)
+        activations = ours.said[layer]
+        units = passes.some_units(activations, generator)
         _, boxes = ours.units(layer, units)
         for unit, box in zip(units, boxes, strict=True):
             position = () if unit.y is None or unit.x is None else (unit.y, unit.x)
             want = hull(seen_pixels(network, layer, shape, (unit.channel, *position)))
-            if said.dim() == 2 and want is not None:  # without a position it is taken to see everything
+            if activations.dim() == 2 and want is not None:  # no position: the box is the whole image
                 assert box == (0, 0, *shape[:0:-1])
             else:
                 assert box == want or (want is None and _area(box) == 0), (layer, unit)
@@ -83,8 +83,8 @@ def _area(box: tuple[int, int, int, int]) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def test_a_generator_is_projected_to_its_code() -> None:
-    _, ours, theirs = _both("dcgan")
+def test_generator_is_projected_to_its_latent_code() -> None:
+    _, ours, theirs = _recorded("dcgan")
     assert ours.said["10"].shape == (2, 3, 32, 32)  # below the tanh
     pixels, boxes = ours.units("9", [Unit(0, 1, 9, 20)])
     assert pixels.shape == (1, 100, 1, 1) and boxes == [(0, 0, 1, 1)]
@@ -92,8 +92,8 @@ def test_a_generator_is_projected_to_its_code() -> None:
     assert difference(pixels[0], theirs.unit("9", 0, 1, 9, 20)) <= EXACT
 
 
-def test_bilinear_weights_stretch_a_map() -> None:
-    """FCN's upsampling is interpolation: away from the border the same as PyTorch's."""
+def test_bilinear_weights_of_the_helper_interpolate() -> None:
+    """Away from the border, FCN's upsampling equals the interpolation of PyTorch."""
     layer = nn.ConvTranspose2d(2, 2, 4, stride=2, padding=1, bias=False).double()
     decoders.bilinear_(layer)
     x = torch.randn(1, 2, 6, 7, dtype=torch.float64)
@@ -101,16 +101,16 @@ def test_bilinear_weights_stretch_a_map() -> None:
     torch.testing.assert_close(layer(x)[..., 1:-1, 1:-1], want[..., 1:-1, 1:-1])
 
 
-def _alone(layer: nn.Module, shape: tuple[int, ...]) -> None:
-    """One layer between two convolutions: its projections and boxes."""
+def _check_layer(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    """Check projections and boxes of a layer between two convolutions."""
     torch.manual_seed(1)
     above = layer.double()(torch.zeros(1, *shape, dtype=torch.float64)).shape[1]
     network = nn.Sequential(
         nn.Conv2d(shape[0], shape[0], (3, 5), padding=(1, 2)), layer, nn.Conv2d(above, 4, 1)
     )
     network.double().eval()
-    pictures = torch.randn(2, *shape, dtype=torch.float64)
-    ours, theirs = passes.run(network, pictures), Autograd(network, pictures)
+    images = torch.randn(2, *shape, dtype=torch.float64)
+    ours, theirs = passes.run(network, images), Autograd(network, images)
     units = passes.some_units(ours.said["2"], torch.Generator().manual_seed(2))
     pixels, _ = ours.units("2", units)
     for one, unit in zip(pixels, units, strict=True):
@@ -119,7 +119,7 @@ def _alone(layer: nn.Module, shape: tuple[int, ...]) -> None:
     signal = torch.randn_like(ours.said["2"])
     assert difference(ours.signals("2", signal, [0, 1]), theirs.project("2", signal)) <= EXACT
 
-    ours = passes.run(positive(network), pictures[:1])
+    ours = passes.run(positive(network), images[:1])
     units = passes.some_units(ours.said["2"], torch.Generator().manual_seed(3))
     _, boxes = ours.units("2", units)
     for unit, box in zip(units, boxes, strict=True):
@@ -137,7 +137,7 @@ TRANSPOSED = [
     {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1},
     {"kernel_size": (2, 5), "stride": (3, 2), "padding": (0, 2), "output_padding": (1, 0)},
     {"kernel_size": 3, "stride": 3, "output_padding": 2},
-    {"kernel_size": 1, "stride": 2},  # rows and columns that see nothing but the bias
+    {"kernel_size": 1, "stride": 2},  # every second row and column depends only on the bias
     {"kernel_size": 3, "dilation": 2, "padding": 2},
     {"kernel_size": (3, 2), "stride": 2, "dilation": (2, 3), "padding": (1, 2), "output_padding": 1},
     {"kernel_size": 3, "padding": 3},
@@ -146,22 +146,22 @@ TRANSPOSED = [
 
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("options", TRANSPOSED, ids=str)
-def test_transposed_convolutions(options: dict[str, Any], groups: int) -> None:
-    _alone(nn.ConvTranspose2d(4, 6, **options, groups=groups), (4, 7, 9))
+def test_projections_of_transposed_convolutions_equal_autograd(options: dict[str, Any], groups: int) -> None:
+    _check_layer(nn.ConvTranspose2d(4, 6, **options, groups=groups), (4, 7, 9))
 
 
 @pytest.mark.parametrize("options", TRANSPOSED, ids=str)
-def test_the_mirror_of_a_transposed_convolution_is_a_convolution(options: dict[str, Any]) -> None:
-    """By loops: what a convolution's mirror lays down, a transposed convolution's mirror gathers."""
+def test_projection_of_a_transposed_convolution_is_its_adjoint(options: dict[str, Any]) -> None:
+    """The layer itself is computed with loops, so that the test does not depend on PyTorch."""
     layer = nn.ConvTranspose2d(2, 3, **options).double()
-    picture = torch.randn(1, 2, 8, 7, dtype=torch.float64)
-    ours = passes.run(nn.Sequential(layer), picture)
+    image = torch.randn(1, 2, 8, 7, dtype=torch.float64)
+    ours = passes.run(nn.Sequential(layer), image)
     signal = torch.randn_like(ours.said["0"])
     [below] = ours.signals("0", signal, [0])
     geometry = (layer.stride, layer.padding, layer.dilation)
     weight = layer.weight.detach().numpy()
-    for _ in range(5):  # <mirror(signal), any> = <signal, layer(any) without bias>, and that by loops
-        anything = torch.randn_like(picture)
+    for _ in range(5):  # <projection(signal), x> = <signal, layer(x) without bias> for any x
+        anything = torch.randn_like(image)
         up = convolution_by_hand(anything[0].numpy(), weight, signal.shape[2:], *geometry)
         np.testing.assert_allclose((below * anything[0]).sum(), (signal[0].numpy() * up).sum(), rtol=1e-12)
 
@@ -186,8 +186,8 @@ UPSAMPLED = [
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("options", UPSAMPLED, ids=str)
-def test_upsampling(options: dict[str, Any], size: tuple[int, int]) -> None:
-    _alone(nn.Upsample(**options), (3, *size))
+def test_projections_of_upsampling_equal_autograd(options: dict[str, Any], size: tuple[int, int]) -> None:
+    _check_layer(nn.Upsample(**options), (3, *size))
 
 
 PADS = [
@@ -203,15 +203,15 @@ PADS = [
 
 
 @pytest.mark.parametrize("layer", PADS, ids=str)
-def test_pads_and_crops(layer: nn.Module) -> None:
-    _alone(layer, (3, 7, 6))
+def test_projections_of_padding_and_cropping_equal_autograd(layer: nn.Module) -> None:
+    _check_layer(layer, (3, 7, 6))
 
 
 @pytest.mark.parametrize(
     "layer", [nn.CircularPad2d(1), nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular")]
 )
-def test_circular_borders_are_refused(layer: nn.Module) -> None:
-    """PyTorch fills them in by writing into parts of a map, which no tape can follow."""
+def test_circular_padding_is_unsupported(layer: nn.Module) -> None:
+    """PyTorch writes the border into parts of a map, which a tape cannot record."""
     ours = passes.run(nn.Sequential(layer).double(), torch.randn(1, 3, 7, 6, dtype=torch.float64))
     with pytest.raises(RefusedOp, match="written to through a view of its memory"):
         ours.units("0", [Unit(0, 0, 2, 2)])
@@ -227,12 +227,14 @@ REARRANGED = [
 
 
 @pytest.mark.parametrize(("layer", "shape"), REARRANGED, ids=str)
-def test_pixels_shuffled(layer: nn.Module, shape: tuple[int, int, int]) -> None:
-    _alone(layer, shape)
+def test_projections_of_pixel_and_channel_shuffles_equal_autograd(
+    layer: nn.Module, shape: tuple[int, int, int]
+) -> None:
+    _check_layer(layer, shape)
 
 
 class PoolAndBack(nn.Module):
-    """Down by a max-pool, up by an unpool with its switches, with something done to the maxima in between."""
+    """A max-pool, a convolution, and an unpool with the switches of the max-pool."""
 
     def __init__(self, size: Any, **options: Any) -> None:
         super().__init__()
@@ -250,6 +252,6 @@ class PoolAndBack(nn.Module):
     [PoolAndBack(2), PoolAndBack((2, 3)), PoolAndBack(3, stride=3), PoolAndBack(3, stride=2, padding=1)],
     ids=lambda layer: str(layer.pool),
 )
-def test_pools_and_unpools(layer: nn.Module) -> None:
-    """Windows that overlap too: where two share a place, the unpool kept the last, and so does its mirror."""
-    _alone(layer, (3, 8, 9))
+def test_projections_of_max_pools_with_unpools_equal_autograd(layer: nn.Module) -> None:
+    """Where overlapping windows share a switch, the unpool and the projection keep the last value."""
+    _check_layer(layer, (3, 8, 9))

@@ -25,6 +25,7 @@ SIZES = {
     "minivgg": (96, 96),
 }
 EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}
+QUICK = ("minivgg", "squeezenet1_0")
 
 
 def lively(network: nn.Module) -> nn.Module:
@@ -89,13 +90,16 @@ def compared(name: str, dtype: torch.dtype) -> Compared:
     return Compared(network, pictures, passes.run(network, pictures), Autograd(network, pictures), layers)
 
 
-pytestmark = pytest.mark.usefixtures("two_threads")
+pytestmark = pytest.mark.usefixtures("spare_threads")
 
 
 @pytest.fixture(
     scope="module",
-    params=[(name, dtype) for dtype in EXACT for name in SIZES],
-    ids=lambda param: f"{param[0]}-{param[1]}",
+    params=[
+        pytest.param((name, dtype), id=f"{name}-{dtype}", marks=[] if name in QUICK else pytest.mark.slow)
+        for dtype in EXACT
+        for name in SIZES
+    ],
 )
 def both(request: pytest.FixtureRequest) -> Iterator[tuple[Compared, float]]:
     name, dtype = request.param
@@ -155,6 +159,8 @@ def test_class_scores(both: tuple[Compared, float]) -> None:
 
 
 CAPTUM = [
+    ("minivgg", "features.5", (20, 31)),
+    ("minivgg", "features.17", (0, 7)),
     ("vgg19", "features.2", (9, 17)),
     ("vgg19", "features.14", (3, 0)),
     ("vgg19", "features.28", (2, 3)),
@@ -166,7 +172,10 @@ CAPTUM = [
 ]
 
 
-@pytest.mark.parametrize(("name", "layer", "position"), CAPTUM)
+@pytest.mark.parametrize(
+    ("name", "layer", "position"),
+    [pytest.param(*case, marks=[] if case[0] in QUICK else pytest.mark.slow) for case in CAPTUM],
+)
 def test_captum_agrees(name: str, layer: str, position: tuple[int, ...]) -> None:
     these = compared(name, torch.float64)
     channel = int(these.ours.said[layer][(0, slice(None), *position)].argmax())

@@ -1,4 +1,4 @@
-"""Random graphs: the mirror against the oracle, the boxes against what can change a unit."""
+"""Random graphs: projections equal autograd, boxes contain the pixels that can change a unit."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from deconvviz.engine.units import Unit
 EXACT = 1e-9
 
 
-def _units(draw: Any, said: torch.Tensor) -> list[Unit]:
-    b, c, h, w = said.shape
+def _units(draw: Any, activations: torch.Tensor) -> list[Unit]:
+    b, c, h, w = activations.shape
     one = st.builds(
         Unit,
         st.integers(0, b - 1), st.integers(0, c - 1), st.integers(0, h - 1), st.integers(0, w - 1),
@@ -28,13 +28,13 @@ def _units(draw: Any, said: torch.Tensor) -> list[Unit]:
 
 
 @given(graphs(), st.data())
-def test_units_and_signals_equal_the_oracle(case: Any, data: Any) -> None:
-    network, pictures = case
-    theirs = Autograd(copy.deepcopy(network), pictures)  # some layers overwrite their buffers
-    ours = passes.run(network, pictures)
-    said = ours.said[""]
-    assert difference(said, theirs.outputs[""].detach()) <= EXACT
-    units = _units(data.draw, said)
+def test_projections_of_units_and_signals_equal_autograd(case: Any, data: Any) -> None:
+    network, images = case
+    theirs = Autograd(copy.deepcopy(network), images)  # some layers overwrite their buffers
+    ours = passes.run(network, images)
+    activations = ours.said[""]
+    assert difference(activations, theirs.outputs[""].detach()) <= EXACT
+    units = _units(data.draw, activations)
     pixels, boxes = ours.units("", units)
     for one, unit, (x0, y0, x1, y1) in zip(pixels, units, boxes, strict=True):
         want = theirs.unit("", unit.image, unit.channel, unit.y, unit.x)  # type: ignore[arg-type]
@@ -44,23 +44,23 @@ def test_units_and_signals_equal_the_oracle(case: Any, data: Any) -> None:
         assert not outside.any()
     assert difference(ours.units_at_full_size("", units), pixels) <= EXACT
     generator = torch.Generator().manual_seed(1)
-    signal = torch.randn(said.shape, generator=generator, dtype=torch.float64)
-    pixels = ours.signals("", signal, range(len(said)))
+    signal = torch.randn(activations.shape, generator=generator, dtype=torch.float64)
+    pixels = ours.signals("", signal, range(len(activations)))
     assert difference(pixels, theirs.project("", signal)) <= EXACT
 
 
-def _seen(case: Any, data: Any) -> list[tuple[Unit, Any, Any]]:
-    """Units, their boxes, and the hulls of what can change them."""
-    network, pictures = case
-    ours = passes.run(positive(network), pictures[:1])
+def _boxes_and_hulls(case: Any, data: Any) -> list[tuple[Unit, Any, Any]]:
+    """Return units, their boxes, and the smallest boxes around the pixels that can change them."""
+    network, images = case
+    ours = passes.run(positive(network), images[:1])
     units = _units(data.draw, ours.said[""])
     _, boxes = ours.units("", units)
     places = [(unit.channel, unit.y, unit.x) for unit in units]
-    hulls = [hull(seen_pixels(network, "", pictures.shape[1:], place)) for place in places]  # type: ignore[arg-type]
+    hulls = [hull(seen_pixels(network, "", images.shape[1:], place)) for place in places]  # type: ignore[arg-type]
     return list(zip(units, boxes, hulls, strict=True))
 
 
 @given(graphs(depth=2), st.data())
 def test_boxes_are_the_pixels_that_can_change_a_unit(case: Any, data: Any) -> None:
-    for unit, (x0, y0, x1, y1), want in _seen(case, data):
+    for unit, (x0, y0, x1, y1), want in _boxes_and_hulls(case, data):
         assert (x0, y0, x1, y1) == want or (want is None and (x1 - x0) * (y1 - y0) == 0), unit

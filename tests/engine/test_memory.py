@@ -1,4 +1,4 @@
-"""How much memory a batch of units may take, where nobody says so."""
+"""The default memory budget of a batch of units."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ MIB, GIB = 1 << 20, 1 << 30
         ("cuda:1", 64 * GIB, 4 * GIB),
     ],
 )
-def test_a_quarter_of_what_is_free_within_bounds(
+def test_default_budget_is_a_quarter_of_the_free_memory_within_bounds(
     device: str, free: int, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    queried = []
 
-    def on_card(card: torch.device) -> tuple[int, int]:
-        asked.append(str(card))
+    def mem_get_info(device: torch.device) -> tuple[int, int]:
+        queried.append(str(device))
         return free, 80 * GIB
 
-    elsewhere = free if device != "cuda:1" else 17
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=elsewhere))
-    monkeypatch.setattr(torch.cuda, "mem_get_info", on_card)
+    host_memory = free if device != "cuda:1" else 17
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=host_memory))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
     assert default_budget(torch.device(device)) == budget
-    assert asked == (["cuda:1"] if device == "cuda:1" else [])
+    assert queried == (["cuda:1"] if device == "cuda:1" else [])
 
 
-def test_this_machine() -> None:
+def test_default_budget_of_this_machine_is_within_bounds() -> None:
     assert 64 * MIB <= default_budget(torch.device("cpu")) <= 128 * MIB

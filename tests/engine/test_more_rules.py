@@ -1,4 +1,7 @@
-"""Operations that the oracle does not know, each against its mirror, written out; and a batch of one."""
+"""Operations that the autograd oracle does not cover, each compared with its projection in formulas.
+
+Also a batch of one image.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ Wiring = Callable[[Tensor, Tensor], Tensor]
 
 
 class Two(nn.Module):
-    """Two convolutions of the picture, and something done to both."""
+    """Two convolutions of the image, combined by a function."""
 
     def __init__(self, wiring: Wiring) -> None:
         super().__init__()
@@ -29,31 +32,32 @@ class Two(nn.Module):
         return self.wiring(self.a(x), self.b(x))
 
 
-def _down(network: Two, to_a: Tensor, to_b: Tensor) -> Tensor:
+def _project(network: Two, to_a: Tensor, to_b: Tensor) -> Tensor:
+    """Project signals at both convolutions to the image."""
     a = F.conv_transpose2d(to_a, network.a.weight.detach(), padding=1)
     return a + F.conv_transpose2d(to_b, network.b.weight.detach(), padding=1)
 
 
-PICTURES = torch.randn(2, 3, 6, 7, generator=torch.Generator().manual_seed(1)).double()
+IMAGES = torch.randn(2, 3, 6, 7, generator=torch.Generator().manual_seed(1)).double()
 SIGNAL = torch.randn(2, 4, 6, 7, generator=torch.Generator().manual_seed(2)).double()
 MASK = torch.rand(4, 6, 7, generator=torch.Generator().manual_seed(4)) > 0.4
-NOTHING = torch.zeros_like(SIGNAL)
+ZERO = torch.zeros_like(SIGNAL)
 SLOPE = torch.full((4,), 0.2).double()
 
 CASES: dict[str, tuple[Wiring, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]]] = {
-    "clamp from 0": (lambda a, b: a.clamp(min=0), lambda a, b: (SIGNAL.clamp(min=0), NOTHING)),
-    "clamp_min 0": (lambda a, b: torch.clamp_min(a, 0), lambda a, b: (SIGNAL.clamp(min=0), NOTHING)),
-    "clamp 0 to 1": (lambda a, b: a.clamp(0, 1), lambda a, b: (SIGNAL.clamp(min=0), NOTHING)),
-    "threshold 0": (lambda a, b: F.threshold(a, 0, 0), lambda a, b: (SIGNAL.clamp(min=0), NOTHING)),
-    "prelu": (lambda a, b: F.prelu(a, SLOPE), lambda a, b: (SIGNAL.clamp(min=0), NOTHING)),
+    "clamp from 0": (lambda a, b: a.clamp(min=0), lambda a, b: (SIGNAL.clamp(min=0), ZERO)),
+    "clamp_min 0": (lambda a, b: torch.clamp_min(a, 0), lambda a, b: (SIGNAL.clamp(min=0), ZERO)),
+    "clamp 0 to 1": (lambda a, b: a.clamp(0, 1), lambda a, b: (SIGNAL.clamp(min=0), ZERO)),
+    "threshold 0": (lambda a, b: F.threshold(a, 0, 0), lambda a, b: (SIGNAL.clamp(min=0), ZERO)),
+    "prelu": (lambda a, b: F.prelu(a, SLOPE), lambda a, b: (SIGNAL.clamp(min=0), ZERO)),
     "where": (lambda a, b: torch.where(MASK, a, b), lambda a, b: (SIGNAL * MASK, SIGNAL * ~MASK)),
-    "where by the picture": (
+    "where with a computed condition": (
         lambda a, b: torch.where(a > 0.1, a, b),
         lambda a, b: (SIGNAL * (a > 0.1), SIGNAL * (a <= 0.1)),
     ),
-    "where or a number": (
+    "where with a number": (
         lambda a, b: torch.where(b > 0, a, torch.zeros(()).double()),
-        lambda a, b: (SIGNAL * (b > 0), NOTHING),
+        lambda a, b: (SIGNAL * (b > 0), ZERO),
     ),
     "masked_fill": (
         lambda a, b: a.masked_fill(MASK, 5.0) + b,
@@ -61,31 +65,31 @@ CASES: dict[str, tuple[Wiring, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     ),
     "masked_fill in place": (
         lambda a, b: a.masked_fill_(b > 0, 0.0),
-        lambda a, b: (SIGNAL * (b <= 0), NOTHING),
+        lambda a, b: (SIGNAL * (b <= 0), ZERO),
     ),
     "maximum": (lambda a, b: torch.maximum(a, b), lambda a, b: (SIGNAL * (a >= b), SIGNAL * (a < b))),
     "addcmul": (
         lambda a, b: torch.addcmul(a, a, b, value=0.5),
         lambda a, b: (SIGNAL + 0.5 * SIGNAL * b, 0.5 * SIGNAL * a),
     ),
-    "a product in place": (lambda a, b: a.mul_(b), lambda a, b: (SIGNAL * b, SIGNAL * a)),
-    "a cube": (lambda a, b: a**3 + b, lambda a, b: (3 * SIGNAL * a**2, SIGNAL)),
-    "by a mask of its own": (lambda a, b: a * (b > 0), lambda a, b: (SIGNAL * (b > 0), NOTHING)),
+    "in-place product": (lambda a, b: a.mul_(b), lambda a, b: (SIGNAL * b, SIGNAL * a)),
+    "cube": (lambda a, b: a**3 + b, lambda a, b: (3 * SIGNAL * a**2, SIGNAL)),
+    "product with a mask": (lambda a, b: a * (b > 0), lambda a, b: (SIGNAL * (b > 0), ZERO)),
     "roll and flip": (
         lambda a, b: a.roll((1, -2), (2, 3)) + b.flip(1, 2),
         lambda a, b: (SIGNAL.roll((-1, 2), (2, 3)), SIGNAL.flip(1, 2)),
     ),
-    "zeros like it": (lambda a, b: torch.zeros_like(b) + a, lambda a, b: (SIGNAL, NOTHING)),
+    "zeros_like": (lambda a, b: torch.zeros_like(b) + a, lambda a, b: (SIGNAL, ZERO)),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_against_the_mirror_written_out(name: str) -> None:
-    wiring, mirror = CASES[name]
+def test_projection_equals_the_formula(name: str) -> None:
+    wiring, formula = CASES[name]
     network = Two(wiring).double().eval()
-    ours = passes.run(network, PICTURES)
+    ours = passes.run(network, IMAGES)
     with torch.no_grad():
-        want = _down(network, *mirror(network.a(PICTURES), network.b(PICTURES)))
+        want = _project(network, *formula(network.a(IMAGES), network.b(IMAGES)))
     torch.testing.assert_close(ours.signals("", SIGNAL, [0, 1]), want, rtol=0, atol=1e-13)
     peak = Unit(1, 2, 3, 4)
     alone = torch.zeros_like(SIGNAL[:1])
@@ -97,19 +101,19 @@ def test_against_the_mirror_written_out(name: str) -> None:
 @pytest.mark.parametrize(
     ("wiring", "reason"),
     [
-        (lambda a, b: a.clamp(min=0.5), "it cuts off at other values than 0"),
-        (lambda a, b: F.threshold(a, 0, -1), "it cuts off at other values than 0"),
-        (lambda a, b: a**0.5, "the power 0.5 is no product"),
+        (lambda a, b: a.clamp(min=0.5), "it clamps at a value other than 0"),
+        (lambda a, b: F.threshold(a, 0, -1), "it clamps at a value other than 0"),
+        (lambda a, b: a**0.5, "the power 0.5 is not a product"),
     ],
 )
-def test_what_they_refuse(wiring: Wiring, reason: str) -> None:
-    ours = passes.run(Two(wiring).double(), PICTURES[:1])
+def test_unsupported_call_raises_with_its_reason(wiring: Wiring, reason: str) -> None:
+    ours = passes.run(Two(wiring).double(), IMAGES[:1])
     with pytest.raises(RefusedOp, match=reason):
         ours.units("", [Unit(0, 0, 0, 0)])
 
 
 class Heads(nn.Module):
-    """Attention by einsum, which lets a batch of one stand anywhere; over windows cut out of the map."""
+    """Attention over windows of a map. Its einsums may move a batch of one to any dimension."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,12 +131,12 @@ class Heads(nn.Module):
         return x + out.flatten(4, 5).flatten(2, 3)  # (B, 8, 4, 6)
 
 
-def test_a_picture_alone_is_projected_as_in_a_batch() -> None:
+def test_single_image_is_projected_as_in_a_batch() -> None:
     network = Heads().double().eval()
-    pictures = torch.randn(3, 3, 4, 6, generator=torch.Generator().manual_seed(6)).double()
-    together = passes.run(network, pictures)
+    images = torch.randn(3, 3, 4, 6, generator=torch.Generator().manual_seed(6)).double()
+    together = passes.run(network, images)
     for number in range(3):
-        alone = passes.run(network, pictures[number : number + 1])
+        alone = passes.run(network, images[number : number + 1])
         mine, box = alone.units("", [Unit(0, 5, 1, 2)])
         theirs, same_box = together.units("", [Unit(number, 5, 1, 2)])
         assert mine.any() and box == same_box

@@ -1,4 +1,4 @@
-"""Trained SqueezeNet on twenty photographs: units in windows, at full size, and by the oracle."""
+"""Trained SqueezeNet on twenty photographs: projections in windows, at full size and by autograd."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from helpers.oracles import Autograd, difference
 
 import deconvviz as dv
 
-pytestmark = pytest.mark.usefixtures("two_threads")
+pytestmark = pytest.mark.usefixtures("spare_threads")
 DEPTHS = ["features.2", "features.7", "features.12", ""]
 
 
 @pytest.mark.parametrize("batch", range(4))
-def test_twenty_photographs_windowed_and_full_size(real_data: Path, batch: int) -> None:
-    """Of five photographs at a time: the peaks of three layers and the class, and a unit at the border."""
+def test_projections_of_photographs_equal_full_size_and_autograd(real_data: Path, batch: int) -> None:
+    """Project the peak of each image in three layers and in the class scores, and one unit at the border."""
     some = sorted((real_data / "imagenet-sample").glob("*.JPEG"))[15 * batch : 300 : 60]
     assert len(some) == 5
     net = dv.load("squeezenet1_0", weights=real_data / "squeezenet1_0.pth")
-    pictures = net.record(some, "features.0").inputs.double()
+    images = net.record(some, "features.0").inputs.double()
     network = net.module.double().eval()
-    ours, theirs = passes.run(network, pictures), Autograd(network, pictures, DEPTHS)
+    ours, theirs = passes.run(network, images), Autograd(network, images, DEPTHS)
     for layer in DEPTHS:
-        said = ours.said[layer]
-        every = passes.some_units(said, torch.Generator().manual_seed(batch))
+        activations = ours.said[layer]
+        every = passes.some_units(activations, torch.Generator().manual_seed(batch))
         units = [every[batch], *every[-len(some) :]]
         pixels, boxes = ours.units(layer, units)
         full = ours.units_at_full_size(layer, units)
         assert difference(pixels, full) <= 1e-10
         for numbers in passes.by_picture(units, len(some)):
-            signal = torch.zeros_like(said)
+            signal = torch.zeros_like(activations)
             for unit in (units[k] for k in numbers):
                 place = (unit.image, unit.channel) + (() if unit.y is None else (unit.y, unit.x))
-                signal[place] = said[place]
+                signal[place] = activations[place]
             want = theirs.project(layer, signal)
             for k in numbers:
                 assert difference(pixels[k], want[units[k].image]) <= 1e-10, (layer, units[k])

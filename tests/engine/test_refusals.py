@@ -1,4 +1,4 @@
-"""What has no mirror is refused by name; what was overwritten unseen is noticed."""
+"""Unsupported operations raise with their name, and overwritten tensors are detected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ aten = torch.ops.aten
 
 
 class Wired(nn.Module):
-    """conv `a`, then whatever `wiring` does inside the module `odd`, which goes on to conv `b`."""
+    """Convolution `a`, the module `odd`, which calls `wiring`, and convolution `b`."""
 
     def __init__(self, wiring: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -42,24 +42,24 @@ class Odd(nn.Module):
         return self.wiring(x)
 
 
-def _refusal(wiring: Callable[[Tensor], Tensor], module: str = "b") -> str:
+def _message(wiring: Callable[[Tensor], Tensor], module: str = "b") -> str:
     ours = passes.run(Wired(wiring), torch.randn(2, 3, 6, 6))
-    with pytest.raises(RefusedOp) as refused:
+    with pytest.raises(RefusedOp) as error:
         ours.units(module, [Unit(0, 0, 0, 0)])
-    return str(refused.value)
+    return str(error.value)
 
 
 def _no_rule(op: str, more: int = 0) -> str:
     register = f"deconvviz.rule(torch.ops.aten.{op})"
     others = f" (and {more} more)" if more else ""
-    return f"aten.{op} (in module 'odd') has no rule; register one with {register}{others}"
+    return f"aten.{op} (in module 'odd') has no rule; register a rule with {register}{others}"
 
 
 def _sampled(x: Tensor) -> Tensor:
     return F.grid_sample(x, torch.zeros(2, 6, 6, 2), align_corners=True)
 
 
-UNRULED = [
+NO_RULE = [
     (torch.exp, _no_rule("exp.default")),
     (torch.sin, _no_rule("sin.default")),
     (torch.erf, _no_rule("erf.default")),
@@ -76,9 +76,9 @@ UNRULED = [
 ]
 
 
-@pytest.mark.parametrize(("wiring", "message"), UNRULED, ids=[message.split()[0] for _, message in UNRULED])
-def test_without_a_rule(wiring: Callable[[Tensor], Tensor], message: str) -> None:
-    assert _refusal(wiring) == message
+@pytest.mark.parametrize(("wiring", "message"), NO_RULE, ids=[message.split()[0] for _, message in NO_RULE])
+def test_operation_without_a_rule_raises(wiring: Callable[[Tensor], Tensor], message: str) -> None:
+    assert _message(wiring) == message
 
 
 OVERWRITTEN = "one of its arguments was overwritten through another view of its memory"
@@ -95,17 +95,17 @@ def _set_to_zero(x: Tensor) -> Tensor:
     return x
 
 
-def _behind_the_back(x: Tensor) -> Tensor:
+def _in_place_through_data(x: Tensor) -> Tensor:
     x.data.relu_()
     return x
 
 
-def _detached(x: Tensor) -> Tensor:
+def _in_place_through_detach(x: Tensor) -> Tensor:
     x.detach().relu_()
     return x
 
 
-def _an_older_view(x: Tensor) -> Tensor:
+def _older_view(x: Tensor) -> Tensor:
     flat = x.view(len(x), -1)
     x.relu_()
     return flat.view(x.shape)
@@ -114,63 +114,67 @@ def _an_older_view(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("wiring", "message"),
     [
-        (_first_two_in_place, f"aten.alias.default (in module 'odd') is refused: {OVERWRITTEN}"),
-        (_set_to_zero, f"aten.alias.default (in module 'odd') is refused: {OVERWRITTEN}"),
-        (_behind_the_back, f"aten.alias.default (in module 'odd') is refused: {OVERWRITTEN}"),
-        (_detached, f"aten.alias.default (in module 'odd') is refused: {OVERWRITTEN}"),
-        (_an_older_view, f"aten.view.default (in module 'odd') is refused: {OVERWRITTEN}"),
+        (_first_two_in_place, f"aten.alias.default (in module 'odd') is unsupported: {OVERWRITTEN}"),
+        (_set_to_zero, f"aten.alias.default (in module 'odd') is unsupported: {OVERWRITTEN}"),
+        (_in_place_through_data, f"aten.alias.default (in module 'odd') is unsupported: {OVERWRITTEN}"),
+        (_in_place_through_detach, f"aten.alias.default (in module 'odd') is unsupported: {OVERWRITTEN}"),
+        (_older_view, f"aten.view.default (in module 'odd') is unsupported: {OVERWRITTEN}"),
         (
             lambda x: _first_two_in_place(x) + 0,
-            f"aten.add.Tensor (in module 'odd') is refused: {OVERWRITTEN}",
+            f"aten.add.Tensor (in module 'odd') is unsupported: {OVERWRITTEN}",
         ),
     ],
 )
-def test_overwritten_through_a_view(wiring: Callable[[Tensor], Tensor], message: str) -> None:
-    assert _refusal(wiring) == message
-    assert _refusal(wiring, "odd") == message
-    with torch.inference_mode():  # where tensors count no versions
-        assert _refusal(wiring) == message
+def test_tensor_overwritten_through_a_view_is_unsupported(
+    wiring: Callable[[Tensor], Tensor], message: str
+) -> None:
+    assert _message(wiring) == message
+    assert _message(wiring, "odd") == message
+    with torch.inference_mode():  # here tensors have no version counter
+        assert _message(wiring) == message
 
 
-def test_a_buffer_filled_by_parts() -> None:
+def test_buffer_written_through_a_view_is_unsupported() -> None:
     buffer = torch.zeros(2, 4, 6, 6)
 
-    def by_parts(x: Tensor) -> Tensor:
+    def fill_buffer(x: Tensor) -> Tensor:
         buffer.view(-1).copy_(x.flatten())
         return buffer
 
-    assert _refusal(by_parts) == f"aten.alias.default (in module 'odd') is refused: {WRITTEN_TO}"
+    assert _message(fill_buffer) == f"aten.alias.default (in module 'odd') is unsupported: {WRITTEN_TO}"
 
 
 MIXED = [
     (
         lambda x: x.reshape(1, 8, 6, 6)[:, :4],
-        "aten.view.default (in module 'odd') is refused: it mixes the pictures of a batch: "
+        "aten.view.default (in module 'odd') is unsupported: it mixes the images of a batch: "
         "(2, 4, 6, 6) to (1, 8, 6, 6) (and 2 more)",
     ),
     (
         lambda x: torch.cat([x, x], 0),
-        "aten.cat.default (in module 'odd') is refused: it joins pictures into one batch (and 1 more)",
+        "aten.cat.default (in module 'odd') is unsupported: it concatenates along the batch (and 1 more)",
     ),
     (
         lambda x: x + x.mean(0, keepdim=True),
-        "aten.mean.dim (in module 'odd') is refused: it averages over the pictures of a batch (and 1 more)",
+        "aten.mean.dim (in module 'odd') is unsupported: it reduces over the images of a batch (and 1 more)",
     ),
     (
         lambda x: nn.BatchNorm2d(4, track_running_stats=False)(x),
-        "aten.native_batch_norm.default (in module 'odd') is refused: it normalises by the statistics of "
-        "the batch, not by recorded ones",
+        "aten.native_batch_norm.default (in module 'odd') is unsupported: it normalises by the statistics of "
+        "the batch, not by stored ones",
     ),
 ]
 
 
 @pytest.mark.parametrize(("wiring", "message"), MIXED)
-def test_mixing_pictures(wiring: Callable[[Tensor], Tensor], message: str) -> None:
-    assert _refusal(wiring) == message
+def test_mixing_the_images_of_a_batch_is_unsupported(
+    wiring: Callable[[Tensor], Tensor], message: str
+) -> None:
+    assert _message(wiring) == message
 
 
-class FromThePicture(nn.Module):
-    """Weights that were made of the picture."""
+class ComputedWeights(nn.Module):
+    """Network whose weights are computed from the image."""
 
     def __init__(self, wiring: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -180,44 +184,47 @@ class FromThePicture(nn.Module):
         return self.wiring(x)
 
 
-BY_THE_PICTURE = [
+COMPUTED_WEIGHTS = [
     (
         lambda x: F.conv2d(x, F.adaptive_avg_pool2d(x, 3)),
-        "aten.convolution.default is refused: its weight or bias comes from the picture",
+        "aten.convolution.default is unsupported: its weight or bias is computed from the image",
     ),
     (
         lambda x: F.conv2d(x, torch.ones(3, 3, 1, 1), x.mean((1, 2, 3))),
-        "aten.convolution.default is refused: its weight or bias comes from the picture",
+        "aten.convolution.default is unsupported: its weight or bias is computed from the image",
     ),
     (
         lambda x: x.mean((2, 3)) @ x.mean((2, 3)),
-        "aten.mm.default is refused: it multiplies by something other than a weight",
+        "aten.mm.default is unsupported: it multiplies by something other than a weight",
     ),
     (
         lambda x: torch.ones(3, 3) @ x.mean((2, 3)),
-        "aten.mm.default is refused: it multiplies by something other than a weight",
+        "aten.mm.default is unsupported: it multiplies by something other than a weight",
     ),
     (
         lambda x: torch.addmm(x.mean((2, 3)), x.mean((2, 3)), torch.ones(3, 3)),
-        "aten.addmm.default is refused: its bias comes from the picture",
+        "aten.addmm.default is unsupported: its bias is computed from the image",
     ),
     (
         lambda x: F.batch_norm(x, torch.zeros(3), torch.ones(3), x.mean((1, 2, 3))),
-        "aten.native_batch_norm.default is refused: its scale, shift or statistics come from the picture",
+        "aten.native_batch_norm.default is unsupported: "
+        "its scale, shift or statistics are computed from the image",
     ),
 ]
 
 
-@pytest.mark.parametrize(("wiring", "message"), BY_THE_PICTURE)
-def test_weights_that_come_from_the_picture(wiring: Callable[[Tensor], Tensor], message: str) -> None:
-    ours = passes.run(FromThePicture(wiring), torch.randn(3, 3, 6, 6))
+@pytest.mark.parametrize(("wiring", "message"), COMPUTED_WEIGHTS)
+def test_weights_computed_from_the_image_are_unsupported(
+    wiring: Callable[[Tensor], Tensor], message: str
+) -> None:
+    ours = passes.run(ComputedWeights(wiring), torch.randn(3, 3, 6, 6))
     place = (0, 0) if ours.said[""].dim() == 4 else ()
-    with pytest.raises(RefusedOp) as refused:
+    with pytest.raises(RefusedOp) as error:
         ours.units("", [Unit(0, 0, *place)])
-    assert str(refused.value) == message
+    assert str(error.value) == message
 
 
-def test_what_is_refused_above_the_layer_does_not_matter() -> None:
+def test_layer_below_an_unsupported_call_can_be_projected() -> None:
     ours = passes.run(Wired(torch.exp), torch.randn(1, 3, 6, 6))
     pixels, _ = ours.units("a", [Unit(0, 0, 2, 2)])
     assert bool(pixels.any())
@@ -225,12 +232,12 @@ def test_what_is_refused_above_the_layer_does_not_matter() -> None:
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
-    """What a test registers is gone after it."""
+    """Remove the rules that a test registers."""
     monkeypatch.setattr(rule_registry, "_registry", dict(rule_registry._registry))
     return rule_registry._registry
 
 
-def test_a_rule_of_ones_own(registry: dict[Any, Any]) -> None:
+def test_registered_rule_is_used_for_projection(registry: dict[Any, Any]) -> None:
     assert lookup(aten.sin.default) is None
 
     @dv.rule(aten.sin.default)
@@ -244,18 +251,18 @@ def test_a_rule_of_ones_own(registry: dict[Any, Any]) -> None:
 
     assert lookup(aten.sin.default) is Negation and Negation.support is Support.EXACT
     network = Wired(torch.sin).double()
-    pictures = torch.randn(1, 3, 6, 6).double()
-    pixels, boxes = passes.run(network, pictures).units("b", [Unit(0, 1, 2, 3)])
-    said = network(pictures)[0, 1, 2, 3].item()
+    images = torch.randn(1, 3, 6, 6).double()
+    pixels, boxes = passes.run(network, images).units("b", [Unit(0, 1, 2, 3)])
+    activation = network(images)[0, 1, 2, 3].item()
     want = torch.zeros(1, 4, 6, 6).double()
-    want[0, :, 2, 3] = -said * network.b.weight[1, :, 0, 0].detach()
+    want[0, :, 2, 3] = -activation * network.b.weight[1, :, 0, 0].detach()
     want = F.conv_transpose2d(want, network.a.weight.detach(), padding=1)
     torch.testing.assert_close(pixels, want, rtol=0, atol=1e-14)
     assert boxes == [(2, 1, 5, 4)]
 
 
-def test_a_rule_in_place_of_ours(registry: dict[Any, Any]) -> None:
-    class Straight(dv.Rule):
+def test_registered_rule_replaces_a_builtin_one(registry: dict[Any, Any]) -> None:
+    class Identity(dv.Rule):
         supports_windows = True
 
         def project(
@@ -264,23 +271,23 @@ def test_a_rule_in_place_of_ours(registry: dict[Any, Any]) -> None:
             return [signal]
 
     ours = lookup(aten.relu.default)
-    assert dv.rule(aten.relu.default, aten.relu_.default)(Straight) is Straight
-    assert lookup(aten.relu.default) is lookup(aten.relu_.default) is Straight is not ours
+    assert dv.rule(aten.relu.default, aten.relu_.default)(Identity) is Identity
+    assert lookup(aten.relu.default) is lookup(aten.relu_.default) is Identity is not ours
 
 
-def test_what_was_registered_is_gone() -> None:
+def test_rules_of_other_tests_are_removed() -> None:
     assert lookup(aten.sin.default) is None
     found = lookup(aten.relu.default)
     assert found is not None and found.__module__ == "deconvviz.engine.rules.activation"
 
 
 @pytest.mark.parametrize("wrong", [aten.sin, "aten.sin", torch.sin])
-def test_registering_anything_but_an_overload(wrong: Any) -> None:
-    with pytest.raises(TypeError, match="is no overload of an operation; did you mean"):
+def test_registering_a_rule_for_something_else_than_an_overload_raises(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="is not an overload of an operation; did you mean"):
         dv.rule(wrong)
 
 
-def test_an_error_in_a_rule_of_ones_own_is_the_users_to_see(registry: dict[Any, Any]) -> None:
+def test_error_in_a_registered_rule_reaches_the_user(registry: dict[Any, Any]) -> None:
     @dv.rule(aten.sin.default)
     class Broken(dv.Rule):
         def project(

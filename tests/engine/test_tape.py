@@ -1,4 +1,4 @@
-"""What a recording keeps, where it stops, and how it notices that it is out of date."""
+"""The contents of a tape, where recording stops, and when a recording is stale."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import deconvviz as dv
-from deconvviz.engine import receptive_fields
-from deconvviz.engine import recorder as forward
+from deconvviz.engine import receptive_fields, recorder
 from deconvviz.engine.units import Unit
 from deconvviz.errors import StaleRecording
 
@@ -35,11 +34,11 @@ def _net() -> nn.Sequential:
     ).eval()
 
 
-PICTURES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def test_the_calls_and_where_they_stand() -> None:
-    written = passes.run(_net(), PICTURES).tape
+def test_tape_lists_the_calls_and_their_modules() -> None:
+    written = passes.run(_net(), IMAGES).tape
     assert [(str(step.op), step.module) for step in written.steps] == [
         ("aten.convolution.default", "0"),
         ("aten.native_batch_norm.default", "1"),
@@ -63,40 +62,40 @@ class Unreachable(nn.Module):
         return x
 
 
-def test_it_stops_at_the_deepest_layer_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recording_stops_at_the_deepest_requested_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     net = nn.Sequential(*_net()[:4], Unreachable())
-    ours = passes.run(net, PICTURES, deepest="3")
+    ours = passes.run(net, IMAGES, deepest="3")
     assert list(ours.said) == ["0", "1", "2", "3"]
     network = dv.Network(net, size=8)
     with monkeypatch.context() as unarmed:
         unarmed.setattr(Unreachable, "armed", False)
-        assert [layer.dotted for layer in network.layers] == ["0", "1", "2", "3", "4", ""]
-    assert network.record(PICTURES, ["1", "3"]).activations("3").shape == (2, 8, 4, 4)
+        assert [layer.module for layer in network.layers] == ["0", "1", "2", "3", "4", ""]
+    assert network.record(IMAGES, ["1", "3"]).activations("3").shape == (2, 8, 4, 4)
 
 
-def test_what_it_keeps_of_vgg19() -> None:
-    """A byte for each unit of each pool, the picture, the activations asked for; weights by reference."""
+def test_recording_of_vgg19_stores_only_switches_image_and_requested_layers() -> None:
+    """It stores one byte per unit of a max-pool, and references the weights."""
     module = torchvision.models.vgg19(init_weights=False)
     rec = dv.Network(module, name="vgg19").record(torch.randn(1, 3, 64, 64), layers=["conv5_1", "conv3_2"])
     weights = {number.untyped_storage().data_ptr() for number in module.parameters()}
     kept = {
         t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
-        for t in _tensors_of(rec, hands_off=module)
+        for t in _tensors_of(rec, excluded=module)
         if t.untyped_storage().data_ptr() not in weights
     }
     pools = sum(channels * (64 // side) ** 2 for channels, side in ((64, 2), (128, 4), (256, 8), (512, 16)))
-    asked = 4 * 512 * 4 * 4 + 4 * 256 * 16 * 16
-    assert sum(kept.values()) == 4 * 3 * 64 * 64 + asked + pools
+    requested = 4 * 512 * 4 * 4 + 4 * 256 * 16 * 16
+    assert sum(kept.values()) == 4 * 3 * 64 * 64 + requested + pools
 
 
-def _tensors_of(root: Any, hands_off: Any) -> list[Tensor]:
-    """Every tensor that can be reached from an object through containers and objects of deconvviz."""
+def _tensors_of(root: Any, excluded: Any) -> list[Tensor]:
+    """Return every tensor reachable from an object through containers and objects of deconvviz."""
     found: list[Tensor] = []
     seen: set[int] = set()
     waiting = [root]
     while waiting:
         one = waiting.pop()
-        if id(one) in seen or one is hands_off:
+        if id(one) in seen or one is excluded:
             continue
         seen.add(id(one))
         if isinstance(one, Tensor):
@@ -110,8 +109,8 @@ def _tensors_of(root: Any, hands_off: Any) -> list[Tensor]:
     return found
 
 
-def test_activations_are_let_go_while_the_network_runs() -> None:
-    """Of a chain, never more than the maps that the bare network holds at that moment."""
+def test_recording_frees_activations_while_the_network_runs() -> None:
+    """No more maps are alive than without recording: the input and the output of the current layer."""
     net = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(12))).eval()
     alive: list[StorageWeakRef] = []
     counts: list[int] = []
@@ -122,15 +121,15 @@ def test_activations_are_let_go_while_the_network_runs() -> None:
 
     for part in net:
         part.register_forward_hook(count)
-    written = forward.record_tape(net, PICTURES, lambda out, tensor: True)
-    assert max(counts) == 2  # what goes into a layer and what comes out of it
+    written = recorder.record_tape(net, IMAGES, lambda out, tensor: True)
+    assert max(counts) == 2
     assert all(one.expired() for one in alive)
     assert len(written.steps) == 12
 
 
-def test_a_tape_keeps_no_module_alive() -> None:
+def test_tape_does_not_keep_modules_alive() -> None:
     net = _net()
-    ours = passes.run(net, PICTURES)
+    ours = passes.run(net, IMAGES)
     gone = weakref.ref(net)
     del net
     gc.collect()
@@ -138,83 +137,87 @@ def test_a_tape_keeps_no_module_alive() -> None:
     assert bool(ours.units("7", [Unit(1, 2)])[0].any())
 
 
-def _step_of_training(net: nn.Sequential) -> None:
+def _train_one_step(net: nn.Sequential) -> None:
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    net(PICTURES).sum().backward()
+    net(IMAGES).sum().backward()
     optimizer.step()
 
 
 @torch.no_grad()
-def _edit(net: nn.Sequential) -> None:
+def _set_one_weight(net: nn.Sequential) -> None:
     net[4].weight[0, 0, 0, 0] = 7  # type: ignore[index, operator]
 
 
 @torch.no_grad()
-def _statistics(net: nn.Sequential) -> None:
+def _scale_running_variance(net: nn.Sequential) -> None:
     net[1].running_var.mul_(2)  # type: ignore[operator, union-attr]
 
 
 CHANGES: dict[str, tuple[Callable[[nn.Sequential], Any], str]] = {
-    "a step of training": (_step_of_training, "(8, 3, 3, 3)"),
-    "other weights": (lambda net: net.load_state_dict(_net().state_dict()), "(8, 3, 3, 3)"),
-    "one number": (_edit, "(8, 8, 3, 3)"),
-    "batch statistics": (_statistics, "(8,)"),
-    "behind the version counter": (lambda net: net[4].weight.data.mul_(2), "(8, 8, 3, 3)"),
-    "half": (lambda net: net.half(), "(8, 3, 3, 3)"),
-    "double": (lambda net: net.double(), "(8, 3, 3, 3)"),
+    "training step": (_train_one_step, "(8, 3, 3, 3)"),
+    "other state dict": (lambda net: net.load_state_dict(_net().state_dict()), "(8, 3, 3, 3)"),
+    "one weight": (_set_one_weight, "(8, 8, 3, 3)"),
+    "running statistics": (_scale_running_variance, "(8,)"),
+    "through .data": (lambda net: net[4].weight.data.mul_(2), "(8, 8, 3, 3)"),
+    "half precision": (lambda net: net.half(), "(8, 3, 3, 3)"),
+    "double precision": (lambda net: net.double(), "(8, 3, 3, 3)"),
 }
 
 
 @pytest.mark.parametrize(("change", "shape"), CHANGES.values(), ids=CHANGES.keys())
-def test_it_is_stale_once_a_weight_has_changed(change: Callable[[nn.Sequential], Any], shape: str) -> None:
+def test_recording_is_stale_after_a_weight_has_changed(
+    change: Callable[[nn.Sequential], Any], shape: str
+) -> None:
     net = _net()
-    ours = passes.run(net, PICTURES)
+    ours = passes.run(net, IMAGES)
     before = ours.units("4", [Unit(0, 0, 1, 1)])[0]
-    assert torch.equal(ours.units("4", [Unit(0, 0, 1, 1)])[0], before)  # still good
+    assert torch.equal(ours.units("4", [Unit(0, 0, 1, 1)])[0], before)  # not stale yet
     change(net)
     with pytest.raises(StaleRecording) as stale:
         ours.units("4", [Unit(0, 0, 1, 1)])
     assert str(stale.value) == (
         f"a weight of shape {shape} has changed since the forward pass was recorded; record it again"
     )
-    again = passes.run(net.float(), PICTURES)
+    again = passes.run(net.float(), IMAGES)
     assert bool(again.units("4", [Unit(0, 0, 1, 1)])[0].any())
 
 
-def test_what_does_not_touch_the_weights_leaves_it_good() -> None:
+def test_recording_is_not_stale_if_its_weights_are_unchanged() -> None:
     net = _net()
-    ours = passes.run(net, PICTURES)
+    ours = passes.run(net, IMAGES)
     want = ours.units("4", [Unit(0, 0, 1, 1)])[0]
-    net(PICTURES).sum().backward()
+    net(IMAGES).sum().backward()
     net.train()
     net.requires_grad_(False)
     net[7] = nn.Linear(8 * 16, 3)
     net[0].weight = nn.Parameter(torch.zeros_like(net[0].weight))  # type: ignore[arg-type]
-    assert torch.equal(ours.units("4", [Unit(0, 0, 1, 1)])[0], want)  # of the weight that was recorded
+    assert torch.equal(ours.units("4", [Unit(0, 0, 1, 1)])[0], want)
 
 
-def test_a_weight_changed_inside_the_forward_pass() -> None:
-    """A weight that is made anew in each pass is a constant; the recording holds on to it."""
+def test_weight_computed_in_the_forward_pass_is_a_constant() -> None:
+    """The recording stores a weight that is computed anew in each forward pass."""
 
     class Standardised(nn.Conv2d):
         def forward(self, x: Tensor) -> Tensor:
             return self._conv_forward(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
 
     net = nn.Sequential(Standardised(3, 4, 3)).double()
-    ours = passes.run(net, PICTURES.double())
+    ours = passes.run(net, IMAGES.double())
     pixels, _ = ours.units("0", [Unit(0, 1, 2, 2)])
     weight = net[0].weight - net[0].weight.mean((1, 2, 3), keepdim=True)  # type: ignore[union-attr, operator]
-    said = ours.said["0"][0, 1, 2, 2]
-    torch.testing.assert_close(pixels[0, :, 2:5, 2:5], (weight[1] * said).detach(), rtol=0, atol=1e-14)
+    activations = ours.said["0"][0, 1, 2, 2]
+    torch.testing.assert_close(pixels[0, :, 2:5, 2:5], (weight[1] * activations).detach(), rtol=0, atol=1e-14)
 
 
-def test_the_name_of_an_output_counts_the_calls_of_its_module() -> None:
+def test_output_name_includes_the_call_number_of_its_module() -> None:
     relu = nn.ReLU()
-    tape = passes.run(nn.Sequential(relu, nn.Conv2d(3, 3, 1), relu), PICTURES).tape
+    tape = passes.run(nn.Sequential(relu, nn.Conv2d(3, 3, 1), relu), IMAGES).tape
     assert [out.name for out in tape.outputs] == ["0", "1", "0:2", ""]
 
 
-def test_projections_and_boxes_trace_what_units_see_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_receptive_fields_are_computed_once_for_projections_and_boxes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     traced: list[int] = []
     real = receptive_fields._visibility
 
@@ -223,7 +226,7 @@ def test_projections_and_boxes_trace_what_units_see_once(monkeypatch: pytest.Mon
         return real(steps, layouts, value, seen)
 
     monkeypatch.setattr(receptive_fields, "_visibility", counted)
-    rec = dv.Network(_net()[:6], size=8).record(PICTURES, ["4"])
+    rec = dv.Network(_net()[:6], size=8).record(IMAGES, ["4"])
     proj = rec.project("4", [Unit(0, 1, 2, 2), Unit(1, 3, 0, 0)])
     assert len(traced) == 1
-    assert list(proj.boxes) == rec.boxes("4", proj.units) and len(traced) == 2
+    assert list(proj.boxes) == rec.boxes("4", proj.units) and len(traced) == 1

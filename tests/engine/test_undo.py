@@ -1,4 +1,4 @@
-"""A model that was recorded is afterwards what it was, whatever happened in between."""
+"""Recording leaves a network unchanged, also if an exception is raised."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from helpers import passes
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from deconvviz.engine import recorder as forward
+from deconvviz.engine import recorder
 from deconvviz.engine.rules import lookup
 from deconvviz.engine.units import Unit
 from deconvviz.errors import RefusedOp
@@ -29,7 +29,7 @@ HOOKS = (
 
 
 class Net(nn.Module):
-    """Everything that recording could spoil: dropout, batch norm, in-place ReLU, and a place to fail."""
+    """Network with dropout, batch norm and in-place ReLUs, and a module `trap` that tests can make fail."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Net(nn.Module):
 
 
 def _state(module: nn.Module) -> dict[str, Any]:
-    """All that must not change, numbers as bytes."""
+    """Return everything that must not change, with weights as bytes."""
     parts = list(module.named_modules())
     numbers = [*module.named_parameters(), *module.named_buffers()]
     return {
@@ -81,7 +81,7 @@ def net() -> Net:
 
 
 @pytest.fixture
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
@@ -92,52 +92,52 @@ def _some_in_training(net: Net) -> None:
     net.features[5][1].train()
 
 
-def test_flags_of_each_submodule_hooks_and_outputs(net: Net, pictures: Tensor) -> None:
+def test_recording_keeps_training_flags_hooks_and_outputs(net: Net, images: Tensor) -> None:
     called: list[int] = []
     net.features[0].register_forward_hook(lambda part, args, output: called.append(1))
     net.eval()
-    before = net(pictures)
+    before = net(images)
     _some_in_training(net)
     with unchanged(net):
-        ours = passes.run(net, pictures)
+        ours = passes.run(net, images)
         ours.units("features.5", [Unit(0, 0, 1, 1)])
-    assert called == [1, 1]  # the user's own hook runs as ever
+    assert called == [1, 1]  # the user's own hook still runs
     assert torch.equal(ours.said[""], before)  # recorded as in evaluation mode
-    assert torch.equal(net.eval()(pictures), before)
-    net(pictures).sum().backward()  # and it can be trained on
+    assert torch.equal(net.eval()(images), before)
+    net(images).sum().backward()  # it can still be trained
     assert all(number.grad is not None for number in net.parameters())
 
 
-def test_pictures_are_left_alone(net: Net, pictures: Tensor) -> None:
-    first_in_place = nn.Sequential(nn.ReLU(inplace=True), net)
-    pictures.requires_grad_(True)
-    before = pictures.detach().clone()
-    ours = passes.run(first_in_place, pictures)
-    assert torch.equal(pictures, before) and pictures.grad is None and pictures._version == 0
+def test_recording_does_not_change_the_images(net: Net, images: Tensor) -> None:
+    in_place = nn.Sequential(nn.ReLU(inplace=True), net)
+    images.requires_grad_(True)
+    before = images.detach().clone()
+    ours = passes.run(in_place, images)
+    assert torch.equal(images, before) and images.grad is None and images._version == 0
     assert not ours.said[""].requires_grad
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
-def test_within_any_grad_mode(net: Net, pictures: Tensor, mode: Any) -> None:
-    want, _ = passes.run(net, pictures).units("", [Unit(0, 3)])
+def test_recording_keeps_the_grad_mode(net: Net, images: Tensor, mode: Any) -> None:
+    want, _ = passes.run(net, images).units("", [Unit(0, 3)])
     with mode():
         grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-        pixels, _ = passes.run(net, pictures).units("", [Unit(0, 3)])
+        pixels, _ = passes.run(net, images).units("", [Unit(0, 3)])
         assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (grad, inference)
     assert torch.equal(pixels, want)
 
 
 class Trap(RuntimeError):
-    """Something of the user's own that goes wrong."""
+    """Error in user code."""
 
 
 @pytest.mark.parametrize("error", [Trap, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("place", ["forward", "hook", "pre-hook", "wanted"])
-def test_after_an_exception_inside(
-    net: Net, pictures: Tensor, error: type[BaseException], place: str, monkeypatch: pytest.MonkeyPatch
+def test_network_is_unchanged_after_an_exception_in_the_forward_pass(
+    net: Net, images: Tensor, error: type[BaseException], place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: Any) -> Any:
-        raise error("on the way up")
+        raise error("in user code")
 
     _some_in_training(net)
     handles = []
@@ -147,61 +147,60 @@ def test_after_an_exception_inside(
         handles.append(net.trap.register_forward_pre_hook(fail))
     if place == "forward":
         monkeypatch.setattr(nn.Identity, "forward", fail)
-    with unchanged(net), pytest.raises(error, match="on the way up"):
-        forward.record_tape(net, pictures, fail if place == "wanted" else lambda out, tensor: True)
+    with unchanged(net), pytest.raises(error, match="in user code"):
+        recorder.record_tape(net, images, fail if place == "wanted" else lambda out, tensor: True)
     monkeypatch.undo()
     for handle in handles:
         handle.remove()
-    assert passes.run(net, pictures).said[""].shape == (2, 5)  # and it can be recorded now
+    assert passes.run(net, images).said[""].shape == (2, 5)  # it can be recorded again
 
 
-def test_after_an_exception_in_a_rule(net: Net, pictures: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_network_is_unchanged_after_an_exception_in_a_rule(
+    net: Net, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*args: Any) -> Any:
         raise Trap("in a rule")
 
     pool = lookup(torch.ops.aten.max_pool2d_with_indices.default)
     with monkeypatch.context() as broken, unchanged(net):
-        broken.setattr(
-            pool, "__init__", fail
-        )  # while recording: this call is refused, the layers below it are not
-        ours = passes.run(net, pictures)
+        broken.setattr(pool, "__init__", fail)  # only this call is unsupported, not the layers below
+        ours = passes.run(net, images)
         ours.units("features.3", [Unit(0, 0, 1, 1)])
         with pytest.raises(RefusedOp, match="its rule failed with Trap: in a rule"):
             ours.units("features.4", [Unit(0, 0, 1, 1)])
     with monkeypatch.context() as broken, unchanged(net):
         broken.setattr(pool, "project", fail)
         with pytest.raises(Trap, match="in a rule"):
-            passes.run(net, pictures).units("", [Unit(0, 0)])
+            passes.run(net, images).units("", [Unit(0, 0)])
     with unchanged(net):
-        passes.run(net, pictures).units("", [Unit(0, 0)])
+        passes.run(net, images).units("", [Unit(0, 0)])
 
 
-def test_a_network_that_catches_everything_is_stopped_all_the_same(pictures: Tensor) -> None:
-    class Stubborn(Net):
+def test_network_that_catches_all_exceptions_is_stopped(images: Tensor) -> None:
+    class CatchesExceptions(Net):
         def forward(self, x: Tensor) -> Tensor:
             try:
                 return super().forward(x)
             except Exception:
                 return self.head(x.mean((1, 2)))
 
-    net = Stubborn().eval()
+    net = CatchesExceptions().eval()
     with unchanged(net):
-        ours = passes.run(net, pictures, deepest="features.2")
+        ours = passes.run(net, images, deepest="features.2")
     assert "features.3" not in ours.said and "features.2" in ours.said
 
 
-def test_a_recording_inside_a_recording(net: Net, pictures: Tensor) -> None:
-    """As when a hook of the user's asks for a projection of its own."""
+def test_recording_inside_a_hook_of_another_recording(net: Net, images: Tensor) -> None:
     inner = Net().eval()
     found: list[Tensor] = []
 
-    def ask(part: nn.Module, args: Any, output: Tensor) -> None:
-        found.append(passes.run(inner, pictures).units("", [Unit(0, 0)])[0])
+    def record_inner(part: nn.Module, args: Any, output: Tensor) -> None:
+        found.append(passes.run(inner, images).units("", [Unit(0, 0)])[0])
 
-    want, _ = passes.run(net, pictures).units("", [Unit(0, 0)])
-    handle = net.trap.register_forward_hook(ask)
+    want, _ = passes.run(net, images).units("", [Unit(0, 0)])
+    handle = net.trap.register_forward_hook(record_inner)
     with unchanged(net), unchanged(inner):
-        pixels, _ = passes.run(net, pictures).units("", [Unit(0, 0)])
+        pixels, _ = passes.run(net, images).units("", [Unit(0, 0)])
     handle.remove()
     assert torch.equal(pixels, want)
-    assert torch.equal(found[0], passes.run(inner, pictures).units("", [Unit(0, 0)])[0])
+    assert torch.equal(found[0], passes.run(inner, images).units("", [Unit(0, 0)])[0])

@@ -1,4 +1,4 @@
-"""A network watched while it runs: what is seen, where it stops, and that nothing stays behind."""
+"""`capture_outputs`: which outputs it returns, where the network stops, and what it leaves unchanged."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from torch import Tensor, nn
 
 from deconvviz.engine.hooks import capture_outputs, evaluation
 
-PICTURES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-class Refuses(nn.Module):
-    """What must not run."""
-
+class MustNotRun(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        raise AssertionError("this lies above the deepest layer asked for")
+        raise AssertionError("this module is above the deepest requested layer")
 
 
 class Functional(nn.Module):
-    """ReLU and pool are calls; the convolution is called twice, the ReLU in place."""
+    """Network with functional ReLU and pooling, an in-place ReLU, and a convolution that is called twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,8 +36,8 @@ class Functional(nn.Module):
 
 
 @contextmanager
-def untouched(module: nn.Module) -> Iterator[None]:
-    """Hooks, flags, weights and grad mode are afterwards what they were."""
+def unchanged(module: nn.Module) -> Iterator[None]:
+    """Assert that hooks, training flags, weights and the grad mode are unchanged at the end."""
 
     def state() -> list[object]:
         return [
@@ -59,70 +57,71 @@ def untouched(module: nn.Module) -> Iterator[None]:
         assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
 
 
-def seen(module: nn.Module, *names: str, pictures: Tensor = PICTURES) -> dict[str, Tensor]:
+def captured(module: nn.Module, *names: str, images: Tensor = IMAGES) -> dict[str, Tensor]:
+    """Run a module, and return the outputs of the named modules in the order in which they returned."""
     found: dict[str, Tensor] = {}
 
-    def see(name: str, output: Tensor) -> None:
+    def on_output(name: str, output: Tensor) -> None:
         assert name not in found
         found[name] = output.clone()
 
-    with untouched(module), capture_outputs(module, names, see) as run:
-        assert run(pictures) is None
+    with unchanged(module), capture_outputs(module, names, on_output) as run:
+        assert run(images) is None
     return found
 
 
-def test_a_module_called_twice_has_two_outputs() -> None:
+def test_module_called_twice_has_two_outputs() -> None:
     net = Functional().eval()
     with torch.no_grad():
-        first = net.conv(PICTURES)
+        first = net.conv(IMAGES)
         second = net.conv(F.max_pool2d(F.relu(first), 2))
-    both = seen(net, "conv", "conv:2")
+    both = captured(net, "conv", "conv:2")
     assert torch.equal(both["conv"], first)
     assert torch.equal(both["conv:2"], second)
-    assert list(seen(net, "conv:2")) == ["conv:2"]
-    assert torch.equal(seen(net, "conv:2")["conv:2"], second)
+    assert list(captured(net, "conv:2")) == ["conv:2"]
+    assert torch.equal(captured(net, "conv:2")["conv:2"], second)
 
 
-def test_what_is_overwritten_in_place_is_seen_before() -> None:
+def test_output_is_captured_before_it_is_overwritten_in_place() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)).eval()
     with torch.no_grad():
-        said = net[0](PICTURES)
-    found = seen(net, "0", "1")
-    assert said.min() < 0
-    assert torch.equal(found["0"], said)
-    assert torch.equal(found["1"], said.relu())
+        activations = net[0](IMAGES)
+    found = captured(net, "0", "1")
+    assert activations.min() < 0
+    assert torch.equal(found["0"], activations)
+    assert torch.equal(found["1"], activations.relu())
 
 
-def test_the_network_itself_is_a_module_too() -> None:
+def test_empty_name_captures_the_output_of_the_network() -> None:
     net = Functional().eval()
     with torch.no_grad():
-        want = net(PICTURES)
-    assert torch.equal(seen(net, "")[""], want)
+        want = net(IMAGES)
+    assert torch.equal(captured(net, "")[""], want)
 
 
-@pytest.mark.parametrize("asked", [("0",), ("1", "0"), ("1",)])
-def test_nothing_above_the_deepest_layer_runs(asked: tuple[str, ...]) -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), Refuses())
-    assert set(seen(net, *asked)) == set(asked)
+@pytest.mark.parametrize("names", [("0",), ("1", "0"), ("1",)])
+def test_modules_above_the_deepest_requested_layer_do_not_run(names: tuple[str, ...]) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), MustNotRun())
+    assert set(captured(net, *names)) == set(names)
     with pytest.raises(AssertionError, match="above the deepest"):
-        seen(net, "1", "2")
+        captured(net, "1", "2")
 
 
-def test_a_second_call_that_never_comes_lets_the_network_end() -> None:
-    assert list(seen(Functional(), "conv", "relu:2")) == ["conv"]
+def test_network_runs_to_its_end_if_a_requested_call_does_not_happen() -> None:
+    assert list(captured(Functional(), "conv", "relu:2")) == ["conv"]
 
 
-def test_each_run_begins_anew() -> None:
+def test_call_numbers_start_again_in_each_run() -> None:
     net = Functional()
     names: list[str] = []
     with capture_outputs(net, ["conv:2", "conv"], lambda name, output: names.append(name)) as run:
-        run(PICTURES)
-        run(PICTURES)
+        run(IMAGES)
+        run(IMAGES)
     assert names == ["conv", "conv:2"] * 2
 
 
-def test_a_run_that_failed_does_not_disturb_the_next() -> None:
-    class Moody(nn.Module):
+def test_call_numbers_start_again_after_a_failed_run() -> None:
+    class FailsOnce(nn.Module):
         fails = True
 
         def __init__(self) -> None:
@@ -132,78 +131,78 @@ def test_a_run_that_failed_does_not_disturb_the_next() -> None:
         def forward(self, x: Tensor) -> Tensor:
             x = self.conv(x)
             if self.fails:
-                raise ValueError("not today")
+                raise ValueError("failed")
             return self.conv(x.repeat(1, 2, 1, 1)[:, :3])
 
-    net, names = Moody(), list[str]()
+    net, names = FailsOnce(), list[str]()
     with capture_outputs(net, ["conv", "conv:2"], lambda name, output: names.append(name)) as run:
-        with pytest.raises(ValueError, match="not today"):
-            run(PICTURES)
+        with pytest.raises(ValueError, match="failed"):
+            run(IMAGES)
         net.fails = False
-        run(PICTURES)
+        run(IMAGES)
     assert names == ["conv", "conv", "conv:2"]
 
 
 @pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize("training", [True, False])
-def test_everything_is_put_back_after_an_error_anywhere(grad: bool, training: bool) -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), Refuses()).train(training)
-    net[1].training = not training  # each its own
+def test_network_is_unchanged_after_an_error_anywhere(grad: bool, training: bool) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), MustNotRun()).train(training)
+    net[1].training = not training  # unlike the other modules
 
     def fail(name: str, output: Tensor) -> None:
         assert not torch.is_grad_enabled()
         assert not any(part.training for part in net.modules())
         raise KeyError(name)
 
-    def nothing(name: str, output: Tensor) -> None:
+    def check_no_grad(name: str, output: Tensor) -> None:
         assert not output.requires_grad
 
     with torch.set_grad_enabled(grad):
-        for see, asked, error in ((fail, "0", KeyError), (nothing, "3", AssertionError)):
-            with untouched(net), pytest.raises(error), capture_outputs(net, [asked], see) as run:
-                run(PICTURES)
-        with untouched(net), pytest.raises(KeyboardInterrupt), capture_outputs(net, ["0"], nothing):
+        for on_output, name, error in ((fail, "0", KeyError), (check_no_grad, "3", AssertionError)):
+            with unchanged(net), pytest.raises(error), capture_outputs(net, [name], on_output) as run:
+                run(IMAGES)
+        with unchanged(net), pytest.raises(KeyboardInterrupt), capture_outputs(net, ["0"], check_no_grad):
             raise KeyboardInterrupt
-    net[1].training = True  # statistics of a training run would have been written
+    net[1].training = True  # in training mode the run would have changed the statistics
     assert net[1].num_batches_tracked == 0
 
 
-def test_hooks_of_the_user_stay_and_count() -> None:
+def test_hooks_of_the_user_run_and_can_change_the_output() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    told: list[int] = []
-    handle = net[0].register_forward_hook(lambda part, args, output: told.append(1) or output * 2)
+    calls: list[int] = []
+    handle = net[0].register_forward_hook(lambda part, args, output: calls.append(1) or output * 2)
     with torch.no_grad():
-        want = net[0](PICTURES)
-    assert torch.equal(seen(net, "0")["0"], want)
-    assert len(told) == 2
+        want = net[0](IMAGES)
+    assert torch.equal(captured(net, "0")["0"], want)
+    assert len(calls) == 2
     handle.remove()
 
 
-def test_a_network_cannot_swallow_the_stop() -> None:
-    class Careful(nn.Module):
+def test_network_that_suppresses_exceptions_is_stopped() -> None:
+    class SuppressesExceptions(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.part = nn.Identity()
-            self.above = Refuses()
+            self.above = MustNotRun()
 
         def forward(self, x: Tensor) -> Tensor:
             with suppress(Exception):
                 x = self.part(x)
             return self.above(x)
 
-    assert list(seen(Careful(), "part")) == ["part"]
+    assert list(captured(SuppressesExceptions(), "part")) == ["part"]
 
 
-def test_names_with_colons_and_parts_that_are_used_under_two_names() -> None:
+def test_names_with_colons_and_shared_modules_are_distinguished() -> None:
     odd = nn.Sequential()
     odd.add_module("a:2", nn.Conv2d(3, 2, 1))
-    assert list(seen(odd, "a:2")) == ["a:2"]
+    assert list(captured(odd, "a:2")) == ["a:2"]
     shared = nn.ReLU()
     net = nn.Sequential(shared, nn.Conv2d(3, 2, 1), shared)
-    assert list(seen(net, "0", "0:2")) == ["0", "0:2"]
+    assert list(captured(net, "0", "0:2")) == ["0", "0:2"]
 
 
-def test_nothing_watched_runs_to_the_end() -> None:
+def test_network_runs_to_its_end_without_requested_layers() -> None:
     ran: list[int] = []
 
     class Last(nn.Module):
@@ -211,12 +210,12 @@ def test_nothing_watched_runs_to_the_end() -> None:
             ran.append(1)
             return x
 
-    assert seen(nn.Sequential(Last())) == {}
+    assert captured(nn.Sequential(Last())) == {}
     assert ran == [1]
 
 
-def test_gradients_switched_on_inside_of_a_network_stay_there() -> None:
-    class Learns(nn.Module):
+def test_grad_mode_enabled_inside_a_network_does_not_leak() -> None:
+    class EnablesGrad(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(3, 2, 1)
@@ -225,12 +224,12 @@ def test_gradients_switched_on_inside_of_a_network_stay_there() -> None:
             with torch.enable_grad():
                 return self.conv(x)
 
-    assert seen(Learns(), "conv")["conv"].shape == (2, 2, 8, 8)
+    assert captured(EnablesGrad(), "conv")["conv"].shape == (2, 2, 8, 8)
     assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("error", [None, KeyError])
-def test_evaluation_gives_each_part_its_own_flag_back(error: type[Exception] | None) -> None:
+def test_evaluation_restores_the_training_flag_of_each_module(error: type[Exception] | None) -> None:
     net = nn.Sequential(nn.Dropout(), nn.Sequential(nn.BatchNorm2d(3)))
     net[1].eval()
     flags = [part.training for part in net.modules()]

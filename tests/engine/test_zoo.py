@@ -7,6 +7,8 @@ A network is within 1e-8 of the oracle everywhere, or stands in REFUSED with the
 from __future__ import annotations
 
 import re
+from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from deconvviz.engine.units import Unit
 from deconvviz.errors import RefusedOp
+from deconvviz.loading import sketch
 
 EXACT = 1e-8
 
@@ -31,8 +34,37 @@ REFUSED = {
 
 NETWORKS = [*zoo.TORCHVISION, *zoo.SEGMENTATION, *(f"timm:{name}" for name in zoo.TIMM)]
 
+QUICK = (
+    "squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5", "mobilenet_v3_small", "resnet18",
+    "timm:test_efficientnet_ln", "timm:test_nfnet", "timm:test_coatnet", "timm:test_maxvit",
+)  # fmt: skip
+"""tested every day."""
 
-@pytest.mark.parametrize("name", NETWORKS)
+NIGHTLY = {
+    **dict.fromkeys(("vgg13", "vgg16"), "vgg11"),
+    **dict.fromkeys(("vgg13_bn", "vgg16_bn", "vgg19_bn"), "vgg11_bn"),
+    **dict.fromkeys(("resnet101", "resnet152"), "resnet50"),
+    **dict.fromkeys(("resnext101_32x8d", "resnext101_64x4d"), "resnext50_32x4d"),
+    "wide_resnet101_2": "wide_resnet50_2",
+    **dict.fromkeys(("densenet161", "densenet169", "densenet201"), "densenet121"),
+    **dict.fromkeys(("regnet_x_8gf", "regnet_x_16gf", "regnet_x_32gf"), "regnet_x_400mf"),
+    **dict.fromkeys(("regnet_y_8gf", "regnet_y_16gf", "regnet_y_32gf", "regnet_y_128gf"), "regnet_y_400mf"),
+    **dict.fromkeys(
+        ("efficientnet_b4", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7"), "efficientnet_b0"
+    ),
+    **dict.fromkeys(("efficientnet_v2_m", "efficientnet_v2_l"), "efficientnet_v2_s"),
+    **dict.fromkeys(("convnext_small", "convnext_base", "convnext_large"), "convnext_tiny"),
+}
+"""large network: the smaller one of its family that covers it, and has the same operations (tested below)."""
+
+
+def _in_its_tier(name: str) -> Any:
+    if name in NIGHTLY:
+        return pytest.param(name, marks=pytest.mark.nightly)
+    return name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [_in_its_tier(name) for name in NETWORKS])
 def test_units_at_several_depths(name: str) -> None:
     if name.startswith("timm:"):
         pytest.importorskip("timm")
@@ -81,8 +113,21 @@ def _operation(refusal: RefusedOp) -> str:
     return f"{found[1]}.{found[2]}"
 
 
-def test_refused_names_are_networks_of_the_zoo() -> None:
-    assert set(REFUSED) <= set(NETWORKS)
+def test_names_are_networks_of_the_zoo() -> None:
+    assert {*REFUSED, *QUICK, *NIGHTLY, *NIGHTLY.values()} <= set(NETWORKS)
+    assert not set(NIGHTLY) & {*QUICK, *NIGHTLY.values()}
+
+
+@cache
+def _operations(name: str) -> frozenset[tuple[str, str, str]]:
+    """The operations of a network, their support and its notes; nothing is computed."""
+    return frozenset((use.op, use.support.name, use.note) for use in sketch(name).coverage().uses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("large", NIGHTLY)
+def test_nightly_network_has_the_operations_of_the_one_that_covers_it(large: str) -> None:
+    assert _operations(large) == _operations(NIGHTLY[large])
 
 
 def test_every_cnn_of_torchvision_is_here() -> None:

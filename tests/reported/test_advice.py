@@ -1,4 +1,4 @@
-"""A network that does not run on the input that is made for it: what is advised fits the cause."""
+"""Error messages of networks that do not run on the input that is made for them fit the cause."""
 
 from __future__ import annotations
 
@@ -15,67 +15,67 @@ from deconvviz.errors import NetworkError
 SIZE = "size="
 
 
-def told_by(module: nn.Module, *, size: int = 8) -> str:
-    """The message of the refusal, the same whatever is asked; it names the network and is one line."""
+def message_of(module: nn.Module, *, size: int = 8) -> str:
+    """Return the error message of a network, and check that it is one line and states the network."""
     net = wrapped(module, size=size)
     with left_as_it_was(module):
-        with pytest.raises(NetworkError) as wrong:
+        with pytest.raises(NetworkError) as error:
             _ = net.layers
-        with pytest.raises(NetworkError) as again:
+        with pytest.raises(NetworkError) as same_error:
             net.record(pictures(size=size), "output")
         with pytest.raises(NetworkError):
             net.coverage()
-    told = str(wrong.value)
-    assert told == str(again.value)
-    assert "\n" not in told and type(module).__name__ in told
-    return told
+    message = str(error.value)
+    assert message == str(same_error.value)
+    assert "\n" not in message and type(module).__name__ in message
+    return message
 
 
-class Taking(nn.Module):
-    """A network that wants more than a picture."""
+class SeveralInputs(nn.Module):
+    """Base class of networks with several inputs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 1)
 
 
-class Second(Taking):
-    """The smallest input of fault 17."""
+class WithMask(SeveralInputs):
+    """Minimal reproduction of the reported bug."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         result: Tensor = self.conv(x) * mask
         return result
 
 
-class ByName(Taking):
+class WithKeyword(SeveralInputs):
     def forward(self, x: Tensor, *, timestep: int) -> Tensor:
         result: Tensor = self.conv(x) * timestep
         return result
 
 
-class Three(Taking):
+class ThreeInputs(SeveralInputs):
     def forward(self, x: Tensor, left: Tensor, right: Tensor, scale: float = 1.0) -> Tensor:
         result: Tensor = self.conv(x + left + right) * scale
         return result
 
 
-class Twins(Taking):
-    """In other words than `x`."""
+class Siamese(SeveralInputs):
+    """Network with other argument names than `x`."""
 
     def forward(self, template: Tensor, search: Tensor) -> Tensor:
         result: Tensor = self.conv(template) + self.conv(search)
         return result
 
 
-@pytest.mark.parametrize("make", [Second, ByName, Three, Twins])
-def test_network_of_several_inputs_is_not_told_about_the_size(make: Callable[[], nn.Module]) -> None:
-    told = told_by(make())
-    assert "takes more than one input" in told and SIZE not in told
-    assert "TypeError" in told
+@pytest.mark.parametrize("make", [WithMask, WithKeyword, ThreeInputs, Siamese])
+def test_message_for_several_inputs_does_not_advise_a_size(make: Callable[[], nn.Module]) -> None:
+    message = message_of(make())
+    assert "takes more than one input" in message and SIZE not in message
+    assert "TypeError" in message
 
 
-def test_optional_inputs_are_no_obstacle() -> None:
-    class Optional(Taking):
+def test_network_with_optional_inputs_has_layers() -> None:
+    class Optional(SeveralInputs):
         def forward(self, x: Tensor, mask: Tensor | None = None, **more: Any) -> Tensor:
             result: Tensor = self.conv(x) if mask is None else self.conv(x * mask)
             return result
@@ -84,7 +84,7 @@ def test_optional_inputs_are_no_obstacle() -> None:
 
 
 class Clips(nn.Module):
-    """Takes the shape of its input apart."""
+    """Network that unpacks the five dimensions of its input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,28 +101,28 @@ class Permuting(nn.Module):
         return x.permute(0, 2, 1, 3, 4)
 
 
-def of_volumes() -> nn.Module:
+def volumes() -> nn.Module:
     return nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU())
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        of_volumes,
+        volumes,
         lambda: nn.Sequential(nn.Conv3d(2, 4, 1)),
         lambda: nn.Sequential(nn.BatchNorm3d(3), nn.Conv3d(3, 4, 3)),
         lambda: nn.Sequential(nn.Identity(), nn.InstanceNorm3d(3, affine=True), nn.Conv3d(3, 2, 1)),
         Clips,
     ],
-    ids=["convolution", "convolution of others", "batch norm", "instance norm", "taken apart"],
+    ids=["convolution", "convolution of 2 channels", "batch norm", "instance norm", "unpacked shape"],
 )
-def test_network_of_volumes_is_told_to_read_five_dimensions(make: Callable[[], nn.Module]) -> None:
-    told = told_by(make())
-    assert "reads 5-D input" in told and SIZE not in told
+def test_message_for_a_network_of_volumes_states_five_dimensions(make: Callable[[], nn.Module]) -> None:
+    message = message_of(make())
+    assert "reads 5-D input" in message and SIZE not in message
 
 
-def test_network_that_permutes_five_dimensions_is_not_told_about_the_size() -> None:
-    assert SIZE not in told_by(nn.Sequential(Permuting(), nn.Conv3d(3, 4, 1)))
+def test_message_for_a_network_that_permutes_five_dimensions_does_not_advise_a_size() -> None:
+    assert SIZE not in message_of(nn.Sequential(Permuting(), nn.Conv3d(3, 4, 1)))
 
 
 class Rows(nn.Module):
@@ -141,15 +141,15 @@ class Rows(nn.Module):
         lambda: nn.Sequential(nn.LSTM(3, 4)),
         lambda: nn.Sequential(Rows(), nn.Linear(24, 2)),
     ],
-    ids=["convolution", "convolution of others", "batch norm", "pool", "recurrent", "taken apart"],
+    ids=["convolution", "convolution of 8 channels", "batch norm", "pool", "recurrent", "unpacked shape"],
 )
-def test_network_of_sequences_is_told_to_read_three_dimensions(make: Callable[[], nn.Module]) -> None:
-    told = told_by(make())
-    assert "reads 3-D input" in told and SIZE not in told
+def test_message_for_a_network_of_sequences_states_three_dimensions(make: Callable[[], nn.Module]) -> None:
+    message = message_of(make())
+    assert "reads 3-D input" in message and SIZE not in message
 
 
 class Merged(nn.Module):
-    """Does not look at the flag, but at what its `eval` would have done."""
+    """Module that requires a call of its own `eval`, not only the flag `training`."""
 
     def __init__(self, message: str, error: type[Exception] = RuntimeError) -> None:
         super().__init__()
@@ -177,14 +177,14 @@ EVAL_MESSAGES = [
 
 @pytest.mark.parametrize("message", EVAL_MESSAGES)
 @pytest.mark.parametrize("error", [RuntimeError, ValueError, AssertionError])
-def test_network_that_asks_for_eval_is_told_to_be_switched_by_its_owner(
+def test_message_for_a_network_that_requires_eval_advises_to_call_it(
     message: str, error: type[Exception]
 ) -> None:
-    told = told_by(nn.Sequential(Merged(message, error)).train())
-    assert "module.eval()" in told and "yourself first" in told and SIZE not in told
+    found = message_of(nn.Sequential(Merged(message, error)).train())
+    assert "module.eval()" in found and "yourself first" in found and SIZE not in found
 
 
-def test_network_that_asks_for_eval_runs_once_its_owner_has_switched_it() -> None:
+def test_network_that_requires_eval_runs_after_the_user_has_called_it() -> None:
     module = nn.Sequential(Merged("call eval() first"), nn.ReLU()).train()
     net = wrapped(module)
     with pytest.raises(NetworkError, match=r"module\.eval\(\)"):
@@ -196,12 +196,12 @@ def test_network_that_asks_for_eval_runs_once_its_owner_has_switched_it() -> Non
 
 
 class Casting(nn.Module):
-    def __init__(self, to: Any) -> None:
+    def __init__(self, dtype: Any) -> None:
         super().__init__()
-        self.to_what = to
+        self.dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.to(self.to_what)
+        return x.to(self.dtype)
 
 
 def half_in_the_middle() -> nn.Module:
@@ -218,35 +218,35 @@ def half_in_the_middle() -> nn.Module:
         lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(256, 2).bfloat16()),
         lambda: nn.Sequential(Casting(torch.float32), nn.Embedding(4, 4)),
     ],
-    ids=["cast to double", "cast to integers", "half", "double", "bfloat16", "indices wanted"],
+    ids=["cast to double", "cast to integers", "half", "double", "bfloat16", "embedding of floats"],
 )
-def test_types_that_do_not_fit_are_no_matter_of_size(make: Callable[[], nn.Module]) -> None:
-    told = told_by(make())
-    assert SIZE not in told and "RuntimeError" in told
+def test_message_for_mismatched_dtypes_does_not_advise_a_size(make: Callable[[], nn.Module]) -> None:
+    message = message_of(make())
+    assert SIZE not in message and "RuntimeError" in message
 
 
-def test_devices_that_do_not_fit_are_no_matter_of_size() -> None:
-    """In the words of PyTorch on a machine with a graphics card."""
+def test_message_for_mismatched_devices_does_not_advise_a_size() -> None:
+    """The module raises the error message that PyTorch raises on a machine with a GPU."""
 
-    class Elsewhere(nn.Module):
+    class OtherDevice(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             raise RuntimeError(
                 "Expected all tensors to be on the same device, "
                 "but found at least two devices, cuda:0 and cpu!"
             )
 
-    assert SIZE not in told_by(nn.Sequential(nn.Conv2d(3, 4, 1), Elsewhere()))
+    assert SIZE not in message_of(nn.Sequential(nn.Conv2d(3, 4, 1), OtherDevice()))
 
 
-def test_weights_and_input_on_unlike_devices_are_no_matter_of_size() -> None:
-    class Elsewhere(nn.Module):
+def test_message_for_weights_on_another_device_does_not_advise_a_size() -> None:
+    class OtherDevice(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             raise RuntimeError(
                 "Input type (torch.FloatTensor) and weight type (torch.cuda.FloatTensor) should be the same "
                 "or input should be a MKLDNN tensor and weight is a dense tensor"
             )
 
-    assert SIZE not in told_by(nn.Sequential(Elsewhere(), nn.Conv2d(3, 4, 1)))
+    assert SIZE not in message_of(nn.Sequential(OtherDevice(), nn.Conv2d(3, 4, 1)))
 
 
 @pytest.mark.parametrize(
@@ -260,21 +260,20 @@ def test_weights_and_input_on_unlike_devices_are_no_matter_of_size() -> None:
     ],
     ids=["linear", "large kernel", "large pool", "channels", "unflatten"],
 )
-def test_all_else_is_told_about_the_size(make: Callable[[], nn.Module]) -> None:
-    told = told_by(make())
-    assert "does not run on an input of 3 x 8 x 8" in told
-    assert "deconvviz.Network(module, size=..., mean=..., std=...)" in told
-    assert "more than one input" not in told and "-D input" not in told and "eval()" not in told
+def test_message_for_other_errors_advises_a_size(make: Callable[[], nn.Module]) -> None:
+    message = message_of(make())
+    assert "does not run on an input of 3 x 8 x 8" in message
+    assert "deconvviz.Network(module, size=..., mean=..., std=...)" in message
+    assert "more than one input" not in message and "-D input" not in message and "eval()" not in message
 
 
-def test_message_that_only_mentions_an_evaluation_is_told_about_the_size() -> None:
-    """A word is no cause."""
+def test_error_that_mentions_an_evaluation_still_advises_a_size() -> None:
 
     class Evaluating(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             if x.shape[-1] != 32:
-                raise ValueError("evaluation needs pictures of 32 x 32")
+                raise ValueError("evaluation needs images of 32 x 32")
             return x
 
-    told = told_by(nn.Sequential(Evaluating(), nn.Conv2d(3, 4, 1)))
-    assert SIZE in told and "module.eval()" not in told
+    message = message_of(nn.Sequential(Evaluating(), nn.Conv2d(3, 4, 1)))
+    assert SIZE in message and "module.eval()" not in message

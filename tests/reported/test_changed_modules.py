@@ -1,4 +1,4 @@
-"""A module that is changed after it was wrapped: its layers, its classes and its digest are those of now."""
+"""A module that is changed after it was wrapped: layers, classes and digest are those of the changed module."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from deconvviz.images.preprocessing import Preprocessing
 
 
 class Dilated(nn.Module):
-    """A part whose geometry is a plain attribute."""
+    """Convolution whose dilation is a plain attribute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,23 +46,23 @@ def convolutions() -> nn.Sequential:
 
 
 def other_head(net: dv.Network) -> None:
-    """The smallest input of fault 13."""
+    """Replace the head: the minimal reproduction of the reported bug."""
     net.module[5] = nn.Linear(5, 7)  # type: ignore[operator]
 
 
-def one_more_part(net: dv.Network) -> None:
+def added_module(net: dv.Network) -> None:
     net.module.append(nn.Linear(3, 9))  # type: ignore[operator]
 
 
-def one_part_less(net: dv.Network) -> None:
+def removed_module(net: dv.Network) -> None:
     del net.module[5]  # type: ignore[operator]
 
 
-def inner_part(net: dv.Network) -> None:
+def replaced_submodule(net: dv.Network) -> None:
     net.module[4][0] = nn.MaxPool2d(4)  # type: ignore[index]
 
 
-def part_around(net: dv.Network) -> None:
+def replaced_by_sequential(net: dv.Network) -> None:
     net.module[1] = nn.Sequential(nn.BatchNorm2d(4), nn.SiLU()).eval()  # type: ignore[operator]
 
 
@@ -114,10 +114,10 @@ def size(net: dv.Network) -> None:
 
 CHANGES: list[Callable[[dv.Network], None]] = [
     other_head,
-    one_more_part,
-    one_part_less,
-    inner_part,
-    part_around,
+    added_module,
+    removed_module,
+    replaced_submodule,
+    replaced_by_sequential,
     stride,
     padding,
     pool,
@@ -132,12 +132,12 @@ CHANGES: list[Callable[[dv.Network], None]] = [
 
 
 def fresh(net: dv.Network) -> dv.Network:
-    """Another network around the same module, that knows nothing yet."""
+    """Return a new network with the same module and nothing cached."""
     return dv.Network(net.module, preprocessing=net.preprocessing, name=net.name)
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_layers_after_a_change_are_those_of_a_fresh_network(change: Callable[[dv.Network], None]) -> None:
+def test_layers_after_a_change_equal_those_of_a_new_network(change: Callable[[dv.Network], None]) -> None:
     net = wrapped(convolutions(), size=16)
     before, operations = net.layers.to_json(), str(net.coverage())
     assert net.class_index(2) == 2
@@ -153,15 +153,14 @@ def test_layers_after_a_change_are_those_of_a_fresh_network(change: Callable[[dv
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_recording_after_a_change_is_that_of_a_fresh_network(change: Callable[[dv.Network], None]) -> None:
-    """Not only the table: shapes, boxes and projections of what is recorded."""
+def test_recording_after_a_change_equals_that_of_a_new_network(change: Callable[[dv.Network], None]) -> None:
     net = wrapped(convolutions(), size=16)
     net.record(pictures(size=16), "output")
     change(net)
     rows, columns = net.preprocessing.shape[1:]
     x = torch.rand(2, 3, rows, columns, generator=torch.Generator().manual_seed(1))
     want = fresh(net)
-    layers = [layer.name for layer in want.layers if not layer.refused]
+    layers = [layer.name for layer in want.layers if not layer.unsupported]
     ours, theirs = net.record(x, layers), want.record(x, layers)
     assert ours.layers == theirs.layers == tuple(want.layers)
     for layer in layers:
@@ -172,7 +171,7 @@ def test_recording_after_a_change_is_that_of_a_fresh_network(change: Callable[[d
 
 
 @pytest.mark.parametrize("change", [stride, dilation, other_head, padding])
-def test_projection_after_a_change_is_right(change: Callable[[dv.Network], None]) -> None:
+def test_projection_after_a_change_equals_autograd(change: Callable[[dv.Network], None]) -> None:
     net = wrapped(convolutions(), size=16)
     assert net.layers
     change(net)
@@ -185,7 +184,7 @@ def test_projection_after_a_change_is_right(change: Callable[[dv.Network], None]
             assert difference(ours, oracle.unit(dotted, unit.image, unit.channel, *place)) < 1e-5
 
 
-def test_class_of_a_head_that_came_later_is_found() -> None:
+def test_class_unit_finds_classes_of_a_replaced_head() -> None:
     net = wrapped(convolutions(), size=16)
     with pytest.raises(UnitError):
         net.record(pictures(size=16), "output").class_unit(6)
@@ -195,7 +194,7 @@ def test_class_of_a_head_that_came_later_is_found() -> None:
     assert unit.channel == 6 and rec.project("output", unit).pixels.shape == (1, 3, 16, 16)
 
 
-def test_layer_that_was_taken_out_is_not_found_any_more() -> None:
+def test_recording_a_removed_layer_raises() -> None:
     net = wrapped(convolutions(), size=16)
     assert "4.0" in net.layers and net.layers["4.0"].shape == (5, 8, 8)
     net.module[4] = nn.Flatten()  # type: ignore[operator]
@@ -204,7 +203,7 @@ def test_layer_that_was_taken_out_is_not_found_any_more() -> None:
         net.record(pictures(size=16), "4.0")
 
 
-def test_change_that_is_taken_back_has_the_old_layers() -> None:
+def test_layers_after_a_reverted_change_are_the_old_ones() -> None:
     net = wrapped(convolutions(), size=16)
     before = net.layers.to_json()
     stride(net)
@@ -213,16 +212,15 @@ def test_change_that_is_taken_back_has_the_old_layers() -> None:
     assert net.layers.to_json() == before
 
 
-def test_part_of_another_kind_with_the_same_shapes_is_told_by_its_kind() -> None:
+def test_replaced_module_with_the_same_shapes_has_its_new_kind() -> None:
     net = wrapped(convolutions(), size=16)
     assert net.layers["1"].kind == "ReLU"
     net.module[1] = nn.Hardswish()  # type: ignore[operator]
     assert net.layers["1"].kind == "Hardswish"
-    assert [use.short for use in net.coverage("1").by_analogy] == ["hardswish"]
+    assert [use.short for use in net.coverage("1").approximate] == ["hardswish"]
 
 
-def test_network_that_nobody_changed_is_run_once() -> None:
-    """The table is kept as long as it holds."""
+def test_unchanged_network_runs_once_for_its_layers() -> None:
     runs: list[int] = []
     module = convolutions()
     module[2].register_forward_hook(lambda *_: runs.append(1))
@@ -235,18 +233,18 @@ def test_network_that_nobody_changed_is_run_once() -> None:
     assert len(runs) == 1
 
 
-# The digest (fault 19)
+# The digest of the weights
 
 
 def large() -> nn.Sequential:
-    """Larger than any sample of its numbers: 20,000 in one weight."""
+    """Return a network with a weight of 20,000 numbers, more than a fingerprint samples."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 100, 50))
 
 
 def scaled(module: Any) -> None:
-    """The smallest input of fault 19."""
+    """Scale a weight in place: the minimal reproduction of the reported bug."""
     module[0].weight.data.mul_(2)
 
 
@@ -270,7 +268,7 @@ def sign_of_zero(module: Any) -> None:
     module[1].bias.data[2] *= -1
 
 
-def by_numpy(module: Any) -> None:
+def through_numpy(module: Any) -> None:
     module[3].weight.detach().numpy()[17, 251] = 5
 
 
@@ -283,7 +281,7 @@ def counter(module: Any) -> None:
 
 
 def exchanged(module: Any) -> None:
-    """The same numbers at other places."""
+    """Exchange two numbers of a weight."""
     weight = module[3].weight.data.view(-1)
     weight[[5_001, 5_003]] = weight[[5_003, 5_001]]
 
@@ -301,7 +299,7 @@ def by_an_optimizer(module: Any) -> None:
     torch.optim.SGD([module[0].bias], lr=1e-3).step()
 
 
-def as_usual(module: Any) -> None:
+def under_no_grad(module: Any) -> None:
     with torch.no_grad():
         module[3].bias[49] += 1
 
@@ -330,14 +328,14 @@ DIGESTED: list[Callable[[Any], None]] = [
     number_in_between,
     last_bit,
     sign_of_zero,
-    by_numpy,
+    through_numpy,
     statistics,
     counter,
     exchanged,
     rows_exchanged,
     through_a_view,
     by_an_optimizer,
-    as_usual,
+    under_no_grad,
     other_tensor,
     other_type,
     other_shape,
@@ -346,7 +344,7 @@ DIGESTED: list[Callable[[Any], None]] = [
 
 
 @pytest.mark.parametrize("change", DIGESTED)
-def test_digest_follows_a_change(change: Callable[[Any], None]) -> None:
+def test_digest_changes_with_the_weights(change: Callable[[Any], None]) -> None:
     net = wrapped(large())
     first = net.digest
     assert net.digest == first
@@ -357,24 +355,24 @@ def test_digest_follows_a_change(change: Callable[[Any], None]) -> None:
 
 
 @given(place=st.integers(0, 19_999), times=st.integers(1, 3))
-def test_digest_follows_a_change_of_any_single_number(place: int, times: int) -> None:
+def test_digest_changes_with_any_single_number(place: int, times: int) -> None:
     net = wrapped(LARGE)
-    told = [net.digest]
+    digests = [net.digest]
     numbers = LARGE[3].weight.data.view(-1)
     kept = numbers[place].clone()
     for _ in range(times):
         numbers[place] += 1
-        told.append(net.digest)
+        digests.append(net.digest)
     numbers[place] = kept
-    assert net.digest == told[0]
-    assert len(set(told)) == times + 1
+    assert net.digest == digests[0]
+    assert len(set(digests)) == times + 1
 
 
 LARGE = large()
 
 
-def test_digest_of_weights_made_in_inference_mode_follows_a_change() -> None:
-    """PyTorch does not count what overwrites such tensors."""
+def test_digest_of_weights_created_in_inference_mode_changes_with_them() -> None:
+    """Such tensors have no version counter."""
     with torch.inference_mode():
         net = wrapped(large())
         first = net.digest
@@ -383,7 +381,7 @@ def test_digest_of_weights_made_in_inference_mode_follows_a_change() -> None:
     assert first != second == net.digest
 
 
-def test_digest_of_the_same_numbers_in_other_memory_is_the_same() -> None:
+def test_digest_does_not_depend_on_the_memory_of_the_weights() -> None:
     net = wrapped(large())
     first = net.digest
     net.module[3].weight.data = net.module[3].weight.data.clone()  # type: ignore[index, union-attr]
@@ -392,8 +390,7 @@ def test_digest_of_the_same_numbers_in_other_memory_is_the_same() -> None:
     assert net.digest == first == wrapped(net.module).digest
 
 
-def test_digest_does_not_follow_what_is_put_back() -> None:
-    """Recordings, and buffers that the forward pass writes to."""
+def test_digest_is_unchanged_after_recording_a_network_that_writes_to_buffers() -> None:
     net = wrapped(composed(["counting", "averaging", "clamping", "replacing", "adapted"]).train())
     first = net.digest
     net.record(pictures(), "output")
@@ -403,7 +400,7 @@ def test_digest_does_not_follow_what_is_put_back() -> None:
     assert net.digest != first
 
 
-def test_digest_in_a_manifest_is_that_of_the_weights_as_they_are(tmp_path: Path) -> None:
+def test_network_info_changes_with_the_weights(tmp_path: Path) -> None:
     net = wrapped(large())
     first = net.info().to_json()
     scaled(net.module)

@@ -1,4 +1,4 @@
-"""Networks in float16 and bfloat16: signals and arrays in single precision, figures and files."""
+"""Networks in float16 and bfloat16: their signals and arrays have single precision."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from deconvviz.errors import UnitError
 from deconvviz.scenes import scene
 
 SHORT = [torch.float16, torch.bfloat16]
-ROUNDED = {torch.float16: 4e-3, torch.bfloat16: 3e-2}  # of numbers that the network itself has rounded
+ROUNDED = {torch.float16: 4e-3, torch.bfloat16: 3e-2}  # relative rounding errors of the network's own values
 
 
 class RecordedPool(nn.Module):
-    """A max-pool that takes what stood at given places, whatever is highest now."""
+    """Max-pool that takes the values at given positions, whether or not they are the maxima."""
 
     def __init__(self, places: Tensor) -> None:
         super().__init__()
@@ -39,39 +39,39 @@ class RecordedPool(nn.Module):
         return x.flatten(2).gather(2, self.places.flatten(2)).view(self.places.shape)
 
 
-def in_double(network: nn.Sequential, pictures: Tensor) -> Autograd:
-    """The oracle of the same weights in float64, with the switches of the short pass."""
+def in_double(network: nn.Sequential, images: Tensor) -> Autograd:
+    """Return the autograd oracle of the same weights in float64, with the switches of the 16-bit pass."""
     wide = copy.deepcopy(network).double()
-    x = pictures
+    x = images
     with torch.no_grad():
         for name, part in network.named_children():
             if isinstance(part, nn.MaxPool2d):
                 how = (part.kernel_size, part.stride, part.padding, part.dilation, part.ceil_mode)
                 setattr(wide, name, RecordedPool(F.max_pool2d(x.clone(), *how, return_indices=True)[1]))
             x = part(x)
-    return Autograd(wide, pictures.double())
+    return Autograd(wide, images.double())
 
 
-def check(network: nn.Sequential, pictures: Tensor, layer: str, apart: float) -> dv.Projection:
-    """The strongest units of a layer, against float64 with the activations of the short pass as signals."""
-    recording = wrapped(network, pictures).record(pictures, layer)
-    said = recording.activations(layer)
-    assert said.dtype == recording.inputs.dtype == pictures.dtype
-    oracle = in_double(network, pictures)
+def check(network: nn.Sequential, images: Tensor, layer: str, apart: float) -> dv.Projection:
+    """Compare the strongest units of a layer with float64; the signals are the 16-bit activations."""
+    recording = wrapped(network, images).record(images, layer)
+    activations = recording.activations(layer)
+    assert activations.dtype == recording.inputs.dtype == images.dtype
+    oracle = in_double(network, images)
     found = recording.project(layer, recording.strongest(layer, 4))
     assert found.pixels.dtype is torch.float32
     assert bool(found.pixels.isfinite().all())
     assert found.pixels.flatten(1).any(1).all()
     for pixels, unit in zip(found.pixels, found.units, strict=True):
         place = (unit.channel,) if unit.y is None else (unit.channel, unit.y, unit.x)
-        signal = torch.zeros(said.shape, dtype=torch.float64)
-        signal[(unit.image, *place)] = said[(unit.image, *place)].double()
+        signal = torch.zeros(activations.shape, dtype=torch.float64)
+        signal[(unit.image, *place)] = activations[(unit.image, *place)].double()
         assert difference(pixels.double(), oracle.project(layer, signal)[unit.image]) <= apart, unit
     return found
 
 
 def made(*layers: nn.Module, dtype: torch.dtype, seed: int = 0) -> nn.Sequential:
-    """The same weights each time; those of norms not all alike."""
+    """Return a network with seeded weights, including those of norms."""
     network = nn.Sequential(*layers)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -84,7 +84,7 @@ def made(*layers: nn.Module, dtype: torch.dtype, seed: int = 0) -> nn.Sequential
 
 
 def strong(dtype: torch.dtype) -> tuple[nn.Sequential, Tensor]:
-    """Weights of about 30, activations below what half precision can hold, signals far above."""
+    """Return a network and images whose activations fit into half precision, but not the signals."""
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -92,31 +92,31 @@ def strong(dtype: torch.dtype) -> tuple[nn.Sequential, Tensor]:
             number.copy_(torch.rand(number.shape, generator=generator) * 4 + 28)
             if number.dim() == 1:
                 number.zero_()
-    pictures = 0.015 + 0.001 * noise(2, 3, 12, 11)
-    return network.to(dtype).eval(), pictures.to(dtype)
+    images = 0.015 + 0.001 * noise(2, 3, 12, 11)
+    return network.to(dtype).eval(), images.to(dtype)
 
 
 @pytest.mark.parametrize("dtype", SHORT, ids=str)
-def test_signals_beyond_half_precision_are_finite_and_right(dtype: torch.dtype) -> None:
-    network, pictures = strong(dtype)
-    found = check(network, pictures, "2", 1e-5)
+def test_signals_beyond_half_precision_are_finite_and_correct(dtype: torch.dtype) -> None:
+    network, images = strong(dtype)
+    found = check(network, images, "2", 1e-5)
     assert 20_000 < max(unit.activation for unit in found.units) < 65_504
     assert float(found.pixels.max()) > 65_504
 
 
 @pytest.mark.parametrize("dtype", SHORT, ids=str)
-def test_units_projected_one_by_one_and_as_tensors_are_the_same(dtype: torch.dtype) -> None:
-    network, pictures = strong(dtype)
-    recording = wrapped(network, pictures).record(pictures, "2")
+def test_projections_of_units_one_by_one_and_as_tensors_are_equal(dtype: torch.dtype) -> None:
+    network, images = strong(dtype)
+    recording = wrapped(network, images).record(images, "2")
     units = recording.strongest("2", 4)
     together = recording.project("2", units).pixels
     alone = recording.project("2", units, memory=1).pixels
     assert difference(alone, together) <= 1e-6
-    said = recording.activations("2")
-    signals = torch.zeros(len(units), *said.shape[1:], dtype=dtype)
+    activations = recording.activations("2")
+    signals = torch.zeros(len(units), *activations.shape[1:], dtype=dtype)
     for signal, unit in zip(signals, units, strict=True):
-        signal[unit.channel, unit.y, unit.x] = said[unit.image, unit.channel, unit.y, unit.x]
-    whole = recording.project("2", signals, images=[unit.image for unit in units]).pixels
+        signal[unit.channel, unit.y, unit.x] = activations[unit.image, unit.channel, unit.y, unit.x]
+    whole = recording.project("2", signals, image_indices=[unit.image for unit in units]).pixels
     assert whole.dtype is torch.float32
     assert difference(whole, together) <= 1e-6
 
@@ -135,8 +135,8 @@ LINEAR: dict[str, Callable[[], list[nn.Module]]] = {
     "interpolation": lambda: [nn.Conv2d(3, 6, 3), nn.Upsample(None, 2, "bilinear"), nn.Conv2d(6, 4, 3)],
     "borders": lambda: [nn.ReflectionPad2d(2), nn.Conv2d(3, 4, 3, padding=1), nn.ReplicationPad2d(1)],
     "transposed": lambda: [nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.ConvTranspose2d(4, 4, 3, 2)],
-    "a class score": lambda: [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 10 * 12, 5)],
-    "a global mean": lambda: [
+    "class score": lambda: [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 10 * 12, 5)],
+    "global mean": lambda: [
         nn.Conv2d(3, 8, 3),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
@@ -148,7 +148,7 @@ LINEAR: dict[str, Callable[[], list[nn.Module]]] = {
 
 @pytest.mark.parametrize("dtype", SHORT, ids=str)
 @pytest.mark.parametrize("name", LINEAR)
-def test_every_linear_layer_is_projected_in_single_precision(name: str, dtype: torch.dtype) -> None:
+def test_linear_layers_are_projected_in_single_precision(name: str, dtype: torch.dtype) -> None:
     layers = LINEAR[name]()
     network = made(*layers, dtype=dtype)
     check(network, noise(2, 3, 12, 14).to(dtype), str(len(layers) - 1), 2e-5)
@@ -178,22 +178,20 @@ ROUNDING: dict[str, Callable[[], nn.Module]] = {
     "attention": Attending,
     "silu": nn.SiLU,
     "silu written out": lambda: Calls(lambda x: x * torch.sigmoid(x)),
-    "divided by its length": lambda: Calls(lambda x: x / (x.norm(dim=1, keepdim=True) + 0.5)),
-    "the larger of two channels": lambda: Calls(lambda x: torch.maximum(x, x.roll(1, 1))),
+    "divided by its norm": lambda: Calls(lambda x: x / (x.norm(dim=1, keepdim=True) + 0.5)),
+    "maximum of two channels": lambda: Calls(lambda x: torch.maximum(x, x.roll(1, 1))),
 }
 
 
 @pytest.mark.parametrize("dtype", SHORT, ids=str)
 @pytest.mark.parametrize("name", ROUNDING)
-def test_recorded_gates_and_statistics_keep_signals_in_single_precision(
-    name: str, dtype: torch.dtype
-) -> None:
+def test_signals_through_gates_and_statistics_have_single_precision(name: str, dtype: torch.dtype) -> None:
     network = made(nn.Conv2d(3, 6, 3), ROUNDING[name](), nn.Conv2d(6, 4, 2), dtype=dtype)
     check(network, noise(2, 3, 12, 14).to(dtype), "2", ROUNDED[dtype])
 
 
 class Halfway(nn.Module):
-    """Single precision in front, a shorter type behind."""
+    """Network that starts in single precision and ends in a 16-bit type."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
@@ -204,22 +202,22 @@ class Halfway(nn.Module):
 
 
 @pytest.mark.parametrize("dtype", SHORT, ids=str)
-def test_a_network_that_changes_its_type_midway(dtype: torch.dtype) -> None:
+def test_network_that_changes_its_dtype_is_projected_in_single_precision(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     network = Halfway(dtype).eval()
-    pictures = noise(2, 3, 9, 9).float()
-    recording = wrapped(network, pictures).record(pictures, "back")
-    said = recording.activations("back")
-    assert said.dtype is dtype
+    images = noise(2, 3, 9, 9).float()
+    recording = wrapped(network, images).record(images, "back")
+    activations = recording.activations("back")
+    assert activations.dtype is dtype
     found = recording.project("back", recording.strongest("back", 4))
     assert found.pixels.dtype is torch.float32
 
     plain = nn.Sequential(network.front, nn.ReLU(), network.back).double().eval()
-    oracle = Autograd(plain, pictures.double())
+    oracle = Autograd(plain, images.double())
     for pixels, unit in zip(found.pixels, found.units, strict=True):
-        signal = torch.zeros(said.shape, dtype=torch.float64)
+        signal = torch.zeros(activations.shape, dtype=torch.float64)
         place = (unit.image, unit.channel, unit.y, unit.x)
-        signal[place] = said[place].double()
+        signal[place] = activations[place].double()
         want = oracle.project("2", signal)[unit.image]
         assert want.any()
         assert difference(pixels.double(), want) <= 1e-5
@@ -230,46 +228,46 @@ INFINITE = "not finite|infinite|NaN"
 
 @pytest.mark.parametrize("dtype", [*SHORT, torch.float32], ids=str)
 @pytest.mark.parametrize("number", [float("inf"), -float("inf")], ids=str)
-def test_a_unit_with_an_infinite_activation_is_refused(number: float, dtype: torch.dtype) -> None:
+def test_unit_with_an_infinite_activation_raises(number: float, dtype: torch.dtype) -> None:
     network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1)).to(dtype).eval()
     with torch.no_grad():
         for part in network:
             part.weight.fill_(1.0)
             part.bias.zero_()
         network[1].weight[1] = torch.finfo(dtype).max * (1 if number > 0 else -1)
-    pictures = torch.ones(1, 3, 4, 4, dtype=dtype)
-    recording = wrapped(network, pictures).record(pictures, "1")
+    images = torch.ones(1, 3, 4, 4, dtype=dtype)
+    recording = wrapped(network, images).record(images, "1")
     assert float(recording.activations("1")[0, 1, 2, 2]) == number
     with pytest.raises(UnitError, match=INFINITE):
         recording.project("1", dv.Unit(0, 1, 2, 2))
     with pytest.raises(UnitError, match=INFINITE):
         recording.project("1", [dv.Unit(0, 0, 2, 2), dv.Unit(0, 1, 0, 0)])
-    found = recording.project("1", dv.Unit(0, 0, 2, 2))  # its neighbour is finite
+    found = recording.project("1", dv.Unit(0, 0, 2, 2))  # another channel is finite
     assert bool(found.pixels.isfinite().all()) and found.pixels.any()
 
 
 @pytest.mark.parametrize("dtype", [*SHORT, torch.float32], ids=str)
-def test_a_unit_that_is_not_a_number_is_refused(dtype: torch.dtype) -> None:
+def test_unit_with_a_nan_activation_raises(dtype: torch.dtype) -> None:
     big = float(torch.finfo(dtype).max)
     network = nn.Sequential(nn.Conv2d(3, 2, 1), Calls(lambda x: x * big - x * big)).to(dtype).eval()
-    pictures = torch.full((1, 3, 4, 4), 3.0, dtype=dtype)
+    images = torch.full((1, 3, 4, 4), 3.0, dtype=dtype)
     with torch.no_grad():
         network[0].weight.fill_(1.0)
-    recording = wrapped(network, pictures).record(pictures, "1")
+    recording = wrapped(network, images).record(images, "1")
     assert bool(recording.activations("1").isnan().all())
     with pytest.raises(UnitError, match=INFINITE):
         recording.project("1", dv.Unit(0, 1, 2, 2))
 
 
 @pytest.mark.parametrize("dtype", SHORT, ids=str)
-def test_arrays_of_a_projection_are_in_single_precision(dtype: torch.dtype) -> None:
-    network, pictures = strong(dtype)
-    recording = wrapped(network, pictures).record(pictures, "2")
+def test_arrays_of_a_projection_have_single_precision(dtype: torch.dtype) -> None:
+    network, images = strong(dtype)
+    recording = wrapped(network, images).record(images, "2")
     found = recording.project("2", recording.strongest("2", 3))
     arrays = found.arrays()
     assert arrays["pixels"].dtype == arrays["input"].dtype == np.float32
     assert np.array_equal(arrays["pixels"], found.pixels.numpy())
-    assert np.array_equal(arrays["input"], pictures.float().numpy())
+    assert np.array_equal(arrays["input"], images.float().numpy())
     assert arrays["pixels"].any()
     assert arrays["activation"].tolist() == [unit.activation for unit in found.units]
 
@@ -281,7 +279,7 @@ def _small(dtype: torch.dtype) -> dv.Network:
 
 
 @pytest.mark.parametrize("dtype", SHORT, ids=str)
-def test_a_figure_its_manifest_and_its_arrays_are_written(dtype: torch.dtype, tmp_path: Path) -> None:
+def test_save_writes_figure_manifest_and_arrays(dtype: torch.dtype, tmp_path: Path) -> None:
     net = _small(dtype)
     recording = net.record(scene(3).image, "3")
     found = recording.project("3", recording.strongest("3", 3))
@@ -296,7 +294,7 @@ def test_a_figure_its_manifest_and_its_arrays_are_written(dtype: torch.dtype, tm
 
 
 @pytest.mark.parametrize("dtype", SHORT, ids=str)
-def test_arrays_of_a_top_nine_are_in_single_precision(dtype: torch.dtype, tmp_path: Path) -> None:
+def test_arrays_of_a_top_nine_have_single_precision(dtype: torch.dtype, tmp_path: Path) -> None:
     found = dv.search(_small(dtype), Noise(12, 16), ["3"], workers=0, top=3)
     nine = found.topnine("3", channels=[1, 3], k=3)
     arrays = nine.arrays()
@@ -329,10 +327,10 @@ def float16():
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
-def test_the_command_line_writes_figure_and_arrays(name: str, tmp_path: Path) -> None:
+def test_project_command_writes_figure_and_arrays(name: str, tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     Image.fromarray(scene(3).image).save(tmp_path / "scene.png")
-    asked: list[Any] = [
+    arguments: list[Any] = [
         tmp_path / "scene.png",
         "--model",
         f"{tmp_path / 'nets.py'}:{name}",
@@ -340,7 +338,7 @@ def test_the_command_line_writes_figure_and_arrays(name: str, tmp_path: Path) ->
         "3",
     ]
     options = ["--top", 2, "--arrays", "--out", tmp_path / "out"]
-    result = CliRunner().invoke(app, ["project", *map(str, [*asked, *options])])
+    result = CliRunner().invoke(app, ["project", *map(str, [*arguments, *options])])
     assert result.exit_code == 0, result.output
     with np.load(tmp_path / "out" / "scene-3.npz") as stored:
         assert stored["pixels"].dtype == stored["input"].dtype == np.float32

@@ -1,4 +1,4 @@
-"""Casts to integers and booleans receive no signal, and are never called exact."""
+"""Casts to integers and booleans receive no signal, and are never reported as exact."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CASTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Quantised(nn.Module):
-    """A map, its rounded numbers beside it, and a convolution above both."""
+    """Network that combines a map with its rounded values, followed by a convolution."""
 
     def __init__(
         self, cast: Callable[[Tensor], Tensor], together: Callable[[Tensor, Tensor], Tensor]
@@ -57,8 +57,8 @@ def multiplied(x: Tensor, rounded: Tensor) -> Tensor:
     return x.roll(1, 1) * (rounded + 1)
 
 
-def without_the_cast(network: Quantised, pictures: Tensor) -> Autograd:
-    """The oracle of the same network, with the rounded numbers as constants."""
+def without_the_cast(network: Quantised, images: Tensor) -> Autograd:
+    """Return the autograd oracle of the same network, with the rounded values as constants."""
 
     class Constant(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -66,51 +66,51 @@ def without_the_cast(network: Quantised, pictures: Tensor) -> Autograd:
 
     same = Quantised(lambda x: x, network.together).double().eval()
     same.first, same.last, same.rounded = network.first, network.last, Constant().eval()  # type: ignore[assignment]
-    return Autograd(same, pictures)
+    return Autograd(same, images)
 
 
 @pytest.mark.parametrize("together", [added, multiplied])
 @pytest.mark.parametrize("name", CASTS)
-def test_a_cast_to_integers_is_held_constant_by_analogy(
+def test_cast_to_integers_is_a_constant_and_approximate(
     name: str, together: Callable[[Tensor, Tensor], Tensor]
 ) -> None:
-    network, pictures = seeded(lambda: Quantised(CASTS[name], together)), noise(2, 3, 9, 8)
-    oracle = without_the_cast(network, pictures)  # type: ignore[arg-type]
-    said = oracle.outputs["last"].detach()
+    network, images = seeded(lambda: Quantised(CASTS[name], together)), noise(2, 3, 9, 8)
+    oracle = without_the_cast(network, images)  # type: ignore[arg-type]
+    activations = oracle.outputs["last"].detach()
     with torch.no_grad():
-        assert torch.equal(network(pictures), said)
-    found = check_pixels(network, pictures, "last", oracle)
-    assert not found.coverage.refused
+        assert torch.equal(network(images), activations)
+    found = check_pixels(network, images, "last", oracle)
+    assert not found.coverage.unsupported
     if together is multiplied:
-        assert found.coverage.by_analogy
+        assert found.coverage.approximate
 
 
-def test_relu_to_integers_and_back_is_held_constant() -> None:
+def test_relu_cast_to_integers_and_back_is_a_constant() -> None:
     def build() -> nn.Module:
         cast = Calls(lambda x: torch.relu(x * 20).long().to(x.dtype))
         return nn.Sequential(nn.Conv2d(3, 4, 3), cast, nn.Conv2d(4, 2, 1))
 
-    network, pictures = seeded(build), noise(2, 3, 9, 8)
-    net = wrapped(network, pictures)
-    assert net.layers["1"].held and net.layers["2"].held
-    recording = net.record(pictures, ["0", "1", "2"])
+    network, images = seeded(build), noise(2, 3, 9, 8)
+    net = wrapped(network, images)
+    assert net.layers["1"].is_constant and net.layers["2"].is_constant
+    recording = net.record(images, ["0", "1", "2"])
     assert recording.activations("1").any()
     for layer in ("1", "2"):
         found = recording.project(layer, recording.strongest(layer, 2))
         assert not found.pixels.any()
         assert not found.coverage.exact
-    check_pixels(network, pictures, "0", Autograd(network, pictures))
+    check_pixels(network, images, "0", Autograd(network, images))
 
 
 @pytest.mark.parametrize("name", CASTS)
-def test_a_layer_of_integers_alone_is_never_told_exact(name: str) -> None:
+def test_layer_of_integers_is_never_exact(name: str) -> None:
     network = seeded(
         lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Calls(lambda x: CASTS[name](x * 20).to(x.dtype)))
     )
-    pictures = noise(1, 3, 9, 8)
-    net = wrapped(network, pictures)
-    assert net.layers["1"].held
-    recording = net.record(pictures, "1")
+    images = noise(1, 3, 9, 8)
+    net = wrapped(network, images)
+    assert net.layers["1"].is_constant
+    recording = net.record(images, "1")
     for coverage in (net.coverage("1"), recording.coverage("1")):
         assert not coverage.exact, coverage
     assert not recording.project("1", dv.Unit(0, 1, 2, 2)).pixels.any()
@@ -127,17 +127,17 @@ FLOATING: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", FLOATING)
-def test_a_cast_to_another_floating_type_lets_the_signal_through(name: str) -> None:
+def test_cast_to_another_floating_point_dtype_passes_the_signal(name: str) -> None:
     def build() -> nn.Module:
         cast = Calls(lambda x: FLOATING[name](x).to(x.dtype))
         return nn.Sequential(nn.Conv2d(3, 4, 3), cast, nn.ReLU(), nn.Conv2d(4, 2, 2))
 
-    network, pictures = seeded(build), noise(2, 3, 9, 8)
-    recording = wrapped(network, pictures).record(pictures, "3")
+    network, images = seeded(build), noise(2, 3, 9, 8)
+    recording = wrapped(network, images).record(images, "3")
     found = recording.project("3", recording.strongest("3", 2))
-    assert not found.coverage.by_analogy and not found.coverage.refused
+    assert not found.coverage.approximate and not found.coverage.unsupported
     plain = nn.Sequential(network[0], nn.ReLU(), network[3]).eval()  # type: ignore[index]
-    oracle = Autograd(plain, pictures)
+    oracle = Autograd(plain, images)
     for pixels, unit in zip(found.pixels, found.units, strict=True):
         signal = torch.zeros_like(oracle.outputs["2"])
         signal[unit.image, unit.channel, unit.y, unit.x] = unit.activation

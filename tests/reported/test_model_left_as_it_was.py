@@ -285,7 +285,7 @@ def test_batches_of_a_search_begin_with_the_same_buffers_each(batch_size: int) -
     found = dv.search(net, source, "2", top=5, batch_size=batch_size, workers=0)
     recorded = [net.record(source.read(number), "2").activations("2") for number in range(5)]
     for channel in range(CHANNELS):
-        want = sorted((float(said[0, channel].max()) for said in recorded), reverse=True)
+        want = sorted((float(activations[0, channel].max()) for activations in recorded), reverse=True)
         told = [peak.activation for peak in found.top("2", channel)]
         assert told == pytest.approx(want, rel=1e-5)
 

@@ -109,7 +109,7 @@ def test_layer_that_only_a_real_picture_reaches_is_recorded(
         module(x)
     assert torch.equal(rec.activations(late), kept[0])
     (layer,) = rec.layers
-    assert layer.name == layer.dotted == late and layer.shape == tuple(kept[0].shape[1:])
+    assert layer.name == layer.module == late and layer.shape == tuple(kept[0].shape[1:])
     assert layer.kind == type(module.get_submodule(late)).__name__
     assert len(rec.strongest(late, 2)) == 2
     both = net.record(x, [early, late])
@@ -129,7 +129,7 @@ def test_layer_that_only_a_real_picture_reaches_is_projected_right(late: str) ->
             theirs = oracle.unit(layer, unit.image, unit.channel, unit.y, unit.x)
             assert difference(ours, theirs) < 1e-5
     assert rec.boxes(late, [dv.Unit(0, 0, 1, 2)]) == [(2, 1, 7, 6)]
-    assert rec.coverage(late).calls >= 2 and not rec.coverage(late).refused
+    assert rec.coverage(late).calls >= 2 and not rec.coverage(late).unsupported
     assert late in repr(rec) and f"<td>{late}</td>" in rec._repr_html_()
     at_once = dv.project(net, x, late, k=2)
     assert torch.equal(at_once.pixels, rec.project(late, rec.strongest(late, 2)).pixels)

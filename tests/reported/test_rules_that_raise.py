@@ -50,8 +50,8 @@ def check_below(module: nn.Module, layers: tuple[str, ...] = ("0", "2", "3")) ->
     """The table, the coverage, and right projections of the layers below; a recording of these."""
     net, x = wrapped(module), pictures(2)
     with left_as_it_was(module):
-        assert not any(net.layers[name].refused for name in layers)
-        assert net.coverage(layers).refused == ()
+        assert not any(net.layers[name].unsupported for name in layers)
+        assert net.coverage(layers).unsupported == ()
         assert net.coverage().calls >= net.coverage(layers).calls
         rec = net.record(x, layers)
     oracle = Autograd(module[: int(layers[-1]) + 1].eval(), x)  # type: ignore[index]
@@ -113,9 +113,9 @@ def test_layers_above_what_cannot_be_followed_are_refused(what: str) -> None:
     """By whatever way they are asked for: a row that says it, or a refusal to project; never a picture."""
     module = under(ABOVE[what])
     net = wrapped(module)
-    rows = [layer for layer in net.layers if layer.dotted == "4"]
-    assert all(row.refused or row.held for row in rows)
-    if rows and rows[0].has_channels and not rows[0].held:
+    rows = [layer for layer in net.layers if layer.module == "4"]
+    assert all(row.unsupported or row.is_constant for row in rows)
+    if rows and rows[0].has_channels and not rows[0].is_constant:
         rec = net.record(pictures(2), "4")
         with pytest.raises(RefusedOp):
             rec.project("4", torch.zeros(rec.activations("4").shape))
@@ -163,11 +163,13 @@ def test_rule_that_raises_refuses_its_operation_by_the_name_of_the_error(
     net = wrapped(module)
     kind = type(error).__name__
     for layer in ("4", "5", "output"):
-        assert kind in net.layers[layer].refused and "aten.cumsum.default" in net.layers[layer].refused
-    (refused,) = net.coverage().refused
+        assert (
+            kind in net.layers[layer].unsupported and "aten.cumsum.default" in net.layers[layer].unsupported
+        )
+    (refused,) = net.coverage().unsupported
     assert refused.op == "aten.cumsum.default" and kind in refused.note and refused.modules == ("4",)
     rec = net.record(pictures(2), ["2", "5"])
-    assert rec.coverage("2").refused == () and len(rec.coverage("5").refused) == 1
+    assert rec.coverage("2").unsupported == () and len(rec.coverage("5").unsupported) == 1
     with pytest.raises(RefusedOp, match=kind):
         rec.project("5", rec.strongest("5", 2))
     with pytest.raises(RefusedOp, match=kind):
@@ -211,7 +213,7 @@ def test_branch_whose_rule_raises_refuses_only_what_needs_it(place: str) -> None
 
     dv.rule(CUMSUM)(rule_that_raises(place, TypeError("no")))
     net = wrapped(Branching())
-    assert {layer.name: bool(layer.refused) for layer in net.layers} == {
+    assert {layer.name: bool(layer.unsupported) for layer in net.layers} == {
         "stem": False, "right": True, "left": False, "output": True,
     }  # fmt: skip
     rec = net.record(pictures(), ["left", "output"])
@@ -235,7 +237,7 @@ def test_rule_that_raises_now_and_then_refuses_those_calls_alone() -> None:
 
     module = under(lambda x: x)
     net = wrapped(module)
-    assert not net.layers["1"].refused and "ValueError" in net.layers["3"].refused
+    assert not net.layers["1"].unsupported and "ValueError" in net.layers["3"].unsupported
     rec = net.record(pictures(), ["1", "3"])
     oracle = Autograd(module, rec.inputs)
     (unit,) = rec.strongest("1", 1)

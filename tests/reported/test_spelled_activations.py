@@ -43,14 +43,14 @@ def network(activation: Callable[[], nn.Module]) -> nn.Module:
 
 def check_as(spelled: Callable[[], nn.Module], module: Callable[[], nn.Module]) -> dv.Coverage:
     """Units of every layer must be those of the network with the module."""
-    pictures = noise(2, 3, 13, 12)
+    images = noise(2, 3, 13, 12)
     ours, theirs = network(spelled), network(module)
-    oracle = Autograd(theirs, pictures)
+    oracle = Autograd(theirs, images)
     with torch.no_grad():
-        assert difference(ours(pictures), oracle.outputs[""].detach()) <= 1e-12
+        assert difference(ours(images), oracle.outputs[""].detach()) <= 1e-12
     for layer in LAYERS:
-        found = check_pixels(ours, pictures, layer, oracle)
-        assert not found.coverage.refused, layer
+        found = check_pixels(ours, images, layer, oracle)
+        assert not found.coverage.unsupported, layer
     return found.coverage
 
 
@@ -105,7 +105,7 @@ RELU: dict[str, Function] = {
 @pytest.mark.parametrize("name", RELU)
 def test_a_relu_written_out_is_exact_and_projected_as_one(name: str) -> None:
     coverage = check_as(lambda: Calls(RELU[name]), nn.ReLU)
-    assert not coverage.by_analogy, coverage
+    assert not coverage.approximate, coverage
 
 
 LEAKY: dict[str, Function] = {
@@ -192,14 +192,14 @@ BY_ANALOGY: dict[str, tuple[Function, Callable[[], nn.Module]]] = {
 def test_an_activation_written_out_is_projected_as_its_module_by_analogy(name: str) -> None:
     function, module = BY_ANALOGY[name]
     coverage = check_as(lambda: Calls(function), module)
-    assert coverage.by_analogy, coverage
+    assert coverage.approximate, coverage
 
 
 @pytest.mark.parametrize("module", [nn.ReLU, nn.SiLU, nn.Hardswish, nn.Mish, nn.GELU, nn.LeakyReLU])
 def test_the_oracle_of_modules_rectifies(module: type[nn.Module]) -> None:
     """Two ways to the oracle: by the module's own call, and by its values alone."""
-    pictures = noise(1, 3, 13, 12)
-    one, other = Autograd(network(module), pictures), Autograd(network(lambda: Rectified(module())), pictures)
+    images = noise(1, 3, 13, 12)
+    one, other = Autograd(network(module), images), Autograd(network(lambda: Rectified(module())), images)
     signal = noise(*one.outputs["4"].shape, seed=4)
     below = one.project("4", signal)
     assert below.any()
@@ -236,20 +236,20 @@ HARD_SIGMOID: dict[str, Function] = {
 @pytest.mark.parametrize("whole", [False, True], ids=["of each channel", "of each position"])
 @pytest.mark.parametrize("name", HARD_SIGMOID)
 def test_a_hard_sigmoid_written_out_is_held_constant(name: str, whole: bool) -> None:
-    pictures = noise(2, 3, 13, 12)
+    images = noise(2, 3, 13, 12)
     ours = seeded(lambda: Gated(Calls(HARD_SIGMOID[name]), whole))
     theirs = seeded(lambda: Gated(nn.Hardsigmoid(), whole))
-    found = check_pixels(ours, pictures, "last", Autograd(theirs, pictures))
-    assert found.coverage.by_analogy and not found.coverage.refused
-    pixels = wrapped(ours, pictures).record(pictures, "gate").project("gate", dv.Unit(0, 1, 0, 0)).pixels
+    found = check_pixels(ours, images, "last", Autograd(theirs, images))
+    assert found.coverage.approximate and not found.coverage.unsupported
+    pixels = wrapped(ours, images).record(images, "gate").project("gate", dv.Unit(0, 1, 0, 0)).pixels
     assert not pixels.any()  # nothing flows down from the gate itself
 
 
 def test_the_gate_of_another_map_is_no_activation() -> None:
     """x * sigmoid(y) keeps its gate: only a gate of x itself makes a SiLU of it."""
-    pictures = noise(2, 3, 13, 12)
+    images = noise(2, 3, 13, 12)
     ours = seeded(lambda: Gated(nn.Sigmoid(), True))
-    check_pixels(ours, pictures, "last", Autograd(copy.deepcopy(ours), pictures))
+    check_pixels(ours, images, "last", Autograd(copy.deepcopy(ours), images))
 
 
 class TwiceUsed(nn.Module):
@@ -267,10 +267,10 @@ class TwiceUsed(nn.Module):
 
 
 def test_a_mask_of_what_was_overwritten_since_is_a_constant_gate() -> None:
-    pictures = noise(2, 3, 13, 12)
+    images = noise(2, 3, 13, 12)
     ours = seeded(TwiceUsed)
-    found = check_pixels(ours, pictures, "last", Autograd(copy.deepcopy(ours), pictures))
-    assert found.coverage.by_analogy
+    found = check_pixels(ours, images, "last", Autograd(copy.deepcopy(ours), images))
+    assert found.coverage.approximate
 
 
 ALSO_RELU: dict[str, Function] = {
@@ -285,11 +285,11 @@ ALSO_RELU: dict[str, Function] = {
 
 @pytest.mark.parametrize("name", ALSO_RELU)
 def test_a_relu_in_other_words_is_projected_as_one_or_not_told_exact(name: str) -> None:
-    pictures = noise(2, 3, 13, 12)
-    ours, theirs = network(lambda: Calls(ALSO_RELU[name])), Autograd(network(nn.ReLU), pictures)
-    coverage = wrapped(ours, pictures).record(pictures, "4").coverage("4")
-    if not (coverage.by_analogy or coverage.refused):
-        check_pixels(ours, pictures, "4", theirs)
+    images = noise(2, 3, 13, 12)
+    ours, theirs = network(lambda: Calls(ALSO_RELU[name])), Autograd(network(nn.ReLU), images)
+    coverage = wrapped(ours, images).record(images, "4").coverage("4")
+    if not (coverage.approximate or coverage.unsupported):
+        check_pixels(ours, images, "4", theirs)
 
 
 UNLIKE: dict[str, Function] = {
@@ -321,7 +321,7 @@ UNLIKE: dict[str, Function] = {
 
 @pytest.mark.parametrize("name", UNLIKE)
 def test_what_is_not_recognised_as_an_activation_is_never_told_exact(name: str) -> None:
-    pictures = noise(1, 3, 13, 12)
-    net = wrapped(network(lambda: Calls(UNLIKE[name])), pictures)
-    for coverage in (net.coverage("4"), net.record(pictures, "4").coverage("4")):
-        assert coverage.by_analogy or coverage.refused, coverage
+    images = noise(1, 3, 13, 12)
+    net = wrapped(network(lambda: Calls(UNLIKE[name])), images)
+    for coverage in (net.coverage("4"), net.record(images, "4").coverage("4")):
+        assert coverage.approximate or coverage.unsupported, coverage

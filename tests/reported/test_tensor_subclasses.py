@@ -80,8 +80,8 @@ def check_alike(ours: dv.Recording, theirs: dv.Recording) -> None:
     assert type(ours.inputs) is Tensor and torch.equal(ours.inputs, theirs.inputs)
     assert not ours.inputs.requires_grad
     for layer in theirs.layers:
-        said = ours.activations(layer.name)
-        assert type(said) is Tensor and torch.equal(said, theirs.activations(layer.name))
+        activations = ours.activations(layer.name)
+        assert type(activations) is Tensor and torch.equal(activations, theirs.activations(layer.name))
         proj, want = (rec.project(layer.name, rec.strongest(layer.name, 3)) for rec in (ours, theirs))
         assert type(proj.pixels) is Tensor and torch.equal(proj.pixels, want.pixels)
         assert bool(proj.pixels.any())
@@ -156,12 +156,12 @@ def test_network_that_makes_a_subclass_midway_is_recorded_as_if_it_did_not(which
     with left_as_it_was(turning):
         rec = wrapped(turning).record(pictures(2), layers)
         theirs = wrapped(plain).record(pictures(2), layers)
-        assert [one.dotted for one in rec.layers] == [one.dotted for one in theirs.layers]
+        assert [one.module for one in rec.layers] == [one.module for one in theirs.layers]
         assert type(rec.inputs) is Tensor
         for ours, want in zip(rec.layers, theirs.layers, strict=True):
-            assert (ours.shape, ours.field, ours.refused) == (want.shape, want.field, want.refused)
-            said = rec.activations(ours.name)
-            assert type(said) is Tensor and torch.equal(said, theirs.activations(want.name))
+            assert (ours.shape, ours.field, ours.unsupported) == (want.shape, want.field, want.unsupported)
+            activations = rec.activations(ours.name)
+            assert type(activations) is Tensor and torch.equal(activations, theirs.activations(want.name))
             proj = rec.project(ours.name, rec.strongest(ours.name, 2))
             right = theirs.project(want.name, theirs.strongest(want.name, 2))
             assert type(proj.pixels) is Tensor and torch.equal(proj.pixels, right.pixels)

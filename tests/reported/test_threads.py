@@ -116,6 +116,7 @@ def test_two_threads_with_a_picture_each_get_their_own_answers() -> None:
         assert alike(answer, want[number % 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 def test_many_calls_from_eight_threads_are_those_of_one(training: bool) -> None:
     module = convolutions(training)
@@ -192,6 +193,7 @@ def test_a_network_and_one_around_a_part_of_it_do_not_disturb_each_other() -> No
     assert all(alike(answer, want[number % 2]) for number, answer in enumerate(got))
 
 
+@pytest.mark.slow
 def test_buffers_written_in_forward_are_the_same_for_every_thread() -> None:
     """What such a network says depends on how often it ran: here every pass is its first."""
     module = composed(["counting", "remembering", "adapted", "creating", "clamping"]).train()
@@ -283,7 +285,7 @@ def test_output_of_the_process_is_where_it_was(tmp_path: Path, capsys: pytest.Ca
         assert sys.stdout is before
     finally:
         sys.stdout = before
-    assert all(torch.equal(said, want) for said in got)
+    assert all(torch.equal(activations, want) for activations in got)
     told = capsys.readouterr()
     assert "talking" not in told.out and "talking" in told.err
 

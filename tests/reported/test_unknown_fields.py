@@ -94,13 +94,13 @@ KEEPING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("name", KEEPING)
 def test_what_keeps_every_position_is_exact_and_keeps_the_field(name: str) -> None:
-    network, pictures = build(KEEPING[name]), noise(2, *SHAPE)
-    found = check_pixels(network, pictures, "last", Autograd(network, pictures))
-    assert not found.coverage.by_analogy and not found.coverage.refused
+    network, images = build(KEEPING[name]), noise(2, *SHAPE)
+    found = check_pixels(network, images, "last", Autograd(network, images))
+    assert not found.coverage.approximate and not found.coverage.unsupported
     layer = layer_of(network, "last")
-    assert (layer.field, layer.stride, layer.first) == ((7, 5), (2, 2), (0, 0))
-    assert not layer.sees_all and not layer.sees_more
-    assert layer.sees == "sees 7x5 px every 2 px"
+    assert (layer.field, layer.stride, layer.offset) == ((7, 5), (2, 2), (0, 0))
+    assert not layer.sees_all and not layer.depends_on_more
+    assert layer.field_text == "sees 7x5 px every 2 px"
     middle = layer_of(network, "middle")
     assert (middle.field, middle.stride, middle.sees_all) == ((3, 3), (2, 2), False)
 
@@ -117,8 +117,8 @@ def test_a_grey_picture_repeated_to_three_channels_keeps_the_field() -> None:
     network = seeded(lambda: nn.Sequential(Calls(lambda x: x.repeat(1, 3, 1, 1)), nn.Conv2d(3, 4, 5)))
     layer = layer_of(network, "1", (1, 12, 12))
     assert (layer.field, layer.stride, layer.sees_all) == ((5, 5), (1, 1), False)
-    pictures = noise(2, 1, 12, 12)
-    check_pixels(network, pictures, "1", Autograd(network, pictures))
+    images = noise(2, 1, 12, 12)
+    check_pixels(network, images, "1", Autograd(network, images))
     check_boxes(positive(network), (1, 12, 12), "1", [(0, 0, 0), (3, 7, 7), (1, 3, 4)])
 
 
@@ -146,11 +146,11 @@ def _moved(moving: Callable[[Tensor], Tensor]) -> nn.Module:
 
 @pytest.mark.parametrize("name", MOVING)
 def test_boxes_where_rows_and_columns_are_moved_are_the_pixels_that_matter(name: str) -> None:
-    network, pictures = _moved(MOVING[name]), noise(2, *SHAPE)
-    check_pixels(network, pictures, "3", Autograd(network, pictures))
+    network, images = _moved(MOVING[name]), noise(2, *SHAPE)
+    check_pixels(network, images, "3", Autograd(network, images))
     layer = layer_of(network, "3")
     assert not layer.sees_all
-    assert layer.sees != WHOLE
+    assert layer.field_text != WHOLE
     network = positive(network)
     h, w = network(noise(1, *SHAPE)).shape[2:]
     places = [(0, 0, 0), (2, h - 1, w - 1), (1, h // 2, w // 2), (0, h // 3, w - 2)]
@@ -172,21 +172,21 @@ NOT_KNOWN: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("name", NOT_KNOWN)
 def test_a_field_that_is_not_known_is_never_told_as_the_whole_picture(name: str) -> None:
-    network, pictures = _moved(NOT_KNOWN[name]), noise(2, *SHAPE)
-    check_pixels(network, pictures, "3", Autograd(network, pictures))
+    network, images = _moved(NOT_KNOWN[name]), noise(2, *SHAPE)
+    check_pixels(network, images, "3", Autograd(network, images))
     layer = layer_of(network, "3")
     assert not layer.sees_all
-    h, w = network(pictures).shape[2:]
+    h, w = network(images).shape[2:]
     network = positive(network)
     places = [(0, 0, 0), (2, h - 1, w - 1), (1, h // 2, w // 2)]
-    recording = wrapped(network, pictures).record(noise(1, *SHAPE), "3")
+    recording = wrapped(network, images).record(noise(1, *SHAPE), "3")
     for place, box in zip(places, recording.boxes("3", [dv.Unit(0, *p) for p in places]), strict=True):
         x0, y0, x1, y1 = changing(network, SHAPE, "3", place)
         assert box[0] <= x0 and box[1] <= y0 and x1 <= box[2] and y1 <= box[3]  # never too small
     if layer.field is None:
-        assert layer.sees == UNKNOWN
+        assert layer.field_text == UNKNOWN
         assert cells(layer)[4] == "unknown"
-        assert layer.stride is None and layer.first is None
+        assert layer.stride is None and layer.offset is None
         assert UNKNOWN in str(layer) and WHOLE not in str(layer)
 
 
@@ -194,7 +194,7 @@ def test_a_layer_whose_field_is_not_known_says_so_in_every_table() -> None:
     network = _moved(_reshaped)
     layers = wrapped(network, noise(1, *SHAPE)).layers
     layer = layers["3"]
-    assert (layer.field, layer.sees_all, layer.sees) == (None, False, UNKNOWN)
+    assert (layer.field, layer.sees_all, layer.field_text) == (None, False, UNKNOWN)
     assert cells(layer)[4] == "unknown"
     assert "<td>unknown</td>" in layers._repr_html_()
     assert [one["sees_all"] for one in layers.to_json() if one["dotted"] == "3"] == [False]
@@ -236,12 +236,12 @@ def test_a_layer_that_sees_every_pixel_says_so(name: str) -> None:
             network(torch.zeros(1, *SHAPE))
         return network
 
-    network, pictures = seeded(made), noise(2, *SHAPE)
+    network, images = seeded(made), noise(2, *SHAPE)
     layer = layer_of(network, asked)
-    assert (layer.field, layer.sees_all, layer.sees) == (None, True, WHOLE)
+    assert (layer.field, layer.sees_all, layer.field_text) == (None, True, WHOLE)
     assert cells(layer)[4] == "all"
-    oracle = Autograd(network, pictures)
-    check_pixels(network, pictures, asked, oracle)
+    oracle = Autograd(network, images)
+    check_pixels(network, images, asked, oracle)
     place: tuple[Any, ...] = (1,) if oracle.outputs[asked].dim() == 2 else (1, 0, 0)
     check_boxes(positive(network), SHAPE, asked, [place])
 
@@ -249,9 +249,9 @@ def test_a_layer_that_sees_every_pixel_says_so(name: str) -> None:
 def test_refused_and_held_layers_are_neither() -> None:
     network = seeded(lambda: nn.Sequential(_front(), nn.Sigmoid(), Calls(lambda x: x * 2)))
     layer = layer_of(network, "1")
-    assert layer.held
+    assert layer.is_constant
     assert cells(layer)[4] == "held"
     network = seeded(lambda: nn.Sequential(_front(), Calls(lambda x: x.sort(2).values)))
     layer = layer_of(network, "1")
-    assert layer.refused
+    assert layer.unsupported
     assert cells(layer)[4] == "refused"

@@ -127,9 +127,9 @@ VOLUMES: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize("name", VOLUMES)
 def test_units_above_volumes_are_projected_as_the_oracle_does(name: str) -> None:
-    network, pictures = seeded(VOLUMES[name]), noise(2, *SHAPE)
-    found = check_pixels(network, pictures, "last", Autograd(network, pictures))
-    assert not found.coverage.by_analogy and not found.coverage.refused
+    network, images = seeded(VOLUMES[name]), noise(2, *SHAPE)
+    found = check_pixels(network, images, "last", Autograd(network, images))
+    assert not found.coverage.approximate and not found.coverage.unsupported
 
 
 @pytest.mark.parametrize("name", VOLUMES)
@@ -146,13 +146,13 @@ def test_a_volume_of_depth_one_is_a_convolution_in_two_dimensions() -> None:
     flat = nn.Sequential(nn.Conv2d(3, 4, 3, 2)).double().eval()
     weight, bias = network.layers[0].weight, network.layers[0].bias  # type: ignore[index,union-attr]
     flat[0].weight.data, flat[0].bias.data = weight.data.squeeze(2), bias.data  # type: ignore[union-attr]
-    pictures = noise(2, *SHAPE)
-    found = check_pixels(network, pictures, "last", Autograd(network, pictures))
-    oracle = Autograd(flat, pictures)
+    images = noise(2, *SHAPE)
+    found = check_pixels(network, images, "last", Autograd(network, images))
+    oracle = Autograd(flat, images)
     for pixels, unit in zip(found.pixels, found.units, strict=True):
         assert difference(pixels, oracle.unit("0", unit.image, unit.channel, unit.y, unit.x)) <= 1e-12
-    layer = wrapped(network, pictures).layers["last"]
-    assert (layer.field, layer.stride, layer.first) == ((3, 3), (2, 2), (0, 0))
+    layer = wrapped(network, images).layers["last"]
+    assert (layer.field, layer.stride, layer.offset) == ((3, 3), (2, 2), (0, 0))
 
 
 FIELDS = {
@@ -168,14 +168,14 @@ FIELDS = {
 def test_the_field_of_a_layer_above_volumes_is_known(name: str) -> None:
     layers = wrapped(seeded(VOLUMES[name]), noise(1, *SHAPE)).layers
     layer = layers["last"]
-    assert (layer.field, layer.stride, layer.first) == FIELDS[name]
-    assert not layer.sees_all and not layer.refused and layer.has_channels
+    assert (layer.field, layer.stride, layer.offset) == FIELDS[name]
+    assert not layer.sees_all and not layer.unsupported and layer.has_channels
 
 
 def test_units_in_windows_equal_units_in_whole_maps() -> None:
     """Units near the border and in the middle, all at once and one at a time."""
-    network, pictures = seeded(VOLUMES["both pools between convolutions"]), noise(2, *SHAPE)
-    recording = wrapped(network, pictures).record(pictures, "last")
+    network, images = seeded(VOLUMES["both pools between convolutions"]), noise(2, *SHAPE)
+    recording = wrapped(network, images).record(images, "last")
     _, h, w = recording.activations("last").shape[1:]
     units = [dv.Unit(b, 1, y, x) for b in (0, 1) for y in range(h) for x in range(w)]
     together = recording.project("last", units).pixels
@@ -190,9 +190,9 @@ def test_ties_in_a_volume_go_to_the_first_place() -> None:
     )
     nn.init.ones_(network[0].weight)  # type: ignore[union-attr]
     network = network.double().eval()
-    pictures = torch.ones(1, 3, 4, 4, dtype=torch.float64)
-    _, switches = F.max_pool3d(network[0](pictures).unsqueeze(1), (3, 2, 2), return_indices=True)
+    images = torch.ones(1, 3, 4, 4, dtype=torch.float64)
+    _, switches = F.max_pool3d(network[0](images).unsqueeze(1), (3, 2, 2), return_indices=True)
     assert switches.flatten().tolist() == [0, 2, 8, 10]
-    found = wrapped(network, pictures).record(pictures, "1").project("1", dv.Unit(0, 0, 1, 1))
+    found = wrapped(network, images).record(images, "1").project("1", dv.Unit(0, 0, 1, 1))
     assert found.pixels.nonzero().tolist() == [[0, c, 2, 2] for c in range(3)]
     assert float(found.pixels.max()) == 3

@@ -142,8 +142,8 @@ def test_network_that_got_its_numbers_later_is_recorded() -> None:
         net.record(pictures(), "5")
     whole = convolutions()
     module.load_state_dict(whole.state_dict(), assign=True)
-    said = net.record(pictures(), "5").activations("5")
-    assert torch.equal(said, whole(pictures()).detach())
+    activations = net.record(pictures(), "5").activations("5")
+    assert torch.equal(activations, whole(pictures()).detach())
 
 
 def test_network_that_lost_its_numbers_is_not_recorded_any_more() -> None:
@@ -180,5 +180,5 @@ class Lending(nn.Module):
 
 def test_plain_attribute_without_numbers_is_no_parameter() -> None:
     module = Lending()
-    said = wrapped(module).record(pictures(), "output").activations("output")
-    assert torch.equal(said, module(pictures()).detach())
+    activations = wrapped(module).record(pictures(), "output").activations("output")
+    assert torch.equal(activations, module(pictures()).detach())

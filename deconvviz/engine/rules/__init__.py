@@ -1,15 +1,14 @@
-"""One class per ATen operation: what it records in the forward pass, and how it projects a signal back.
+"""One class per ATen operation: what it records in the forward pass, and how it projects a signal.
 
 An instance stands for one call of the operation in one forward pass:
 
     __init__(call)                          forward: record what `project` needs, and no more
     project(signal, window, input_windows)  the signal at the output, projected to each tensor argument
-    visible_inputs(argument, axis, ...)     which rows (columns) of an argument each output row (column) sees
+    visible_inputs(argument, axis, ...)     which input rows (columns) each output row (column) depends on
 
-`convolution`, `activation` and `pooling` are the paper's own three. `linear`, `normalisation`, `arithmetic`,
-`reduction`, `attention`, `resampling` (with `separable`), `reshape`, `permute`, `slicing` and `concatenate`
-are the operations that later networks are built of. For an operation of your own, register a rule with
-``deconvviz.rule``: docs/how-to/write-a-rule.md shows how.
+`convolution`, `activation` and `pooling` hold the operations of the paper (section 2.1). The other files hold
+the operations of later networks. To add a rule for an operation of your own, use ``deconvviz.rule``: see
+docs/how-to/write-a-rule.md.
 """
 
 from deconvviz.engine.index_maps import UNKNOWN, IndexMap, PeriodicIntervals, SlidingWindow

@@ -1,7 +1,7 @@
 """Activation functions: the projection rectifies the signal itself (paper, section 2.1, "Rectification").
 
-The paper knows only ReLU. The other members of its family are rectified by analogy; a function that saturates
-(sigmoid, tanh, softmax) gates or weighs, and is held constant.
+The paper uses only ReLU. Similar functions are rectified approximately in the same way. A function that
+saturates (sigmoid, tanh, softmax) acts as a gate or a weight and is treated as a constant.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ aten = torch.ops.aten
 
 @rule(aten.relu.default, aten.relu_.default)
 class ReLU(Rule):
-    """y = max(x, 0); mirror: max(signal, 0). Nothing is kept: the recorded sign of x plays no part."""
+    """y = max(x, 0); projection: max(signal, 0). Nothing is recorded: the sign of x is not used."""
 
     supports_windows = True
     handles_folded_batch = True
@@ -55,17 +55,17 @@ class ReLU(Rule):
     aten.mish_.default,
     aten.softplus.default,
 )
-class RectifiedByAnalogy(ReLU):
+class RectifiedLikeReLU(ReLU):
     """ReLU6, LeakyReLU, PReLU, ELU, CELU, SELU, SiLU, GELU, Hardswish, Mish, Softplus."""
 
     support = Support.APPROXIMATE
     note = "the signal is rectified, as the paper does for ReLU"
 
     def __init__(self, call: Call) -> None:
-        self.derived = call.derived  # of x, and of a slope if that is learned
+        self.derived = call.derived  # of x, and of the slope if it is learned
 
     def unsupported(self) -> str:
-        return "its slope comes from the picture" if any(self.derived[1:]) else ""
+        return "its slope is computed from the image" if any(self.derived[1:]) else ""
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -78,31 +78,31 @@ class RectifiedByAnalogy(ReLU):
     aten.threshold.default, aten.threshold_.default,
 )  # fmt: skip
 class Clamp(ReLU):
-    """min(max(x, 0), b): a ReLU, or a ReLU6, written out."""
+    """min(max(x, 0), b): a ReLU or ReLU6 written as a clamp."""
 
     def __init__(self, call: Call) -> None:
         self.low = call["threshold"] if "threshold" in call.arguments else call["min"]
         self.high = call.arguments.get("max")
         self.other = call.arguments.get("value", 0)
         if self.high is not None:
-            self.support, self.note = RectifiedByAnalogy.support, RectifiedByAnalogy.note
+            self.support, self.note = RectifiedLikeReLU.support, RectifiedLikeReLU.note
 
     def unsupported(self) -> str:
-        return "" if self.low == 0 == self.other else "it cuts off at other values than 0"
+        return "" if self.low == 0 == self.other else "it clamps at a value other than 0"
 
 
 class Spelled(ReLU):
-    """An activation function that the network spells out in several calls (see `spellings`).
+    """An activation function written as several calls (see `spellings`).
 
-    The signal goes from the last of them to the map that the first was given: rectified, times the slope that
-    the function has for large positive numbers.
+    The signal goes directly from the last call to the input of the first: rectified, and multiplied by the
+    slope of the function for large positive numbers.
     """
 
     def __init__(self, call: Call, activation: Activation) -> None:
         self.gain = activation.gain
         self.count = len(call.derived)
         if not activation.is_relu:
-            self.support, self.note = RectifiedByAnalogy.support, RectifiedByAnalogy.note
+            self.support, self.note = RectifiedLikeReLU.support, RectifiedLikeReLU.note
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -111,8 +111,8 @@ class Spelled(ReLU):
         return [x if self.gain == 1 else x * self.gain] + [None] * (self.count - 1)
 
 
-class Held(Rule):
-    """What a projection holds constant: it receives no signal."""
+class Constant(Rule):
+    """Operation that the projection treats as a constant: its inputs receive no signal."""
 
     support = Support.APPROXIMATE
     supports_windows = True
@@ -131,15 +131,15 @@ class Held(Rule):
     aten.tanh.default,
     aten.tanh_.default,
 )
-class Gate(Held):
+class Gate(Constant):
     """Sigmoid, hardsigmoid, tanh."""
 
-    note = "held constant at its recorded value: nothing flows into it"
+    note = "treated as a constant at its recorded value"
 
 
 @rule(aten._softmax.default, aten._safe_softmax.default)
-class Softmax(Held):
-    """Weights that add up to 1 along a dimension: attention, routing, class probabilities."""
+class Softmax(Constant):
+    """Weights that sum to 1 along a dimension: attention, routing, class probabilities."""
 
     note = Gate.note
 
@@ -153,11 +153,11 @@ class Softmax(Held):
         return None if axis == self.axis or self.over_all else super().dependency_map(argument, axis)
 
 
-STATISTIC = "a statistic, held constant at its recorded value: nothing flows into it"
+STATISTIC = "a statistic, treated as a constant at its recorded value"
 
 
 @rule(aten.reciprocal.default, aten.rsqrt.default)
-class Inverse(Held):
-    """One over something, or over its root: what numbers are brought to one size by."""
+class Inverse(Constant):
+    """1 / x and 1 / sqrt(x), which normalise by a statistic."""
 
     note = STATISTIC

@@ -1,4 +1,4 @@
-"""Sums and products, number by number; a term may be stretched to the shape of the whole."""
+"""Elementwise sums and products, with broadcasting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ aten = torch.ops.aten
 
 
 class Elementwise(Rule):
-    """Terms of one shape, or stretched to one; a term's signal is summed over its stretch."""
+    """Elementwise operation; the signal of a broadcast term is summed over its broadcast dimensions."""
 
     supports_windows = True
     handles_folded_batch = True
@@ -26,7 +26,7 @@ class Elementwise(Rule):
         self.derived = call.derived
         self.layouts = call.layouts
         self.whole = self.output_layout(call)
-        self.mixes = tuple(call.output.shape) != self.whole.real(call.batch) or any(
+        self.mixes = tuple(call.output.shape) != self.whole.network_shape(call.batch) or any(
             layout is not None and len(layout.shape) != len(self.whole.shape) for layout in call.layouts
         )
         tensors = [t for t in call.arguments.values() if isinstance(t, Tensor)]
@@ -34,11 +34,11 @@ class Elementwise(Rule):
         self.shapes = [tuple(t.shape) for t in tensors]
 
     def output_layout(self, call: Call) -> TensorLayout:
-        """That of the argument that has its shape: the others are stretched."""
+        """Return the layout of the argument that has the shape of the output; the others are broadcast."""
         real = tuple(call.output.shape)
         layouts = [layout for layout in call.layouts if layout is not None]
         for layout in layouts:
-            if layout.real(call.batch) == real:
+            if layout.network_shape(call.batch) == real:
                 return layout
         widest = layouts[0]
         return TensorLayout.of(real[1:]) if not widest.folded else TensorLayout(real[1:], None)
@@ -46,18 +46,18 @@ class Elementwise(Rule):
     def unsupported(self) -> str:
         if self.mixes:
             some = next((s for s in self.shapes if s != self.shape), self.shape)
-            return f"it stretches over the pictures of a batch: {some} to {self.shape}"
+            return f"it broadcasts across the images of a batch: {some} to {self.shape}"
         return ""
 
     def is_elementwise(self, argument: int, axis: int) -> bool:
-        """Not where a term has one row (column) for all, or has its rows and columns elsewhere."""
+        """Return False if the term is broadcast along the axis, or has its rows and columns elsewhere."""
         layout, whole = self.layouts[argument], self.whole
         if layout is None or layout.lengths[axis] != whole.lengths[axis]:
             return False
         return (layout.axes, layout.joint) == (whole.axes, whole.joint)
 
     def share(self, signal: Tensor, argument: int) -> Tensor:
-        """A signal (K, ...) summed over the dimensions in which an argument was stretched."""
+        """Return a signal (K, ...) summed over the dimensions along which an argument is broadcast."""
         layout = self.layouts[argument]
         assert layout is not None
         dims = [
@@ -74,7 +74,7 @@ class Elementwise(Rule):
     aten.rsub.Scalar, aten.rsub.Tensor,
 )  # fmt: skip
 class Sum(Elementwise):
-    """y = a + factor * b; mirror: both get the signal, b times its factor."""
+    """y = a + factor * b; projection: a receives the signal, b the signal times its factor."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -96,7 +96,7 @@ class Sum(Elementwise):
 
 @rule(aten.neg.default, aten.neg_.default)
 class Negation(Elementwise):
-    """y = -x; mirror: -signal."""
+    """y = -x; projection: -signal."""
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -104,36 +104,36 @@ class Negation(Elementwise):
         return [-signal]
 
 
-OF_BRANCHES = "a product of two branches: each gets the signal times the other's recorded value"
-OF_A_GATE = "a product with a gate: the signal times the gate's recorded value"
+OF_BRANCHES = "a product of two branches: each receives the signal times the recorded value of the other"
+OF_A_GATE = "a product with a gate: the signal times the recorded value of the gate"
 
 
 class Factors(Elementwise):
-    """What products share: the recorded numbers that a signal is multiplied by."""
+    """Operation that multiplies signals by recorded values."""
 
     needs_input_values = True
 
     def keep(self, call: Call, factor: Any, layout: TensorLayout | None) -> Tensor | float:
-        """A factor as (B, *whole.shape), or with 1 in place of any of these; a weight is referred to."""
+        """Return a factor as (B, *whole.shape); any dimension may be 1. Weights are not copied."""
         if not isinstance(factor, Tensor):
             return float(factor)
         if layout is not None:
-            return call.by_picture(factor, layout).clone()
+            return call.by_image(factor, layout).clone()
         self.constants = (*self.constants, factor)
         rank = call.output.dim()
         laid = factor.reshape(*[1] * (rank - factor.dim()), *factor.shape).movedim(self.whole.batch_at, 0)
         pieces = self.whole.shape[: self.whole.folded]
         if len(laid) == 1:
             return laid.reshape(1, *[1] * len(pieces), *laid.shape[1:])
-        return laid.reshape(call.batch, *pieces, *laid.shape[1:])  # it has a part for each picture
+        return laid.reshape(call.batch, *pieces, *laid.shape[1:])  # one part for each image
 
     def times(self, signal: Tensor, factor: Tensor | float, window: Window) -> Tensor:
         if isinstance(factor, Tensor):
             return signal * window.cut(factor).to(signal.dtype)
         return signal if factor == 1 else signal * factor
 
-    def say(self, call: Call) -> None:
-        """How far this product is what the paper describes."""
+    def set_support(self, call: Call) -> None:
+        """Set support and note, by how many factors depend on the image."""
         others = [layout is not None for layout in call.layouts]
         if sum(call.derived) > 1:
             self.support, self.note = Support.APPROXIMATE, OF_BRANCHES
@@ -143,7 +143,7 @@ class Factors(Elementwise):
 
 @rule(aten.mul.Tensor, aten.mul_.Tensor, aten.mul.Scalar, aten.mul_.Scalar)
 class Product(Factors):
-    """y = a * b; mirror: each gets the signal times the other's recorded value."""
+    """y = a * b; projection: each receives the signal times the recorded value of the other."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -154,7 +154,7 @@ class Product(Factors):
             self.keep(call, other, layout) if derived else 1.0
             for other, layout, derived in zip(others, layouts, self.derived, strict=True)
         ]
-        self.say(call)
+        self.set_support(call)
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -167,7 +167,7 @@ class Product(Factors):
 
 @rule(aten.div.Tensor, aten.div_.Tensor, aten.div.Scalar, aten.div_.Scalar)
 class Quotient(Factors):
-    """y = a / b; mirror: a gets the signal / b, and b, what something is measured by, is held constant."""
+    """y = a / b; projection: a receives signal / b; the divisor b is a constant."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -175,7 +175,7 @@ class Quotient(Factors):
         self.divisor = self.keep(call, call["other"], layout)
         if layout is not None:
             self.support = Support.APPROXIMATE
-            self.note = "what it divides by is held constant at its recorded value"
+            self.note = "its divisor is treated as a constant at its recorded value"
 
     def flows(self, argument: int) -> bool:
         return argument == 0
@@ -192,7 +192,7 @@ class Quotient(Factors):
 
 @rule(aten.pow.Tensor_Scalar, aten.pow_.Scalar)
 class Power(Factors):
-    """y = x * x * ... * x; mirror: each factor gets the signal times the others' recorded values."""
+    """y = x ** n; projection: each of the n factors receives the signal times the recorded others."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -203,7 +203,7 @@ class Power(Factors):
 
     def unsupported(self) -> str:
         if self.exponent not in (1, 2, 3, 4):
-            return f"the power {self.exponent} is no product"
+            return f"the power {self.exponent} is not a product"
         return super().unsupported()
 
     def project(
@@ -217,7 +217,7 @@ class Power(Factors):
 
 @rule(aten.addcmul.default, aten.addcmul_.default)
 class SumOfProduct(Factors):
-    """y = a + factor * b * c: a sum, and a product."""
+    """y = a + factor * b * c: a sum and a product."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -229,7 +229,7 @@ class SumOfProduct(Factors):
                 (second, first), (self.layouts[2], self.layouts[1]), self.derived[1:], strict=True
             )
         ]
-        self.say(call)
+        self.set_support(call)
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -243,10 +243,10 @@ class SumOfProduct(Factors):
 
 @rule(aten.where.self)
 class Choice(Factors):
-    """y = a where a condition holds, else b; mirror: each gets its part of the signal."""
+    """y = a where a condition is true, else b; projection: each receives its part of the signal."""
 
     support = Support.APPROXIMATE
-    note = "the condition is held constant: the signal goes to what was chosen"
+    note = "the condition is treated as a constant: the signal goes to the chosen values"
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -269,7 +269,7 @@ class Choice(Factors):
 
 @rule(aten.masked_fill.Scalar, aten.masked_fill_.Scalar)
 class Blank(Factors):
-    """y = x where a mask is not set; mirror: the signal there."""
+    """y = x where a mask is False, else a number; projection: the signal where the mask is False."""
 
     support, note = Choice.support, Choice.note
 
@@ -289,9 +289,9 @@ class Blank(Factors):
 
 @rule(aten.maximum.default, aten.fmax.default)
 class Larger(Factors):
-    """y = max(a, b), number by number; mirror: the signal goes to the larger, to a where both are one.
+    """y = max(a, b), elementwise; projection: the signal goes to the larger value, to a if both are equal.
 
-    A maximum with 0, or of a map and a multiple of it, is an activation function (see `spellings`).
+    A maximum with 0, or of a map and a multiple of itself, is an activation function (see `spellings`).
     """
 
     def __init__(self, call: Call) -> None:
@@ -300,7 +300,7 @@ class Larger(Factors):
             self.support = Support.APPROXIMATE
             self.note = "the signal goes to the larger of the two"
         larger = call["self"] >= call["other"]
-        self.first = call.by_picture(larger, self.whole) if larger.shape == call.output.shape else larger
+        self.first = call.by_image(larger, self.whole) if larger.shape == call.output.shape else larger
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]

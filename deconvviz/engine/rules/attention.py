@@ -1,6 +1,6 @@
-"""Products of matrices that both come from the picture: attention, where weights are dealt out by a softmax.
+"""Products of two matrices that both depend on the image, as in attention.
 
-A softmax is held constant, so the signal flows into the values that are weighted, not into the weights.
+The softmax of attention is treated as a constant: the values receive a signal, queries and keys do not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ aten = torch.ops.aten
 
 @rule(aten.bmm.default)
 class MatrixProduct(Rule):
-    """y = a b, matrix by matrix; mirror: a gets signal b^T and b gets a^T signal, as recorded."""
+    """y = a b, a batch of matrix products; projection: a receives signal b^T and b receives a^T signal."""
 
     needs_input_values = True
     handles_folded_batch = True
@@ -38,7 +38,7 @@ class MatrixProduct(Rule):
         self.derived = call.derived
         self.layouts = call.layouts
         known = [layout for layout in call.layouts if layout is not None]
-        self.lead = known[0].shape[:-2]  # heads, say
+        self.lead = known[0].shape[:-2]  # for example, heads
         self.folded = known[0].folded
         same = {(math.prod(layout.shape[:-2]), layout.folded == len(layout.shape) - 2) for layout in known}
         self.mixes = len(same) > 1
@@ -46,13 +46,15 @@ class MatrixProduct(Rule):
         self.joints = [
             layout is not None and layout.joint == len(layout.shape) - 1 + number
             for number, layout in enumerate(call.layouts)
-        ]  # does the output have the rows of the first, or the columns of the second, as positions?
+        ]  # whether the positions of the output are the rows of the first or the columns of the second
         if None not in call.layouts:
             self.support = Support.APPROXIMATE
-            self.note = OF_BRANCHES if all(call.derived) else "a product with weights that are held constant"
+            self.note = (
+                OF_BRANCHES if all(call.derived) else "a product with weights that are treated as constants"
+            )
 
     def _kept(self, call: Call, name: str, number: int) -> Tensor | None:
-        """(B, *lead, n, m), if the other one gets a signal."""
+        """Return a factor as (B, *lead, n, m) if the other factor receives a signal, else None."""
         if self.mixes or not call.derived[1 - number]:
             return None
         matrix: Tensor = call[name]
@@ -62,7 +64,7 @@ class MatrixProduct(Rule):
         return matrix.reshape(call.batch, *self.lead, *matrix.shape[-2:]).clone()
 
     def unsupported(self) -> str:
-        return "it multiplies the pictures of a batch with one another" if self.mixes else ""
+        return "it multiplies the images of a batch with one another" if self.mixes else ""
 
     def output_layout(self, call: Call) -> TensorLayout:
         shape = (*self.lead, *call.output.shape[-2:])
@@ -79,19 +81,19 @@ class MatrixProduct(Rule):
     def index_map(self, argument: int, axis: int) -> IndexMap:
         layout = self.layouts[argument]
         if layout is not None and layout.positions == {len(layout.shape) - argument}:
-            return None  # all positions are summed over
+            return None  # the product sums over all positions
         return super().index_map(argument, axis)
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        images = window.images.to(signal.device)
+        images = window.image_indices.to(signal.device)
         first = signal @ self.b[images].mT.to(signal.dtype) if self.b is not None else None
         second = self.a[images].mT.to(signal.dtype) @ signal if self.a is not None else None
         return [self._shaped(first, 0), self._shaped(second, 1)]
 
     def _shaped(self, x: Tensor | None, argument: int) -> Tensor | None:
-        """As the argument's own layout has it: what is folded into the batch may be cut differently there."""
+        """Return a signal in the layout of its argument, which may fold other axes into the batch."""
         layout = self.layouts[argument]
         return x if x is None or layout is None else x.reshape(len(x), *layout.shape)
 
@@ -103,7 +105,7 @@ class MatrixProduct(Rule):
     aten._scaled_dot_product_cudnn_attention.default,
 )
 class Attention(Rule):
-    """y = softmax(q k^T * scale + bias) v; mirror: v gets the signal by the same weights, as recorded."""
+    """y = softmax(q k^T * scale + bias) v; projection: v receives the signal through the recorded weights."""
 
     support = Support.APPROXIMATE
     note = f"its softmax is {Gate.note}"
@@ -121,14 +123,14 @@ class Attention(Rule):
             scores = scores.masked_fill(later, -math.inf)
         asking = call.layouts[0] or call.layout
         self.lead, self.folded = asking.shape[:-2], asking.folded
-        self.shared = [  # one set of values for several heads
+        self.shared = [  # dimensions along which several heads share one set of values
             dim
             for dim, (own, whole) in enumerate(
                 zip((call.layouts[2] or asking).shape, self.lead, strict=False), 1
             )
             if own == 1 and whole > 1
         ]
-        weights = scores.softmax(-1).nan_to_num(0)  # a query that may look nowhere gives zero
+        weights = scores.softmax(-1).nan_to_num(0)  # a query with every key masked gives zero
         values = call["value"]
         self.fault = mismatch(weights @ values, call.output)
         self.weights = weights.reshape(call.batch, *self.lead, *scores.shape[-2:])
@@ -152,7 +154,7 @@ class Attention(Rule):
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        weights = self.weights[window.images.to(self.weights.device)]
+        weights = self.weights[window.image_indices.to(self.weights.device)]
         x = weights.mT.to(signal.dtype) @ signal  # (K, heads, m, d)
         x = x.sum(self.shared, keepdim=True) if self.shared else x
         return [None, None, x, *[None] * (self.count - 3)]

@@ -1,4 +1,4 @@
-"""Maps joined, or laid out several times; the mirror deals the signal out, or adds up what the copies get."""
+"""Concatenation and repetition: the signal is split between the parts, or summed over the copies."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ aten = torch.ops.aten
 
 
 def _unlike(call: Call) -> list[bool]:
-    """For each argument: has it its rows and columns elsewhere than the first one?"""
+    """Return for each argument whether its rows and columns are on other axes than those of the first."""
     return [layout is not None and layout.place != call.layout.place for layout in call.layouts]
 
 
 def _mixed(call: Call) -> frozenset[int]:
-    """The dimensions that hold positions which are not followed, of any argument."""
+    """Return the dimensions, of any argument, whose positions are mixed and not tracked."""
     return frozenset().union(*(layout.mixed for layout in call.layouts if layout is not None))
 
 
 @rule(aten.cat.default)
 class Concat(Rule):
-    """Several maps, one behind the other; mirror: each gets its part of the signal."""
+    """Maps concatenated along a dimension; projection: each receives its part of the signal."""
 
     supports_windows = True
     handles_folded_batch = True
 
     def __init__(self, call: Call) -> None:
         tensors: list[Tensor] = call["tensors"]
-        self.skipped = [t.shape == (0,) for t in tensors]  # PyTorch skips such empty ones
+        self.skipped = [t.shape == (0,) for t in tensors]  # PyTorch skips empty 1-D tensors
         self.real = call["dim"] % call.output.dim()
         self.lengths = [
             0 if skip else t.shape[self.real] for t, skip in zip(tensors, self.skipped, strict=True)
@@ -43,11 +43,11 @@ class Concat(Rule):
         self.unlike = _unlike(call)
         self.dim = call.layout.dim(call["dim"])
         axes = call.layout.axes
-        self.axis = axes.index(self.dim) if axes and self.dim in axes else None  # of a map: rows 0, columns 1
+        self.axis = axes.index(self.dim) if axes and self.dim in axes else None  # 0 for rows, 1 for columns
         self.joined = self.dim == call.layout.joint
 
     def unsupported(self) -> str:
-        return "it joins pictures into one batch" if self.real == 0 else ""
+        return "it concatenates along the batch" if self.real == 0 else ""
 
     def output_layout(self, call: Call) -> TensorLayout:
         if self.real == 0:
@@ -85,7 +85,7 @@ class Concat(Rule):
 
 @rule(aten.stack.default)
 class Stack(Rule):
-    """Several maps, side by side along a new dimension; mirror: each gets its part of the signal."""
+    """Maps stacked along a new dimension; projection: each receives its part of the signal."""
 
     supports_windows = True
     handles_folded_batch = True
@@ -97,7 +97,7 @@ class Stack(Rule):
         self.unlike = _unlike(call)
 
     def unsupported(self) -> str:
-        return "it puts maps side by side as if they were pictures of a batch" if self.real == 0 else ""
+        return "it stacks maps along the batch" if self.real == 0 else ""
 
     def output_layout(self, call: Call) -> TensorLayout:
         if self.real == 0:
@@ -119,7 +119,7 @@ class Stack(Rule):
 
 @rule(aten.expand.default)
 class Expand(Rule):
-    """One number for many positions; mirror: their signals add up."""
+    """Broadcast to a larger shape; projection: the signals of the copies are summed."""
 
     supports_windows = True
     handles_folded_batch = True
@@ -127,7 +127,7 @@ class Expand(Rule):
     def __init__(self, call: Call) -> None:
         self.below = call.layout
         self.output = tuple(call.output.shape)
-        real = self.below.real(call.batch)
+        real = self.below.network_shape(call.batch)
         self.mixes = len(real) != len(self.output) or real[0] != self.output[0]
         shape = (*self.below.shape[: self.below.folded], *self.output[1:])
         self.above = (
@@ -135,7 +135,7 @@ class Expand(Rule):
         )
 
     def unsupported(self) -> str:
-        return f"it stretches over the pictures of a batch: to {self.output}" if self.mixes else ""
+        return f"it broadcasts across the images of a batch: to {self.output}" if self.mixes else ""
 
     def output_layout(self, call: Call) -> TensorLayout:
         return self.above
@@ -153,7 +153,7 @@ class Expand(Rule):
 
 @rule(aten.unfold.default)
 class Unfold(Rule):
-    """Windows that slide along a dimension, side by side; mirror: each back to its place, adding up."""
+    """Sliding windows along a dimension; projection: windows are put back in place and overlaps summed."""
 
     handles_folded_batch = True
 
@@ -163,7 +163,7 @@ class Unfold(Rule):
         self.size, self.step = int(call["size"]), int(call["step"])
 
     def unsupported(self) -> str:
-        return "it slides over the pictures of a batch" if self.dim == 0 else ""
+        return "it slides over the images of a batch" if self.dim == 0 else ""
 
     def output_layout(self, call: Call) -> TensorLayout:
         if self.dim == 0:
@@ -185,7 +185,7 @@ class Unfold(Rule):
 
 @rule(aten.repeat.default)
 class Repeat(Rule):
-    """x laid side by side; mirror: the signals of the copies add up."""
+    """x repeated along dimensions; projection: the signals of the copies are summed."""
 
     def __init__(self, call: Call) -> None:
         self.below = call.layout
@@ -197,7 +197,7 @@ class Repeat(Rule):
 
     def unsupported(self) -> str:
         if self.times[0] != 1 or len(self.times) != len(self.below.shape) + 1:
-            return "it repeats the pictures of a batch"
+            return "it repeats the images of a batch"
         return ""
 
     def output_layout(self, call: Call) -> TensorLayout:

@@ -1,8 +1,9 @@
-"""Convolution and its mirror, the transposed convolution (paper, section 2.1, "Filtering")."""
+"""Convolution; its projection is the transposed convolution (paper, section 2.1, "Filtering")."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ aten = torch.ops.aten
 
 
 class Filter(Rule):
-    """What every convolution keeps: a reference to its weight, and its geometry."""
+    """Weight (by reference) and geometry of a convolution."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -24,31 +25,40 @@ class Filter(Rule):
             "weight"
         ]  # (out, in / groups, *kernel); transposed: (in, out / groups, ...)
         self.constants = (self.weight,)
-        self.derived = call.derived  # of picture, weight, and bias if there is one
-        self.per_picture = call.batch > 1 and any(layout is not None for layout in call.layouts[1:])
+        self.derived = call.derived  # of input, weight, and bias if there is one
+        self.per_image = call.batch > 1 and any(layout is not None for layout in call.layouts[1:])
         self.groups: int = call["groups"]
-        dims = self.weight.dim() - 2  # 1, 2 or 3: conv1d, conv2d, conv3d
-        self.stride, self.padding, self.dilation = (
-            [int(n) for n in call[name]] * (dims if len(call[name]) == 1 else 1)
-            for name in ("stride", "padding", "dilation")
+        kernel = tuple(self.weight.shape[2:])  # of 1, 2 or 3 dimensions: conv1d, conv2d, conv3d
+        self.stride, self.padding, self.dilation, self.slides = _geometry(
+            kernel, tuple(call["stride"]), tuple(call["padding"]), tuple(call["dilation"])
         )
-        self.slides = [
-            SlidingWindow(*numbers)
-            for numbers in zip(self.weight.shape[2:], self.stride, self.padding, self.dilation, strict=True)
-        ]
 
     def unsupported(self) -> str:
-        from_picture = any(self.derived[1:]) or self.per_picture
-        return "its weight or bias comes from the picture" if from_picture else ""
+        from_image = any(self.derived[1:]) or self.per_image
+        return "its weight or bias is computed from the image" if from_image else ""
 
-    def and_nothing(self, x: Tensor) -> Sequence[Tensor | None]:
-        """Nothing flows into the weight and the bias."""
+    def to_input_only(self, x: Tensor) -> Sequence[Tensor | None]:
+        """Return the signals of all arguments: weight and bias receive none."""
         return [x] + [None] * (len(self.derived) - 1)
+
+
+_Numbers = tuple[int, ...]
+
+
+@lru_cache(maxsize=1024)
+def _geometry(
+    kernel: _Numbers, stride: _Numbers, padding: _Numbers, dilation: _Numbers
+) -> tuple[_Numbers, _Numbers, _Numbers, tuple[SlidingWindow, ...]]:
+    """Stride, padding and dilation along each dimension, and the sliding windows that they make up."""
+    given = (stride, padding, dilation)
+    each = [one * len(kernel) if len(one) == 1 else one for one in given]
+    slides = tuple([SlidingWindow(*numbers) for numbers in zip(kernel, *each, strict=True)])
+    return each[0], each[1], each[2], slides
 
 
 @rule(aten.convolution.default)
 class Convolution(Filter, Spatial):
-    """y = W * x + b; mirror: the transposed convolution, the bias never added."""
+    """y = W * x + b; projection: the transposed convolution, without the bias."""
 
     @classmethod
     def of(cls, call: Call) -> Rule:
@@ -59,21 +69,19 @@ class Convolution(Filter, Spatial):
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        return self.and_nothing(self._transposed(signal, window, self.frame(input_windows[0])))
+        return self.to_input_only(self._transposed(signal, window, self.frame(input_windows[0])))
 
     def _transposed(self, signal: Tensor, window: Window, input_window: Window) -> Tensor:
-        """(K, out, h, w) at its windows to (K, in, h', w') at theirs.
+        """Project (K, out, h, w) in `window` to (K, in, h', w') in `input_window`.
 
-        Without padding the transposed convolution fills h * stride ... positions from ``start * stride -
-        padding`` on; `input_window` is a part of them. Where all units want the same part, cropping is left
-        to the convolution's own padding argument, and it computes no more than is wanted.
+        Without padding, the transposed convolution fills positions from ``start * stride - padding`` on;
+        `input_window` is a part of them. What all units can crop is passed to the convolution as padding, so
+        that these positions are not computed.
         """
         origin = window.start * torch.tensor(self.stride) - torch.tensor(self.padding)  # (K, 2)
         crop, extra = [0, 0], [0, 0]
         for axis, slide in enumerate(self.slides):
-            before = (
-                input_window.start[:, axis] - origin[:, axis]
-            )  # (K,) positions that are not wanted in front
+            before = input_window.start[:, axis] - origin[:, axis]  # (K,) positions before the wanted ones
             length = (window.size[axis] - 1) * slide.stride + slide.extent
             after = length - input_window.size[axis] - before
             crop[axis] = max(0, min(int(before.min()), int(after.min()), slide.extent - 1))
@@ -102,7 +110,7 @@ class Convolution(Filter, Spatial):
 
 
 class TransposedConvolution(Filter, Spatial):
-    """y = W^T * x + b, as decoders have it; mirror: the plain convolution, the bias never added."""
+    """y = W^T * x + b, as in decoders; projection: the ordinary convolution, without the bias."""
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -112,12 +120,12 @@ class TransposedConvolution(Filter, Spatial):
         size = [
             (n - 1) * slide.stride + slide.extent for n, slide in zip(wanted.size, self.slides, strict=True)
         ]
-        seen = Window(first, (size[0], size[1]), window.layout, window.images)
+        seen = Window(first, (size[0], size[1]), window.layout, window.image_indices)
         x: Tensor = aten.convolution(
             seen.place(signal, window.start), self.weight.to(signal.dtype), None,
             self.stride, [0, 0], self.dilation, False, [0, 0], self.groups,
         )  # (K, out, h, w) -> (K, in, h', w')  # fmt: skip
-        return self.and_nothing(x)
+        return self.to_input_only(x)
 
     def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         if not self.supports_windows:
@@ -129,9 +137,9 @@ class TransposedConvolution(Filter, Spatial):
 
 
 class WholeConvolution(Filter):
-    """A convolution over one or three dimensions, plain or transposed, on whole maps.
+    """A 1-D or 3-D convolution, ordinary or transposed, projected on whole maps.
 
-    Over three dimensions its positions are followed if the last two are the rows and columns.
+    In 3-D, positions are tracked if the last two dimensions are the rows and columns.
     """
 
     def __init__(self, call: Call) -> None:
@@ -169,4 +177,4 @@ class WholeConvolution(Filter):
             signal, self.weight.to(signal.dtype), None, self.stride, self.padding, self.dilation,
             not self.transposed, extra, self.groups,
         )  # fmt: skip
-        return self.and_nothing(x)
+        return self.to_input_only(x)

@@ -1,4 +1,4 @@
-"""Fully connected layers: linear maps, whose mirror is the transposed map."""
+"""Fully connected layers: linear maps, whose projection is the transposed map."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 
 class Weighted(Rule):
-    """A weight applied along the last dimension, at each position of a map for itself."""
+    """A weight applied along the last dimension, independently at each position."""
 
     handles_folded_batch = True
     weight: Tensor  # (in, out)
@@ -46,9 +46,9 @@ class Weighted(Rule):
 
 @rule(aten.addmm.default, aten.mm.default)
 class Linear(Weighted):
-    """y = x W + b with W of shape (in, out); mirror: signal W^T, the bias never added.
+    """y = x W + b with W of shape (in, out); projection: signal W^T, without the bias.
 
-    A map with its channels last comes here with rows and columns folded into the batch.
+    A channels-last map arrives here with rows and columns folded into the batch.
     """
 
     @classmethod
@@ -59,13 +59,13 @@ class Linear(Weighted):
         self.before = 1 if "mat1" in call.arguments else 0  # the bias
         self.weight = call["mat2"]
         self.scale: float = call["alpha"] if self.before else 1
-        self.per_picture = call.layouts[-1] is not None and call.batch > 1
+        self.per_image = call.layouts[-1] is not None and call.batch > 1
         super().__init__(call, self.before)
 
     def unsupported(self) -> str:
-        if self.derived[self.before :] != (True, False) or self.per_picture:
+        if self.derived[self.before :] != (True, False) or self.per_image:
             return "it multiplies by something other than a weight"
-        return "its bias comes from the picture" if self.before and self.derived[0] else ""
+        return "its bias is computed from the image" if self.before and self.derived[0] else ""
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -75,10 +75,10 @@ class Linear(Weighted):
 
 
 class LinearAnywhere(Weighted):
-    """A product with one constant matrix, where pictures lie along rows or columns: einsum, tensordot.
+    """A product with one constant matrix whose rows or columns run over the batch (einsum, tensordot).
 
-    y = x W for x of shape (N, in) or (1, N, in), and y = W x for x of shape (in, N) or (1, in, N); N counts
-    the positions of all pictures.
+    y = x W for x of shape (N, in) or (1, N, in), and y = W x for x of shape (in, N) or (1, in, N); N is the
+    number of positions in all images.
     """
 
     any_batch_axis = True
@@ -121,14 +121,14 @@ class LinearAnywhere(Weighted):
 
 @rule(aten.linear.default)
 class LinearModule(Weighted):
-    """y = x W^T + b with W of shape (out, in), where the dispatcher leaves it whole; mirror: signal W."""
+    """y = x W^T + b with W of shape (out, in), if it is not decomposed; projection: signal W."""
 
     def __init__(self, call: Call) -> None:
         self.weight = call["weight"].T  # (in, out)
         super().__init__(call, 0)
 
     def unsupported(self) -> str:
-        return "its weight or bias comes from the picture" if any(self.derived[1:]) else ""
+        return "its weight or bias is computed from the image" if any(self.derived[1:]) else ""
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]

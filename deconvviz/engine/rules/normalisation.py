@@ -1,7 +1,7 @@
-"""Normalisation: a mean is taken off, and what is left is divided by a deviation and scaled.
+"""Normalisation: subtract a mean, divide by a standard deviation, scale.
 
-Batch norm in evaluation mode knows its statistics beforehand: it is linear. Those of layer, group and
-instance norm come from the picture, and are held constant by analogy.
+Batch norm in evaluation mode has fixed statistics, so it is linear. The statistics of layer, group and
+instance norm are computed from the image and treated as constants (approximate).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from deconvviz.engine.rules.registry import rule
 from deconvviz.engine.rules.rule import Call, Rule, Support
 
 aten = torch.ops.aten
-HELD = "mean and variance are held constant at their recorded values"
+CONSTANT_STATISTICS = "mean and variance are treated as constants at their recorded values"
 
 
 class Normalisation(Rule):
-    """y = (x - mean) / std * scale + shift; mirror: signal * scale / std."""
+    """y = (x - mean) / std * scale + shift; projection: signal * scale / std."""
 
     supports_windows = True
     support: Support
@@ -35,7 +35,7 @@ class Normalisation(Rule):
         self.below = call.layout
 
     def unsupported(self) -> str:
-        return "its scale, shift or statistics come from the picture" if any(self.derived[1:]) else ""
+        return "its scale, shift or statistics are computed from the image" if any(self.derived[1:]) else ""
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -43,17 +43,17 @@ class Normalisation(Rule):
         return [signal * self.factor(window).to(signal.dtype)] + [None] * (len(self.derived) - 1)
 
     def factor(self, window: Window) -> Tensor:
-        """scale / std, to be multiplied by signals (K, *at.shape)."""
+        """Return scale / std, which broadcasts with signals (K, *window.shape)."""
         raise NotImplementedError
 
 
 def _wide(numbers: Tensor) -> Tensor:
-    """At least single precision."""
+    """Return numbers in single precision or better."""
     return numbers if numbers.dtype == torch.float64 else numbers.float()
 
 
 def _by_channel(numbers: Tensor, layout: TensorLayout) -> Tensor:
-    """(C,) or (B, C) to (..., C, 1, 1)."""
+    """Reshape (C,) or (B, C) to (..., C, 1, 1)."""
     return numbers.reshape(*numbers.shape, *[1] * (len(layout.shape) - 1))
 
 
@@ -66,7 +66,7 @@ def _by_channel(numbers: Tensor, layout: TensorLayout) -> Tensor:
     aten._native_batch_norm_legit.no_stats,
 )
 class BatchNorm(Normalisation):
-    """Batch norm in evaluation mode; with the statistics of the batch only where that is one picture."""
+    """Batch norm in evaluation mode. Statistics of the batch are supported for a batch of one image only."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -76,13 +76,13 @@ class BatchNorm(Normalisation):
         if not self.of_the_batch and self.variance is not None:
             self.constants = (*self.constants, self.variance)
         elif call.batch == 1:
-            self.support, self.note = Support.APPROXIMATE, HELD
+            self.support, self.note = Support.APPROXIMATE, CONSTANT_STATISTICS
             self.kept = call.outputs[2].clone()  # (C,): 1 / std
         self.several = call.batch > 1
 
     def unsupported(self) -> str:
         if self.of_the_batch and self.several:
-            return "it normalises by the statistics of the batch, not by recorded ones"
+            return "it normalises by the statistics of the batch, not by stored ones"
         return super().unsupported()
 
     def factor(self, window: Window) -> Tensor:
@@ -100,10 +100,10 @@ class BatchNorm(Normalisation):
 
 @rule(aten.native_layer_norm.default)
 class LayerNorm(Normalisation):
-    """Mean and deviation over the last dimensions of one picture."""
+    """Layer norm: mean and standard deviation over the last dimensions of one image."""
 
     support = Support.APPROXIMATE
-    note = HELD
+    note = CONSTANT_STATISTICS
     handles_folded_batch = True
 
     def __init__(self, call: Call) -> None:
@@ -130,10 +130,10 @@ class LayerNorm(Normalisation):
 
 @rule(aten.native_group_norm.default)
 class GroupNorm(Normalisation):
-    """Mean and deviation over groups of channels of one picture."""
+    """Group norm: mean and standard deviation over groups of channels of one image."""
 
     support = Support.APPROXIMATE
-    note = HELD
+    note = CONSTANT_STATISTICS
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -142,7 +142,7 @@ class GroupNorm(Normalisation):
         self.each = self.below.shape[0] // groups  # channels
 
     def factor(self, window: Window) -> Tensor:
-        images = window.images.to(self.kept.device)
+        images = window.image_indices.to(self.kept.device)
         factor = _wide(self.kept)[images].repeat_interleave(self.each, dim=1)  # (K, C)
         if self.scale is not None:
             factor = factor * _wide(self.scale)
@@ -161,7 +161,7 @@ class GroupNorm(Normalisation):
     aten.std_mean.correction,
 )
 class Spread(Reduction):
-    """How large numbers are, or how far apart: what something is then divided by."""
+    """Norm, variance or standard deviation, by which something is divided later."""
 
     support = Support.APPROXIMATE
     note = STATISTIC

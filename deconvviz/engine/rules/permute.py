@@ -1,4 +1,4 @@
-"""Positions and dimensions in another order; the mirror puts them back."""
+"""Operations that reorder positions or dimensions; the projection restores the order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 @rule(aten.permute.default, aten.transpose.int, aten.t.default)
 class Permutation(Rule):
-    """Dimensions in another order; mirror: back."""
+    """Permutation of dimensions; projection: the inverse permutation."""
 
     supports_windows = True
     handles_folded_batch = True
@@ -34,7 +34,7 @@ class Permutation(Rule):
             real[one], real[other] = real[other], real[one]
         moved = [self.below.dim(dim) for dim in real]  # 0 is the batch
         self.batch_at = moved.index(0)
-        kept = range(1 + self.below.folded)  # batch, and what is folded into it
+        kept = range(1 + self.below.folded)  # the batch and the axes folded into it
         self.order = [*kept, *(dim for dim in moved if dim)]
         self.back = [self.order.index(dim) for dim in range(len(self.order))]
 
@@ -49,7 +49,7 @@ class Permutation(Rule):
 
 
 class Reordered(Rule):
-    """Positions along some dimensions in another order."""
+    """Reordering of positions along some dimensions."""
 
     def __init__(self, call: Call) -> None:
         self.below = call.layout
@@ -63,7 +63,7 @@ class Reordered(Rule):
         return super().output_layout(call).without(self.dims, keep=True)
 
     def unsupported(self) -> str:
-        return "it reorders the pictures of a batch" if 0 in self.dims else ""
+        return "it reorders the images of a batch" if 0 in self.dims else ""
 
     def is_elementwise(self, argument: int, axis: int) -> bool:
         return axis not in self.along and not self.joined
@@ -76,13 +76,13 @@ class Reordered(Rule):
         )
 
     def _order(self, axis: int, length: int) -> Tensor:
-        """(length, length) bool: which position each one comes from."""
+        """Return (length, length) bool: the position that each output position comes from."""
         raise NotImplementedError
 
 
 @rule(aten.flip.default)
 class Flip(Reordered):
-    """Last position first."""
+    """Reversal of positions along some dimensions."""
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -95,7 +95,7 @@ class Flip(Reordered):
 
 @rule(aten.roll.default)
 class Roll(Reordered):
-    """Positions moved on, those at the end to the beginning."""
+    """Cyclic shift of positions along some dimensions."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -119,7 +119,7 @@ class Roll(Reordered):
 
 @rule(aten.channel_shuffle.default, aten.native_channel_shuffle.default)
 class ChannelShuffle(Rule):
-    """Channels dealt out over the groups of the next convolution; mirror: gathered again."""
+    """Channels distributed over groups; projection: the inverse permutation."""
 
     supports_windows = True
 

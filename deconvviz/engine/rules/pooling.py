@@ -1,4 +1,4 @@
-"""Pooling: a maximum remembers its place, a mean spreads evenly (paper, section 2.1, "Unpooling")."""
+"""Pooling: maxima are unpooled at their switches, means spread evenly (paper, section 2.1, "Unpooling")."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def slides(call: Call) -> tuple[SlidingWindow, SlidingWindow]:
 
 @rule(aten.max_pool2d_with_indices.default)
 class MaxPool(Spatial):
-    """y = max over each window; mirror: the signal goes to the place of the maximum, its switch.
+    """y = max over each window; projection: the signal goes to the position of the maximum, the switch.
 
-    Where windows overlap and share a maximum their signals add up (``MaxUnpool2d`` overwrites: it
-    loses a quarter of them on 3x3 windows with stride 2).
+    Where overlapping windows share a maximum, their signals are summed. (``MaxUnpool2d`` overwrites and loses
+    a quarter of them on 3x3 windows with stride 2.)
     """
 
     def __init__(self, call: Call) -> None:
@@ -45,17 +45,13 @@ class MaxPool(Spatial):
         self.switches = self._switches(indices, width=call["self"].shape[-1])
 
     def _switches(self, indices: Tensor, width: int) -> Tensor:
-        """The places of the maxima inside their windows, t_row * kernel width + t_column: one byte a unit."""
+        """Return the switches inside their windows, t_row * kernel width + t_column: one byte a unit."""
         rows, columns = self.rows, self.columns
         h, w = indices.shape[-2:]
-        first_row, first_column = _first(rows, h, indices.device)[:, None], _first(columns, w, indices.device)
-        below = rows.dilation * width  # from one row of a window to the next
+        below = rows.dilation * width  # index step from one row of a window to the next
         if rows.kernel <= 4 and columns.kernel <= min(below, 64) and columns.dilation == 1:
-            step = indices.to(torch.int32).sub_(first_row * width + first_column)  # t_row * below + t_column
-            taps = step.to(torch.uint8)  # counted modulo 256 from here on: much quicker than a division
-            for row in range(1, rows.kernel):
-                taps.sub_((step >= row * below).view(torch.uint8), alpha=(below - columns.kernel) % 256)
-            return taps
+            return self._switches_by_clamping(indices, width, below)
+        first_row, first_column = _first(rows, h, indices.device)[:, None], _first(columns, w, indices.device)
         places = indices.to(torch.int32)
         row_of = torch.div(places, width, rounding_mode="floor")
         tap_row, tap_column = row_of - first_row, places.sub_(row_of, alpha=width) - first_column
@@ -65,10 +61,31 @@ class MaxPool(Spatial):
         narrow = torch.uint8 if rows.kernel * columns.kernel <= 256 else torch.int32
         return tap_row.mul_(columns.kernel).add_(tap_column).to(narrow)
 
+    def _switches_by_clamping(self, indices: Tensor, width: int, below: int) -> Tensor:
+        """Return the same for small windows, in the narrowest type in which it can be computed.
+
+        Each row that a switch lies below the first is found with `clamp`, which is faster than a division or
+        a comparison. Indices too large for the type wrap around, and the subtraction wraps them back.
+        """
+        kernel, steps = self.rows.kernel, [row * below for row in range(1, self.rows.kernel)]
+        if (kernel - 1) * below + self.columns.kernel <= 2**8:
+            narrow, modulus = torch.uint8, 2**8
+        else:
+            narrow, modulus = (torch.int16, 2**16) if kernel**2 * below < 2**15 else (torch.int32, 2**32)
+        first = _first_indices(self.rows, self.columns, width, indices, narrow)
+        step = indices.to(narrow).sub_(first)  # t_row * below + t_column
+        if steps:
+            tap_row = step.clamp(steps[0] - 1, steps[0])
+            for one in steps[1:]:
+                tap_row.add_(step.clamp(one - 1, one))
+            tap_row.sub_((sum(steps) - len(steps)) % modulus)
+            step.sub_(tap_row, alpha=below - self.columns.kernel)
+        return step.to(torch.uint8)
+
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        switches = _laid_out(window.cut(self.switches), signal)  # (K, C, h, w)
+        switches = _in_memory_format_of(window.cut(self.switches), signal)  # (K, C, h, w)
         rows, columns = self.rows, self.columns
         (k, c), (h, w) = signal.shape[:2], window.size
         high, wide = (h - 1) * rows.stride + rows.extent, (w - 1) * columns.stride + columns.extent
@@ -101,20 +118,43 @@ class MaxPool(Spatial):
         )
 
 
-def _laid_out(switches: Tensor, like: Tensor) -> Tensor:
-    """In the order of a signal's numbers."""
+def _in_memory_format_of(switches: Tensor, like: Tensor) -> Tensor:
+    """Return the switches in the memory format of a signal."""
     alike = like.is_contiguous(memory_format=torch.channels_last)
     return switches.contiguous(memory_format=torch.channels_last) if alike else switches
 
 
 def _first(slide: SlidingWindow, n_out: int, device: torch.device) -> Tensor:
-    """(n_out,) int32: where each window begins; negative in the padding."""
+    """Return the first position of each window, (n_out,) int32; negative in the padding."""
     return torch.arange(n_out, device=device, dtype=torch.int32) * slide.stride - slide.padding
+
+
+def _first_indices(
+    rows: SlidingWindow, columns: SlidingWindow, width: int, like: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """(h, w): the index in a map of that width at which each window begins; kept for CPU maps of usual size.
+
+    To compute it takes as long as the rest of a small map's switches.
+    """
+    h, w = like.shape[-2:]
+    key = (rows, columns, width, h, w, dtype)
+    if like.device.type != "cpu" or (found := _kept_indices.get(key)) is None:
+        first_row, first_column = _first(rows, h, like.device)[:, None], _first(columns, w, like.device)
+        found = (first_row * width + first_column).to(dtype)
+        plain = type(found) is Tensor and found.device.type == "cpu" and not found.is_inference()
+        if plain and h * w <= _USUAL_SIZE and len(_kept_indices) < _KEPT_AT_MOST:
+            _kept_indices[key] = found
+    return found
+
+
+_kept_indices: dict[tuple[SlidingWindow, SlidingWindow, int, int, int, torch.dtype], Tensor] = {}
+_USUAL_SIZE = 2**16  # positions of a map
+_KEPT_AT_MOST = 64
 
 
 @rule(aten.avg_pool2d.default)
 class AveragePool(Separable):
-    """y = mean over each window; mirror: every position of the window gets its share."""
+    """y = mean over each window; projection: the signal, divided evenly among the positions of the window."""
 
     def __init__(self, call: Call) -> None:
         count_padding, divisor = call["count_include_pad"], call["divisor_override"]
@@ -133,9 +173,9 @@ class AveragePool(Separable):
 
 
 def _counted(slide: SlidingWindow, n_out: int, n_in: int, count_padding: bool) -> Tensor:
-    """(n_out, 1): how many positions each mean divides by along one axis, as PyTorch counts them."""
+    """Return the number of positions that each mean divides by along one axis, (n_out, 1)."""
     first = torch.arange(n_out) * slide.stride - slide.padding
-    last = (first + slide.kernel).clamp(max=n_in + slide.padding)  # what ceil mode adds is never counted
+    last = (first + slide.kernel).clamp(max=n_in + slide.padding)  # without what ceil mode adds
     if not count_padding:
         first, last = first.clamp(min=0), last.clamp(max=n_in)
     return (last - first)[:, None]
@@ -161,7 +201,7 @@ class AdaptiveAveragePool(Separable):
 
 
 def adaptive_band(n_out: int, n_in: int) -> IndexMap:
-    """The windows of an adaptive pool: they come round again; a single one sees everything there is."""
+    """Return the index map of an adaptive pool: periodic windows, or one window that is the whole map."""
     if n_out == 1:
         return None if n_in > 1 else SAME
     period = n_out // gcd(n_out, n_in)
@@ -170,7 +210,10 @@ def adaptive_band(n_out: int, n_in: int) -> IndexMap:
 
 
 def _adaptive(n_out: int, n_in: int) -> Tensor:
-    """(n_out, n_in): window o goes from floor(o * n_in / n_out) to ceil((o + 1) * n_in / n_out)."""
+    """Return the averaging matrix (n_out, n_in).
+
+    Window o covers floor(o * n_in / n_out) to ceil((o + 1) * n_in / n_out).
+    """
     matrix = torch.zeros(n_out, n_in, dtype=torch.float64)
     for o in range(n_out):
         first, last = o * n_in // n_out, -((o + 1) * n_in // -n_out)
@@ -179,26 +222,26 @@ def _adaptive(n_out: int, n_in: int) -> Tensor:
 
 
 class PlacedMaximum(Spatial):
-    """Maxima whose places in their maps PyTorch tells; mirror: each signal to its place, adding up."""
+    """Maxima with indices from PyTorch; projection: each signal goes to its index, duplicates are summed."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.places: Tensor = call.outputs[1]  # (B, C, ...) int64: place in the map laid out in a row
+        self.places: Tensor = call.outputs[1]  # (B, C, ...) int64: index into the flattened map
         self.shape = call.layout.shape
         self.supports_windows = False
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        places = self.places[window.images.to(self.places.device)].flatten(2)
+        places = self.places[window.image_indices.to(self.places.device)].flatten(2)
         x = signal.new_zeros(len(signal), self.shape[0], math.prod(self.shape[1:]))
         return [x.scatter_add_(2, places, signal.flatten(2)).unflatten(2, self.shape[1:])]
 
 
 class OverVolume(Rule):
-    """An operation that slides over depth, rows and columns of (B, C, D, H, W), where they lie last.
+    """An operation that slides over depth, rows and columns of (B, C, D, H, W).
 
-    It works on whole maps, and its positions are followed along rows and columns.
+    It is projected on whole maps. Positions are tracked along rows and columns.
     """
 
     slides: Sequence[SlidingWindow]
@@ -250,7 +293,7 @@ class MaxPool3d(OverVolume, PlacedMaximum):
 
 @rule(aten.avg_pool3d.default)
 class AveragePool3d(OverVolume):
-    """y = mean over each window of a volume; mirror: every position of the window gets its share."""
+    """y = mean over each window of a volume; projection: the signal, divided evenly among its positions."""
 
     def __init__(self, call: Call) -> None:
         self.slides = volume_slides(call)
@@ -261,7 +304,7 @@ class AveragePool3d(OverVolume):
         self.matrices = [slide.visible_inputs(n_out, n_in).double() for n_out, n_in, slide in sizes]
         counts = [_counted(slide, n_out, n_in, count_padding) for n_out, n_in, slide in sizes]
         depth, rows, columns = (count[:, 0].double() for count in counts)
-        many = depth[:, None, None] * rows[:, None] * columns  # (d, h, w) how many each mean divides by
+        many = depth[:, None, None] * rows[:, None] * columns  # (d, h, w): number of positions
         self.divisor = torch.full_like(many, divisor) if divisor else many
         self.fault = "" if call.output.is_meta else mismatch(
             torch.einsum(
@@ -305,9 +348,9 @@ class AdaptiveMaxPool(PlacedMaximum):
 
 @rule(aten.max_unpool2d.default)
 class MaxUnpool(Spatial):
-    """Each number goes to where its maximum was, the rest is zero; mirror: the signal is fetched from there.
+    """Unpooling: each value goes to the index of its maximum; projection: the signal at that index.
 
-    Where several have one place, the network kept one of them, and that one alone gets the signal.
+    Where several values have one index, the network kept one of them, and only that one receives the signal.
     """
 
     def __init__(self, call: Call) -> None:
@@ -320,7 +363,7 @@ class MaxUnpool(Spatial):
         self.pool = maker if isinstance(maker, MaxPool) and call.layout.axes == (2, 3) else None
 
     def _arrived(self, call: Call) -> Tensor:
-        """Which numbers were not overwritten by another; all, where there are no numbers (shapes alone)."""
+        """Return which values were not overwritten by another; all of them for meta tensors."""
         if self.places.is_meta:
             return torch.ones_like(self.places, dtype=torch.bool)
         names = torch.arange(self.places.numel(), dtype=torch.float64, device=self.places.device)
@@ -329,7 +372,7 @@ class MaxUnpool(Spatial):
         return there.flatten(2).gather(2, self.places.flatten(2)).view_as(names) == names
 
     def _fault(self, call: Call) -> str:
-        """Why the numbers that should have arrived are not those of the output; empty if they are."""
+        """Return why the output does not hold the expected values; an empty string if it does."""
         if self.places.is_meta:
             return ""
         there = call.output.flatten(2).gather(2, self.places.flatten(2)).view_as(self.places)
@@ -344,7 +387,7 @@ class MaxUnpool(Spatial):
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        images = window.images.to(self.places.device)
+        images = window.image_indices.to(self.places.device)
         places, arrived = self.places[images], self.arrived[images]
         x = signal.flatten(2).gather(2, places.flatten(2)).view_as(places)  # (K, C, H, W) -> (K, C, h, w)
         return [x * arrived, None]

@@ -1,4 +1,4 @@
-"""One number for many: means, sums and maxima over whole dimensions."""
+"""Means, sums and maxima over whole dimensions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 
 class Reduction(Rule):
-    """One number for all positions along some dimensions."""
+    """Reduction of some dimensions to one value."""
 
     supports_windows = True
     handles_folded_batch = True
@@ -38,7 +38,7 @@ class Reduction(Rule):
         self.over_all = bool(self.below.mixed) and self.below.mixed <= set(self.dims)
 
     def unsupported(self) -> str:
-        return "it averages over the pictures of a batch" if 0 in self.dims else ""
+        return "it reduces over the images of a batch" if 0 in self.dims else ""
 
     def output_layout(self, call: Call) -> TensorLayout:
         if 0 in self.dims:
@@ -53,7 +53,7 @@ class Reduction(Rule):
         return replace(kept, shape=shape, batch_at=0)
 
     def spread(self, signal: Tensor) -> Tensor:
-        """The signal with its dimensions back, each that is gone of length 1."""
+        """Return the signal with the reduced dimensions restored, each with length 1."""
         if not self.keepdim:
             for dim in self.dims:
                 signal = signal.unsqueeze(dim)
@@ -68,7 +68,7 @@ class Reduction(Rule):
         return super().index_map(argument, axis)
 
     def filled(self, window: Window, input_window: Window) -> tuple[int, ...]:
-        """Shape of the projected signal: `window` along axes that stay, `input_window` along reduced ones."""
+        """Return the shape of the projected signal: `input_window` along reduced axes, else `window`."""
         shape = list(input_window.shape)
         for number, axis in enumerate(self.below.axes or ()):
             if number not in self.over and window.layout.axes:
@@ -78,7 +78,7 @@ class Reduction(Rule):
 
 @rule(aten.mean.dim, aten.mean.default)
 class Mean(Reduction):
-    """y = mean over some dimensions; mirror: the signal, shared out evenly."""
+    """y = mean over some dimensions; projection: the signal, divided evenly."""
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -90,7 +90,7 @@ class Mean(Reduction):
 
 @rule(aten.sum.dim_IntList, aten.sum.default)
 class Total(Reduction):
-    """y = sum over some dimensions; mirror: the signal, to each."""
+    """y = sum over some dimensions; projection: the signal, copied to each position."""
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -100,7 +100,7 @@ class Total(Reduction):
 
 @rule(aten.amax.default, aten.max.dim)
 class Maximum(Reduction):
-    """y = max over some dimensions; mirror: the signal goes to its place, the first of equals."""
+    """y = max over some dimensions; projection: the signal goes to the first maximum."""
 
     needs_input_values = True
     supports_windows = False
@@ -111,14 +111,14 @@ class Maximum(Reduction):
         if 0 not in self.dims:
             self.others = [dim for dim in range(len(self.below.shape) + 1) if dim not in self.dims]
             numbers = call["self"].permute(*self.others, *self.dims).flatten(len(self.others))
-            self.places = numbers.argmax(-1)  # (B, ...): in what was reduced, laid out in a row
+            self.places = numbers.argmax(-1)  # (B, ...): index into the flattened reduced dimensions
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
         if self.keepdim:
             signal = signal.squeeze(self.dims)
-        images = window.images.to(signal.device)
+        images = window.image_indices.to(signal.device)
         x = signal.new_zeros(*signal.shape, self.count)
         x.scatter_(-1, self.places[images].unsqueeze(-1), signal.unsqueeze(-1))
         x = x.unflatten(-1, [self.below.shape[dim - 1] for dim in self.dims])

@@ -1,4 +1,4 @@
-"""The registry: which rule class an operation has."""
+"""Registry of rule classes, by ATen operation."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ R = TypeVar("R", bound=type[Rule])
 
 
 def rule(*ops: OpOverload) -> Callable[[R], R]:
-    """Register a `Rule` class for ATen operations, in place of any rule they had.
+    """Register a `Rule` class for ATen operations, replacing any previous rule.
 
     >>> @rule(torch.ops.aten.neg.default)
     ... class Negation(Rule): ...
 
-    Raises TypeError for anything but an overload: ``torch.ops.aten.neg.default``, not ``torch.ops.aten.neg``.
+    Raises:
+        TypeError: If an argument is not an overload (``torch.ops.aten.neg.default``, not
+        ``torch.ops.aten.neg``).
     """
     for op in ops:
         if not isinstance(op, OpOverload):
-            raise TypeError(f"{op} is no overload of an operation; did you mean {op}.default?")
+            raise TypeError(f"{op} is not an overload of an operation; did you mean {op}.default?")
 
     def register(cls: R) -> R:
         for op in ops:

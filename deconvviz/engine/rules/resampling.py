@@ -1,4 +1,4 @@
-"""Maps made larger, and borders: interpolation, padding and cropping, pixel shuffle."""
+"""Interpolation, padding and cropping, pixel shuffle."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ aten = torch.ops.aten
     aten._upsample_bicubic2d_aa.default,
 )
 class Interpolation(Separable):
-    """Nearest, bilinear, bicubic: each position is a weighted sum; mirror: each term gets its share."""
+    """Nearest, bilinear, bicubic interpolation: weighted sums; projection: the transposed matrices."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -47,7 +47,7 @@ class Interpolation(Separable):
 
     def unsupported(self) -> str:
         if not all(_adds_up(matrix) for matrix in self.matrices):
-            return "the weights that were measured for it do not add up to 1"
+            return "its measured weights do not add up to 1"
         return super().unsupported()
 
     def index_map(self, argument: int, axis: int) -> IndexMap:
@@ -58,17 +58,17 @@ def _adds_up(matrix: Tensor) -> bool:
     return bool(((matrix.sum(1) - 1).abs() < 1e-6).all())
 
 
-_ACROSS = 4  # a map one position wide is a case of its own in some of PyTorch's kernels
-_AT_ONCE = 64  # positions whose weights are measured in one call
+_ACROSS = 4  # some PyTorch kernels treat maps that are one position wide differently
+_AT_ONCE = 64  # positions measured in one call
 
 
 @lru_cache(maxsize=256)
 def _interpolation(
     op: Any, axis: int, n_out: int, n_in: int, aligned: bool | None, scale: float | None
 ) -> Tensor:
-    """(n_out, n_in) float64: the weight of each input position in each output position along one axis.
+    """Return the interpolation matrix along one axis, (n_out, n_in) float64.
 
-    Measured by interpolating maps that are 1 at one row (axis 0) or column (axis 1) and 0 elsewhere.
+    It is measured by interpolating maps that are 1 at one row (axis 0) or column (axis 1) and 0 elsewhere.
     """
     across = 3 - axis  # dimension
     size = [_ACROSS, _ACROSS]
@@ -91,7 +91,7 @@ def _wide(single: Tensor, across: int) -> list[int]:
 
 
 def _checked(intervals: IndexMap, matrix: Tensor) -> IndexMap:
-    """Return the intervals if no row of the matrix has a weight outside of them, else `UNKNOWN`."""
+    """Return the intervals if no row of the matrix has a weight outside them, else `UNKNOWN`."""
     if not isinstance(intervals, PeriodicIntervals):
         return intervals
     for o, row in enumerate(matrix):
@@ -102,12 +102,12 @@ def _checked(intervals: IndexMap, matrix: Tensor) -> IndexMap:
     return intervals
 
 
-_MIDDLE = 12  # so far from the border no position's share is cut off
+_MIDDLE = 12  # far enough from the border that no weight is cut off
 
 
 @lru_cache(maxsize=256)
 def _periods(op: Any, n_out: int, n_in: int, aligned: bool | None, scale: float | None) -> IndexMap:
-    """What the positions of an output without borders see; unknown if that does not come round again soon."""
+    """Return the index map without borders; `UNKNOWN` if it does not repeat within 64 positions."""
     if n_out == n_in and scale in (None, 1):
         return SAME
     if aligned:
@@ -130,7 +130,7 @@ def _periods(op: Any, n_out: int, n_in: int, aligned: bool | None, scale: float 
 
 
 class Border(Separable):
-    """What lies beyond the border is a copy of what lies inside; mirror: both signals add up there."""
+    """Padding with copies of positions inside the map; projection: the signals of the copies are summed."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -144,17 +144,17 @@ class Border(Separable):
         return torch.nn.functional.one_hot(places, length).double()
 
     def copied(self, places: Tensor, length: int) -> Tensor:
-        """Which position inside each position is a copy of."""
+        """Return the position inside the map that each padded position copies."""
         raise NotImplementedError
 
     def index_map(self, argument: int, axis: int) -> IndexMap:
-        """Inside of the map, where each position is its own."""
+        """Return the index map inside the map, where each position copies itself."""
         return SlidingWindow(padding=self.before[axis]).index_map if self.supports_windows else UNKNOWN
 
 
 @rule(aten.reflection_pad2d.default)
 class Reflection(Border):
-    """The map continues as in a mirror that stands on its outermost row."""
+    """Reflection about the outermost row."""
 
     def copied(self, places: Tensor, length: int) -> Tensor:
         back = places.abs()
@@ -163,7 +163,7 @@ class Reflection(Border):
 
 @rule(aten.replication_pad2d.default)
 class Replication(Border):
-    """The map continues as its outermost row."""
+    """Repetition of the outermost row."""
 
     def copied(self, places: Tensor, length: int) -> Tensor:
         return places.clamp(0, length - 1)
@@ -171,7 +171,7 @@ class Replication(Border):
 
 @rule(aten.constant_pad_nd.default)
 class ConstantBorder(Rule):
-    """A border of one number, or (less than nothing) a cut; mirror: what lies inside goes back."""
+    """Padding with a constant, or cropping if negative; projection: the signal inside the map."""
 
     supports_windows = True
     handles_folded_batch = True
@@ -186,7 +186,7 @@ class ConstantBorder(Rule):
         self.over_batch = 0 in self.before and call.output.shape[0] != call["self"].shape[0]
 
     def unsupported(self) -> str:
-        return "it pads the batch with pictures" if self.over_batch else ""
+        return "it pads the batch" if self.over_batch else ""
 
     def output_layout(self, call: Call) -> TensorLayout:
         below = self.below
@@ -230,7 +230,7 @@ class ConstantBorder(Rule):
 
 @rule(aten.pixel_shuffle.default)
 class PixelShuffle(Spatial):
-    """(C * r * r, H, W) to (C, H * r, W * r): sub-pixel convolution; mirror: the other way round."""
+    """(C * r * r, H, W) to (C, H * r, W * r), as in sub-pixel convolution; projection: pixel unshuffle."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -244,7 +244,7 @@ class PixelShuffle(Spatial):
             below.start * r,
             (below.size[0] * r, below.size[1] * r),
             TensorLayout.of(window.layout.shape),
-            window.images,
+            window.image_indices,
         )
         return [torch.nn.functional.pixel_unshuffle(above.place(signal, window.start), r)]
 
@@ -259,7 +259,7 @@ class PixelShuffle(Spatial):
 
 @rule(aten.pixel_unshuffle.default)
 class PixelUnshuffle(Spatial):
-    """(C, H * r, W * r) to (C * r * r, H, W); mirror: the other way round."""
+    """(C, H * r, W * r) to (C * r * r, H, W); projection: pixel shuffle."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)

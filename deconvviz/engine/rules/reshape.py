@@ -1,4 +1,4 @@
-"""The same numbers, in another place or another shape; the mirror gives the signal the old one."""
+"""Copies and reshapes: the same values in another memory or shape; the projection restores the shape."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deconvviz.engine.rules.rule import Call, Rule, Support
 aten = torch.ops.aten
 
 
-CUT = f"numbers cut to integers, {Gate.note}"
+CUT = f"values cast to integers, {Gate.note}"
 
 
 def _is_whole(tensor: Tensor) -> bool:
@@ -32,9 +32,9 @@ def _is_whole(tensor: Tensor) -> bool:
     aten.lift_fresh.default,
 )
 class Same(Rule):
-    """The same numbers, in another place of the memory or another type.
+    """The same values in another memory or dtype.
 
-    Numbers that are cut to integers do not follow the signal any more: they are constant from there on.
+    A cast to integers is treated as a constant.
     """
 
     supports_windows = True
@@ -58,7 +58,7 @@ class Same(Rule):
 
 @rule(aten.as_strided_.default, aten.as_strided.default)
 class Restrided(Same):
-    """The same numbers in the same places, where nothing but the strides of lone positions has changed."""
+    """A change of strides that leaves every value in its place (only dimensions of length 1 change)."""
 
     needs_input_values = True
 
@@ -74,12 +74,12 @@ class Restrided(Same):
         )
 
     def unsupported(self) -> str:
-        return "it takes the numbers from other places of the memory" if self.moved else ""
+        return "it reads values from other places of the memory" if self.moved else ""
 
 
 @rule(aten.copy_.default)
 class Overwritten(Rule):
-    """One tensor's numbers are replaced by another's; mirror: all of the signal to the other."""
+    """A tensor overwritten by another; projection: the other receives the whole signal."""
 
     def __init__(self, call: Call) -> None:
         self.below = call.layouts[-1]
@@ -90,7 +90,7 @@ class Overwritten(Rule):
 
     def unsupported(self) -> str:
         if self.below is None or self.shape[0] != self.shape[1]:
-            return "it writes to a part, or stretches what it writes"
+            return "it writes to a part of a tensor, or broadcasts what it writes"
         return ""
 
     def flows(self, argument: int) -> bool:
@@ -110,7 +110,7 @@ class Overwritten(Rule):
     aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default,
 )  # fmt: skip
 class View(Rule):
-    """The same numbers in another shape; mirror: back to the old shape, picture by picture."""
+    """The same values in another shape; projection: back to the old shape, image by image."""
 
     handles_folded_batch = True
     any_batch_axis = True
@@ -128,18 +128,18 @@ class View(Rule):
         self.supports_windows = self.followed and self.above.axes is not None and self.below.axes is not None
 
     def unsupported(self) -> str:
-        return f"it mixes the pictures of a batch: {self.shape} to {self.output}" if self.mixes else ""
+        return f"it mixes the images of a batch: {self.shape} to {self.output}" if self.mixes else ""
 
     def is_elementwise(self, argument: int, axis: int) -> bool:
         return self.followed
 
     def _layout(self, batch_at: int, lead: tuple[int, ...]) -> tuple[TensorLayout, bool]:
-        """The layout of the output, and whether each position can still be followed."""
-        standing = self.below.standing()
+        """Return the layout of the output, and whether each position can still be tracked."""
+        ordered = self.below.in_network_order()
         before, after = self.output[:batch_at], self.output[batch_at + 1 :]
-        found = follow(standing, (*before, *lead, *after))
+        found = follow(ordered, (*before, *lead, *after))
         above = TensorLayout((*lead, *before, *after), None, len(lead), batch_at)
-        order = above.standing_order()  # where each dimension of `found` is in `above`
+        order = above.network_order()  # where each dimension of `found` is in `above`
         moved = found.moved(lambda dim: order[dim - 1])
         above = replace(above, axes=moved.axes, joint=moved.joint, grid=moved.grid, mixed=moved.mixed)
         if above.place != (None, None, (1, 1)):
@@ -153,33 +153,37 @@ class View(Rule):
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        here = Window(window.start, window.size, self.below, window.images) if self.supports_windows else None
+        here = (
+            Window(window.start, window.size, self.below, window.image_indices)
+            if self.supports_windows
+            else None
+        )
         shape = here.shape if here is not None else self.below.shape
-        order = self.below.standing_order()
-        signal = signal.permute(0, *self.above.standing_order())
+        order = self.below.network_order()
+        signal = signal.permute(0, *self.above.network_order())
         signal = signal.reshape(len(signal), *(shape[dim - 1] for dim in order))
         return [signal.permute(0, *(1 + order.index(dim) for dim in range(1, len(order) + 1)))]
 
 
 def _batch_in(output: tuple[int, ...], below: TensorLayout, batch: int) -> tuple[int, tuple[int, ...]] | None:
-    """Return which dimension of an output is the batch, and what is folded into it.
+    """Return which dimension of an output is the batch, and the lengths folded into it.
 
-    None if images of a batch are mixed.
+    Return None if the images of a batch are mixed.
     """
     if not output:
         return None
     if batch == 1 and output[0] == 1:
-        return 0, ()  # a batch of one can be anywhere
+        return 0, ()  # a batch of one can be on any dimension
     found = _batch_where_it_was(output, below, batch)
     if batch > 1 or (found is not None and found[0] > 0 and (not found[1] or below.positions)):
         return found
-    return 0, _lead(below, below.standing_order(), output[0]) or (output[0],)
+    return 0, _lead(below, below.network_order(), output[0]) or (output[0],)
 
 
 def _batch_where_it_was(
     output: tuple[int, ...], below: TensorLayout, batch: int
 ) -> tuple[int, tuple[int, ...]] | None:
-    """The same, with as many numbers before the batch as there were."""
+    """Return the same, assuming that as many values precede the batch as before."""
     rest = below.shape[below.folded :]
     before = math.prod(rest[: below.batch_at])
     place = 0
@@ -190,7 +194,7 @@ def _batch_where_it_was(
         place += 1
     if place == len(output) or output[place] % batch:
         return None
-    pieces = output[place] // batch  # of one image, each an image of its own from here on
+    pieces = output[place] // batch  # per image; each piece counts as an image from here on
     if pieces == 1:
         return place, ()
     dims = [*range(1, below.folded + 1), *range(below.folded + below.batch_at + 1, len(below.shape) + 1)]
@@ -201,7 +205,7 @@ def _batch_where_it_was(
 
 
 def _lead(below: TensorLayout, dims: list[int], pieces: int) -> tuple[int, ...]:
-    """The lengths of the first of some dimensions whose product is `pieces`; empty if there are none."""
+    """Return the lengths of the leading dimensions whose product is `pieces`; empty if there are none."""
     for count in range(1, len(dims) + 1):
         lead = tuple(below.shape[dim - 1] for dim in dims[:count])
         if math.prod(lead) == pieces:
@@ -210,10 +214,10 @@ def _lead(below: TensorLayout, dims: list[int], pieces: int) -> tuple[int, ...]:
 
 
 def follow(below: TensorLayout, shape: tuple[int, ...]) -> TensorLayout:
-    """Return where the rows and columns of one shape are in another, position for position.
+    """Return the layout of `below` after a reshape, tracking each position.
 
-    Rows and columns may be joined into one dimension, (C, H, W) to (C, H * W), and taken apart again. Where
-    they are joined with anything else, or cut, they can no longer be followed.
+    Rows and columns may be joined into one dimension, (C, H, W) to (C, H * W), and split again. If they are
+    joined with another dimension, or split otherwise, they can no longer be tracked.
     """
     axes: dict[int, int] = {}
     joint, grid = None, (1, 1)
@@ -240,9 +244,9 @@ def follow(below: TensorLayout, shape: tuple[int, ...]) -> TensorLayout:
 
 
 def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
-    """The dimensions (from 1) of two shapes of the same numbers, cut into the smallest matching groups.
+    """Yield the smallest matching groups of dimensions (from 1) of two shapes with the same values.
 
-    Dimensions of length 1 that come or go have no part in any group.
+    Dimensions of length 1 that appear or disappear belong to no group.
     """
     i = j = 0
     while i < len(old) and j < len(new):

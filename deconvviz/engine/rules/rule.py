@@ -18,26 +18,26 @@ OpOverload = torch._ops.OpOverload
 
 
 class Support(Enum):
-    """How far the projection through an operation can be trusted."""
+    """Whether the projection rule of an operation is exact, approximate or missing."""
 
-    EXACT = "exact"  # the operation the paper describes, or a linear one and its adjoint
-    APPROXIMATE = "by analogy"  # the paper is silent; the rule's `note` says what is done instead
-    UNSUPPORTED = "refused"  # no rule, or none for this call: nothing is drawn
+    EXACT = "exact"  # an operation of the paper, or a linear operation, whose rule is the adjoint
+    APPROXIMATE = "approximate"  # not in the paper; the rule's `note` states the substitute
+    UNSUPPORTED = "unsupported"  # no rule, or no rule for this call: nothing is drawn
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an ATen operation in a forward pass; ``call["dim"]`` is its argument of that name."""
+    """One call of an ATen operation in a forward pass. ``call["dim"]`` is the argument named ``dim``."""
 
     op: OpOverload
-    arguments: dict[str, Any]  # by the names of the operation's schema, defaults filled in
+    arguments: dict[str, Any]  # by the names in the operation's schema, with defaults filled in
     outputs: tuple[Tensor, ...]
-    number: int  # which of the outputs this is about: the first, unless the rule is `per_output`
-    derived: tuple[bool, ...]  # for each tensor argument in order: can a signal flow into it?
-    layouts: tuple[TensorLayout | None, ...]  # likewise; None for a tensor that does not depend on the image
-    makers: tuple[Rule | None, ...]  # likewise: the rule of the call that returned it
-    batch: int  # how many images
-    related: bool = False  # are all arguments computed from one map, position by position?
+    number: int  # index of the output: 0, unless the rule is `per_output`
+    derived: tuple[bool, ...]  # for each tensor argument: whether a signal can flow into it
+    layouts: tuple[TensorLayout | None, ...]  # None for an argument that does not depend on the image
+    makers: tuple[Rule | None, ...]  # for each tensor argument: the rule of the call that returned it
+    batch: int  # number of images
+    related: bool = False  # whether all arguments are computed from one map, position by position
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
@@ -48,11 +48,11 @@ class Call:
 
     @property
     def layout(self) -> TensorLayout:
-        """Of the first argument that depends on the image."""
-        return next(layout for layout in self.layouts if layout is not None)
+        """Layout of the first argument that depends on the image."""
+        return next(filter(None, self.layouts))
 
-    def by_picture(self, tensor: Tensor, layout: TensorLayout) -> Tensor:
-        """A recorded tensor as (B, *layout.shape), whatever the network had folded into its batch."""
+    def by_image(self, tensor: Tensor, layout: TensorLayout) -> Tensor:
+        """Return a recorded tensor as (B, *layout.shape), undoing what the network folded into its batch."""
         tensor = tensor.movedim(layout.batch_at, 0)
         return tensor.reshape(self.batch, *layout.shape) if layout.folded else tensor
 
@@ -60,7 +60,8 @@ class Call:
 class Rule:
     """How signals are projected through one call of an operation.
 
-    Subclass it, and register the class with ``deconvviz.rule(torch.ops.aten....)``. A complete rule::
+    To add a rule, subclass `Rule` and register the class with ``deconvviz.rule(torch.ops.aten....)``. A
+    complete rule::
 
         @dv.rule(torch.ops.aten.cumsum.default)
         class RunningSum(dv.Rule):
@@ -70,47 +71,47 @@ class Rule:
             def project(self, signal, window, input_windows):
                 return [signal.flip(self.dim).cumsum(self.dim).flip(self.dim)]
 
-    The guide docs/how-to/write-a-rule.md explains the rest; `deconvviz.check_rule` tests a rule.
+    See docs/how-to/write-a-rule.md. `deconvviz.check_rule` tests a rule.
     """
 
     support: Support = Support.EXACT
     note: str = ""
-    """For an approximate rule: one clause that says what it does."""
+    """For an approximate rule: one clause that states what the rule does."""
 
     supports_windows: bool = False
-    """True if `project` works on windows of a map; else it is called with whole maps, and returns them."""
+    """True if `project` accepts windows of a map; otherwise it receives and returns whole maps."""
 
     constants: tuple[Tensor, ...] = ()
-    """Weights that the rule refers to without a copy. A recording is stale once one of them has changed."""
+    """Weights that the rule references without copying. If one of them changes, the recording is stale."""
 
     per_output: ClassVar[bool] = False
-    """True if each output of the operation gets a rule of its own; else only the first output has one."""
+    """True if each output of the operation has its own rule; otherwise only the first output has one."""
 
     needs_input_values: ClassVar[bool] = False
-    """True if the rule reads the values of the arguments. Those of in-place calls are then copied first."""
+    """True if the rule reads the values of the arguments; in-place calls then copy their arguments first."""
 
     handles_folded_batch: ClassVar[bool] = False
-    """True if `project` works on (K, *layout.shape) also where the network has folded axes into the batch."""
+    """True if `project` accepts (K, *layout.shape) also where the network folds axes into the batch."""
 
     any_batch_axis: ClassVar[bool] = False
-    """True if the rule does not depend on which axis of the network's tensors is the batch."""
+    """True if any axis of the network's tensors may be the batch."""
 
     is_gradient: ClassVar[bool] = True
-    """False if an exact rule is no vector-Jacobian product: only ReLU, whose projection the paper defines."""
+    """False if an exact rule is not a vector-Jacobian product: only ReLU, whose rule the paper defines."""
 
     @classmethod
     def of(cls, call: Call) -> Rule:
-        """Return the rule for one call; of another class, where an operation does several things."""
+        """Return the rule for one call. It may be of another class if the operation has several uses."""
         return cls(call)
 
     def __init__(self, call: Call) -> None:
         """Record what `project` needs of a call, and no more.
 
-        The call has returned already: where it works in place, its argument holds the output by now.
+        The call has already returned: after an in-place call, its argument holds the output.
         """
 
     def keep_copies(self, memory: int) -> None:
-        """Copy the constants that lie in some memory, because it is about to be overwritten."""
+        """Copy the constants that share a memory that is about to be overwritten."""
         copies: dict[int, Tensor] = {}
 
         def kept(value: Any) -> Any:
@@ -124,16 +125,16 @@ class Rule:
             setattr(self, name, kept(value))
 
     def unsupported(self) -> str:
-        """Return why this very call cannot be projected, as a clause; empty if it can."""
+        """Return why this call cannot be projected, as a clause; an empty string if it can."""
         return ""
 
     def flows(self, argument: int) -> bool:
-        """Return whether a signal flows into a tensor argument; if not, the argument is held constant."""
+        """Return whether a tensor argument receives a signal; if not, it is treated as a constant."""
         return True
 
     def output_layout(self, call: Call) -> TensorLayout:
         """Return the layout of the output: the argument's, if the shapes are equal."""
-        if call.output.shape == call.layout.real(call.batch):
+        if call.output.shape == call.layout.network_shape(call.batch):
             return call.layout
         return TensorLayout.of(call.output.shape[1:])
 
@@ -142,41 +143,41 @@ class Rule:
     ) -> Sequence[Tensor | None]:
         """Project a signal at the output, (K, *output shape in `window`), to each tensor argument.
 
-        Return one signal for each tensor argument of the call, in order; None for one into which no signal
-        flows. The signal for argument i must fill ``input_windows[i]``; along an axis on which the rule is
-        elementwise it stays in `window`.
+        Return one signal for each tensor argument of the call, in order, and None for an argument that
+        receives no signal. The signal for argument i must fill ``input_windows[i]``; along an axis on which
+        the rule is elementwise it stays in `window`.
         """
         raise NotImplementedError
 
     def is_elementwise(self, argument: int, axis: int) -> bool:
-        """Return whether each row (axis 0) or column (axis 1) of the output sees only that of an argument.
+        """Return whether each output row (axis 0) or column (axis 1) depends only on that of an argument.
 
         By default a rule that supports windows is elementwise.
         """
         return self.supports_windows
 
     def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        """Return which rows (axis 0) or columns (axis 1) of an argument each output row (column) sees.
+        """Return which rows (axis 0) or columns (axis 1) of an argument each output row (column) depends on.
 
-        (n_out, n_in) bool, or None if each position sees only itself. By default a rule that is not
-        elementwise sees everything.
+        The result is (n_out, n_in) bool, or None if each position depends only on itself. By default a rule
+        that is not elementwise depends on everything.
         """
         return None if self.is_elementwise(argument, axis) else torch.ones(n_out, n_in, dtype=torch.bool)
 
     def index_map(self, argument: int, axis: int) -> IndexMap:
         """Return what `visible_inputs` would be for a map without borders.
 
-        None if the whole axis is seen, `UNKNOWN` if it varies.
+        None means the whole axis, `UNKNOWN` that it varies from position to position.
         """
         return SAME if self.is_elementwise(argument, axis) else UNKNOWN
 
     def dependency_map(self, argument: int, axis: int) -> IndexMap:
-        """Return the same for everything that can change the output, also through what is held constant."""
+        """Return the index map of everything that can change the output, including through constants."""
         return self.index_map(argument, axis)
 
 
 class Spatial(Rule):
-    """A rule for an operation that slides over the last two axes of (B, C, H, W)."""
+    """Rule for an operation that slides over the last two axes of (B, C, H, W)."""
 
     def __init__(self, call: Call) -> None:
         self.below = TensorLayout.of(call.layout.shape)
@@ -186,9 +187,9 @@ class Spatial(Rule):
         return TensorLayout.of(call.output.shape[1:])
 
     def frame(self, input_window: Window) -> Window:
-        """The window to be filled; all of it, where the network has its rows and columns elsewhere."""
+        """Return the window to fill: the whole map if its rows and columns are not the last two axes."""
         if self.supports_windows:
             return input_window
         return Window(
-            torch.zeros_like(input_window.start), self.below.lengths, self.below, input_window.images
+            torch.zeros_like(input_window.start), self.below.lengths, self.below, input_window.image_indices
         )

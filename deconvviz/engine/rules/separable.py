@@ -1,4 +1,4 @@
-"""Linear maps that treat rows and columns each for itself: means, interpolation, borders."""
+"""Separable linear maps: one matrix for rows and one for columns."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from deconvviz.engine.rules.verification import linear_mismatch
 
 
 class Separable(Spatial):
-    """y = R x C^T, one matrix along the rows and one along the columns; mirror: R^T signal C.
+    """y = R x C^T, one matrix along the rows and one along the columns; projection: R^T signal C.
 
-    The matrices are checked against the recorded maps: a call that they do not reproduce is refused.
+    The matrices are checked against the recorded maps: a call that they do not reproduce is unsupported.
     """
 
     matrices: tuple[Tensor, Tensor]  # (h, H) and (w, W), float64, on the CPU
     fault: str
 
     def settle(self, call: Call, rows: Tensor, columns: Tensor) -> None:
-        """Keep the two matrices, and whether they give what the call really gave."""
+        """Store the two matrices, and check that they reproduce the recorded output."""
         self.matrices = (rows, columns)
         self.fault = linear_mismatch(lambda x: rows @ x @ columns.T, call["self"], call.output)
 
@@ -41,7 +41,7 @@ class Separable(Spatial):
                 rows = here.start[:, axis, None] + torch.arange(here.size[axis])  # (K, n)
                 columns = there.start[:, axis, None] + torch.arange(there.size[axis])  # (K, m)
                 part = matrix[rows[:, :, None], columns[:, None, :]].to(signal)[:, None]  # (K, 1, n, m)
-                x = part.mT @ x if axis == 0 else x @ part  # (K, C, n, w) -> (K, C, m, w); then the columns
+                x = part.mT @ x if axis == 0 else x @ part  # (K, C, n, w) -> (K, C, m, w)
             here = there
         return [x]
 

@@ -1,4 +1,4 @@
-"""A map cut into parts; the mirror puts each part's signal back in its place."""
+"""Parts of a map; the projection puts the signal of each part back in its place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 
 class Part(Rule):
-    """Some positions along one dimension, first, first + step, ...; mirror: the rest is zero."""
+    """Positions first, first + step, ... along one dimension; projection: zero at all others."""
 
     supports_windows = True
     handles_folded_batch = True
@@ -28,7 +28,7 @@ class Part(Rule):
     def __init__(self, call: Call) -> None:
         self.below = call.layout
         self.dim = self.below.dim(call["dim"])
-        self.length = self.below.shape[self.dim - 1] if self.dim else self.below.real(call.batch)[0]
+        self.length = self.below.shape[self.dim - 1] if self.dim else self.below.network_shape(call.batch)[0]
         axes = self.below.axes
         self.axis = axes.index(self.dim) if axes and self.dim in axes else None
         self.joined = self.dim == self.below.joint
@@ -38,7 +38,7 @@ class Part(Rule):
 
     def unsupported(self) -> str:
         if self.dim == 0 and (self.first, self.step, self.count) != (0, 1, self.length):
-            return "it takes some of the pictures of a batch"
+            return "it selects some of the images of a batch"
         return ""
 
     def output_layout(self, call: Call) -> TensorLayout:
@@ -102,7 +102,7 @@ class Slice(Part):
     aten.unsafe_split.Tensor, aten.unsafe_split_with_sizes.default,
 )  # fmt: skip
 class Split(Part):
-    """x cut into parts along a dimension; each gives its signal back to its own."""
+    """x split along a dimension; each part has its own rule."""
 
     per_output = True
     step = 1
@@ -115,7 +115,7 @@ class Split(Part):
 
 
 class Pick(Part):
-    """One position along a dimension, which is then gone."""
+    """One position along a dimension, which is removed."""
 
     any_batch_axis = True
     step, count = 1, 1
@@ -128,7 +128,7 @@ class Pick(Part):
         return self.axis is None and not self.joined
 
     def unsupported(self) -> str:
-        return "it takes one of the pictures of a batch" if self.dim == 0 else ""
+        return "it selects one of the images of a batch" if self.dim == 0 else ""
 
     def output_layout(self, call: Call) -> TensorLayout:
         if self.dim == 0:
@@ -137,7 +137,7 @@ class Pick(Part):
         shape = (*below.shape[: self.dim - 1], *below.shape[self.dim :])
         batch_at = below.batch_at - (self.dim - below.folded <= below.batch_at)
         moved = below.moved(lambda dim: None if dim == self.dim else dim - (dim > self.dim))
-        # one position alone does not see all that the other dimensions hold
+        # one position alone does not depend on all positions of the other dimensions
         mixed = moved.mixed if self.is_elementwise(0, 0) else frozenset[int]()
         return replace(moved, shape=shape, batch_at=batch_at, mixed=mixed)
 
@@ -171,7 +171,7 @@ class Select(Pick):
 
 @rule(aten.unbind.int)
 class Unbind(Pick):
-    """x taken apart along a dimension."""
+    """x split into single positions along a dimension; each has its own rule."""
 
     per_output = True
 

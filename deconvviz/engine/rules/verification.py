@@ -1,7 +1,7 @@
-"""Comparison of what a rule assumes about a call with what the call really gave.
+"""Check that what a rule assumes about a call reproduces its recorded output.
 
-A rule that learns how an operation works by running it, or that recomputes it, must reproduce the recorded
-output. If it does not, its projection would be wrong, and the call is unsupported.
+Some rules measure an operation by running it, or recompute it. If the result differs from the recorded
+output, the projection would be wrong, so the call is unsupported.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the largest value
 COARSE = 3e-2  # float16, bfloat16
 
-MISMATCH = "what its rule assumes does not reproduce the recorded output"
+MISMATCH = "its rule does not reproduce the recorded output"
 NOT_FINITE = "its rule cannot be checked, because the recorded output holds NaN or infinity"
 
 
 def mismatch(expected: Tensor, recorded: Tensor) -> str:
-    """Return why two tensors of one shape are not the same up to rounding, as a clause; empty if they are."""
+    """Return why two tensors differ by more than rounding, as a clause; an empty string if they do not."""
     if expected.is_meta or recorded.is_meta:
-        return ""  # shapes alone: there is nothing to compare
+        return ""  # meta tensors have no values to compare
     if not bool(recorded.isfinite().all()):
         return NOT_FINITE
     if expected.shape != recorded.shape:
@@ -33,16 +33,15 @@ def mismatch(expected: Tensor, recorded: Tensor) -> str:
 
 
 def linear_mismatch(apply: Callable[[Tensor], Tensor], before: Tensor, after: Tensor) -> str:
-    """Return why a linear map over rows and columns does not give a recorded output; empty if it does.
+    """Return why a linear map over rows and columns does not reproduce an output; empty if it does.
 
-    It is the same map for all channels. `before` (..., H, W) and `after` (..., h, w) are the recorded maps.
-    One combination of all channels and images with fixed weights is compared: this costs a fraction of the
-    operation itself.
+    `before` (..., H, W) and `after` (..., h, w) are the recorded maps. The map is the same for all channels,
+    so one weighted sum of all channels and images is compared: this costs a fraction of the operation itself.
     """
     if before.is_meta or after.is_meta or not before.is_floating_point():
         return ""
     numbers = torch.arange(before.shape[:-2].numel(), dtype=torch.float64, device="cpu")
-    weights = (numbers.square() + numbers).cos()  # no two channels can stand for one another
+    weights = (numbers.square() + numbers).cos()  # a different weight for each channel
     mixed_before, mixed_after = (_mixed(tensor, weights) for tensor in (before, after))
     if not bool(mixed_after.isfinite().all()):
         return NOT_FINITE
@@ -54,7 +53,7 @@ def linear_mismatch(apply: Callable[[Tensor], Tensor], before: Tensor, after: Te
 
 
 def _mixed(tensor: Tensor, weights: Tensor) -> Tensor:
-    """(..., H, W) to (H, W) float64 on the CPU: the sum of all maps, each with its weight."""
+    """Return the weighted sum of all maps, (..., H, W) -> (H, W) float64 on the CPU."""
     flat = tensor.detach().reshape(len(weights), -1)  # (N, H * W)
     wide = flat if flat.dtype in TOLERANCE else flat.float()
     return (weights.to(wide) @ wide).double().cpu().reshape(tensor.shape[-2:])

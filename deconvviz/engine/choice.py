@@ -1,0 +1,166 @@
+"""The strongest units of a layer: all of them, those that lie apart, those whose receptive field is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deconvviz.engine.units import Unit, ranked, unit_at
+from deconvviz.wording import counted
+
+Pair = tuple[float, float]
+"""(rows, columns) in pixels of the network's input."""
+
+
+@dataclass(frozen=True)
+class FieldGrid:
+    """The receptive fields of a map's units in an image without borders: one size, at equal distances."""
+
+    size: Pair
+    stride: Pair  # from one unit to the next
+    offset: Pair  # where the field of unit (0, 0) begins; negative: in the padding
+    image: tuple[int, int]  # rows and columns of the image
+
+    def near(self, places: Tensor, place: Tensor) -> Tensor:
+        """Return which places (N, 2) have a field whose centre is within half a field of another's (2)."""
+        distance = (places - place).abs().double() * torch.tensor(self.stride, dtype=torch.float64).abs()
+        return (distance < torch.tensor(self.size, dtype=torch.float64) / 2).all(dim=1)
+
+    def is_cut(self, y: int, x: int) -> bool:
+        """Whether the image's border cuts the field of the unit at (y, x)."""
+        return not (self._is_inside(0, y) and self._is_inside(1, x))
+
+    def inside(self, axis: int, length: int) -> range:
+        """Return the rows (axis 0) or columns of a map whose fields lie inside the image."""
+        found = [place for place in range(length) if self._is_inside(axis, place)]
+        return range(found[0], found[-1] + 1) if found else range(0)
+
+    def _is_inside(self, axis: int, place: int) -> bool:
+        first = self.offset[axis] + place * self.stride[axis]
+        return first >= 0 and first + self.size[axis] <= self.image[axis]
+
+
+@dataclass(frozen=True)
+class UnitChoice(Sequence[Unit]):
+    """The strongest units of a layer, strongest first, and which units were left out. A sequence of units.
+
+    `passed_over` counts the units that were left out because the centre of their receptive field lies within
+    half a field of a stronger one's; None if neighbours were not looked for, or cannot be found because the
+    layer's units have no position or no known field. `silent` counts the units with activation 0 that were
+    left out, because their position has no meaning; it is 0 unless fewer units were found than `asked`.
+    """
+
+    units: tuple[Unit, ...]
+    asked: int
+    passed_over: int | None = None
+    silent: int = 0
+    whole_fields: bool = False  # units whose receptive field is cut by the image's border were left out
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.units[key]
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __repr__(self) -> str:
+        passed = "" if self.passed_over is None else f", {self.passed_over} passed over"
+        return f"<UnitChoice of {len(self)} of {self.asked} units{passed}>"
+
+    @classmethod
+    def together(cls, choices: Iterable[UnitChoice]) -> UnitChoice:
+        """Return several choices as one, in their order."""
+        every = list(choices)
+        counts = [one.passed_over for one in every if one.passed_over is not None]
+        return cls(
+            tuple(unit for one in every for unit in one),
+            sum(one.asked for one in every),
+            sum(counts) if counts else None,
+            sum(one.silent for one in every),
+            any(one.whole_fields for one in every),
+        )
+
+    @property
+    def note(self) -> str:
+        """What was left out, as a short line for a figure; empty if nothing was."""
+        notes = ["units whose receptive field is cut by the border are left out"] if self.whole_fields else []
+        near, shown = "half a receptive field of a stronger one", len(self)
+        if shown < self.asked:
+            reasons = [f"lie within {near} ({self.passed_over})"] if self.passed_over else []
+            reasons += [f"are silent ({self.silent})"] if self.silent else []
+            units = counted(shown, "unit")
+            notes.append(f"{units} instead of {self.asked}: the others {' or '.join(reasons)}")
+        elif self.passed_over == 1:
+            notes.append(f"1 unit passed over: it lies within {near}")
+        elif self.passed_over:
+            notes.append(f"{self.passed_over} units passed over: each lies within {near}")
+        return " · ".join(notes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the units as plain JSON values."""
+        return {
+            "asked": self.asked,
+            "apart": self.passed_over is not None,
+            "passed_over": self.passed_over,
+            "silent": self.silent,
+            "whole_fields": self.whole_fields,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Any, units: Sequence[Unit]) -> UnitChoice:
+        """Read what `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        passed, whole = stored["passed_over"], stored["whole_fields"]
+        counts = [stored["asked"], stored["silent"], *([] if passed is None else [passed])]
+        if not isinstance(whole, bool) or not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError(f"no choice of units: {stored!r}")
+        return cls(tuple(units), stored["asked"], passed, stored["silent"], whole)
+
+
+def choose(
+    activations: Tensor,
+    k: int,
+    layer: str,
+    channel: int | None = None,
+    *,
+    apart: FieldGrid | None = None,
+    inside: tuple[range, range] | None = None,
+) -> UnitChoice:
+    """Return the k strongest units of (B, C, H, W) or (B, C).
+
+    The candidates are those of `strongest`: the peak of each channel, or the positions of one channel; with
+    `inside` in these rows and columns alone. With `apart`, a candidate is passed over if the centre of its
+    field lies within half a field of a stronger one that was taken, in the same image: fewer than k may
+    remain. Raises UnitError.
+    """
+    rows, columns = inside or (range(0), range(0))
+    first = (rows.start, columns.start)
+    part = activations[:, :, rows.start : rows.stop, columns.start : columns.stop] if inside else activations
+    ranking = ranked(part, k, layer, channel)
+    places, passed_over, silent = ranking.places[:k], None, 0
+    if apart is not None:
+        audible = ranking.values != 0
+        audible[0] = True  # of a silent layer, one unit is shown
+        places, passed_over = _apart(ranking.places[audible], k, apart)
+        silent = int((~audible).sum()) if len(places) < k else 0
+    units = [
+        unit_at(activations, (image, number, *(n + start for n, start in zip(position, first, strict=False))))
+        for image, number, *position in places.tolist()
+    ]
+    return UnitChoice(tuple(units), k, passed_over, silent, whole_fields=inside is not None)
+
+
+def _apart(places: Tensor, k: int, grid: FieldGrid) -> tuple[Tensor, int]:
+    """Return those of the units (N, 4) that are taken, strongest first, and how many were passed over."""
+    image, position = places[:, 0], places[:, 2:]
+    free = torch.ones(len(places), dtype=torch.bool)
+    kept: list[int] = []
+    while len(kept) < k and bool(free.any()):
+        n = int(free.int().argmax())
+        kept.append(n)
+        free &= ~((image == image[n]) & grid.near(position, position[n]))
+        free[n] = False
+    looked_at = kept[-1] + 1 if len(kept) == k else len(places)
+    return places[kept], looked_at - len(kept)
