@@ -1,12 +1,12 @@
-"""Which networks have an exact way down, which one by analogy, and where is it refused?
+"""Coverage of the networks of torchvision and timm: which operations have exact or approximate rules?
 
-Every network is built without weights and run once on an empty picture, as `deconvviz check` does. "calls"
-are those that take part in a way down from any layer, "exact" is how many of them are. Of what is refused
-the operation nearest to the picture is named.
+Every network is built without weights and run once on an empty image, as `deconvviz check` does. "calls"
+is the number of calls that take part in the projection of any layer, and "exact" is the share of them
+that have an exact rule. If operations are unsupported, the table names the one nearest to the image.
 
-Torchvision's families are its modules, with all their networks. timm's are those of its modules where at
-least a quarter of the parts with a matrix of weights are convolutions (a vision transformer has one, at its
-foot), with some networks of each (--each).
+A family is a module of torchvision, with all its networks, or a module of timm, with some of its
+networks (--each). Only convolutional modules of timm are included: at least a quarter of the layers with
+a weight matrix must be convolutions. A vision transformer has only one convolution, its first layer.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ import deconvviz as dv
 from deconvviz.errors import NetworkError
 from deconvviz.loading import sketch
 
-HEAD = ("family", "networks", "calls", "exact", "by analogy", "refused")
+HEAD = ("family", "networks", "calls", "exact", "approximate", "unsupported")
 
 
 @dataclass(frozen=True)
 class Family:
-    """What was found in the networks of one family."""
+    """Coverage of the networks of one family."""
 
     name: str
     found: tuple[dv.Coverage, ...]
-    failed: tuple[str, ...] = ()  # networks that do not run on meta tensors, and why
+    failed: tuple[str, ...] = ()  # errors of networks that do not run on meta tensors
 
     def row(self) -> tuple[str, ...]:
         calls = sum(one.calls for one in self.found)
@@ -45,21 +45,21 @@ class Family:
             str(len(self.found)),
             str(calls),
             f"{percent(exact, calls)} %",
-            ", ".join(unique(use.short for one in self.found for use in one.by_analogy)) or "–",
-            self._refused() or "–",
+            ", ".join(unique(use.short for one in self.found for use in one.approximate)) or "–",
+            self._unsupported() or "–",
         )
 
-    def _refused(self) -> str:
-        """The operation at which the way down first fails, and in how many of the networks."""
-        some = [one.refused[0] for one in self.found if one.refused]
-        told = "; ".join(unique(f"{use.short} ({use.note.partition(':')[0]})" for use in some))
-        if told and len(some) < len(self.found):
-            told = f"in {len(some)} of {len(self.found)}: {told}"
-        return "; ".join([*([told] if told else []), *(f"not run: {why}" for why in self.failed)])
+    def _unsupported(self) -> str:
+        """Return the unsupported operations nearest to the image, and in how many networks they occur."""
+        uses = [one.unsupported[0] for one in self.found if one.unsupported]
+        text = "; ".join(unique(f"{use.short} ({use.note.partition(':')[0]})" for use in uses))
+        if text and len(uses) < len(self.found):
+            text = f"in {len(uses)} of {len(self.found)}: {text}"
+        return "; ".join([*([text] if text else []), *(f"not run: {reason}" for reason in self.failed)])
 
 
 def percent(part: int, whole: int) -> str:
-    """Rounded down, so that 100 means all."""
+    """Return a percentage, rounded down so that 100 means all."""
     return f"{1000 * part // whole / 10:g}" if whole else "0"
 
 
@@ -71,14 +71,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--markdown", action="store_true", help="print the table as README has it")
-    parser.add_argument("--each", type=int, default=3, help="so many networks of each of timm's families")
-    parser.add_argument("--only", default="", help="families whose name holds this text")
-    asked = parser.parse_args()
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the table in Markdown, as in the documentation"
+    )
+    parser.add_argument("--each", type=int, default=3, help="number of networks for each family of timm")
+    parser.add_argument("--only", default="", help="only families whose name contains this text")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     start = perf_counter()
-    families = [*torchvision_families(asked.only), *timm_families(asked.only, asked.each)]
-    if asked.markdown:
+    families = [*torchvision_families(options.only), *timm_families(options.only, options.each)]
+    if options.markdown:
         print_markdown(families)
     else:
         print_plain([family.row() for family in families])
@@ -87,7 +89,7 @@ def main() -> None:
 
 
 def torchvision_families(only: str) -> Iterator[Family]:
-    """Classification networks by torchvision's modules, then its segmentation networks."""
+    """Yield the classification networks of torchvision by module, then its segmentation networks."""
     names: dict[str, list[str]] = {}
     for name in models.list_models(module=models):
         names.setdefault(module_of(name), []).append(name)
@@ -96,7 +98,7 @@ def torchvision_families(only: str) -> Iterator[Family]:
     for family, members in names.items():
         if only in family:
             make = segmentation if family.startswith("segmentation.") else sketch
-            yield surveyed(family, [make(name) for name in members])
+            yield survey(family, [make(name) for name in members])
 
 
 def module_of(name: str) -> str:
@@ -110,9 +112,9 @@ def segmentation(name: str) -> dv.Network:
 
 
 def timm_families(only: str, each: int) -> Iterator[Family]:
-    """Those of timm's modules that are convolutional, if timm is installed."""
+    """Yield the families of convolutional networks of timm, if timm is installed."""
     if importlib.util.find_spec("timm") is None:
-        print("timm is not installed: its families are left out", file=sys.stderr)
+        print("timm is not installed: its families are skipped", file=sys.stderr)
         return
     import timm
 
@@ -122,7 +124,7 @@ def timm_families(only: str, each: int) -> Iterator[Family]:
             continue
         if convolutional(sketch(f"timm:{members[0]}").module):
             chosen = unique(members[len(members) * n // each] for n in range(each))
-            yield surveyed(f"timm {module}", [sketch(f"timm:{name}") for name in chosen])
+            yield survey(f"timm {module}", [sketch(f"timm:{name}") for name in chosen])
 
 
 def convolutional(module: nn.Module) -> bool:
@@ -130,7 +132,7 @@ def convolutional(module: nn.Module) -> bool:
     return 3 * convolutions >= sum(isinstance(part, nn.Linear) for part in module.modules())
 
 
-def surveyed(family: str, networks: Iterable[dv.Network]) -> Family:
+def survey(family: str, networks: Iterable[dv.Network]) -> Family:
     found, failed = [], []
     for network in networks:
         try:
@@ -146,26 +148,26 @@ def print_plain(rows: Sequence[Sequence[str]]) -> None:
         short = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
         print(
             "  ".join(
-                [*short, row[-2], *(["· refused: " + row[-1]] if row[-1] not in ("–", HEAD[-1]) else [])]
+                [*short, row[-2], *(["· unsupported: " + row[-1]] if row[-1] not in ("–", HEAD[-1]) else [])]
             )
         )
 
 
 def print_markdown(families: Sequence[Family]) -> None:
-    """Families of timm's of which there is the same to say share a row."""
-    alike: dict[tuple[str, ...], list[Family]] = {}
+    """Print a Markdown table; families of timm with equal last two columns share a row."""
+    groups: dict[tuple[str, ...], list[Family]] = {}
     for family in families:
-        own = family.name if not family.name.startswith("timm ") else "timm"
-        alike.setdefault((own, *family.row()[-2:]), []).append(family)
+        library = family.name if not family.name.startswith("timm ") else "timm"
+        groups.setdefault((library, *family.row()[-2:]), []).append(family)
     merged = [
         Family(
-            "timm " + ", ".join(f"`{family.name.removeprefix('timm ')}`" for family in some)
+            "timm " + ", ".join(f"`{family.name.removeprefix('timm ')}`" for family in members)
             if key[0] == "timm"
             else f"`{key[0]}`",
-            tuple(one for family in some for one in family.found),
-            tuple(one for family in some for one in family.failed),
+            tuple(one for family in members for one in family.found),
+            tuple(one for family in members for one in family.failed),
         )
-        for key, some in alike.items()
+        for key, members in groups.items()
     ]
     for row in (HEAD, ("---",) * len(HEAD), *(family.row() for family in merged)):
         print(f"| {' | '.join(row)} |")

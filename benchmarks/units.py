@@ -1,17 +1,18 @@
-"""How long do 64 units take, against captum's NeuronDeconvolution called 64 times?
+"""Time of projecting 64 units, compared to captum's NeuronDeconvolution called 64 times.
 
-The same picture, layer, units and threads, in one run; everything included: for deconvviz the recording,
-the choice of the units and their way down. Captum takes every unit by itself, in a whole forward and backward
-pass, and needs just as long for each: `--captum N` has it take N of them, and its time is multiplied.
-Captum seeds 1, so its result is multiplied by the activation. Where a network calls ReLU as a function captum
-does not see it, and its result is another: the column `apart` says by how much.
+Both use the same image, layer, units and threads, in one run. The time of deconvviz includes the
+recording, the choice of the units and their projection. Captum computes a full forward and backward pass
+for each unit, which takes the same time for every unit: with `--captum N` it projects N units, and its
+time is scaled to all of them. Captum starts from a signal of 1, so its result is multiplied by the
+activation. Captum does not find a ReLU that a network calls as a function, and its result is then
+different; the column `difference` is the relative difference.
 
-    bound     the ratio of counted multiply-adds: what could be had if every one took as long
-    of it     what is had of the bound
-    matmul    the way down, in counted multiply-adds a second, over this machine's rate for a 2048 x 2048
-              matrix product, measured in this run with these threads
+    bound     Ratio of counted multiply-adds: the ratio of times if every multiply-add took equally long.
+    of bound  Ratio of times, relative to the bound.
+    matmul    Multiply-adds per second in the projection pass, relative to a 2048 x 2048 matrix product
+              that is measured in this run with the same threads.
 
-Random weights: the time does not depend on them.
+Weights are random; the time does not depend on them.
 """
 
 from __future__ import annotations
@@ -38,72 +39,82 @@ CASES = {
     "googlenet": ("inception3b", "inception4e", "inception5b"),
     "densenet121": ("features.denseblock2", "features.denseblock3", "features.denseblock4"),
 }
-SEES_EVERY_RELU = ("vgg19", "resnet50")  # captum: there each ReLU is a module
-COLUMNS = ("network", "layer", "captum (s)", "deconvviz (s)", "ratio", "bound", "of it", "matmul", "apart")
+ONLY_RELU_MODULES = ("vgg19", "resnet50")  # captum handles only ReLUs that are modules
+COLUMNS = (
+    "network",
+    "layer",
+    "captum (s)",
+    "deconvviz (s)",
+    "ratio",
+    "bound",
+    "of bound",
+    "matmul",
+    "difference",
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=3, help="turns for each layer")
+    parser.add_argument("--repeat", type=int, default=3, help="repetitions for each layer")
     parser.add_argument("--units", type=int, default=64)
-    parser.add_argument("--captum", type=int, default=8, help="units that captum takes in each turn")
+    parser.add_argument("--captum", type=int, default=8, help="units that captum projects in each repetition")
     parser.add_argument("--networks", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--device", default="cpu")
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    print(f"one picture of 224 px, {asked.units} units, float32, {asked.threads} threads, {asked.device}")
-    rate = matmul_rate(asked.device)
-    print(f"matrix product: {rate / 1e9:.0f} thousand million multiply-adds a second")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"one image of 224 px, {options.units} units, float32, {options.threads} threads, {options.device}")
+    rate = matmul_rate(options.device)
+    print(f"matrix product: {rate / 1e9:.0f} billion multiply-adds per second")
     print(_row(COLUMNS))
-    for name in asked.networks:
-        net = dv.load(name, weights="random", device=asked.device)
+    for name in options.networks:
+        net = dv.load(name, weights="random", device=options.device)
         case = Case(net, torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
         for layer in CASES[name]:
-            print(_row(case.compare(layer, asked.units, asked.captum, asked.repeat, rate)), flush=True)
+            print(_row(case.compare(layer, options.units, options.captum, options.repeat, rate)), flush=True)
 
 
 def _row(cells: Sequence[str]) -> str:
     return "".join(
         cell.ljust(width) if number < 2 else cell.rjust(width)
-        for number, (cell, width) in enumerate(zip(cells, (13, 22, 11, 15, 8, 8, 7, 8, 10), strict=True))
+        for number, (cell, width) in enumerate(zip(cells, (13, 22, 11, 15, 8, 8, 10, 8, 12), strict=True))
     )
 
 
 @dataclass(frozen=True)
 class Turn:
-    """Seconds of one turn."""
+    """Seconds of one repetition."""
 
     theirs: float  # for all units
     recording: float
-    down: float
+    projecting: float
 
     @property
     def ours(self) -> float:
-        return self.recording + self.down
+        return self.recording + self.projecting
 
 
 class Case:
-    """One network, ours and a copy for captum, whose hooks cannot stand calls in place."""
+    """A network, and a copy of it for captum, whose hooks do not support in-place ReLUs."""
 
-    def __init__(self, net: dv.Network, pictures: Tensor) -> None:
-        self.net, self.pictures = net, pictures.to(net.device)
+    def __init__(self, net: dv.Network, images: Tensor) -> None:
+        self.net, self.images = net, images.to(net.device)
         self.module = copy.deepcopy(net.module).eval()
         for part in self.module.modules():
             if isinstance(part, nn.ReLU):
                 part.inplace = False
 
     def compare(self, layer: str, units: int, captum: int, repeat: int, rate: float) -> tuple[str, ...]:
-        self.net.record(self.pictures, layer)  # the table of layers is made once
+        self.net.record(self.images, layer)  # computes the table of layers, once for each network
         turns = [self._turn(layer, units, captum) for _ in range(repeat)]
         apart = max(difference for _, difference in turns)
-        if self.net.name in SEES_EVERY_RELU and not apart <= 1e-3:
+        if self.net.name in ONLY_RELU_MODULES and not apart <= 1e-3:
             raise SystemExit(f"{self.net.name} {layer}: deconvviz and captum differ by {apart:.1e}")
         times = [one for one, _ in turns]
         ratio = median(one.theirs / one.ours for one in times)
-        down = median(one.down for one in times)
-        theirs, up, ours_down = self._multiply_adds(layer, units)
-        bound = units * theirs / (up + ours_down)
+        seconds = median(one.projecting for one in times)
+        theirs, recording, projecting = self._multiply_adds(layer, units)
+        bound = units * theirs / (recording + projecting)
         return (
             self.net.name,
             layer,
@@ -112,60 +123,60 @@ class Case:
             f"{ratio:.1f}",
             f"{bound:.1f}",
             f"{ratio / bound:.0%}",
-            f"{ours_down / down / rate:.0%}",
+            f"{projecting / seconds / rate:.0%}",
             f"{apart:.0e}",
         )
 
     def _turn(self, layer: str, units: int, captum: int) -> tuple[Turn, float]:
-        start = clock(self.pictures)
-        recording = self.net.record(self.pictures, layer)
+        start = clock(self.images)
+        recording = self.net.record(self.images, layer)
         chosen = recording.strongest(layer, units)
-        between = clock(self.pictures)
+        between = clock(self.images)
         projection = recording.project(layer, chosen)
-        end = clock(self.pictures)
-        few = chosen[:: max(1, units // captum)][:captum]
-        theirs = self.captum(layer, few)
-        seconds = (clock(self.pictures) - end) * units / len(few)
-        ours = projection.pixels[[chosen.index(unit) for unit in few]]
+        end = clock(self.images)
+        sample = chosen[:: max(1, units // captum)][:captum]
+        theirs = self.captum(layer, sample)
+        seconds = (clock(self.images) - end) * units / len(sample)
+        ours = projection.pixels[[chosen.index(unit) for unit in sample]]
         apart = (ours - theirs).abs().amax((1, 2, 3)) / theirs.abs().amax((1, 2, 3))
         return Turn(seconds, between - start, end - between), float(apart.max())
 
     def captum(self, layer: str, units: Sequence[dv.Unit]) -> Tensor:
-        """(K, 3, H, W), unit by unit."""
-        part = self.module.get_submodule(self.net.layers[layer].dotted)
+        """Return the projections of captum, (K, 3, H, W), computed unit by unit."""
+        part = self.module.get_submodule(self.net.layers[layer].module)
         attribution = NeuronDeconvolution(self.module, part)
-        inputs = self.pictures.clone().requires_grad_(True)
+        inputs = self.images.clone().requires_grad_(True)
         found = []
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # captum warns that it sets hooks
+            warnings.simplefilter("ignore")  # captum warns that it registers hooks
             for unit in units:
                 place = (unit.channel, unit.y, unit.x)
                 found.append(attribution.attribute(inputs, place).detach() * unit.activation)
         return torch.cat(found)
 
     def _multiply_adds(self, layer: str, units: int) -> tuple[int, int, int]:
-        """Of captum for one unit; of our recording; of the way down of all units.
+        """Return the multiply-adds of captum for one unit, of a recording, and of projecting all units.
 
-        Captum's are those of the whole network forward and of one way down at full size.
+        Those of captum are a forward pass of the whole network and one projection at full size.
         """
-        recording = self.net.record(self.pictures, layer)
+        recording = self.net.record(self.images, layer)
         chosen = recording.strongest(layer, units)
-        full = torch.ones(1, *self.net.layers[layer].shape, device=self.pictures.device)
-        theirs = multiply_adds(lambda: self.module(self.pictures))
+        full = torch.ones(1, *self.net.layers[layer].shape, device=self.images.device)
+        theirs = multiply_adds(lambda: self.module(self.images))
         theirs += multiply_adds(lambda: recording.project(layer, full))
-        ours = multiply_adds(lambda: self.net.record(self.pictures, layer))
+        ours = multiply_adds(lambda: self.net.record(self.images, layer))
         return theirs, ours, multiply_adds(lambda: recording.project(layer, chosen))
 
 
 def multiply_adds(call: Callable[[], Any]) -> int:
-    """Of all convolutions and matrix products."""
+    """Count the multiply-adds of all convolutions and matrix products in a call."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         call()
     return int(counter.get_total_flops()) // 2
 
 
 def matmul_rate(device: str, n: int = 2048) -> float:
-    """Multiply-adds a second of the best of several matrix products."""
+    """Return the multiply-adds per second of the fastest of several matrix products."""
     a, b = torch.randn(2, n, n, device=device)
     a @ b
     times = []

@@ -1,4 +1,4 @@
-"""Load a network again that a manifest describes, and verify its weights."""
+"""Load the network described by a manifest, and verify its weights."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from deconvviz.loading import ModelRequest
 from deconvviz.models.model_spec import PLAIN, ModelSpec, from_literals
 from deconvviz.models.providers import provider_of
 from deconvviz.network import Network
+from deconvviz.paths import path_as_written
 
 
 def load_described(
@@ -26,28 +27,29 @@ def load_described(
     device: str = "cpu",
     allow_code: bool = False,
 ) -> Network:
-    """Load the network that a manifest describes and verify its weights. `weights` overrides their location.
+    """Load the network described by a manifest and verify its weights. `weights` overrides their location.
 
-    Raises ManifestError: it was made in Python, its weights are others, or code would have to be run that
-    `allow_code` does not allow.
+    Raises ManifestError if the network was made in Python, if its weights differ, or if user code would have
+    to run without `allow_code`.
     """
     spec = _spec(described, manifest)
     if spec is None or described["weights"] is None:
         raise ManifestError(
-            f"{manifest} was made in Python from a module of the user's own; "
-            "only that program can make it again"
+            f"{manifest} was made in Python from a module, not by name: "
+            "only the program that made it can make it again"
         )
     if provider_of(spec).runs_code and not allow_code:
         raise ManifestError(
-            f"{manifest} was made with a network that {spec.file} makes: to make it again, that file is run. "
-            "If you trust it, allow it with {option}",
+            f"the network of {manifest} is made by the code in {spec.file}. "
+            "If you trust that file, let it run with {option}",
             option="allow_code=True",
         )
-    network = ModelRequest(spec, weights or described["weights"], described["seed"] or 0, device).load()
+    stored = str(path_as_written(described["weights"]))
+    network = ModelRequest(spec, weights or stored, described["seed"] or 0, device).load()
     if network.digest != described["digest"]:
         raise ManifestError(
             f"the weights of {described['name']} are not those of {manifest}: {network.digest} instead of "
-            f"{described['digest']}; give the right file with {{option}}",
+            f"{described['digest']}. Give the right file with {{option}}",
             option="weights=FILE",
         )
     network.module.to(getattr(torch, described["dtype"]))
@@ -56,8 +58,8 @@ def load_described(
 
 
 def _spec(described: Mapping[str, Any], manifest: Path) -> ModelSpec | None:
-    """The network that a manifest names; None if it cannot be asked for by name."""
-    if "model" not in described:  # before there was anything but torchvision's
+    """Return the network that a manifest names; None if it was made in Python."""
+    if "model" not in described:  # manifests from before there were other kinds of networks
         return ModelSpec(PLAIN, described["name"])
     model = described["model"]
     if model is None:
@@ -66,12 +68,12 @@ def _spec(described: Mapping[str, Any], manifest: Path) -> ModelSpec | None:
     try:
         runs_code = provider_of(spec).runs_code
     except NetworkError as reason:
-        raise ManifestError(f"{manifest} is no complete manifest: {reason}") from reason
+        raise ManifestError(f"{manifest} is not a complete manifest: {reason}") from reason
     if not runs_code:
         return spec
     file = existing(model["file"], manifest.resolve().parent)
     if file is None:
         raise ManifestError(
-            f"the file that makes the network of {manifest} is gone: it was {model['file']['path']}"
+            f"the file that makes the network of {manifest} no longer exists: it was {model['file']['path']}"
         )
     return replace(spec, file=file, digest=str(model["file"]["digest"]))

@@ -1,7 +1,7 @@
 """What can go wrong, as one tree. Every message says what was asked, what there is, and what to do.
 
 DeconvvizError               everything a user can mend; the command line prints it and exits 2
-├── PictureError             a picture file that is missing, broken, too large, or no picture
+├── ImageError               an image file that is missing, broken, too large, or not an image
 ├── NetworkError             a network that is not known, or cannot be built or run as asked
 ├── WeightsError             a weights file that is missing, unsafe, or made for another network
 │   └── DownloadError        weights that could not be fetched
@@ -22,18 +22,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deconvviz.printable_names import printable
+
 
 class DeconvvizError(Exception):
     """The root of every error that deconvviz raises on purpose.
 
     `option` is an argument that helps, as Python has it (``force=True``, ``weights=FILE``), or several of
     them. A message names them in order with ``{option}``: for a Python user they are arguments, on the
-    command line they are flags.
+    command line they are flags. Whatever names a message holds, it is one line that a terminal can show.
     """
 
     def __init__(self, message: str = "", *, option: str | Sequence[str] = ()) -> None:
-        self.message = message
-        self.options = (option,) if isinstance(option, str) else tuple(option)
+        self.message = printable(message)
+        self.options = tuple(map(printable, (option,) if isinstance(option, str) else option))
         super().__init__(self._with(self.options))
 
     def on_command_line(self) -> str:
@@ -47,13 +49,20 @@ class DeconvvizError(Exception):
         return text
 
 
+_FLAGS = {"whole_fields": "no-border"}  # flags that are not called like the argument
+
+
 def _flag(option: str) -> str:
     name, _, value = option.partition("=")
-    return f"--{name.replace('_', '-')}" + (f" {value}" if value not in ("", "True") else "")
+    flag = _FLAGS.get(name, name.replace("_", "-"))
+    return f"--{flag}" + (f" {value}" if value not in ("", "True") else "")
 
 
-class PictureError(DeconvvizError):
-    """A picture file that is missing, broken, too large, or no picture."""
+class ImageError(DeconvvizError):
+    """An image file that is missing, broken, too large, or not an image."""
+
+
+PictureError = ImageError  # its name before 0.2
 
 
 class NetworkError(DeconvvizError):

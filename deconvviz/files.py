@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: under a temporary name in the same folder, then renamed."""
+"""Write files whole or not at all: under a temporary name in the same folder, then renamed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deconvviz.errors import OutputError
 from deconvviz.paths import path_as_written
 from deconvviz.printable_names import path_to_text, printable_path, quoted
 
-# What to do, for the failures a person can mend; any other is told in the system's own words.
+# What to do about failures that the user can fix. Others are reported in the words of the system.
 _REMEDIES = {
     errno.ENOSPC: "free some space or choose another folder",
     errno.EDQUOT: "free some space or choose another folder",
@@ -26,7 +26,7 @@ _REMEDIES = {
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EEXIST: "a part of the path is a file, not a folder",
 }
-# Answers of file systems that know no hard links (FAT, some network shares).
+# Errors of file systems without hard links (FAT, some network shares).
 NO_LINKS = {
     errno.EPERM,
     errno.ENOTSUP,
@@ -41,11 +41,11 @@ NO_LINKS = {
 def write_whole(
     path: str | os.PathLike[str], write: Callable[[BinaryIO], None], *, force: bool = False
 ) -> Path:
-    """Let `write` fill a new file and put it at `path` once it is complete; return the path.
+    """Write a new file with `write` and move it to `path` when it is complete. Return the path.
 
-    Missing folders are made. A symbolic link is followed, not replaced. After any failure, an interrupt
-    included, `path` is as it was and neither temporary file nor new folder is left.
-    Raises OutputError; an exception of `write` that is no OSError passes through as it is.
+    Missing folders are created. A symbolic link is followed, not replaced. After a failure or an interrupt,
+    `path` is unchanged and no temporary file or new folder remains. Raises OutputError; other exceptions of
+    `write` that are not OSErrors are passed on.
     """
     asked = Path(path)
     try:
@@ -66,7 +66,7 @@ def write_whole(
 
 
 def write_text(path: str | os.PathLike[str], text: str, *, force: bool = False) -> Path:
-    """As `write_whole`, in UTF-8."""
+    """Write text in UTF-8, as `write_whole`."""
 
     def write(stream: BinaryIO) -> None:
         stream.write(text.encode("utf-8"))
@@ -77,15 +77,15 @@ def write_text(path: str | os.PathLike[str], text: str, *, force: bool = False) 
 def _checked_target(asked: Path, force: bool) -> Path:
     shown = printable_path(asked)
     if "\0" in str(asked):
-        raise OutputError(f"cannot write {quoted(asked)}: a file name has no zero byte in it")
+        raise OutputError(f"cannot write {quoted(asked)}: a file name cannot contain a zero byte")
     target = Path(os.path.realpath(asked))
     if target.is_dir():
         raise OutputError(
-            f"cannot write {shown}: it is a folder; name a file in it, such as "
+            f"cannot write {shown}: it is a folder. Name a file in it, such as "
             f"{printable_path(asked / 'name.ext')}"
         )
     if target.exists() and not target.is_file():
-        raise OutputError(f"cannot write {shown}: it is a device or a pipe; name a regular file")
+        raise OutputError(f"cannot write {shown}: it is a device or a pipe. Name a regular file")
     if target.exists() and not force:
         raise _taken(asked)
     return target
@@ -93,15 +93,14 @@ def _checked_target(asked: Path, force: bool) -> Path:
 
 def _taken(asked: Path) -> OutputError:
     return OutputError(
-        f"{printable_path(asked)} exists and is left as it is; overwrite it with {{option}} "
-        "or choose another name",
+        f"{printable_path(asked)} already exists. Overwrite it with {{option}}, or choose another name",
         option="force=True",
     )
 
 
 @contextlib.contextmanager
 def made_folder(folder: Path) -> Iterator[Path]:
-    """The folder, made where it is missing; what was made is taken away again after a failure."""
+    """Create a folder with its missing parents; remove what was created after a failure."""
     made = []
     for missing in (folder, *folder.parents):
         if os.path.lexists(missing):
@@ -119,10 +118,10 @@ def made_folder(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
-    # The name does not contain the target's, which may already be as long as the file system allows.
+    # not derived from the target's name, which may have the maximum length already
     temporary = folder / f".deconvviz-{secrets.token_hex(6)}.part"
     try:
-        # os.open and not tempfile: the result gets the permissions the user's umask gives any file.
+        # os.open instead of tempfile, so that the file gets the permissions of the user's umask
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
     finally:
@@ -136,7 +135,7 @@ def _keep_mode(target: Path, temporary: Path) -> None:
 
 
 def _place_if_free(temporary: Path, target: Path, asked: Path) -> None:
-    """A link, unlike a rename, fails where another process has put a file there in the meantime."""
+    """Move a file to a free name. A link, unlike a rename, fails if the name was taken in the meantime."""
     try:
         os.link(temporary, target)
     except FileExistsError:
@@ -150,7 +149,7 @@ def _place_if_free(temporary: Path, target: Path, asked: Path) -> None:
 
 
 def cannot_write(asked: Path, error: OSError) -> str:
-    """Return the message for a file or folder that could not be written, with what to do about it."""
+    """Return the message for a file or folder that could not be written."""
     reason = error.strerror or str(error)
     remedy = _REMEDIES.get(error.errno or 0)
     advice = f"; {remedy}" if remedy else ""
@@ -159,7 +158,7 @@ def cannot_write(asked: Path, error: OSError) -> str:
 
 
 def place_of(file: Path | None, folder: Path) -> dict[str, str | None]:
-    """Return where a file is, and where from a folder, in case both are moved; `existing` reads it."""
+    """Return the absolute path of a file and its path relative to a folder; `existing` reads both."""
     if file is None:
         return {"path": None, "beside": None}
     whole = file.resolve()
@@ -168,6 +167,6 @@ def place_of(file: Path | None, folder: Path) -> dict[str, str | None]:
 
 
 def existing(one: Mapping[str, Any], folder: Path) -> Path | None:
-    """Return where the file is that `place_of` wrote down, if it still exists."""
+    """Return the file described by `place_of`, or None if it does not exist any more."""
     places = [path_as_written(one["path"]), path_as_written(one["beside"], folder.resolve())]
     return next((place for place in places if place.is_file()), None)

@@ -1,25 +1,28 @@
-"""From a manifest back to the result."""
+"""Make a result again from its manifest."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deconvviz.described_network import load_described
+from deconvviz.engine.choice import UnitChoice
 from deconvviz.engine.units import Unit
 from deconvviz.errors import ManifestError
 from deconvviz.files import existing
+from deconvviz.images.standard_input import NAME as STANDARD_INPUT
+from deconvviz.paths import no_manifest, path_as_typed
 from deconvviz.projection import FORMAT, Projection, Style, pixel_digest
 
 
 @dataclass(frozen=True)
 class Remade:
-    """A projection made again, and how its figure was drawn."""
+    """Projection made again from a manifest, with the style of its figure."""
 
     projection: Projection
     style: Style
@@ -34,32 +37,35 @@ def remake(
     allow_code: bool = False,
     memory: int | None = None,
 ) -> Remade:
-    """Make the projection of a manifest again. `weights` says where they are now, if they were moved.
+    """Make the projection of a manifest again.
 
-    A network of ``file.py:factory`` is made by running that file, as it was when the manifest was written:
-    only with `allow_code`, since somebody else may have written both. `memory` (bytes) is for `project`.
+    Args:
+        path: The manifest. weights: Where the weights are now, if they were moved. device: As for `load`.
+        allow_code: Allow the code in the ``file.py`` that makes the network to run. The file must not have
+        changed
+            since. Only for files that you trust.
+        memory: As for `Recording.project`.
 
-    Raises ManifestError if the file is no manifest, or if code, weights, picture or activations are not those
-    that it names.
+    Raises:
+        ManifestError: If the file is not a manifest, or code, weights, image or activations differ from it.
     """
+    path = path_as_typed(os.fspath(path))
     stored = _read(Path(path))
     try:
         return _remake(stored, Path(path), weights, device, memory, allow_code=allow_code)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ManifestError(f"{path} is no complete manifest: {error!r}") from error
+        raise ManifestError(f"{path} is not a complete manifest: {error!r}") from error
 
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ManifestError(
-            f"no manifest {path}: it is next to a figure, with the same name and .json"
-        ) from None
+        raise ManifestError(no_manifest(path)) from None
     except (OSError, ValueError) as error:
         raise ManifestError(f"{path} cannot be read as a manifest: {error}") from error
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-        raise ManifestError(f"{path} is no manifest of this version: its format is not {FORMAT!r}")
+        raise ManifestError(f"{path} is not a manifest of this version: its format is not {FORMAT!r}")
     return stored
 
 
@@ -75,35 +81,43 @@ def _remake(
     network = load_described(stored["network"], path, weights=weights, device=device, allow_code=allow_code)
     if not stored["pictures"] or not stored["units"]:
         raise ManifestError(
-            f"{path} was made in Python from a tensor of the user's own; only that program can make it again"
+            f"{path} was made in Python from a tensor: only the program that made it can make it again"
         )
-    pictures = [_picture_path(one, path) for one in stored["pictures"]]
-    recording = network.record(pictures, stored["layer"]["name"])
-    for picture, one in zip(recording.pictures, stored["pictures"], strict=True):
-        if pixel_digest(picture.rgb) != one["pixels"]:
+    images = [_image_path(one, path) for one in stored["pictures"]]
+    named = any(one.get("top_class") for one in stored["pictures"])
+    recording = network.record(images, stored["layer"]["name"], scores=named)
+    for image, one in zip(recording.input_images, stored["pictures"], strict=True):
+        if pixel_digest(image.rgb) != one["pixels"]:
             raise ManifestError(
-                f"the pixels of {picture.path} are not those of {path}: the file has changed, "
-                "or is decoded otherwise on this machine"
+                f"the pixels of {image.path} are not those of {path}: the file has changed, "
+                "or this machine decodes it differently"
             )
-    units = [Unit(**unit) for unit in stored["units"]]
+    units: Sequence[Unit] = [Unit(**unit) for unit in stored["units"]]
+    if (chosen := stored.get("selection")) is not None:
+        units = UnitChoice.from_json(chosen, units)
     projection = recording.project(stored["layer"]["name"], units, memory=memory)
     for unit, one in zip(projection.units, stored["units"], strict=True):
         if not math.isclose(unit.activation, one["activation"], rel_tol=1e-3, abs_tol=1e-5):
             raise ManifestError(
-                f"something has changed since {path} was written: at {unit} of {projection.layer.name} "
-                f"it has {one['activation']:.6g}"
+                f"an activation differs from {path}: {unit} of {projection.layer.name} "
+                f"was {one['activation']:.6g}"
             )
-    style = dict(stored["style"])
+    style = {"crop": "field", **stored["style"]}  # older manifests have no crop setting
     dpi = float(style.pop("dpi"))
     return Remade(projection, Style(**style), dpi)
 
 
-def _picture_path(one: Mapping[str, Any], manifest: Path) -> Path:
+def _image_path(one: Mapping[str, Any], manifest: Path) -> Path:
+    if one["path"] is None and one.get("name") == STANDARD_INPUT:
+        raise ManifestError(
+            f"{manifest} was made from an image on standard input, which was not kept. Save that image as a "
+            "file and project the file"
+        )
     if one["path"] is None:
         raise ManifestError(
-            f"{manifest} was made from a picture in memory; only that program can make it again"
+            f"{manifest} was made from an image in memory: only the program that made it can make it again"
         )
     place = existing(one, manifest.resolve().parent)
     if place is None:
-        raise ManifestError(f"the picture of {manifest} is gone: it was {one['path']}")
+        raise ManifestError(f"the image of {manifest} no longer exists: it was {one['path']}")
     return place

@@ -1,4 +1,4 @@
-"""The layers of a network as a table: names, kinds, shapes, receptive fields."""
+"""Table of the layers of a network: names, kinds, shapes, receptive fields."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from deconvviz.models.layer_names import paper_names, unknown_layer_message
 from deconvviz.wrappers import named_parts
 
 NOT_REACHED = (
-    "was not reached with an empty picture (in Python, net.record(image, layer) tries it on the image itself)"
+    "was not reached with an empty image (in Python, net.record(image, layer) tries it on the image itself)"
 )
 
 OUTPUT = "output"
-"""The name of what the whole network gives, unless a module has that name."""
+"""Name of the output of the whole network, unless a module has that name."""
 
-_SPOKEN_KINDS = (
+_PAPER_KINDS = (
     ("conv", (nn.Conv2d,)),
     ("bn", (nn.BatchNorm2d,)),
     ("relu", (nn.ReLU,)),
@@ -42,43 +42,39 @@ _JSON_KEYS = {
     "offset": "first",
     "unsupported": "refused",
     "depends_on_more": "sees_more",
-}  # the keys of `layers --json` are older than the names of the attributes, and programs read them
+}  # keys of `layers --json` that are older than the attribute names
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One thing in a network whose output is a tensor, and so can be asked for."""
+    """Layer of a network: a module (or the network itself) that returns a tensor."""
 
-    name: str  # the paper's name where there is one, else the dotted name
-    module: str  # module name; a module called several times is `name`, `name:2`, `name:3`
+    name: str  # the paper's name if there is one, else the dotted name
+    module: str  # dotted module name; `name:2` for the second call of a module
     kind: str  # class of the module
-    shape: tuple[int, ...]  # of its output for one picture: (C, H, W), or (F,)
+    shape: tuple[int, ...]  # output shape for one image: (C, H, W), or (F,)
     field: (
         tuple[int, int] | None
-    )  # receptive field (rows, columns) in pixels; None: all (`sees_all`) or unknown
-    stride: tuple[float, float] | None  # pixels from one unit to the next (rows, columns)
-    offset: (
-        tuple[float, float] | None
-    )  # pixel at which the field of unit (0, 0) begins; negative: in the padding
+    )  # receptive field (rows, columns) in pixels; None: the whole image (`sees_all`) or unknown
+    stride: tuple[float, float] | None  # distance of neighbouring units in pixels (rows, columns)
+    offset: tuple[float, float] | None  # first pixel of the field of unit (0, 0); negative in the padding
     parameters: int
     unsupported: str = ""  # why its units cannot be projected; empty if they can
-    is_constant: bool = False  # constant on the way down, as a gate is: the projections of its units are zero
-    depends_on_more: bool = (
-        False  # pixels outside of the field can change a unit, by way of what is held constant
-    )
-    channels_last: bool = False  # in the network itself; `shape` and all that is recorded has them first
-    same_as: str = ""  # the layer before it that gives the very same tensor, as a block's last part does
-    has_channels: bool = True  # of each picture: positions of a map (C, H, W), or entries of a vector (F)
-    sees_all: bool = False  # every unit sees the whole picture, whatever its size
-    lacks_weights: bool = False  # it depends on weights that are missing, and cannot be asked for
+    is_constant: bool = False  # treated as a constant, such as a gate: its projections are zero
+    depends_on_more: bool = False  # pixels outside the field can change a unit through gates or statistics
+    channels_last: bool = False  # layout inside the network; `shape` and activations are channels first
+    same_as: str = ""  # an earlier layer that returns the same tensor, such as the last part of a block
+    has_channels: bool = True  # whether units are positions of a map (C, H, W) or entries of a vector (F)
+    sees_all: bool = False  # every unit depends on the whole image, whatever its size
+    lacks_weights: bool = False  # depends on missing weights and cannot be requested
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kind}): {_times(self.shape)}, {self.field_text}"
 
     def field_of(self, y: int, x: int) -> tuple[float, float, float, float] | None:
-        """Return the receptive field of the unit at (y, x) as if the image had no border: x0, y0, x1, y1.
+        """Return the receptive field (x0, y0, x1, y1) of the unit at (y, x), without cutting at the border.
 
-        None where it is not the same for all units, or the whole image.
+        Return None if the field differs from unit to unit, or is the whole image.
         """
         if self.field is None or self.stride is None or self.offset is None:
             return None
@@ -86,26 +82,26 @@ class Layer:
         return left, top, left + self.field[1], top + self.field[0]
 
     def field_grid(self, image: tuple[int, int]) -> FieldGrid | None:
-        """Return the receptive fields of all units in an image of so many rows and columns.
+        """Return the grid of receptive fields for an image of the given (rows, columns).
 
-        None where units have no position, see the whole image, or have fields that are not known.
+        Return None if units have no position, depend on the whole image, or have unknown fields.
         """
         if self.field is None or self.stride is None or self.offset is None:
             return None
         return FieldGrid(self.field, self.stride, self.offset, image)
 
     def whole_fields(self, image: tuple[int, int], lengths: Sequence[int]) -> tuple[range, range] | None:
-        """Return the rows and columns of a map whose fields the border of an image does not cut.
+        """Return the rows and columns of a map whose receptive fields are not cut by the border of an image.
 
-        `lengths` are those of the map. None where units have no position, or see the whole image. Raises
-        UnitError where the fields are not known, or all of them are cut.
+        `lengths` are the (rows, columns) of the map. Return None if units have no position, or depend on the
+        whole image. Raise UnitError if the fields are unknown, or all of them are cut.
         """
         if len(self.shape) != 3 or self.sees_all:
             return None
         if (grid := self.field_grid(image)) is None:
             raise UnitError(
-                f"the receptive fields of {self.name} are not known, nor which of them the border cuts. "
-                "Leave {option} out",
+                f"the receptive fields of {self.name} are unknown, so fields that the border cuts cannot be "
+                "found. Leave {option} out",
                 option="whole_fields=True",
             )
         rows, columns = (grid.inside(axis, length) for axis, length in enumerate(lengths))
@@ -119,19 +115,20 @@ class Layer:
 
     @property
     def field_text(self) -> str:
+        """Receptive field and stride in words, or why units cannot be projected."""
         if self.lacks_weights:
-            return "cannot be asked for: it depends on weights that are missing"
+            return "cannot be requested: it depends on missing weights"
         if self.unsupported:
             return f"cannot be projected: {self.unsupported}"
         if self.is_constant:
-            return "is held constant: nothing flows down from it"
+            return "is treated as a constant: its projections are zero"
         if self.sees_all:
-            return "sees the whole picture"
+            return "receptive field: the whole image"
         if self.field is None:
-            return "its receptive field is not known"
-        more = ", and more by way of gates or statistics" if self.depends_on_more else ""
-        every = f" every {_by(self.stride)} px" if self.stride else ""
-        return f"sees {_by(self.field)} px{every}{more}"
+            return "receptive field: unknown"
+        more = " (gates or statistics depend on more)" if self.depends_on_more else ""
+        every = f", stride {_by(self.stride)} px" if self.stride else ""
+        return f"receptive field {_by(self.field)} px{every}{more}"
 
 
 def _times(shape: Sequence[int]) -> str:
@@ -143,13 +140,13 @@ def _by(pair: tuple[float, float]) -> str:
 
 
 def _plain(pair: tuple[Fraction, Fraction]) -> tuple[float, float]:
-    """Whole numbers, where they are."""
+    """Return numbers as integers if they are whole."""
     first, second = (int(n) if n.denominator == 1 else float(n) for n in pair)
     return first, second
 
 
 class LayerTable(Sequence[Layer]):
-    """Every layer of a network in the order in which it is ready; found by either of its names."""
+    """All layers of a network in the order of the forward pass, found by either of their names."""
 
     def __init__(
         self,
@@ -161,9 +158,9 @@ class LayerTable(Sequence[Layer]):
         missing: str = "",
     ) -> None:
         self._layers = tuple(layers)
-        self._without_row = dict(without_row or {})  # names of modules, and why they are no layers
+        self._without_row = dict(without_row or {})  # names of modules that are not layers, and why
         self._network, self._see = network, see
-        self._missing = missing  # the weights that some layers lack, as a clause
+        self._missing = missing  # the missing weights, as a clause
         self._by_name = {layer.module: layer for layer in layers} | {layer.name: layer for layer in layers}
 
     @property
@@ -171,9 +168,10 @@ class LayerTable(Sequence[Layer]):
         return [layer.name for layer in self._layers]
 
     def find(self, name: str | Layer) -> Layer:
-        """The layer of this name; a layer is returned as it is.
+        """Return the layer with this name; a `Layer` is returned unchanged.
 
-        Raises LayerError that says what there is, nearest first, also for a layer that lacks weights.
+        Raises:
+            LayerError: If there is no such layer (the message lists similar names), or it lacks weights.
         """
         if isinstance(name, Layer):
             self._check_has_weights(self._by_name.get(name.module, name))
@@ -190,24 +188,24 @@ class LayerTable(Sequence[Layer]):
             raise self.lacking(layer.name)
 
     def lacking(self, name: str) -> LayerError:
-        """Return the error for a layer that depends on weights that are missing."""
+        """Return the error for a layer that depends on missing weights."""
         whole = [one.name for one in self if not one.lacks_weights and not one.same_as]
-        other = f"Ask for a layer that does not, such as {whole[-1]}, or give" if whole else "Give"
+        other = f"Use a layer that does not, such as {whole[-1]}, or give" if whole else "Give"
         return LayerError(
-            f"{name} of {self._network} cannot be asked for: it depends on {self._missing}. "
+            f"{name} of {self._network} cannot be requested: it depends on {self._missing}. "
             f"{other} a file with all weights: {{option}}",
             option="weights=FILE",
         )
 
     def is_unreached(self, name: str) -> bool:
-        """Whether a module has this name, but an empty picture does not reach it; another picture may."""
+        """Return whether a module with this name exists that an empty image does not reach."""
         return name not in self._by_name and self._without_row.get(name) == NOT_REACHED
 
     @property
     def last(self) -> Layer:
-        """What the network gives. Raises LayerError if that is no tensor."""
+        """The output of the network. Raises LayerError if it is not a single tensor."""
         if not self._layers or self._layers[-1].module:
-            raise LayerError(f"{self._network} gives no single tensor: it has no class scores")
+            raise LayerError(f"{self._network} does not return a single tensor, so it has no class scores")
         return self._layers[-1]
 
     @overload
@@ -236,7 +234,7 @@ class LayerTable(Sequence[Layer]):
     def _repr_html_(self) -> str:
         head = "".join(
             f"<th>{title}</th>"
-            for title in ("layer", "module", "kind", "output", "sees (px)", "every (px)", "parameters")
+            for title in ("layer", "module", "kind", "output", "field (px)", "stride (px)", "parameters")
         )
         rows = "".join(
             "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells(layer)) + "</tr>" for layer in self
@@ -249,23 +247,23 @@ class LayerTable(Sequence[Layer]):
 
 
 def cells(layer: Layer) -> tuple[str, str, str, str, str, str, str]:
-    """A layer as the seven columns of a table, as text."""
+    """Return a layer as the seven columns of a table."""
     return (
         layer.name,
         layer.module,
         layer.kind,
         _times(layer.shape),
-        _sees(layer),
+        _field_cell(layer),
         _by(layer.stride) if layer.stride else "",
         f"{layer.parameters:,}" if layer.parameters else "",
     )
 
 
-def _sees(layer: Layer) -> str:
+def _field_cell(layer: Layer) -> str:
     if layer.lacks_weights:
         return "no weights"
     if layer.unsupported or layer.is_constant:
-        return "refused" if layer.unsupported else "held"
+        return "unsupported" if layer.unsupported else "constant"
     more = "+" if layer.depends_on_more else ""
     if layer.field:
         return f"{_by(layer.field)}{more}"
@@ -275,16 +273,16 @@ def _sees(layer: Layer) -> str:
 def read_layers(
     module: nn.Module, tape: Tape, network: str, *, see: str | None = None, missing: str = ""
 ) -> LayerTable:
-    """The layers of a network from a tape of its whole forward pass.
+    """Return the layers of a network from a tape of its whole forward pass.
 
-    `missing` describes the weights that the network lacks, if it does.
+    `missing` describes the missing weights, if any.
     """
     parts = dict(named_parts(module))
     leaves = [
         (out.module, kind)
         for out in tape.outputs
         if out.call == 1
-        and (kind := _spoken_kind(parts[out.module]))
+        and (kind := _paper_kind(parts[out.module]))
         and not list(parts[out.module].children())
     ]
     paper = {dotted: name for name, dotted in paper_names(leaves).items()}
@@ -310,7 +308,7 @@ def read_layers(
         refused = refusals.get(out.value, "")
         no_map = len(shape) == 3 and (form.axes not in ((2, 3), (1, 2)) or form.shape != shape)
         if no_map:
-            refused = refused or f"it gives {_times(shape)} for a picture, which is no map of channels"
+            refused = refused or f"it returns {_times(shape)} for an image, which is not a map of channels"
         of_pictures = out.shape[0] == tape.batch and not form.folded and not form.batch_at
         last = form.channels_last and of_pictures
         layers.append(
@@ -339,7 +337,7 @@ def read_layers(
 
 
 def _covers(view: View, lengths: tuple[int, int]) -> bool:
-    """Whether a unit without position sees all of a picture of this size."""
+    """Return whether a unit without position depends on all of an image of this size."""
     field = view.field
     return field is not None and all(
         first <= 0 and first + size >= length
@@ -348,7 +346,7 @@ def _covers(view: View, lengths: tuple[int, int]) -> bool:
 
 
 def _without_row(module: nn.Module, tape: Tape, layers: Sequence[Layer]) -> dict[str, str]:
-    """The names of modules that are no layers, and why, as the end of a sentence."""
+    """Return the names of modules that are not layers, each with the reason as the end of a sentence."""
     rows = {layer.module: layer.name for layer in layers}
     first_name = {id(part): name for name, part in named_parts(module)}
     outputs = {out.module: out for out in reversed(tape.outputs)}
@@ -358,24 +356,24 @@ def _without_row(module: nn.Module, tape: Tape, layers: Sequence[Layer]) -> dict
         if name in rows or not name:
             continue
         if own != name:
-            found[name] = f"is another name of {rows.get(own, own)}: ask for that"
+            found[name] = f"is another name of {rows.get(own, own)}: use that name"
         elif name in tape.others:
             kind = tape.others[name]
             found[name] = (
-                f"gives a{'n' * (kind[0] in 'aeiouAEIOU')} {kind}, and not one tensor: ask for a part of it"
+                f"returns a{'n' * (kind[0] in 'aeiouAEIOU')} {kind}, not a single tensor: use a part of it"
             )
         elif name not in outputs:
             found[name] = NOT_REACHED
         elif len(outputs[name].shape) < 2:
-            found[name] = f"has lost its batch: it gives a tensor of shape {outputs[name].shape}"
+            found[name] = f"returns a tensor without a batch dimension, of shape {outputs[name].shape}"
         else:
-            found[name] = "does not depend on the picture"
+            found[name] = "does not depend on the image"
     return found
 
 
-def _spoken_kind(part: nn.Module) -> str | None:
-    """The kind by which the papers name a layer; "other" for a leaf they have no word for."""
-    for kind, classes in _SPOKEN_KINDS:
+def _paper_kind(part: nn.Module) -> str | None:
+    """Return the kind of a layer in the papers' naming; "other" for any other leaf module."""
+    for kind, classes in _PAPER_KINDS:
         if isinstance(part, classes):
             return kind
     return None if list(part.children()) else "other"

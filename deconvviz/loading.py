@@ -1,4 +1,4 @@
-"""Load a network by name with its weights, or sketch it without."""
+"""Load a network by name, with its weights or without."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deconvviz.errors import DeviceError
 from deconvviz.models.model_spec import ModelSpec
 from deconvviz.models.providers import parse, provider_of
 from deconvviz.models.providers.provider import LoadedModel
-from deconvviz.models.structure import structure_of
+from deconvviz.models.structure import structure_of, tensors_of
 from deconvviz.network import Network, Origin
 
 
@@ -25,23 +25,33 @@ def load(
     seed: int = 0,
     device: str = "cpu",
 ) -> Network:
-    """Load a network by its torchvision name, or ``minivgg``, which ships inside the package.
+    """Load a network.
 
-    Or ``timm:NAME`` (``timm:NAME.TAG``), one of timm's; or ``path/to/file.py:factory``: the code in that file
-    is run, and its function called, which returns a `torch.nn.Module` or a `Network`. Both take `arguments`.
+    Args:
+        name: A torchvision name; ``minivgg``, which ships with the package; ``timm:NAME`` or
+        ``timm:NAME.TAG``; or
+            ``path/to/file.py:factory``. The last **runs the code** in the file and calls its function, which
+            returns a `torch.nn.Module` or a `Network`.
+        weights: ``default`` (the weights of torchvision or timm, downloaded once; for a file, those that its
+            function sets), ``random``, or the path of a state dict (.pth, .pt, .safetensors). ``FILE#PART``
+            selects one network in a file that has several (``file.pth#teacher``).
+        arguments: Keyword arguments for a timm network or a factory.
+        seed: Seed of random weights.
+        device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
 
-    `weights`: ``default`` (torchvision's or timm's own, downloaded once; of a file, those that its function
-    makes), ``random`` (from `seed`), or a file of a state dict (.pth, .pt, .safetensors). If a file has the
-    weights of several networks, ``FILE#PART`` takes one of them (``file.pth#teacher``). Raises NetworkError,
-    WeightsError, DownloadError, DeviceError.
+    Raises:
+        NetworkError: If the network is unknown or cannot be built.
+        WeightsError: If the weights cannot be read or do not fit.
+        DownloadError: If the weights cannot be downloaded.
+        DeviceError: If the device does not exist.
     """
     return ModelRequest.of(name, weights, arguments=arguments, seed=seed, device=device).load()
 
 
 def sketch(name: str, arguments: Mapping[str, Any] | None = None) -> Network:
-    """Return a network without its weights, for its shapes and layer names alone; nothing is downloaded.
+    """Return a network without its weights, for its shapes and layer names. Nothing is downloaded.
 
-    Of ``file.py:factory`` it is what the function returns, because only its code knows the shapes.
+    For ``file.py:factory`` the factory is called, because only its code knows the shapes.
     """
     spec = parse(name, arguments)
     return _network(provider_of(spec).sketch(spec))
@@ -49,9 +59,9 @@ def sketch(name: str, arguments: Mapping[str, Any] | None = None) -> Network:
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """A network, its weights and the device to put it on: everything that `load` needs, as one value."""
+    """The arguments of `load` as one value."""
 
-    spec: ModelSpec  # with the arguments of the network
+    spec: ModelSpec  # includes the arguments of the network
     weights: str | Path = "default"
     seed: int = 0
     device: str = "cpu"
@@ -66,14 +76,14 @@ class ModelRequest:
         seed: int = 0,
         device: str = "cpu",
     ) -> ModelRequest:
-        """Read a request as `load` takes it; ``auto`` becomes a device. Raises NetworkError, DeviceError."""
+        """Make a request from the arguments of `load`. Raises NetworkError, DeviceError."""
         return cls(parse(name, arguments), weights, seed, str(pick_device(device)))
 
     def sketch(self) -> Network:
-        """Return the network without its weights, on no device; nothing is downloaded.
+        """Return the network without its weights, on the meta device. Nothing is downloaded.
 
-        Where only a user's code knows the shapes, it is the network itself, with its weights, so that the
-        code is run once: `load` returns it. Raises NetworkError, and what `load` raises.
+        If user code makes the network, return the network itself with its weights, so that the code runs
+        once; `load` then returns the same network. Raises what `load` raises.
         """
         provider = provider_of(self.spec)
         return self.load() if provider.runs_code else _network(provider.sketch(self.spec))
@@ -81,8 +91,8 @@ class ModelRequest:
     def load(self, sketched: Network | None = None) -> Network:
         """Return the network with its weights on its device.
 
-        Given what `sketch` returned, nothing is made twice: neither its table of layers nor, where user code
-        is run, the network. Raises NetworkError, WeightsError, DownloadError, DeviceError.
+        With the result of `sketch`, its layer table is reused, and user code is not run again. Raises
+        NetworkError, WeightsError, DownloadError, DeviceError.
         """
         provider, place = provider_of(self.spec), pick_device(self.device)
         if sketched is not None and provider.runs_code:
@@ -93,15 +103,15 @@ class ModelRequest:
             network.adopt_layers(sketched)
         else:
             network = _network(loaded, provider.shapes(self.spec, loaded.module))
-        network.module.to(place)
+        if not any(
+            tensor.is_meta for _, tensor in tensors_of(network.module)
+        ):  # otherwise `record` raises an error
+            network.module.to(place)
         return network
 
 
 def pick_device(name: str) -> torch.device:
-    """Return ``auto`` (an accelerator, if there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-
-    Raises DeviceError.
-    """
+    """Return a device by name; ``auto`` is an accelerator if there is one. Raises DeviceError."""
     there = ["cpu"]
     if torch.cuda.is_available():
         there += ["cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
@@ -115,9 +125,9 @@ def pick_device(name: str) -> torch.device:
 
 
 def _network(loaded: LoadedModel, shapes: torch.nn.Module | None = None) -> Network:
-    """Return a loaded module as a network; the one that a user's function returned stays as it is."""
+    """Return a loaded model as a network; a `Network` returned by user code is kept."""
     info, spec = loaded.info, loaded.spec
-    origin = Origin(info.spec, loaded.seed, info.source, info.notes, spec)
+    origin = Origin(info.spec, loaded.seed, info.source, info.notes, spec, info.missing)
     network = loaded.network
     if not isinstance(network, Network):
         return Network(
@@ -126,9 +136,9 @@ def _network(loaded: LoadedModel, shapes: torch.nn.Module | None = None) -> Netw
             preprocessing=info.preprocessing,
             classes=info.classes,
             origin=origin,
-            shapes=shapes,
+            shapes=shapes or loaded.shapes,
         )
-    if network.name == type(network.module).__name__:  # its author gave no name
+    if network.name == type(network.module).__name__:  # no name was given
         network.name = spec.short
     network.origin = origin
     return network

@@ -1,4 +1,4 @@
-"""A network, whose it is and what it expects: any module can be wrapped with `Network`."""
+"""Any `nn.Module` with its preprocessing, its class names and the origin of its weights."""
 
 from __future__ import annotations
 
@@ -15,39 +15,57 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deconvviz.coverage import Coverage, Survey
-from deconvviz.engine import recorder as forward
-from deconvviz.engine import tape
+from deconvviz.engine import recorder, tape
 from deconvviz.engine.hooks import evaluation, exclusive, plain
-from deconvviz.engine.preservation import fingerprint, preserved
-from deconvviz.errors import DeconvvizError, LayerError, NetworkError, PictureError
-from deconvviz.images.image import Picture, as_picture, open_picture
+from deconvviz.engine.influence import Influence
+from deconvviz.engine.preservation import fingerprints, preserved
+from deconvviz.errors import DeconvvizError, ImageError, LayerError, NetworkError
+from deconvviz.images.image import InputImage, as_image, open_image
 from deconvviz.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Size
 from deconvviz.layers import Layer, LayerTable, read_layers
 from deconvviz.models.advice import advice
 from deconvviz.models.classes import class_index
 from deconvviz.models.digests import checksum, digest
 from deconvviz.models.providers import provider_of
+from deconvviz.models.recordable import check_recordable, not_a_module
 from deconvviz.models.stdout import stdout_to_stderr
 from deconvviz.models.structure import check_has_numbers, is_lazy, structure_of, tensors_of
 from deconvviz.network_info import NetworkInfo
 from deconvviz.network_info import Origin as Origin
 from deconvviz.projection import Projection
 from deconvviz.recording import Recording
+from deconvviz.top_class import top_classes
+from deconvviz.wrappers import eager, named_parts, named_weights, unwrapped
 
-Pictures: TypeAlias = (
-    "str | os.PathLike[str] | Picture | Image.Image | np.ndarray[Any, Any] | Tensor"
-    "| Sequence[str | os.PathLike[str] | Picture | Image.Image | np.ndarray[Any, Any]]"
+Images: TypeAlias = (
+    "str | os.PathLike[str] | InputImage | Image.Image | np.ndarray[Any, Any] | Tensor"
+    "| Sequence[str | os.PathLike[str] | InputImage | Image.Image | np.ndarray[Any, Any]]"
 )
 
 
 class Network:
-    """Any convolutional network: a module, how pictures are prepared for it, and the names of its classes.
+    """A convolutional network: a module, its preprocessing and its class names.
 
-    `size` is the side of the square crop in pixels, or (rows, columns); `mean` and `std` (one number for each
-    channel, in 0 .. 1 pixel values) are subtracted and divided by; the defaults are those of ImageNet. A
-    network whose input is no picture has as many numbers as its input has channels, and takes prepared
-    tensors alone. The module is never changed: each recording runs it in evaluation mode and puts everything
-    back.
+    The module is not changed: each recording runs it in evaluation mode and restores its state. A module
+    wrapped by `torch.compile`, `DataParallel` or `DistributedDataParallel` is taken out of the wrapper and
+    runs eagerly.
+
+    Args:
+        module: Any `torch.nn.Module` whose forward takes one tensor (B, C, H, W).
+        size: Side of the square centre crop in pixels, or (rows, columns).
+        mean: Subtracted from pixel values in [0, 1], one number for each input channel. Default: ImageNet.
+        std: Divides pixel values after that, one number for each input channel. Default: ImageNet.
+        classes: Class names, in the order of the outputs.
+        name: Name in figures and messages. Default: the class of the module.
+        preprocessing: Replaces `size`, `mean` and `std`.
+        origin: Where the module and its weights come from, for manifests.
+        shapes: The same network on the meta device, if there is one; listing its layers is quicker.
+
+    If `mean` and `std` have neither 1 nor 3 entries, the input is not an image: only prepared tensors can be
+    recorded.
+
+    Raises:
+        NetworkError: If calls of the module cannot be recorded (scripted, traced, exported or quantised).
     """
 
     def __init__(
@@ -64,15 +82,17 @@ class Network:
         shapes: nn.Module | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
-            raise NetworkError(f"a network is a torch.nn.Module, not {type(module).__name__}")
+            raise NetworkError(not_a_module(module))
+        module = unwrapped(module)
         self.module = module
         self.name = name or type(module).__name__
         self.preprocessing = preprocessing or Preprocessing.simple(size, tuple(mean), tuple(std))
         self.classes: tuple[str, ...] = tuple(classes or ())
         self.origin = origin or Origin(None, None, "weights as given")
-        self._shapes = shapes or module  # the same network without numbers, if there is one: quicker to ask
+        check_recordable(module, self.name)
+        self._shapes = shapes or module
         self._digested: tuple[Any, str] | None = None
-        self._fingerprints: tuple[Any, ...] | None = None  # of the weights that were digested last
+        self._fingerprints: tuple[Any, ...] | None = None  # of the weights at the last digest
         self._sketched: tuple[Any, tuple[LayerTable, Survey]] | None = None
 
     def __repr__(self) -> str:
@@ -85,17 +105,18 @@ class Network:
         return f"<Network {self.name}: {size} px, {count}, {self.origin.source}>"
 
     def info(self, known: dict[int, tuple[object, ...]] | None = None) -> NetworkInfo:
-        """Return the facts about the network as it is now; results keep these and not the network.
+        """Return the facts about the network as it is now. Results keep these instead of the network.
 
-        `known` are fingerprints of weights that have been taken already, by the id of the tensor.
+        `known` maps the id of a tensor to its fingerprint, where it has been computed already.
         """
+        like = _first_float(self.module)
         return NetworkInfo(
             name=self.name,
             classes=self.classes,
             preprocessing=self.preprocessing,
             origin=self.origin,
-            device=str(self.device),
-            dtype=str(self.dtype).removeprefix("torch."),
+            device=str(like.device),
+            dtype=str(like.dtype).removeprefix("torch."),
             digest=self._current_digest(known or {}),
         )
 
@@ -109,36 +130,44 @@ class Network:
 
     @property
     def layers(self) -> LayerTable:
-        """Every layer that can be asked for, from one forward pass over an empty picture.
+        """Table of all layers, from one forward pass on an empty image.
 
-        The pass is repeated once the module's parts, their settings or the size of the input have changed.
-        Raises NetworkError.
+        The pass is repeated if submodules, their settings or the input size have changed.
+
+        Raises:
+            NetworkError: If the network does not run on an empty image.
         """
         return self._sketch[0]
 
     def coverage(self, layers: str | Layer | Iterable[str | Layer] | None = None) -> Coverage:
-        """Each operation exact, by analogy or refused: of the way down from some layers, or from any.
+        """Return which operations have exact, approximate or unsupported projection rules.
 
-        It is a sketch, from the same pass over one empty picture as `layers`. A network that goes another way
-        for another picture may use other operations then, and some are refused only where they mix
-        several pictures; `Recording.coverage` tells what really happened. Raises LayerError.
+        The result describes one pass on an empty image. A network that branches on its input may use other
+        operations for another image, and some operations are unsupported only when several images are
+        recorded at once; `Recording.coverage` describes what happened in a recording.
+
+        Args:
+            layers: Layers whose projections are described. Default: all layers.
+
+        Raises:
+            LayerError: If a layer does not exist.
         """
         asked = [layers] if isinstance(layers, (str, Layer)) else list(layers or ())
         table, survey = self._sketch
         found = dict.fromkeys(table.find(one) for one in asked)
-        names = [(layer.name, layer.dotted) for layer in found]
+        names = [(layer.name, layer.module) for layer in found]
         return survey.coverage(self.name, names, see=self.origin.see_coverage([name for name, _ in names]))
 
     def adopt_layers(self, other: Network) -> None:
-        """Take over the table of layers of a network with the same parts, so that it is not made again."""
-        key = (structure_of(self.module), self.preprocessing.shape, self.name)
+        """Reuse the layer table of another network with the same structure."""
+        key = (structure_of(self.module), self.preprocessing.shape, self.name, self.origin.missing)
         if other._sketched is not None and other._sketched[0] == key:
             self._sketched = other._sketched
 
     @property
     def _sketch(self) -> tuple[LayerTable, Survey]:
         structure = structure_of(self.module)
-        key = (structure, self.preprocessing.shape, self.name)
+        key = (structure, self.preprocessing.shape, self.name, self.origin.missing)
         if self._sketched is None or self._sketched[0] != key:
             same = self._shapes is self.module or structure_of(self._shapes) == structure
             self._sketched = key, self._drawn(self._shapes if same else self.module)
@@ -149,23 +178,32 @@ class Network:
         like = _first_float(module)
         blank = torch.zeros((1, *self.preprocessing.shape), device=like.device, dtype=like.dtype)
         written = self._write(module, blank, _all)
-        return read_layers(module, written, self.name, see=self._see), Survey(written)
+        return self._table(module, written), Survey(written)
+
+    def _table(self, module: nn.Module, written: tape.Tape) -> LayerTable:
+        return read_layers(module, written, self.name, see=self._see, missing=self.origin.missing_text)
 
     @property
     def _see(self) -> str:
-        """Where all layers are listed."""
+        """Command that lists all layers."""
         model = self.origin.model
         return f"deconvviz layers {model.options}" if model else "net.layers"
 
     def _write(
-        self, module: nn.Module, inputs: Tensor, wanted: Callable[[tape.Output, Tensor], bool]
+        self,
+        module: nn.Module,
+        inputs: Tensor,
+        wanted: Callable[[tape.Output, Tensor], bool],
+        on_result: Callable[[object], None] | None = None,
     ) -> tape.Tape:
-        """The way up. What a file's code prints goes to stderr; an input of our own choice has to fit."""
+        """Run the recorded forward pass. Output printed by user code is redirected to stderr."""
         model = self.origin.model
         runs_code = model is not None and provider_of(model).runs_code
         with stdout_to_stderr() if runs_code else nullcontext():
             try:
-                return forward.record_tape(module, inputs, wanted)
+                if self.origin.missing:
+                    return self._write_with_missing(module, inputs, wanted, on_result)
+                return recorder.record_tape(module, inputs, wanted, on_result)
             except DeconvvizError:
                 raise
             except Exception:
@@ -173,11 +211,26 @@ class Network:
                     self._try_alone(module, inputs)
                 raise
 
+    def _write_with_missing(
+        self,
+        module: nn.Module,
+        inputs: Tensor,
+        wanted: Callable[[tape.Output, Tensor], bool],
+        on_result: Callable[[object], None] | None,
+    ) -> tape.Tape:
+        """Record, and note which outputs depend on weights that are missing."""
+        influence = Influence.of(module, self.origin.missing)
+        influence.mark_images(inputs)
+        with influence:
+            written = recorder.record_tape(module, inputs, influence.watch(wanted), on_result)
+        written.lacking = frozenset(influence.reached)
+        return written
+
     def _try_alone(self, module: nn.Module, inputs: Tensor) -> None:
-        """Raise NetworkError if the network does not run on this input by itself either."""
+        """Raise NetworkError if the network fails on this input without recording, too."""
         try:
-            parts = list(module.named_modules())
-            with exclusive(parts), torch.no_grad(), preserved(parts), evaluation(parts):
+            parts = named_parts(module)
+            with exclusive(parts), eager(module), torch.no_grad(), preserved(parts), evaluation(parts):
                 module(inputs)
         except Exception as reason:  # whatever a network's code may raise
             size = " x ".join(map(str, inputs.shape[1:]))
@@ -188,12 +241,13 @@ class Network:
 
     @property
     def digest(self) -> str:
-        """``sha256:...`` of the weights as they are now: names, types, shapes and numbers.
+        """SHA-256 of the current weights (names, dtypes, shapes and values), as ``sha256:...``.
 
-        Raises NetworkError if some have no numbers.
+        Raises:
+            NetworkError: If some weights have no values (meta device, lazy modules).
         """
         check_has_numbers(self.module, self.name)
-        weights = self.module.state_dict()
+        weights = named_weights(self.module)
         state = tuple((name, tuple(t.shape), t.dtype, checksum(t)) for name, t in weights.items())
         if self._digested is None or self._digested[0] != state:
             self._digested = (state, digest(weights))
@@ -201,135 +255,191 @@ class Network:
         return self._digested[1]
 
     def _current_digest(self, known: dict[int, tuple[object, ...]]) -> str:
-        """As `digest`, but quick if nothing has changed: a change of single numbers by `.data` may escape."""
+        """Return `digest`, cached while fingerprints match; a few values changed by `.data` may be missed."""
         if self._digested is not None and self._fingerprints == self._fingerprinted(known):
             return self._digested[1]
         return self.digest
 
     def _fingerprinted(self, known: dict[int, tuple[object, ...]]) -> tuple[Any, ...]:
-        return tuple((name, known.get(id(t)) or fingerprint(t)) for name, t in tensors_of(self.module))
+        named = list(tensors_of(self.module))
+        missing = [t for _, t in named if id(t) not in known]
+        found = known | dict(zip(map(id, missing), fingerprints(missing), strict=True))
+        return tuple([(name, found[id(t)]) for name, t in named])
 
     def class_index(self, asked: str | int) -> int:
-        """The number of a class, by its name, a part of it that only one class has, or its number."""
-        return class_index(asked, self.classes, outputs=self.layers.last.shape[0])
+        """Return the index of a class.
 
-    def record(self, images: Pictures, layers: str | Layer | Iterable[str | Layer]) -> Recording:
-        """One forward pass that writes down what the way down needs, up to the deepest layer asked for.
+        Args:
+            asked: Class name, a part of a name that only one class has, or an index.
 
-        `images`: a path, PIL image or uint8 array (H, W, 3), or several of them; or a tensor (B, C, H, W)
-        that is prepared already. A layer that an empty picture does not reach is looked for on these images.
-        Raises LayerError, PictureError, NetworkError.
+        Raises:
+            UnitError: If no class or several classes match.
+        """
+        scores = self.layers.find(self.layers.last)
+        return class_index(asked, self.classes, outputs=scores.shape[0])
+
+    @property
+    def gives_class_scores(self) -> bool:
+        """Whether the output is one score for each named class, and the weights are trained."""
+        if not self.classes or not self.origin.trained:
+            return False
+        try:
+            return self.layers.find(self.layers.last).shape == (len(self.classes),)
+        except LayerError:  # the network returns several tensors, or its last layers lack their weights
+            return False
+
+    def record(
+        self, images: Images, layers: str | Layer | Iterable[str | Layer], *, scores: bool = False
+    ) -> Recording:
+        """Run one forward pass up to the deepest requested layer and record what projections need.
+
+        Args:
+            images: A path, a PIL image or a uint8 array (H, W, 3), or a sequence of these; or a prepared
+                tensor (B, C, H, W).
+            layers: Layer names, or layers from `Network.layers`. A layer that an empty image does not reach
+            is
+                tried on these images.
+            scores: Also run the rest of the network, so that `Recording.top_class` is known, if the network
+                returns class scores.
+
+        Returns:
+            The recording of all images as one batch.
+
+        Raises:
+            LayerError: If a layer does not exist, was not reached or does not depend on the image.
+            ImageError: If an image cannot be read, or a tensor has the wrong shape.
+            NetworkError: If the network does not run on these images.
         """
         asked = [layers] if isinstance(layers, (str, Layer)) else list(layers)
         if not asked:
-            raise LayerError("no layer was asked for: name one or more (net.layers lists them)")
+            raise LayerError("no layer was given: name one or more (net.layers lists them)")
         check_has_numbers(self.module, self.name)
         table = self.layers
         found = dict.fromkeys(
             one if isinstance(one, str) and table.is_unreached(one.partition(":")[0]) else table.find(one)
             for one in asked
         )
-        pictures, inputs = self._prepare(images)
-        return self._run(pictures, inputs, list(found), table)
+        read, inputs = self._prepare(images)
+        return self._run(read, inputs, list(found), table, scores=scores)
 
     def _run(
         self,
-        pictures: tuple[Picture, ...],
+        images: tuple[InputImage, ...],
         inputs: Tensor,
         asked: Sequence[Layer | str],
         table: LayerTable,
+        *,
+        scores: bool,
     ) -> Recording:
-        """Record layers, and modules by their name that are not in the table."""
+        """Record layers of the table, and modules that are not in the table by name."""
         values: dict[str, int] = {}
         kept: dict[str, Tensor] = {}
-        pending = {one if isinstance(one, str) else one.dotted: one for one in asked}
+        results: list[Tensor] = []
+        pending = {one if isinstance(one, str) else one.module: one for one in asked}
 
         def wanted(out: tape.Output, tensor: Tensor) -> bool:
             name = out.name
             one = pending.pop(name, None)
             if one is not None:
                 if out.value is None:
-                    told = one if isinstance(one, str) else one.name
-                    raise LayerError(f"{told} of {self.name} does not depend on the picture")
+                    layer_name = one if isinstance(one, str) else one.name
+                    raise LayerError(f"{layer_name} of {self.name} does not depend on the image")
                 values[name] = out.value
-                kept[name] = tensor.detach().clone()  # an in-place call may overwrite it
+                kept[name] = tensor.detach().clone()  # a later in-place call may overwrite it
             return bool(pending)
 
-        written = self._write(self.module, inputs, wanted)
+        def keep_scores(result: object) -> None:
+            if isinstance(result, Tensor):
+                results.append(plain(result).detach().clone())
+
+        names_classes = (scores or "" in pending) and self.gives_class_scores
+        written = self._write(self.module, inputs, wanted, keep_scores if names_classes else None)
+        for one in asked:
+            if (one if isinstance(one, str) else one.module) in written.lacking:
+                raise table.lacking(one if isinstance(one, str) else one.name)
         if pending:
-            reached = read_layers(self.module, written, self.name, see=self._see)
+            reached = self._table(self.module, written)
             for one in pending.values():
                 if isinstance(one, str) and not reached.is_unreached(one):
-                    reached.find(one)  # raises, saying what it gives
+                    reached.find(one)  # raises an error that states what the module returns
             names = ", ".join(one if isinstance(one, str) else one.name for one in pending.values())
-            raise LayerError(f"{names} of {self.name} was not reached with these pictures")
+            raise LayerError(f"{names} of {self.name} was not reached with these images")
         layers = self._described(asked, written)
         activations = {
-            layer: written.layouts[values[layer.dotted]].channels_first(kept[layer.dotted])
+            layer: written.layouts[values[layer.module]].channels_first(kept[layer.module])
             for layer in layers
         }
-        survey = Survey(written)  # before what only leads to constants is forgotten
+        survey = Survey(written)  # before calls that lead only to constants are dropped
         written.keep_only(values.values())
-        by_layer = {layer: values[layer.dotted] for layer in layers}
+        by_layer = {layer: values[layer.module] for layer in layers}
         info = self.info(written.fingerprints())
-        return Recording(info, table, layers, pictures, inputs, written, survey, by_layer, activations)
+        scored = results[0] if results and results[0].shape == (len(inputs), len(self.classes)) else None
+        classes = () if scored is None else top_classes(scored, self.classes)
+        return Recording(info, table, layers, images, inputs, written, survey, by_layer, activations, classes)
 
     def _described(self, asked: Sequence[Layer | str], written: tape.Tape) -> tuple[Layer, ...]:
-        """The layers that were asked for; those by name as they were in this very pass."""
+        """Return the requested layers; layers given by name are described from this pass."""
         if all(isinstance(one, Layer) for one in asked):
             return tuple(one for one in asked if isinstance(one, Layer))
-        table = read_layers(self.module, written, self.name, see=self._see)
+        table = self._table(self.module, written)
         return tuple(
             one if isinstance(one, Layer) else replace(table.find(one), name=one, same_as="") for one in asked
         )
 
-    def _prepare(self, images: Pictures) -> tuple[tuple[Picture, ...], Tensor]:
-        """Pictures and the tensor (B, C, H, W) made of them; no pictures if a tensor was given."""
+    def _prepare(self, images: Images) -> tuple[tuple[InputImage, ...], Tensor]:
+        """Return the images and the input tensor (B, C, H, W); no images if a tensor was given."""
         if isinstance(images, Tensor):
             return (), self._checked(images)
-        self.preprocessing.check_reads_pictures(self.name)
+        self.preprocessing.check_reads_images(self.name)
         several = images if isinstance(images, (list, tuple)) else [images]
-        pictures = tuple(_picture(image) for image in several)
-        if not pictures:
-            raise PictureError("no picture was given")
-        inputs = torch.stack([self.preprocessing.apply(picture.rgb) for picture in pictures])
-        return pictures, inputs.to(self.device, self.dtype)
+        read = tuple(_read(image) for image in several)
+        if not read:
+            raise ImageError("no image was given")
+        inputs = torch.stack([self.preprocessing.apply(image.rgb) for image in read])
+        return read, inputs.to(self.device, self.dtype)
 
     def _checked(self, tensor: Tensor) -> Tensor:
         channels = len(self.preprocessing.mean)
         if tensor.dim() != 4 or tensor.shape[1] != channels or 0 in tensor.shape:
-            raise PictureError(
-                f"a prepared tensor has shape (B, {channels}, H, W), not {tuple(tensor.shape)}"
-            )
+            raise ImageError(f"a prepared tensor has shape (B, {channels}, H, W), not {tuple(tensor.shape)}")
         if not tensor.is_floating_point():
-            raise PictureError(
+            raise ImageError(
                 f"a prepared tensor holds floating point numbers, not {tensor.dtype}; "
-                "pixel values 0 to 255 go in as a uint8 array (H, W, 3)"
+                "give pixel values 0 to 255 as a uint8 array (H, W, 3)"
             )
-        finite = bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())  # a sum is quicker
+        finite = bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())  # the sum alone is quicker
         if not finite:
-            raise PictureError("the tensor holds NaN or infinity")
-        return plain(tensor.detach()).to(self.device, self.dtype)
+            raise ImageError("the tensor holds NaN or infinity")
+        like = _first_float(self.module)
+        return plain(tensor.detach()).to(like.device, like.dtype)
 
 
 def _all(out: tape.Output, tensor: Tensor) -> bool:
-    """Nothing is kept, and the network runs to its end."""
+    """Accept every output, so that the whole network runs."""
     return True
 
 
 def _first_float(module: nn.Module) -> Tensor:
-    """A tensor of the type and on the device that a network computes with."""
+    """Return a tensor with the dtype and device of the network."""
     tensors = chain(module.parameters(), module.buffers())
     return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
 
 
-def _picture(image: Any) -> Picture:
-    return open_picture(image) if isinstance(image, (str, os.PathLike)) else as_picture(image)
+def _read(image: Any) -> InputImage:
+    return open_image(image) if isinstance(image, (str, os.PathLike)) else as_image(image)
 
 
 def project(
-    net: Network, images: Pictures, layer: str | Layer, k: int = 9, *, channel: int | None = None
+    net: Network, images: Images, layer: str | Layer, k: int = 9, *, channel: int | None = None
 ) -> Projection:
-    """Record, choose the k strongest units of a layer, and carry them down: the three lines in one."""
+    """Project the k strongest units of a layer: record, choose and project in one call.
+
+    Args:
+        net: The network.
+        images: As for `Network.record`.
+        layer: A layer name or a `Layer`.
+        k: Number of units.
+        channel: If given, the k strongest positions of this channel instead of the k strongest channels.
+    """
     recording = net.record(images, layer)
     return recording.project(layer, recording.strongest(layer, k, channel))

@@ -40,24 +40,31 @@ FORMAT = "deconvviz manifest 1"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Projection:
-    """K units of one layer, projected back to pixels. Jupyter shows it as a figure.
+    """Projection of K units of one layer to the input space of the network. Jupyter shows it as a figure.
 
-    `pixels` (K, C, H, W) lies in the network's input space and is signed: preprocessed values, so that one
-    unit of it is one standard deviation of the training pictures. `boxes` (x0, y0, x1, y1) are the
-    receptive fields, half open, cut to the input. `units` is empty where tensors were projected. `choice`
-    says how the units were chosen, and is None if they were named. `top_classes` has the class that the
-    network gives each image of the recording; it is empty if that is not known.
+    Attributes:
+        pixels: (K, C, H, W), signed, in preprocessed values: 1 is one standard deviation (`std`).
+        units: The K units; empty if tensors were projected.
+        boxes: Receptive fields (x0, y0, x1, y1) in the network's input, half open, cut at the border.
+        image_indices: The image of the recording that each projection belongs to.
+        layer: The projected layer.
+        network: Facts about the network at the time of the recording.
+        input_images: The recorded images; empty if a prepared tensor was recorded.
+        inputs: The network's input, (B, C, H, W).
+        coverage: Which operations of the projection are exact or approximate.
+        choice: How the units were chosen; None if they were named.
+        top_classes: The top class of each image of the recording; empty if not known.
     """
 
     pixels: Tensor
     units: tuple[Unit, ...]
     boxes: tuple[Box, ...]
-    image_indices: tuple[int, ...]  # (K) which image of the recording each belongs to
+    image_indices: tuple[int, ...]
     layer: Layer
-    network: NetworkInfo  # as it was when the image was recorded
-    input_images: tuple[InputImage, ...]  # none, if a prepared tensor was recorded
-    inputs: Tensor  # (B, C, H, W)
-    coverage: Coverage  # which operations of the projection are exact, and which by analogy
+    network: NetworkInfo
+    input_images: tuple[InputImage, ...]
+    inputs: Tensor
+    coverage: Coverage
     choice: UnitChoice | None = None
     top_classes: tuple[TopClass | None, ...] = ()
     _views: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict, init=False)
@@ -73,7 +80,7 @@ class Projection:
         )
 
     def __getitem__(self, which: int | slice | Sequence[int]) -> Projection:
-        """Some of the units, in the order given."""
+        """Return the projection of some of the units, in the given order."""
         numbers = range(len(self))[which] if isinstance(which, (int, slice)) else which
         chosen = [numbers] if isinstance(numbers, int) else list(numbers)
         return replace(
@@ -86,42 +93,43 @@ class Projection:
         )
 
     def patch(self, number: int) -> np.ndarray[Any, Any]:
-        """The part of the picture that a unit sees, in true colours: (h, w, 3) in [0, 1].
+        """Return the image inside a unit's receptive field: (h, w, 3), RGB in [0, 1].
 
-        Raises FigureError for a network whose input is no picture.
+        Raises FigureError if the network's input is not an image.
         """
         return self.patch_at(number, self.boxes[number])
 
     def patch_at(self, number: int, box: Box) -> np.ndarray[Any, Any]:
-        """As `patch`, of any box."""
+        """Return the image inside a box, as `patch`."""
         x0, y0, x1, y1 = box
-        return self._picture(self.image_indices[number])[y0:y1, x0:x1]
+        return self._shown(self.image_indices[number])[y0:y1, x0:x1]
 
     def crop(self, number: int) -> np.ndarray[Any, Any]:
-        """A unit's projection cut like its patch, signed, in units of the picture's 0 to 1: (h, w, 3).
+        """Return a unit's projection inside its receptive field: (h, w, 3), signed, in pixel values.
 
-        Raises FigureError for a network whose input is no picture.
+        Raises FigureError if the network's input is not an image.
         """
         self._check_shows()
         return self.crop_at(number, self.boxes[number])
 
     def crop_at(self, number: int, box: Box) -> np.ndarray[Any, Any]:
-        """As `crop`, of any box."""
+        """Return a unit's projection inside a box, as `crop`."""
         x0, y0, x1, y1 = box
         signed = self.pixels[number, :, y0:y1, x0:x1].detach().cpu().float().numpy()
         scaled = np.moveaxis(signed, 0, -1) * np.asarray(self.network.preprocessing.std, dtype=np.float32)
         return np.broadcast_to(scaled, (*scaled.shape[:2], 3))  # (h, w, C) -> (h, w, 3)
 
     def effective_boxes(self, energy: float = ENERGY) -> tuple[Box, ...]:
-        """Return a square (x0, y0, x1, y1) for each unit that holds most of its projection.
+        """Return the square (x0, y0, x1, y1) of each unit that contains most of its projection.
 
         The energy of a projection is the sum of its squared values over channels and pixels. All squares have
-        one size: the smallest at which each unit's square can hold at least the share `energy`. They lie
-        inside the image, and inside the receptive field where there is room; they are cut where a side of the
-        image is shorter. Zero projections have no part in the size; theirs is in the middle of the field. If
-        all are zero the boxes are the receptive fields.
+        one size: the smallest size at which the square of each unit can contain the share `energy`. Squares
+        are placed inside the image, and inside the receptive field if there is room; they are cut if a side
+        of the image is shorter. A zero projection does not affect the size, and its square is at the centre
+        of its field. If all projections are zero, the boxes are the receptive fields.
 
-        Raises FigureError for an `energy` outside (0, 1], or for projections with infinite values or NaN.
+        Raises:
+            FigureError: If `energy` is not in (0, 1], or projections are not finite.
         """
         fields = self._fields
         cut = [
@@ -132,9 +140,9 @@ class Projection:
         return effective_boxes(cut, fields, (height, width), energy=energy)
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """All as NumPy arrays: pixels, input, boxes, and image, channel, y, x, activation of each unit.
+        """Return NumPy arrays: pixels, input, boxes, and image, channel, y, x, activation of each unit.
 
-        y and x are -1 where a unit has no position. Numbers of half precision become float32.
+        y and x are -1 for a unit without position. Half precision becomes float32.
         """
         units = self.units
         return {
@@ -151,17 +159,23 @@ class Projection:
     def figure(self, style: Style | None = None, **changes: Any) -> Figure:
         """Draw the image with its numbered boxes, and each unit's patch next to its projection.
 
-        The sign is kept and zero is mid-grey. `style`, or single settings of it: ``scale``, ``percentile``,
-        ``columns``, ``projection_only``, ``crop`` (``effective`` or ``field``), ``medium`` (``screen``,
-        ``paper`` or ``slide``). The caption states scale, clipping and crop. Units of several images are
-        drawn without boxes. Raises FigureError.
+        Projections keep their sign; zero is mid-grey. The figure states scale, clipping and crop. Units of
+        several images are drawn without the image and its boxes.
+
+        Args:
+            style: Settings of the figure.
+            **changes: Single settings instead: ``scale``, ``percentile``, ``columns``, ``projection_only``,
+                ``crop`` (``effective`` or ``field``), ``medium`` (``screen``, ``paper`` or ``slide``).
+
+        Raises:
+            FigureError: If there is no unit, or the network's input is not an image.
         """
         from deconvviz.figures import draw
 
         return draw(self.spec(style, **changes))
 
     def spec(self, style: Style | None = None, **changes: Any) -> Sheet:
-        """Return what `figure` draws, as plain arrays and lines of text."""
+        """Return the content of the figure as plain arrays and lines of text."""
         style = replace(style or Style(), **changes)
         if not len(self):
             raise FigureError("there is no unit to draw")
@@ -172,7 +186,7 @@ class Projection:
         return Sheet(
             title=self._title(one),
             tiles=tiles,
-            image=self._picture(self.image_indices[0]) if one else None,
+            image=self._shown(self.image_indices[0]) if one else None,
             style=style,
             footer=self._footer(),
             units="in pixel values (white = 1)",
@@ -186,26 +200,26 @@ class Projection:
             "network": self.network.to_json(),
             "pictures": [
                 {
-                    "pixels": pixel_digest(picture.rgb),
-                    "notes": list(picture.notes),
-                    **({"name": picture.name} if picture.name else {}),
-                    "top_class": None if (found := self.top_class(image)) is None else found.to_json(),
+                    "pixels": pixel_digest(image.rgb),
+                    "notes": list(image.notes),
+                    **({"name": image.name} if image.name else {}),
+                    "top_class": None if (found := self.top_class(number)) is None else found.to_json(),
                 }
-                for image, picture in enumerate(self.input_images)
+                for number, image in enumerate(self.input_images)
             ],
             "layer": {"name": self.layer.name, "module": self.layer.module},
             "selection": None if self.choice is None else self.choice.to_json(),
             "units": [asdict(unit) for unit in self.units],
             "boxes": [list(box) for box in self.boxes],
-            "by_analogy": analogies(self.coverage),
+            "by_analogy": approximations(self.coverage),
             "versions": versions(self.network),
         }
 
     def places(self, folder: Path) -> dict[str, Any]:
-        """Return where the images, and a file that makes the network, are: laid out like `describe`."""
+        """Return the paths of the images and of the user's file, if any, with the keys of `describe`."""
         return {
             "network": self.network.places(folder),
-            "pictures": [place_of(picture.path, folder) for picture in self.input_images],
+            "pictures": [place_of(image.path, folder) for image in self.input_images],
         }
 
     def save(
@@ -218,12 +232,24 @@ class Projection:
         arrays: bool = False,
         **changes: Any,
     ) -> SavedFiles:
-        """Write the figure (.png, .svg, .pdf) and a manifest from which it can be made again.
+        """Write the figure and its manifest.
 
-        ``grid.png`` has its manifest in ``grid.json``, and with `arrays` its numbers in ``grid.npz``.
-        `style`, or single settings of it, as for `figure`. Each file is written whole or not at all; none
-        that exists is overwritten without `force`. `dpi` None: 200, or 300 for paper. Raises OutputError,
-        FigureError.
+        The manifest of ``grid.png`` is ``grid.json``; the arrays are ``grid.npz``. Each file is written whole
+        or not at all.
+
+        Args:
+            path: File of the figure, ending in .png, .svg or .pdf.
+            style: Settings of the figure; or single settings in `changes`, as for `figure`.
+            dpi: Resolution. Default: 200, or 300 for paper.
+            force: Overwrite existing files.
+            arrays: Also write the arrays.
+
+        Returns:
+            The written files.
+
+        Raises:
+            OutputError: If a file exists or cannot be written.
+            FigureError: If the figure cannot be drawn.
         """
         style = replace(style or Style(), **changes)
         dpi = DPI[style.medium] if dpi is None else dpi
@@ -231,27 +257,27 @@ class Projection:
 
     def _repr_png_(self) -> bytes | None:
         if not self.network.preprocessing.reads_images:
-            return None  # Jupyter shows the line of `repr`
+            return None  # Jupyter shows `repr` instead
         from deconvviz.figures.page.save import render_png
 
         return render_png(self.figure(), dpi=150)
 
     def image_name(self, image: int) -> str:
-        """A picture's file name, or what it is called without one."""
+        """Return the file name of an image, or another name if it has none."""
         if not self.input_images:
             return f"input {image}"
         shown = self.input_images[image]
-        return path_to_text(shown.path.name) if shown.path else shown.name or f"picture {image}"
+        return path_to_text(shown.path.name) if shown.path else shown.name or f"image {image}"
 
     def top_class(self, image_index: int) -> TopClass | None:
-        """Return the class that the network gives an image of the recording; None if that is not known."""
+        """Return the top class of an image of the recording; None if it is not known."""
         return self.top_classes[image_index] if self.top_classes else None
 
     @property
     def cut_fields(self) -> int | None:
-        """How many of the units have a receptive field that is cut by the border of the image.
+        """Number of units whose receptive field is cut by the border of the image.
 
-        None where units have no position, see the whole image, or have fields that are not known.
+        None if units have no position, depend on the whole image, or have unknown fields.
         """
         rows, columns = self.inputs.shape[-2:]
         grid = self.layer.field_grid((rows, columns))
@@ -263,18 +289,18 @@ class Projection:
     def _check_shows(self) -> None:
         if not self.network.preprocessing.reads_images:
             raise FigureError(
-                f"{self.network.name} reads {self.inputs.shape[1]} channels, which is no picture (3, or 1 "
-                "for grey), so that there is no figure: take the numbers, .pixels or .arrays()"
+                f"the input of {self.network.name} has {self.inputs.shape[1]} channels, so it is not an image "
+                "(3, or 1 for grey) and there is no figure. Use the numbers: .pixels or .arrays()"
             )
 
-    def _picture(self, image: int) -> np.ndarray[Any, Any]:
+    def _shown(self, image: int) -> np.ndarray[Any, Any]:
         self._check_shows()
         if image not in self._views:
             self._views[image] = self.network.preprocessing.view(self.inputs[image])
         return self._views[image]
 
     def _title(self, one: bool) -> tuple[str, ...]:
-        several = f"{len(set(self.image_indices))} pictures"
+        several = f"{len(set(self.image_indices))} images"
         where = printable(self.image_name(self.image_indices[0])) if one else several
         top = self.top_class(self.image_indices[0]) if one else None
         predicted = [] if top is None else [f"predicted class: {top}"]
@@ -284,7 +310,7 @@ class Projection:
         )
 
     def _footer(self) -> str:
-        """Which units were left out, and how many of those shown are cut by the border, if most are."""
+        """Return a line on units left out, and on fields cut by the border if most are."""
         notes = [self.choice.note] if self.choice is not None else []
         cut = self.cut_fields or 0
         if 2 * cut > len(self):
@@ -295,14 +321,14 @@ class Projection:
 
     @property
     def _fields(self) -> tuple[Box, ...]:
-        """The receptive fields; the whole image for a unit that sees nothing of it."""
+        """Receptive fields; the whole image for a unit that no pixel reaches."""
         height, width = self.inputs.shape[-2:]
         return tuple(box if _sees(box) else (0, 0, width, height) for box in self.boxes)
 
     def _tile(self, number: int, crop: Box, style: Style, one: bool) -> Tile:
         box, sees = self.boxes[number], _sees(self.boxes[number])
         lines = self._caption(number)
-        if style.medium == "screen":  # in a paper and on a slide, where room is short, the title says it
+        if style.medium == "screen":  # for paper and slides, only the title names the layer
             lines = (f"{self.layer.name} · {lines[0]}", *lines[1:])
         if not one:
             lines = (*lines, printable(self.image_name(self.image_indices[number])))
@@ -327,23 +353,23 @@ class Projection:
             what = f"unit {unit.channel}"
             if self.layer.module == "" and unit.channel < len(self.network.classes):
                 what = f"{self.network.classes[unit.channel]} ({unit.channel})"
-        said = f"{unit.activation:.4g}"
+        activation = f"{unit.activation:.4g}"
         if unit.y is not None:
-            return (what, f"at ({unit.y}, {unit.x}) · activation {said}")
+            return (what, f"at ({unit.y}, {unit.x}) · activation {activation}")
         whole = len(self.layer.shape) == 3
         return (
             what,
-            f"whole channel · peak {said}" if whole else f"activation {said}",
+            f"whole channel · peak {activation}" if whole else f"activation {activation}",
         )
 
     def _why_zero(self, number: int) -> str:
         if self.layer.is_constant:
-            return "zero: this layer is held constant"
-        said = self.units[number].activation if self.units else None
-        return "zero: this unit is silent here" if said == 0 else "zero: nothing reaches the picture"
+            return "zero: this layer is treated as a constant"
+        activation = self.units[number].activation if self.units else None
+        return "zero: this unit is silent" if activation == 0 else "zero: no signal reaches the pixels"
 
     def _centre(self, number: int) -> tuple[float, float] | None:
-        """The middle of the receptive field as it would be without borders, (x, y)."""
+        """Return the centre (x, y) of the receptive field without borders, moved inside the image."""
         unit = self.units[number] if self.units else None
         if unit is None or unit.y is None or unit.x is None:
             return None
@@ -354,22 +380,22 @@ class Projection:
 
 
 def _sees(box: Box) -> bool:
-    """Whether a receptive field has a pixel of the image."""
+    """Return whether a box contains any pixel."""
     return box[0] < box[2] and box[1] < box[3]
 
 
 def as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """A tensor as an array; float16 and bfloat16, of which NumPy does not know the second, as float32."""
+    """Return a tensor as an array; half precision becomes float32."""
     plain = tensor.detach().cpu()
     return (plain.float() if plain.is_floating_point() and plain.itemsize < 4 else plain).numpy()
 
 
 def pixel_digest(rgb: np.ndarray[Any, Any]) -> str:
-    """Return ``sha256:...`` of a decoded image: its size and its pixels."""
+    """Return the SHA-256 of an image's size and pixels, as ``sha256:...``."""
     size = "x".join(map(str, rgb.shape))
     return "sha256:" + hashlib.sha256(size.encode() + np.ascontiguousarray(rgb).tobytes()).hexdigest()
 
 
-def analogies(coverage: Coverage) -> list[dict[str, Any]]:
-    """Return the operations of a projection that the paper does not describe, and what is done instead."""
+def approximations(coverage: Coverage) -> list[dict[str, Any]]:
+    """Return the approximate operations of a projection as plain JSON values."""
     return [{"op": use.op, "count": use.count, "how": use.note} for use in coverage.approximate]

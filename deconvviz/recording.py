@@ -1,4 +1,4 @@
-"""One forward pass, remembered: activations of the layers asked for, and what the way down needs."""
+"""Recording of one forward pass: the requested activations and the data needed to project them back."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from deconvviz.wording import counted, missing_number
 
 
 class Recording:
-    """What `Network.record` gives: ask it for activations, for its strongest units, and for projections.
+    """Result of `Network.record`: gives access to activations, the strongest units and their projections.
 
-    It refers to the network's weights and does not copy them: once they have changed it refuses to project.
+    A recording references the weights of the network and does not copy them. If a weight changes, projecting
+    raises StaleRecording.
     """
 
     def __init__(
@@ -45,10 +46,10 @@ class Recording:
         top_classes: Sequence[TopClass | None] = (),
     ) -> None:
         self.network = network
-        self._table = table  # of all layers, for errors that say what there is
+        self._table = table  # all layers of the network, for error messages
         self.layers = tuple(layers)
-        self.input_images = tuple(input_images)  # none, if a prepared tensor was recorded
-        self.inputs = inputs  # (B, C, H, W), as the network got them
+        self.input_images = tuple(input_images)  # empty if a prepared tensor was recorded
+        self.inputs = inputs  # (B, C, H, W), the network's input
         self._tape, self._survey = tape, survey
         self._values, self._activations = values, activations
         self._pixel_fields = PixelFields(tape)
@@ -73,13 +74,13 @@ class Recording:
         return f"<p>{escape(repr(self)[1:-1])}</p><table><tr>{head}</tr>{rows}</table>"
 
     def _summary(self, layer: Layer) -> tuple[str, str, str, str]:
-        said = self._activations[layer]
-        alive = int((said.transpose(0, 1).flatten(1) > 0).any(1).sum())
-        top = str(strongest(said, 1, layer.name)[0]) if said.dim() in (2, 4) else ""
+        values = self._activations[layer]
+        alive = int((values.transpose(0, 1).flatten(1) > 0).any(1).sum())
+        top = str(strongest(values, 1, layer.name)[0]) if values.dim() in (2, 4) else ""
         return layer.name, " x ".join(map(str, layer.shape)), f"{alive} of {layer.shape[0]}", top
 
     def activations(self, layer: str | Layer) -> Tensor:
-        """What a layer said: (B, C, H, W), or (B, F) for a fully connected one. A copy."""
+        """Return a copy of a layer's activations: (B, C, H, W), or (B, F) for a fully connected layer."""
         return self._activations[self._find(layer)].clone()
 
     def strongest(
@@ -91,10 +92,21 @@ class Recording:
         apart: bool = False,
         whole_fields: bool = False,
     ) -> list[Unit]:
-        """Return the peaks of the k strongest channels; with `channel`, its k highest positions.
+        """Return the k strongest units of a layer, strongest first, over all images.
 
-        Strongest first, over all images; ties go to the lower channel, image, row, column. With `apart`
-        there may be fewer than k: see `choose`. Raises UnitError if the layer has fewer than k.
+        Args:
+            layer: A recorded layer.
+            k: Number of units.
+            channel: If given, the k strongest positions of this channel; otherwise the strongest position of
+                each of the k strongest channels.
+            apart: Leave out units close to a stronger one (see `choose`); there may then be fewer than k.
+            whole_fields: Leave out units whose receptive field is cut by the border.
+
+        Returns:
+            Units in descending order of activation. Ties are ordered by channel, image, row, column.
+
+        Raises:
+            UnitError: If the layer has fewer than k channels or positions.
         """
         return list(self.choose(layer, k, channel, apart=apart, whole_fields=whole_fields))
 
@@ -107,16 +119,18 @@ class Recording:
         apart: bool = True,
         whole_fields: bool = False,
     ) -> UnitChoice:
-        """Return the strongest units that do not show one spot of an image, and how many were passed over.
+        """Return the strongest units at different places of the images, with the number of units passed over.
 
-        The candidates are those of `strongest`. With `apart`, a candidate is passed over if it lies in the
-        same image as a stronger one that was taken, and the centres of their receptive fields are less than
-        half a field apart, both vertically and horizontally. Units with activation 0 are left out too, but
-        for the first. Fewer than k may remain. With `whole_fields`, units whose receptive field is cut by the
-        border of the image are no candidates. Neither changes anything where units have no position or see
-        the whole image.
+        The candidates are those of `strongest`, in their order. With `apart`, a candidate is passed over if a
+        stronger chosen unit of the same image has a receptive field whose centre is less than half a field
+        away, both vertically and horizontally. Except for the first, units with activation 0 are left out.
+        Fewer than k units may remain. With `whole_fields`, units whose receptive field is cut by the border
+        are not candidates. Both have no effect if units have no position or depend on the whole image.
 
-        `project` takes the result, and the figure then states what was left out. Raises UnitError.
+        `project` accepts the result, and its figure states what was left out.
+
+        Raises:
+            UnitError: As `strongest`.
         """
         found = self._find(layer)
         activations = self._units_of(found)
@@ -126,17 +140,17 @@ class Recording:
         return choose(activations, k, found.name, channel, apart=grid, inside=inside)
 
     def top_class(self, image_index: int = 0) -> TopClass | None:
-        """Return the class that the network gives an image.
+        """Return the top class of an image.
 
-        None unless the image was recorded with ``scores=True`` or with the layer ``output``, the network's
-        output is one score for each class, and its weights are trained.
+        Return None unless the image was recorded with ``scores=True`` or with the layer ``output``, the
+        output is one score for each class, and the weights are trained.
         """
         if not 0 <= image_index < len(self):
             raise UnitError(f"no image {image_index} in this recording: it has {len(self)}")
         return self._top_classes[image_index] if self._top_classes else None
 
     def coverage(self, layer: str | Layer) -> Coverage:
-        """Each operation on the way down from a layer, exact, by analogy or refused, as it was recorded."""
+        """Return the operations in the projection of a layer: exact, approximate or unsupported."""
         found = self._find(layer)
         if found not in self._coverages:
             self._coverages[found] = self._survey.coverage(
@@ -147,7 +161,7 @@ class Recording:
         return self._coverages[found]
 
     def class_unit(self, asked: str | int, image: int = 0) -> Unit:
-        """The unit of the layer ``output`` that is a class's score, by the class's name or number."""
+        """Return the unit of the layer ``output`` that is the score of a class, by its name or index."""
         count = self._table.last.shape[0]
         return Unit(image, class_index(asked, self.network.classes, outputs=count))
 
@@ -159,34 +173,44 @@ class Recording:
         image_indices: Sequence[int] | None = None,
         memory: int | None = None,
     ) -> Projection:
-        """Carry units of a layer down to the picture (paper, section 2.1).
+        """Project units of a layer back to pixels (paper, section 2.1).
 
-        `units`: one or several `Unit`s, each kept alone; one without position keeps its whole channel. Or a
-        tensor (K, *layer) of whatever is to be kept, everything else being zero, with `image_indices` (K) saying
-        which picture each belongs to. None: the nine strongest channels' peaks. All go down together, as
-        many at once as fit in `memory` bytes (None: a share of what is free), and at least one.
+        Args:
+            layer: A recorded layer.
+            units: One or several `Unit`s, each projected alone; a unit without position keeps its whole
+                channel. Or a tensor (K, *layer) with the activations to keep and zeros elsewhere. Default:
+                the strongest unit of each of the nine strongest channels.
+            image_indices: For a tensor, the image of each of its K entries.
+            memory: Bytes for the units of one batch. Default: a share of the free memory.
 
-        Raises LayerError, UnitError, RefusedOp (before anything is computed), StaleRecording.
+        Returns:
+            The projection of K units; `Projection.pixels` is (K, C, H, W).
+
+        Raises:
+            LayerError: If the layer was not recorded.
+            UnitError: If a unit does not exist, or a tensor does not have the shape of the layer.
+            RefusedOp: If an operation is unsupported; raised before anything is computed.
+            StaleRecording: If weights have changed since the recording.
         """
         found = self._find(layer)
-        said = self._units_of(found)
+        values = self._units_of(found)
         kept: list[Unit] = []
         choice: UnitChoice | None = None
         seed: Seed
         if isinstance(units, Tensor):
-            seed = TensorSeed(said, units, self._image_indices_of(units, image_indices), found.name)
+            seed = TensorSeed(values, units, self._image_indices_of(units, image_indices), found.name)
         else:
             choice = units if isinstance(units, UnitChoice) else None
             chosen = [units] if isinstance(units, Unit) else units
-            chosen = strongest(said, min(9, said.shape[1]), found.name) if chosen is None else chosen
+            chosen = strongest(values, min(9, values.shape[1]), found.name) if chosen is None else chosen
             if not chosen:
                 raise UnitError(f"no unit of {found.name} was given: name one or more")
-            kept = checked(said, chosen, found.name)
-            seed = UnitSeed(said, kept)
+            kept = checked(values, chosen, found.name)
+            seed = UnitSeed(values, kept)
         value = self._values[found]
         with torch.no_grad():
             fields = UnitFields(self._tape, value, seed.seen)
-            pixels = projection_pass.project(fields, seed, said, memory=memory)
+            pixels = projection_pass.project(fields, seed, values, memory=memory)
             boxes = fields.boxes(self._pixel_fields)
         return Projection(
             pixels=pixels,
@@ -203,30 +227,38 @@ class Recording:
         )
 
     def boxes(self, layer: str | Layer, units: Sequence[Unit]) -> list[Box]:
-        """The receptive fields of units in the network's input: x0, y0, x1, y1, half open, cut at its border.
+        """Return the receptive fields of units in the network's input.
 
-        All zero where nothing flows down. Raises LayerError, UnitError, RefusedOp.
+        Each box is (x0, y0, x1, y1), half open, cut at the border; all zero if no signal reaches the pixels.
+
+        Raises:
+            LayerError: If the layer was not recorded.
+            UnitError: If a unit does not exist.
+            RefusedOp: If an operation is unsupported.
         """
         found = self._find(layer)
-        said = self._units_of(found)
-        seed = UnitSeed(said, checked(said, units, found.name))
+        values = self._units_of(found)
+        seed = UnitSeed(values, checked(values, units, found.name))
         value = self._values[found]
         self._tape.require(self._tape.path(value))
         return UnitFields(self._tape, value, seed.seen).boxes(self._pixel_fields)
 
     def boxes_at(self, layer: str | Layer, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
-        """Return the receptive fields of positions of a map: (K, 4), each row as in `boxes`.
+        """Return the receptive fields of K positions of a map, (K, 4); each row is a box as in `boxes`.
 
-        Raises LayerError, UnitError, RefusedOp.
+        Raises:
+            LayerError: If the layer was not recorded.
+            UnitError: If a position does not exist.
+            RefusedOp: If an operation is unsupported.
         """
         found = self._find(layer)
-        said = self._units_of(found)
-        if said.dim() != 4:
+        values = self._units_of(found)
+        if values.dim() != 4:
             raise UnitError(f"the units of {found.name} have no position")
         if len(rows) != len(columns):
             raise UnitError(f"{len(rows)} rows and {len(columns)} columns: give one of each for a position")
         places = [torch.as_tensor(axis, dtype=torch.long, device="cpu") for axis in (rows, columns)]
-        for what, axis, length in zip(("row", "column"), places, said.shape[2:], strict=True):
+        for what, axis, length in zip(("row", "column"), places, values.shape[2:], strict=True):
             for outside in axis[(axis < 0) | (axis >= length)].tolist():
                 raise UnitError(missing_number(what, outside, found.name, length))
         value = self._values[found]
@@ -238,11 +270,11 @@ class Recording:
             if len(self) > 1 and len(units) != len(self):
                 raise UnitError(
                     f"{len(units)} tensors for {len(self)} images: "
-                    "say with image_indices=[...] which belongs to which"
+                    "give the image of each with image_indices=[...]"
                 )
             image_indices = [0] * len(units) if len(self) == 1 else range(len(self))
         if outside := [image for image in image_indices if not 0 <= image < len(self)]:
-            raise UnitError(f"no picture {outside[0]} in this recording: it has {len(self)}")
+            raise UnitError(f"no image {outside[0]} in this recording: it has {len(self)}")
         return image_indices
 
     def _find(self, name: str | Layer) -> Layer:
@@ -254,10 +286,10 @@ class Recording:
         return layer
 
     def _units_of(self, layer: Layer) -> Tensor:
-        """A layer's activations, if they are channels of a map or a vector."""
+        """Return the activations of a layer. Raise LayerError if they are not a map or a vector."""
         if not layer.has_channels:
             raise LayerError(
-                f"{layer.name} gives {' x '.join(map(str, layer.shape))} for a picture; "
+                f"{layer.name} returns {' x '.join(map(str, layer.shape))} for an image: "
                 "units are positions of a map (C, H, W) or entries of a vector (F)"
             )
         return self._activations[layer]

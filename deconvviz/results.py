@@ -1,13 +1,12 @@
-"""What all results have in common: figure, plain data, arrays, description, files.
+"""The protocol of all results: figure, plain data, arrays, description, files.
 
-A result is data. It knows facts about the network (`NetworkInfo`), never the network itself, so that it can
-be drawn, saved and handed on whatever becomes of the network. Reports, notebooks, manifests and the command
-line know results by this protocol only.
+A result is data. It keeps facts about the network (`NetworkInfo`) and not the network, so later changes of
+the network do not affect it. Reports, notebooks, manifests and the command line use results through this
+protocol only.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,8 @@ import numpy as np
 
 from deconvviz.errors import OutputError
 from deconvviz.files import write_text, write_whole
+from deconvviz.folder_lock import locked
+from deconvviz.printable_names import json_text, path_to_text, printable_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,40 +27,40 @@ StyleT = TypeVar("StyleT", contravariant=True)
 
 
 class Result(Protocol[StyleT]):
-    """What every result offers. `style` is a small frozen dataclass; None is its default."""
+    """Interface of every result. `style` is a small frozen dataclass; None means the default."""
 
     def figure(self, style: StyleT | None = None) -> Figure:
         """Draw the result with matplotlib."""
 
     def spec(self, style: StyleT | None = None) -> Any:
-        """Return what the figure shows, as plain arrays and text (`deconvviz.figures.spec`)."""
+        """Return the content of the figure as plain arrays and text (`deconvviz.figures.spec`)."""
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return all numbers as NumPy arrays."""
 
     def describe(self) -> dict[str, Any]:
-        """Return what the result is, as plain JSON values without paths."""
+        """Return a description as plain JSON values without paths."""
 
     def places(self, folder: Path) -> Mapping[str, Any]:
-        """Return the files that the result was made from, laid out like `describe`, as seen from a folder."""
+        """Return the paths of the files used, relative to a folder, with the keys of `describe`."""
 
     def save(self, path: str | os.PathLike[str]) -> SavedFiles:
-        """Write the figure and its manifest, and if asked the arrays."""
+        """Write the figure, its manifest and optionally the arrays."""
 
     def _repr_png_(self) -> bytes | None:
-        """Return the picture that Jupyter shows."""
+        """Return the PNG that Jupyter shows."""
 
 
 @dataclass(frozen=True)
 class SavedFiles(Sequence[Path]):
-    """The files of one saved result: the figure, its manifest, and the arrays if they were asked for."""
+    """Files of a saved result: the figure, its manifest, and the arrays if requested."""
 
     figure: Path
     manifest: Path
     arrays: Path | None = None
 
     def __fspath__(self) -> str:
-        """The figure, so that what `save` returns can be opened."""
+        """Return the path of the figure, so that the result of `save` can be opened."""
         return os.fspath(self.figure)
 
     def _all(self) -> list[Path]:
@@ -82,7 +83,7 @@ class SavedFiles(Sequence[Path]):
 
 
 def targets(figure: Path, arrays: bool) -> list[Path]:
-    """Return the paths of the files that belong to a figure, for checks before any work is done."""
+    """Return the paths of the files that belong to a figure."""
     return list(SavedFiles.of(figure, arrays=arrays))
 
 
@@ -95,9 +96,10 @@ def save_result(
     force: bool,
     arrays: bool,
 ) -> SavedFiles:
-    """Write a figure (.png, .svg, .pdf), the manifest next to it, and if asked the arrays.
+    """Write a figure (.png, .svg, .pdf), its manifest and optionally the arrays.
 
-    Each file is written whole or not at all. Raises OutputError, FigureError, before anything is written.
+    Each file is written whole or not at all, under a lock on its name. Raises OutputError or FigureError
+    before anything is written.
     """
     from deconvviz.figures.page.save import save as save_figure
 
@@ -106,19 +108,22 @@ def save_result(
     figure = result.figure(style)
     manifest = {
         **merged(result.describe(), result.places(files.figure.parent)),
-        "figure": files.figure.name,
+        "figure": path_to_text(files.figure.name),
         "style": {**asdict(style), "dpi": dpi},
+        "colour_scale": getattr(figure, "colour_scale", None),  # limits of the colour scale, with units
     }
-    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    save_figure(figure, files.figure, dpi=dpi, force=force)
-    write_text(files.manifest, text, force=force)
-    if files.arrays is not None:
-        write_arrays(files.arrays, result.arrays(), force=force)
+    text = json_text(manifest) + "\n"
+    with locked(files.figure.parent, files.figure.stem):
+        refuse_existing(list(files), force=force)  # another process may have written them since
+        save_figure(figure, files.figure, dpi=dpi, force=force)
+        write_text(files.manifest, text, force=force)
+        if files.arrays is not None:
+            write_arrays(files.arrays, result.arrays(), force=force)
     return files
 
 
 def merged(one: Any, other: Any) -> Any:
-    """Return two JSON values laid over one another: dictionaries key by key, lists entry by entry."""
+    """Merge two JSON values: dictionaries key by key, lists entry by entry."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         both = dict(one)
         for key, value in other.items():
@@ -139,12 +144,12 @@ def write_arrays(path: Path, numbers: Mapping[str, Any], *, force: bool) -> None
 
 
 def refuse_existing(targets: Sequence[Path], *, force: bool) -> None:
-    """Raise OutputError, before any work is done, if one of the files exists."""
+    """Raise OutputError if one of the files exists and may not be overwritten."""
     there = [target for target in targets if target.exists()]
     if there and not force:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise OutputError(
-            f"{there[0]}{more} exists and is left as it is; "
-            "overwrite with {option} or choose another place",
+            f"{printable_path(there[0])}{more} already exists. "
+            "Overwrite with {option}, or choose another place",
             option="force=True",
         )

@@ -1,4 +1,4 @@
-"""The names most like one that is not there: what a person may have meant."""
+"""Find names similar to a misspelled one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import takewhile
 
 
 def nearest(asked: str, there: Iterable[str], n: int = 3) -> list[str]:
-    """The up to n names most like `asked`, best first; none where nothing is like it. Case is ignored."""
+    """Return up to n names similar to `asked`, most similar first, ignoring case."""
     wanted = asked.casefold()
     letters, number = Counter(wanted), _last_number(wanted)
 
@@ -20,7 +20,7 @@ def nearest(asked: str, there: Iterable[str], n: int = 3) -> list[str]:
         shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(wanted, folded, strict=False)))
         return ratio, shared, (letters & Counter(folded)).total(), -abs(number - _last_number(folded))
 
-    # `sorted` is stable: names equally like the one asked for stay in the order they were given in
+    # `sorted` is stable: equally similar names keep their order
     scored = [(likeness(name), name) for name in dict.fromkeys(there)]
     ranked = sorted(scored, key=lambda pair: pair[0], reverse=True)
     return [name for (ratio, *_), name in ranked if ratio >= 0.5][:n]

@@ -1,4 +1,4 @@
-"""A network with an operation that deconvviz does not know: unsupported, until it has a rule."""
+"""Write a projection rule for an operation that deconvviz does not support."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from deconvviz.scenes import scene
 
 
 class RunningSum(nn.Module):
-    """Adds up a map from left to right: not a usual layer."""
+    """Cumulative sum of a map from left to right, an operation that is rare in networks."""
 
     def forward(self, x):
         return x.cumsum(3) / x.shape[3]
@@ -37,7 +37,11 @@ except dv.DeconvvizError as error:
 
 @dv.rule(torch.ops.aten.cumsum.default)
 class RunningSumRule(dv.Rule):
-    """Each position is the sum of what is left of it, so it receives the signals of all to its right."""
+    """Projection rule of a cumulative sum.
+
+    An input position is added to its own output position and to all positions to its right, so it receives
+    the sum of their signals.
+    """
 
     def __init__(self, call):
         self.dim = call["dim"]

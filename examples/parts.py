@@ -1,11 +1,13 @@
-"""Does a projection lie on what its channel looks for? In scenes we can tell: we know where each part is.
+"""Test whether projections show the part that a channel detects, on scenes with a known mask for each part.
 
-A search of minivgg over generated scenes finds each channel's nine strongest pictures. In each of them every
-part (wheel, eye, sail ...) has a share of the receptive field's area, and a share of the energy (the sum of
-squares) of the projection. A channel's top nine *agree* on a part if it is in sight in all of them, and has
-the most energy beyond its area in four at least of the five of odd rank. It is then measured on the four of
-even rank, whose energy had no say in the choice. The control takes the masks of other scenes with this part,
-at the same place; it lies a little above 1, because projections and objects gather in the middle of a field.
+A search with minivgg over generated scenes finds the top nine images of each channel. In each of these
+images, every part (wheel, eye, sail, ...) has a share of the area of the receptive field, and a share of the
+energy of the projection (the sum of squares). The surplus of a part is its share of energy minus its share of
+area. The top nine of a channel *agree* on a part if two conditions are true: the part is visible in the
+receptive field in all nine images, and it has the largest surplus of all parts in at least four of the five
+images of odd rank. The energy on this part is then measured on the four images of even rank, which were not
+used to choose the part. The control uses the masks of the same part in other scenes. Its ratio is slightly
+above 1, because energy and objects are more frequent at the centre of a receptive field.
 """
 
 from __future__ import annotations
@@ -28,36 +30,37 @@ Mask = npt.NDArray[np.bool_]
 Map = npt.NDArray[np.floating]
 LAYERS = ("conv3_2", "conv4_2")
 OTHERS = range(1_000_000, 1_000_060)
-"""Seeds of the control's scenes."""
+"""Seeds of the scenes for the control."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A projection's energy within its receptive field, and the same piece of any mask."""
+    """Energy of one projection inside its receptive field."""
 
     seed: int
     box: tuple[int, int, int, int]
-    energy: Map  # (h, w), adds up to 1
+    energy: Map  # (h, w), sums to 1
 
     def shares(self, mask: Mask) -> tuple[float, float]:
-        """Of the energy, and of the field's area."""
+        """Return the shares of the energy and of the area that are inside a mask."""
         x0, y0, x1, y1 = self.box
         part = mask[y0:y1, x0:x1]
         return float(self.energy[part].sum()), float(part.mean())
 
-    def sees(self, part: str) -> bool:
+    def contains(self, part: str) -> bool:
+        """Return True if the part is visible in the receptive field."""
         mask = masks_of(self.seed).get(part)
         return mask is not None and self.shares(mask)[1] > 0
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """A part on which a channel's strongest pictures agree, and how much of the energy lies on it."""
+    """Part on which the top nine images of a channel agree, with its shares of energy and area."""
 
     layer: str
     channel: int
     part: str
-    agree: int  # of nine
+    agree: int  # number of the nine images in which the part has the largest surplus
     energy: float
     area: float
     other_energy: float
@@ -73,7 +76,10 @@ class Agreement:
 
 
 def agreements(count: int, layers: Sequence[str] = LAYERS, every: int = 1) -> list[Agreement]:
-    """Of those channels that agree on a part, in `count` scenes; only each `every`-th channel is asked."""
+    """Search `count` scenes, and return an `Agreement` for each channel whose top nine agree on a part.
+
+    Only every `every`-th channel is used.
+    """
     found = dv.search(dv.load("minivgg"), f"scenes:{count}", layers)
     rows = []
     for layer in layers:
@@ -87,15 +93,15 @@ def agreements(count: int, layers: Sequence[str] = LAYERS, every: int = 1) -> li
 
 def shown_of(one: ProjectedPeak) -> Shown:
     energy = np.square(one.pixels, dtype=np.float64).sum(axis=0)  # (C, h, w) -> (h, w)
-    seed = int(one.peak.image.removeprefix("scene-"))
+    seed = int(one.peak.image_id.removeprefix("scene-"))
     return Shown(seed, one.peak.box or (0, 0, 96, 96), energy / energy.sum())
 
 
 def agreement(layer: str, channel: int, shown: Sequence[Shown]) -> Agreement | None:
-    """None if the pictures do not agree."""
+    """Return the part on which the top nine agree, or None."""
     choices = [choice(one) for one in shown]
     part, times = Counter(choices[::2]).most_common(1)[0]
-    if part is None or times < 4 or not all(one.sees(part) for one in shown):
+    if part is None or times < 4 or not all(one.contains(part) for one in shown):
         return None
     measured = shown[1::2]
     own = [one.shares(masks_of(one.seed)[part]) for one in measured]
@@ -105,9 +111,9 @@ def agreement(layer: str, channel: int, shown: Sequence[Shown]) -> Agreement | N
 
 
 def choice(one: Shown) -> str | None:
-    """The part that has the most energy beyond its area."""
-    beyond = {part: float(np.subtract(*one.shares(mask))) for part, mask in masks_of(one.seed).items()}
-    return max(beyond, key=beyond.__getitem__, default=None)
+    """Return the part with the largest surplus (share of energy minus share of area)."""
+    surplus = {part: float(np.subtract(*one.shares(mask))) for part, mask in masks_of(one.seed).items()}
+    return max(surplus, key=surplus.__getitem__, default=None)
 
 
 def means(shares: Iterable[tuple[float, float]]) -> tuple[float, float]:
@@ -117,13 +123,16 @@ def means(shares: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 @cache
 def masks_of(seed: int) -> Mapping[str, Mask]:
-    """Where each part is, that of the object and strays alike."""
+    """Return the masks of all parts of a scene; a mask includes distractors of the same name."""
     drawn = scene(seed)
-    names = {*drawn.parts, *drawn.strays}
-    return {name: drawn.parts.get(name, nowhere()) | drawn.strays.get(name, nowhere()) for name in names}
+    names = {*drawn.parts, *drawn.distractors}
+    return {
+        name: drawn.parts.get(name, empty_mask()) | drawn.distractors.get(name, empty_mask())
+        for name in names
+    }
 
 
-def nowhere() -> Mask:
+def empty_mask() -> Mask:
     return np.zeros((96, 96), np.bool_)
 
 
@@ -131,10 +140,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--scenes", type=int, default=400)
-    asked = parser.parse_args()
+    parser.add_argument("--scenes", type=int, default=400, help="number of scenes")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = agreements(asked.scenes)
+    print_table(agreements(options.scenes))
+
+
+def print_table(rows: Sequence[Agreement]) -> None:
+    """Print one line for each channel and a summary of each layer."""
     head = f"{'layer':<8} {'channel':>7} {'part':<9} {'agree':>7} {'energy':>7} {'area':>7}"
     print(f"{head} {'ratio':>6} {'control':>8}")
     for row in sorted(rows, key=lambda row: (row.layer, -row.ratio)):
@@ -149,8 +162,8 @@ def main() -> None:
             np.median([getattr(r, name) for r in of_layer]) for name in ("ratio", "other_ratio")
         )
         print(
-            f"{layer}: {len(of_layer)} channels agree on a part. Energy over area is {ratio:.2f} in the "
-            f"median, above 1 for {more} of them, and {control:.2f} with the parts of other scenes"
+            f"{layer}: {len(of_layer)} channels agree on a part. The median ratio of energy to area is "
+            f"{ratio:.2f} ({more} are above 1), and {control:.2f} in the control"
         )
 
 

@@ -1,4 +1,4 @@
-"""What made the strongest units of two layers fire? The main job, on a scene that we draw ourselves."""
+"""Project the strongest units of two layers, and one class score, back to the pixels of a generated scene."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The textbook case: a convolution as a matrix, and its projection as the transposed matrix."""
+"""A convolution as a matrix, and its projection as the product with the transposed matrix."""
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ def show(title, rows):
 
 
 class Textbook(nn.Module):
-    """One valid 3x3 convolution (as everywhere in deep learning: a correlation), without bias."""
+    """A 3x3 convolution without padding and bias (a correlation, as usual in deep learning)."""
 
     def __init__(self):
         super().__init__()
@@ -34,19 +34,19 @@ show("data", DATA)
 show("mask", MASK)
 show("valid correlation", result)
 
-# Column k of the matrix C (16 x 4) holds the weights of the pixels that unit k sees. A unit's projection
-# is its column times its activation.
+# Column k of the matrix C (16 x 4) has the weights of the pixels in the receptive field of unit k. The
+# projection of a unit is its column multiplied by its activation.
 proj = rec.project("mask", [dv.Unit(0, 0, y, x) for y in (0, 1) for x in (0, 1)])
 columns = [one.flatten() / unit.activation for one, unit in zip(proj.pixels, proj.units, strict=True)]
 C = torch.stack(columns, dim=1).round(decimals=4)
-show("C (the data as one row of 16, times C, is the correlation)", C)
+show("C (the correlation is the data, flattened to a row of 16, times C)", C)
 assert torch.equal((DATA.flatten() @ C).reshape(2, 2), result)
 
-# All four units together: the product with C instead of its transpose.
+# The projection of all four units together is the product with C instead of its transpose.
 below = rec.project("mask", result[None, None]).pixels[0, 0]
 show("the correlation, projected back", below)
 assert torch.equal(C @ result.flatten(), below.flatten())
 
-# Which is what a transposed convolution does.
+# This product is a transposed convolution.
 assert torch.equal(nn.functional.conv_transpose2d(result[None, None], MASK[None, None])[0, 0], below)
 print("The projection through a convolution is the transposed convolution.")

@@ -1,10 +1,10 @@
-"""Trains the minivgg that ships with deconvviz on scenes that the package draws, and checks its weights.
+"""Train the minivgg of deconvviz on generated scenes, and check its weights.
 
     python examples/train_minivgg.py --out runs/minivgg           # 22 minutes of processor time
-    python examples/train_minivgg.py --out runs/minivgg --resume  # goes on after the last whole epoch
+    python examples/train_minivgg.py --out runs/minivgg --resume  # continues after the last complete epoch
     python examples/train_minivgg.py --check                      # accuracy and dead channels on fresh scenes
 
-The run folder gets one safetensors file for each epoch (epoch_000 holds the weights before training).
+The run folder contains one safetensors file for each epoch (epoch_000 has the weights before training).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from deconvviz.errors import DeconvvizError, OutputError
 from deconvviz.models.minivgg import BLOCKS, MEAN, SIZE, STD, WEIGHTS, MiniVGG, load_minivgg, minivgg
 from deconvviz.scenes import CLASSES, scene
 
-CHECK_SEED = 1_000_000  # scenes of --check; training uses seeds from TRAIN_SEED on only
+CHECK_SEED = 1_000_000  # for --check; all seeds of training are TRAIN_SEED or larger
 VALIDATION_SEED = 2_000_000
 TRAIN_SEED = 1_000_000_000
 VALIDATION_SCENES = 480
@@ -46,12 +46,12 @@ REQUIRED_ACCURACY = 0.95
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the weights."""
+    """Settings that determine the weights."""
 
     seed: int
     epochs: int
     scenes_per_epoch: int
-    sets: int  # different sets of scenes; later epochs use them again, moved and mirrored
+    sets: int  # number of training sets; later epochs reuse them with other shifts and flips
     batch: int
     rate: float
     decay: float
@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def batches(self) -> int:
-        """Whole batches in an epoch: a rest is left out, batch norm cannot learn from a batch of one."""
+        """Full batches in an epoch. A smaller last batch is dropped: batch norm fails on a batch of one."""
         return max(1, self.scenes_per_epoch // self.batch)
 
     @property
@@ -67,24 +67,28 @@ class Plan:
         return self.epochs * self.batches
 
     def rate_at(self, step: int) -> float:
-        """A linear rise over the first twelfth, then half a cosine down to nearly nothing."""
-        rise = max(1, self.steps // 12)
-        if step < rise:
-            return self.rate * (step + 1) / rise
-        left = (1 + math.cos(math.pi * (step - rise) / (self.steps - rise))) / 2
-        return self.rate * (0.002 + 0.998 * left)
+        """Return the learning rate: linear warm-up over 1/12 of the steps, then cosine decay to 0.2 %."""
+        warm_up = max(1, self.steps // 12)
+        if step < warm_up:
+            return self.rate * (step + 1) / warm_up
+        decay = (1 + math.cos(math.pi * (step - warm_up) / (self.steps - warm_up))) / 2
+        return self.rate * (0.002 + 0.998 * decay)
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
+    """Scenes of one data set with their classes."""
+
     images: np.ndarray  # uint8 (N, H, W, 3)
     labels: np.ndarray  # int64 (N,)
 
 
 @dataclass(frozen=True)
 class Check:
+    """Result of a check on fresh scenes."""
+
     scenes: int
-    right: dict[str, tuple[int, int]]  # class -> (right, all)
+    right: dict[str, tuple[int, int]]  # class -> (correct, all)
     dead: dict[str, tuple[int, int]]  # layer -> (dead channels, all)
 
     @property
@@ -93,12 +97,12 @@ class Check:
 
 
 class Artist:
-    """Draws scenes, in worker processes where more than one thread is allowed."""
+    """Renderer of scenes. It uses worker processes if `threads` is larger than 1."""
 
     def __init__(self, threads: int) -> None:
         self._pool = ProcessPoolExecutor(threads, get_context("spawn")) if threads > 1 else None
 
-    def draw(self, first: int, count: int, what: str) -> Pictures:
+    def draw(self, first: int, count: int, what: str) -> Images:
         images, labels = np.empty((count, SIZE, SIZE, 3), np.uint8), np.empty(count, np.int64)
         seeds = range(first, first + count)
         drawn = self._pool.map(_drawn, seeds, chunksize=32) if self._pool else map(_drawn, seeds)
@@ -106,7 +110,7 @@ class Artist:
             images[i], labels[i] = image, label
             if (i + 1) % 100 == 0 or i + 1 == count:
                 _progress(f"drawing {what}: {i + 1}/{count}", last=i + 1 == count)
-        return Pictures(images, labels)
+        return Images(images, labels)
 
     def close(self) -> None:
         if self._pool:
@@ -119,30 +123,30 @@ def _drawn(seed: int) -> tuple[np.ndarray, int]:
 
 
 def _progress(text: str, last: bool = False) -> None:
-    """A line that is overwritten on a terminal; in a log only the last of its kind is written."""
+    """Overwrite the progress line on a terminal; in a log file, print only the last one of a stage."""
     if sys.stderr.isatty() or last:
         print(f"{text:<90}", end="\n" if last else "\r", file=sys.stderr, flush=True)
 
 
 def prepared(images: np.ndarray) -> Tensor:
-    """uint8 (N, H, W, 3) -> normalised (N, 3, H, W), channels last in memory."""
+    """Return uint8 images (N, H, W, 3) as a normalised tensor (N, 3, H, W), channels last in memory."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
     return pixels.sub_(torch.tensor(MEAN).view(3, 1, 1)).div_(torch.tensor(STD).view(3, 1, 1))
 
 
 def varied(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Half of the pictures mirrored, the batch moved by up to six pixels, each picture brighter or darker."""
-    count, six = len(images), 6
-    mirrored = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
-    images = torch.where(mirrored, images.flip(3), images)
-    x, y = (int(v) for v in torch.randint(0, 2 * six + 1, (2,), generator=generator))
-    images = F.pad(images, (six, six, six, six), mode="replicate")[..., y : y + SIZE, x : x + SIZE]
+    """Augment a batch: flip half of the images, shift all by up to 6 pixels, and vary their brightness."""
+    count, shift = len(images), 6
+    flipped = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+    images = torch.where(flipped, images.flip(3), images)
+    x, y = (int(v) for v in torch.randint(0, 2 * shift + 1, (2,), generator=generator))
+    images = F.pad(images, (shift, shift, shift, shift), mode="replicate")[..., y : y + SIZE, x : x + SIZE]
     gain = 0.85 + 0.3 * torch.rand(count, 1, 1, 1, generator=generator)
     return (images * gain).contiguous(memory_format=torch.channels_last)
 
 
 def normed(network: MiniVGG) -> nn.Sequential:
-    """The same layers with batch norm after each but the last: they learn faster and few channels die."""
+    """Return the layers with batch norm after each but the last: training is faster, fewer channels die."""
     layers: list[nn.Module] = []
     for layer in [*network.features, nn.Flatten(), *network.classifier]:
         layers.append(layer)
@@ -154,7 +158,7 @@ def normed(network: MiniVGG) -> nn.Sequential:
 
 
 def folded(trained: nn.Sequential) -> MiniVGG:
-    """The plain network that computes what `trained` computes in eval mode: each norm goes into its layer."""
+    """Return an equivalent network without batch norms; each norm is fused into the layer before it."""
     plain, frozen = minivgg().eval(), deepcopy(trained).eval()
     targets = iter([layer for layer in plain.modules() if isinstance(layer, nn.Conv2d | nn.Linear)])
     for layer, following in zip(frozen, [*frozen[1:], None], strict=True):
@@ -174,7 +178,7 @@ def train(plan: Plan, out: Path, resume: bool, count: int) -> Check:
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=plan.decay)
     with closing(Artist(plan.threads)) as painter:
         first = TRAIN_SEED * (plan.seed + 1)
-        sets: dict[int, Pictures] = {}
+        sets: dict[int, Images] = {}
         done = _restore(out, plan, network, optimizer) if resume else 0
         for epoch in range(done + 1, plan.epochs + 1):
             which = (epoch - 1) % plan.sets
@@ -184,13 +188,13 @@ def train(plan: Plan, out: Path, resume: bool, count: int) -> Check:
             if epoch == 1:
                 _save_weights(folded(network), out / "epoch_000.safetensors", plan, epoch=0)
             if epoch == done + 1:
-                known = min(VALIDATION_SCENES, plan.scenes_per_epoch)
-                validation = painter.draw(VALIDATION_SEED, known, "validation scenes")
-            began = time.monotonic()
+                validation_count = min(VALIDATION_SCENES, plan.scenes_per_epoch)
+                validation = painter.draw(VALIDATION_SEED, validation_count, "validation scenes")
+            started = time.monotonic()
             loss = _one_epoch(network, optimizer, sets[which], plan, epoch)
             reached = accuracy(folded(network), validation)
-            story = f"loss {loss:.4f}  validation {reached:.4f}  {time.monotonic() - began:.0f} s"
-            _progress(f"epoch {epoch}/{plan.epochs}  {story}", last=True)
+            summary = f"loss {loss:.4f}  validation {reached:.4f}  {time.monotonic() - started:.0f} s"
+            _progress(f"epoch {epoch}/{plan.epochs}  {summary}", last=True)
             path = out / f"epoch_{epoch:03d}.safetensors"
             _save_weights(folded(network), path, plan, epoch=epoch, validation=reached)
             _save_state(out, plan, network, optimizer, epoch)
@@ -201,51 +205,55 @@ def train(plan: Plan, out: Path, resume: bool, count: int) -> Check:
 
 
 def _one_epoch(
-    network: nn.Module, optimizer: torch.optim.Optimizer, pictures: Pictures, plan: Plan, epoch: int
+    network: nn.Module, optimizer: torch.optim.Optimizer, data: Images, plan: Plan, epoch: int
 ) -> float:
-    """One pass. Every choice comes from the plan's seed and the epoch: a resumed run is the same run."""
-    torch.manual_seed(plan.seed * 100_003 + epoch)  # dropout
+    """Train for one epoch, and return the mean loss.
+
+    All randomness depends on the seed and the epoch only, so a resumed run gives the same weights.
+    """
+    torch.manual_seed(plan.seed * 100_003 + epoch)  # for dropout
     generator = torch.Generator().manual_seed(plan.seed * 100_003 + epoch)
-    order = torch.randperm(len(pictures.labels), generator=generator).numpy()
+    order = torch.randperm(len(data.labels), generator=generator).numpy()
     network.train()
-    total, began = 0.0, time.monotonic()
+    total, started = 0.0, time.monotonic()
     for i in range(plan.batches):
         chosen = order[i * plan.batch : (i + 1) * plan.batch]
         for group in optimizer.param_groups:
             group["lr"] = plan.rate_at((epoch - 1) * plan.batches + i)
-        images = varied(prepared(pictures.images[chosen]), generator)
+        images = varied(prepared(data.images[chosen]), generator)
         scores = network(images)
-        loss = F.cross_entropy(scores, torch.from_numpy(pictures.labels[chosen]), label_smoothing=0.05)
+        loss = F.cross_entropy(scores, torch.from_numpy(data.labels[chosen]), label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 2.0)
         optimizer.step()
         total += loss.item()
         if (i + 1) % 10 == 0:
-            speed = (i + 1) * plan.batch / (time.monotonic() - began)
+            speed = (i + 1) * plan.batch / (time.monotonic() - started)
             _progress(f"epoch {epoch}/{plan.epochs}  step {i + 1}/{plan.batches}  {speed:.0f} scenes/s")
     return total / plan.batches
 
 
 @torch.no_grad()
-def accuracy(network: MiniVGG, pictures: Pictures) -> float:
-    return float(np.mean(_answers(network, pictures) == pictures.labels))
+def accuracy(network: MiniVGG, data: Images) -> float:
+    """Return the share of images whose class is predicted correctly."""
+    return float(np.mean(_predictions(network, data) == data.labels))
 
 
-def _answers(network: MiniVGG, pictures: Pictures) -> np.ndarray:
+def _predictions(network: MiniVGG, data: Images) -> np.ndarray:
     network.eval()
-    parts = [network(prepared(part)).argmax(1).numpy() for part in _portions(pictures.images)]
+    parts = [network(prepared(part)).argmax(1).numpy() for part in _chunks(data.images)]
     return np.concatenate(parts)
 
 
-def _portions(images: np.ndarray, largest: int = 100) -> Iterator[np.ndarray]:
+def _chunks(images: np.ndarray, largest: int = 100) -> Iterator[np.ndarray]:
     return (images[i : i + largest] for i in range(0, len(images), largest))
 
 
 @torch.no_grad()
 def checked(network: MiniVGG, painter: Artist, count: int) -> Check:
-    """Accuracy per class, and the channels whose ReLU stays at zero on every one of `count` fresh scenes."""
-    pictures = painter.draw(CHECK_SEED, count, "scenes to check")
+    """Return the accuracy per class, and the channels whose ReLU is zero on all of `count` fresh scenes."""
+    data = painter.draw(CHECK_SEED, count, "scenes to check")
     names = [f"relu{b}_{i}" for b, block in enumerate(BLOCKS, 1) for i in range(1, len(block) + 1)]
     names.append(f"fc{len(BLOCKS) + 1}")
     peaks: dict[str, Tensor] = {}
@@ -258,14 +266,14 @@ def checked(network: MiniVGG, painter: Artist, count: int) -> Check:
 
         hooks.append(relu.register_forward_hook(keep))
     try:
-        right = _answers(network, pictures) == pictures.labels
+        right = _predictions(network, data) == data.labels
     finally:
         for hook in hooks:
             hook.remove()
-    of_class = {name: pictures.labels == number for number, name in enumerate(CLASSES)}
+    of_class = {name: data.labels == number for number, name in enumerate(CLASSES)}
     return Check(
         scenes=count,
-        right={name: (int(right[mine].sum()), int(mine.sum())) for name, mine in of_class.items()},
+        right={name: (int(right[own].sum()), int(own.sum())) for name, own in of_class.items()},
         dead={name: (int((peak == 0).sum()), len(peak)) for name, peak in peaks.items()},
     )
 
@@ -297,7 +305,7 @@ def _save_state(
 
 
 def _restore(out: Path, plan: Plan, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """The number of the last whole epoch, its weights and optimizer put back."""
+    """Restore weights and optimizer, and return the number of the last complete epoch."""
     path = out / "state.pt"
     if not path.exists():
         raise OutputError(f"nothing to resume in {out}: there is no state.pt (start without --resume)")
@@ -317,7 +325,7 @@ def show(check: Check) -> None:
     console.print(
         f"accuracy {check.accuracy:.2%} on {check.scenes} fresh scenes (seeds {CHECK_SEED} to {last})"
     )
-    classes = Table("class", "right", "of", "accuracy")
+    classes = Table("class", "correct", "of", "accuracy")
     for name, (right, count) in check.right.items():
         classes.add_row(name, str(right), str(count), f"{right / count:.1%}" if count else "-")
     layers = Table("layer", "dead channels", "of")
@@ -332,17 +340,19 @@ def main(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     epochs: Annotated[int, typer.Option(min=1)] = 14,
     scenes_per_epoch: Annotated[int, typer.Option(min=2)] = 8000,
-    sets: Annotated[int, typer.Option(min=1, help="Different sets of scenes, used in turn.")] = 3,
+    sets: Annotated[int, typer.Option(min=1, help="Number of training sets, used in turn.")] = 3,
     batch: Annotated[int, typer.Option(min=2)] = 32,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
     decay: Annotated[float, typer.Option(help="Weight decay.")] = 1e-3,
     threads: Annotated[int, typer.Option(min=1)] = 2,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Train nothing: check the shipped weights.")] = False,
-    count: Annotated[int, typer.Option(min=1, help="Fresh scenes to check on.")] = 2000,
-    weights: Annotated[Path, typer.Option(help="With --check: other weights.")] = WEIGHTS,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the shipped weights instead of training.")
+    ] = False,
+    count: Annotated[int, typer.Option(min=1, help="Number of fresh scenes for the check.")] = 2000,
+    weights: Annotated[Path, typer.Option(help="Weights to check with --check.")] = WEIGHTS,
 ) -> None:
-    """Trains minivgg on drawn scenes, or checks its weights. Exits 1 where a check finds under 95 %."""
+    """Train minivgg on generated scenes, or check its weights (exit code 1 if accuracy is under 95 %)."""
     try:
         if check:
             torch.set_num_threads(threads)

@@ -1,11 +1,11 @@
-"""Draw the rooms of the package and the imports between them: docs/rooms.svg.
+"""Draw the top-level modules of the package and the imports between them: docs/rooms.svg.
 
     python scripts/draw_rooms.py            # write the drawing
-    python scripts/draw_rooms.py --check    # exit 1 if the drawing is not that of the imports
+    python scripts/draw_rooms.py --check    # exit with 1 if the drawing does not match the imports
 
-A room is a folder or a module at the top of the package. An arrow goes from a room to one that it imports;
-arrows that follow from others are left out. Every import counts, also inside of functions and for type
-checkers.
+A room is a subpackage or module at the top level of the package. An arrow points from a room to one that it
+imports. An arrow is omitted if other arrows imply it. Imports inside functions and imports for type checkers
+count as well.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "deconvviz"
 DRAWING = ROOT / "docs" / "rooms.svg"
-LEFT_OUT = {"__init__", "__main__"}
+OMITTED = {"__init__", "__main__"}
 
-WIDE, HIGH, ACROSS, UP = 1.75, 0.52, 0.4, 0.5  # inches: a box, and the gaps between boxes
+WIDE, HIGH, ACROSS, UP = 1.75, 0.52, 0.4, 0.5  # inches: size of a box, gaps between boxes
 
 
 def imports() -> dict[str, set[str]]:
@@ -34,10 +34,10 @@ def imports() -> dict[str, set[str]]:
     rooms = {
         path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
     }
-    found: dict[str, set[str]] = {room: set() for room in sorted(rooms - LEFT_OUT)}
+    found: dict[str, set[str]] = {room: set() for room in sorted(rooms - OMITTED)}
     for path in PACKAGE.rglob("*.py"):
         room = path.relative_to(PACKAGE).with_suffix("").parts[0]
-        if room in LEFT_OUT:
+        if room in OMITTED:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
@@ -51,7 +51,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def lines_of_code() -> dict[str, int]:
-    """Return how many lines each room has."""
+    """Return the number of lines of each room."""
     counts: dict[str, int] = {}
     for path in PACKAGE.rglob("*.py"):
         room = path.relative_to(PACKAGE).with_suffix("").parts[0]
@@ -60,7 +60,7 @@ def lines_of_code() -> dict[str, int]:
 
 
 def levels(edges: Mapping[str, set[str]]) -> dict[str, int]:
-    """Return how many rooms at most lie below each one. Raises RecursionError where there is a circle."""
+    """Return the length of the longest chain of imports from each room. Raises RecursionError for a cycle."""
 
     @cache
     def level(room: str) -> int:
@@ -70,7 +70,7 @@ def levels(edges: Mapping[str, set[str]]) -> dict[str, int]:
 
 
 def reduced(edges: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """Return the edges without those that follow from others."""
+    """Return the edges without those that other edges imply (transitive reduction)."""
 
     @cache
     def below(room: str) -> frozenset[str]:
@@ -83,7 +83,7 @@ def reduced(edges: Mapping[str, set[str]]) -> dict[str, set[str]]:
 
 
 def draw() -> Figure:
-    """Return the drawing: what is imported by everything lies at the bottom."""
+    """Return the drawing, with the rooms that import no others at the bottom."""
     edges, counts = imports(), lines_of_code()
     level = levels(edges)
     rows: dict[int, list[str]] = {}
@@ -97,9 +97,9 @@ def draw() -> Figure:
     axes.axis("off")
     centre: dict[str, tuple[float, float]] = {}
     for number, row in rows.items():
-        begin = (width - len(row) * (WIDE + ACROSS) + ACROSS) / 2
+        start = (width - len(row) * (WIDE + ACROSS) + ACROSS) / 2
         for place, room in enumerate(row):
-            centre[room] = begin + place * (WIDE + ACROSS) + WIDE / 2, UP + number * (HIGH + UP) + HIGH / 2
+            centre[room] = start + place * (WIDE + ACROSS) + WIDE / 2, UP + number * (HIGH + UP) + HIGH / 2
     for room, direct in reduced(edges).items():
         for below in sorted(direct):
             (x, y), (to_x, to_y) = centre[room], centre[below]
@@ -147,7 +147,7 @@ def draw() -> Figure:
 
 
 def as_svg() -> str:
-    """Return the drawing as text that is the same for the same imports."""
+    """Return the drawing as SVG, the same text for the same imports."""
     stream = io.StringIO()
     with rc_context({"svg.hashsalt": "rooms", "svg.fonttype": "none"}):
         draw().savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
@@ -155,12 +155,12 @@ def as_svg() -> str:
 
 
 def edges_in(svg: str) -> str:
-    """Return the part of a drawing that tells which room imports which."""
+    """Return the comment in a drawing that lists the imports."""
     return svg.partition("<!-- rooms:")[2].partition("-->")[0].strip()
 
 
 def summary() -> str:
-    """Return all imports between rooms as text, which the drawing carries in a comment."""
+    """Return all imports between rooms as text, one line for each room."""
     return "\n".join(f"{room}: {' '.join(sorted(below))}".rstrip() for room, below in imports().items())
 
 
@@ -168,7 +168,7 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         current = DRAWING.is_file() and edges_in(DRAWING.read_text(encoding="utf-8")) == summary()
         if not current:
-            print(f"{DRAWING.relative_to(ROOT)} is not that of the imports: run python scripts/draw_rooms.py")
+            print(f"{DRAWING.relative_to(ROOT)} does not match the imports: run python scripts/draw_rooms.py")
         return 0 if current else 1
     text = as_svg().replace("</svg>", f"<!-- rooms:\n{summary()}\n-->\n</svg>")
     DRAWING.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What every test shares: few threads, reproducible examples, and a look at what a test left behind."""
+"""Shared by all tests: tiers and workers, few threads, reproducible examples, and a check after each test."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import torch
 from hypothesis import HealthCheck, Phase, settings
 from torch.nn.modules import module as torch_modules
 from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+pytest_plugins = ["helpers.cpu_limit"]
+WORKERS = 2
 
 torch.set_num_threads(1)  # most tests are small: on busy cores a second thread makes them 20 times slower
 
@@ -26,6 +29,22 @@ settings.register_profile("nightly", settings.get_profile("normal"), max_example
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of workers for `-n auto`: two for folders, none for single files and tests."""
+    if workers := os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return int(workers)
+    folders = [Path(argument.partition("::")[0]).is_dir() for argument in config.args]
+    return WORKERS if any(folders) else 0
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark nightly tests as slow too, so that `-m "not slow"` leaves them out."""
+    for item in items:
+        if item.get_closest_marker("nightly"):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """No mode, no global hook, and no change of grad mode outlives a test."""
@@ -38,8 +57,19 @@ def nothing_left_behind() -> Iterator[None]:
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    """For the few tests with large networks."""
-    torch.set_num_threads(2)
+    """Let PyTorch use two threads."""
+    yield from _threads(2)
+
+
+@pytest.fixture
+def spare_threads() -> Iterator[None]:
+    """Let tests with large networks use two threads, if the workers of this run leave as many processors."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    yield from _threads(max(1, min(2, (os.cpu_count() or 1) // workers)))
+
+
+def _threads(count: int) -> Iterator[None]:
+    torch.set_num_threads(count)
     yield
     torch.set_num_threads(1)
 

@@ -277,5 +277,5 @@ def test_a_manifest_from_before_claims_neither(mini: dv.Network, path: Path, tmp
 def test_a_damaged_selection(mini: dv.Network, path: Path, tmp_path: Path, selection: Any) -> None:
     _, stored = _saved(mini, path, tmp_path / "a.png")
     (tmp_path / "a.json").write_text(json.dumps(stored | {"selection": selection}))
-    with pytest.raises(ManifestError, match="is no complete manifest"):
+    with pytest.raises(ManifestError, match="is not a complete manifest"):
         dv.remake(tmp_path / "a.json")

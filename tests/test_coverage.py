@@ -20,8 +20,8 @@ from deconvviz.loading import sketch
 
 EXACT, ANALOGY, REFUSED = Support.EXACT, Support.APPROXIMATE, Support.UNSUPPORTED
 RECTIFIED = "the signal is rectified, as the paper does for ReLU"
-HELD = "held constant at its recorded value: nothing flows into it"
-GATED = "a product with a gate: the signal times the gate's recorded value"
+HELD = "treated as a constant at its recorded value"
+GATED = "a product with a gate: the signal times the recorded value of the gate"
 
 
 class Gate(nn.Module):
@@ -78,15 +78,15 @@ def test_every_operation_of_an_exact_network_in_its_order() -> None:
         OpUse("aten.relu_.default", EXACT, "", 1, ("3",)),
         OpUse("aten.max_pool2d_with_indices.default", EXACT, "", 1, ("4",)),
     )
-    assert (found.exact, found.by_analogy, found.refused) == (found.uses, (), ())
+    assert (found.exact, found.approximate, found.unsupported) == (found.uses, (), ())
     assert (found.network, found.layers, found.calls, found.without_part) == ("plain", (), 5, 0)
     assert found.line() == "exact: all of 5 calls"
-    assert repr(found) == "<Coverage of plain: 5 calls, 5 exact, 0 by analogy, 0 refused>"
+    assert repr(found) == "<Coverage of plain: 5 calls, 5 exact, 0 approximate, 0 unsupported>"
 
 
 def test_a_gate_is_by_analogy_where_it_is_held_and_where_it_multiplies(gated: dv.Network) -> None:
     found = gated.coverage()
-    assert found.by_analogy == (
+    assert found.approximate == (
         OpUse("aten.silu.default", ANALOGY, RECTIFIED, 1, ("then.act",)),
         OpUse("aten.sigmoid.default", ANALOGY, HELD, 1, ("then.gate",)),
         OpUse("aten.mul.Tensor", ANALOGY, GATED, 1, ("then",)),
@@ -94,7 +94,7 @@ def test_a_gate_is_by_analogy_where_it_is_held_and_where_it_multiplies(gated: dv
     assert sum(use.count for use in found.exact) == 5  # three convolutions, a ReLU, a mean
     assert found.without_part == 1  # twice the gate: a product of what is constant already
     assert found.line() == (
-        f"by analogy: 3 of 8 calls (silu x1: {RECTIFIED}; sigmoid x1: held constant at its recorded value; "
+        f"approximate: 3 of 8 calls (silu x1: {RECTIFIED}; sigmoid x1: treated as a constant at its recorded value; "
         "mul x1: a product with a gate); see: net.coverage()"
     )
 
@@ -108,14 +108,14 @@ def test_of_one_layer_it_is_the_way_down_and_what_is_held_beside_it(gated: dv.Ne
         ("aten.mul.Tensor", ANALOGY),
     ]
     assert found.uses[0].modules == ("conv",)
-    assert repr(found) == ("<Coverage of gated, down from output: 4 calls, 2 exact, 2 by analogy, 0 refused>")
+    assert repr(found) == ("<Coverage of gated, projections of output: 4 calls, 2 exact, 2 approximate, 0 unsupported>")
     assert found.without_part == 5
     assert gated.coverage("relu").line() == "exact: all of 2 calls"
-    assert [use.op for use in gated.coverage(["relu", "then.act"]).by_analogy] == ["aten.silu.default"]
+    assert [use.op for use in gated.coverage(["relu", "then.act"]).approximate] == ["aten.silu.default"]
 
 
 def test_a_layer_that_is_held_constant(gated: dv.Network) -> None:
-    assert gated.layers["then.gate"].held
+    assert gated.layers["then.gate"].is_constant
     found = gated.coverage("then.gate")
     assert found.uses == (OpUse("aten.sigmoid.default", ANALOGY, HELD, 1, ("then.gate",)),)
 
@@ -138,12 +138,14 @@ def test_refused_is_only_what_a_way_down_comes_through(where: str, refused: bool
     net = dv.Network(Own(Leads(where)), size=8, name="odd")
     found = net.coverage()
     why = "it has no rule: deconvviz.rule(torch.ops.aten.cumsum.default) registers one"
-    assert found.refused == ((OpUse("aten.cumsum.default", REFUSED, why, 1, ("then",)),) if refused else ())
+    assert found.unsupported == (
+        (OpUse("aten.cumsum.default", REFUSED, why, 1, ("then",)),) if refused else ()
+    )
     rec = net.record(torch.randn(1, 3, 8, 8), "then")
     if refused:
         with pytest.raises(RefusedOp):
             rec.project("then")
-        assert found.line() == ("refused: 1 of 3 calls (cumsum x1: it has no rule); see: net.coverage()")
+        assert found.line() == ("unsupported: 1 of 3 calls (cumsum x1: it has no rule); see: net.coverage()")
     else:
         rec.project("then")
 
@@ -163,7 +165,7 @@ def test_what_is_made_for_constants_alone_has_no_part(then: nn.Module, op: str) 
     """A mask is no choice of ours, and nothing flows into a divisor, so that what made it does not matter."""
     found = dv.Network(Own(then), size=8).coverage()
     assert [use.short for use in found.uses] == ["convolution", "relu", op]
-    assert [use.short for use in found.by_analogy] == [op]
+    assert [use.short for use in found.approximate] == [op]
     assert found.without_part == 1
 
 
@@ -173,18 +175,18 @@ def test_it_says_of_each_layer_what_the_layer_says(name: str) -> None:
     odd = [
         layer.name
         for layer in net.layers
-        if bool(net.coverage(layer.name).refused) != bool(layer.refused)
-        and "which is no map of channels" not in layer.refused
+        if bool(net.coverage(layer.name).unsupported) != bool(layer.unsupported)
+        and "which is no map of channels" not in layer.unsupported
     ]
     assert not odd
-    assert any(layer.refused for layer in net.layers) == (name == "vit_b_16")
+    assert any(layer.unsupported for layer in net.layers) == (name == "vit_b_16")
 
 
 def test_vgg_and_resnet_are_exact_and_efficientnet_is_by_analogy() -> None:
     assert sketch("vgg19").coverage().line() == "exact: all of 44 calls"
     assert sketch("resnet50").coverage().line() == "exact: all of 175 calls"
     found = sketch("efficientnet_b0").coverage("output")
-    assert {(use.short, use.count, use.note) for use in found.by_analogy} == {
+    assert {(use.short, use.count, use.note) for use in found.approximate} == {
         ("silu", 33, RECTIFIED),
         ("sigmoid", 16, HELD),
         ("mul", 16, GATED),
@@ -208,8 +210,8 @@ def test_refusals_are_told_with_their_reason() -> None:
             return x.clamp(1, 2)
 
     found = dv.Network(Own(Cut()), size=8).coverage()
-    (use,) = found.refused
-    assert (use.op, use.note) == ("aten.clamp.default", "it cuts off at other values than 0")
+    (use,) = found.unsupported
+    assert (use.op, use.note) == ("aten.clamp.default", "it clamps at a value other than 0")
 
 
 def test_a_rule_of_ones_own_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +223,7 @@ def test_a_rule_of_ones_own_is_believed(monkeypatch: pytest.MonkeyPatch) -> None
         note = "for a test: the signal stays where it is"
 
     found = dv.Network(Own(Leads("to a layer")), size=8).coverage()
-    assert found.by_analogy == (OpUse("aten.cumsum.default", ANALOGY, RunningSum.note, 1, ("then",)),)
+    assert found.approximate == (OpUse("aten.cumsum.default", ANALOGY, RunningSum.note, 1, ("then",)),)
 
 
 class Undecided(nn.Module):
@@ -238,7 +240,7 @@ def test_a_recording_tells_what_really_happened() -> None:
     assert net.coverage("then").line() == "exact: all of 3 calls"
     rec = net.record(100 * torch.randn(2, 3, 8, 8), "then")
     found = rec.coverage("then")
-    assert [use.short for use in found.by_analogy] == ["silu", "sigmoid", "mul"]
+    assert [use.short for use in found.approximate] == ["silu", "sigmoid", "mul"]
     assert rec.project("then").coverage is found
     with pytest.raises(LayerError, match=r"^relu was not recorded: this recording has then$"):
         rec.coverage("relu")
@@ -297,14 +299,14 @@ def test_how_it_shows_itself(gated: dv.Network) -> None:
     assert str(found).splitlines() == [
         "aten.convolution.default x1: exact; in conv",
         "aten.relu.default x1: exact; in relu",
-        f"aten.sigmoid.default x1: by analogy ({HELD}); in then.gate",
-        f"aten.mul.Tensor x1: by analogy ({GATED}); in then",
-        "gated, down from output: 4 calls, 2 exact, 2 by analogy, 0 refused",
+        f"aten.sigmoid.default x1: approximate ({HELD}); in then.gate",
+        f"aten.mul.Tensor x1: approximate ({GATED}); in then",
+        "gated, projections of output: 4 calls, 2 exact, 2 approximate, 0 unsupported",
     ]
     html = found._repr_html_()
-    assert html.startswith("<p>gated, down from output: 4 calls, 2 exact, 2 by analogy, 0 refused</p><table>")
+    assert html.startswith("<p>gated, projections of output: 4 calls, 2 exact, 2 approximate, 0 unsupported</p><table>")
     assert html.count("<tr>") == 5
-    assert "<td>aten.sigmoid.default</td><td>1</td><td>by analogy</td><td>then.gate</td>" in html
+    assert "<td>aten.sigmoid.default</td><td>1</td><td>approximate</td><td>then.gate</td>" in html
     assert "the gate&#x27;s recorded value" in html
 
 
@@ -325,13 +327,15 @@ def test_json_has_everything(gated: dv.Network) -> None:
         "layers": ["then.gate"],
         "calls": 1,
         "exact": 0,
+        "approximate": 1,
+        "unsupported": 0,
         "by_analogy": 1,
         "refused": 0,
         "without_part": 8,
         "ops": [
             {
                 "op": "aten.sigmoid.default",
-                "verdict": "by analogy",
+                "verdict": "approximate",
                 "how": HELD,
                 "count": 1,
                 "modules": ["then.gate"],
@@ -347,4 +351,4 @@ def test_equal_networks_have_equal_coverage(gated: dv.Network) -> None:
 
 def test_every_operation_of_maxvit_can_be_projected_for_one_picture() -> None:
     """Its windows of attention move the batch about; a batch of one can be anywhere."""
-    assert sketch("maxvit_t").coverage().refused == ()
+    assert sketch("maxvit_t").coverage().unsupported == ()

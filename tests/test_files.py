@@ -54,7 +54,7 @@ def test_refuses_to_overwrite_and_says_how(tmp_path):
     with pytest.raises(OutputError) as caught:
         write_whole(target, put(b"new"))
     assert str(caught.value) == (
-        f"{target} exists and is left as it is; overwrite it with force=True or choose another name"
+        f"{target} already exists. Overwrite it with force=True or choose another name"
     )
     assert target.read_bytes() == b"old"
     assert entries(tmp_path) == ["grid.png"]
@@ -87,7 +87,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path):
         target.write_bytes(b"another process")
         stream.write(b"ours")
 
-    with pytest.raises(OutputError, match="exists and is left as it is"):
+    with pytest.raises(OutputError, match="already exists"):
         write_whole(target, slow)
     assert target.read_bytes() == b"another process"
     assert entries(tmp_path) == ["grid.png"]
@@ -102,7 +102,7 @@ def test_without_hard_links(tmp_path, monkeypatch, taken):
 
     monkeypatch.setattr(os, "link", no_links)
     if taken:
-        with pytest.raises(OutputError, match="exists and is left as it is"):
+        with pytest.raises(OutputError, match="already exists"):
             write_whole(tmp_path / "grid.png", put(b"ours"))
     else:
         write_whole(tmp_path / "grid.png", put(b"ours"))

@@ -47,7 +47,7 @@ def test_sizes_and_parameters_of_vgg19(vgg19: dv.LayerTable) -> None:
     assert vgg19["fc6"].shape == (4096,) and vgg19["fc6"].field is None
     assert vgg19["conv1_1"].parameters == 3 * 64 * 9 + 64
     assert vgg19.last.parameters == 143_667_240
-    assert vgg19["conv1_1"].first == (-1, -1)
+    assert vgg19["conv1_1"].offset == (-1, -1)
 
 
 ALEXNET = {"conv1": (11, 4, -2), "pool1": (19, 8, -2), "conv2": (51, 8, -18), "conv3": (99, 16, -34)}
@@ -57,14 +57,14 @@ ALEXNET = {"conv1": (11, 4, -2), "pool1": (19, 8, -2), "conv2": (51, 8, -18), "c
 def test_what_alexnet_sees(name: str) -> None:
     field, stride, first = ALEXNET[name]
     layer = sketch("alexnet").layers[name]
-    assert (layer.field, layer.stride, layer.first) == ((field,) * 2, (stride,) * 2, (first,) * 2)
+    assert (layer.field, layer.stride, layer.offset) == ((field,) * 2, (stride,) * 2, (first,) * 2)
 
 
 def test_every_name_finds_its_layer(vgg19: dv.LayerTable) -> None:
     for table in (vgg19, sketch("squeezenet1_0").layers, sketch("vgg11_bn").layers, sketch("minivgg").layers):
         assert len(set(table.names)) == len(table)
         for layer in table:
-            assert table[layer.name] is table[layer.dotted] is layer
+            assert table[layer.name] is table[layer.module] is layer
             assert layer.name in table and layer in table
         assert "nonsense" not in table
 
@@ -88,8 +88,8 @@ def test_it_is_a_sequence(vgg19: dv.LayerTable) -> None:
 
 def test_how_it_shows_itself(vgg19: dv.LayerTable) -> None:
     assert repr(vgg19) == f"<{len(vgg19)} layers of vgg19: conv1_1 ... output>"
-    assert str(vgg19).splitlines()[0] == "conv1_1 (Conv2d): 64 x 224 x 224, sees 3 px every 1 px"
-    assert "fc6 (Linear): 4096, sees the whole picture" in str(vgg19)
+    assert str(vgg19).splitlines()[0] == "conv1_1 (Conv2d): 64 x 224 x 224, receptive field 3 px, stride 1 px"
+    assert "fc6 (Linear): 4096, receptive field: the whole image" in str(vgg19)
     html = vgg19._repr_html_()
     assert html.count("<tr>") == len(vgg19) + 1
     row = ("conv5_1", "features.28", "Conv2d", "512 x 14 x 14", "156", "16")
@@ -102,7 +102,7 @@ def test_as_json(vgg19: dv.LayerTable) -> None:
         "name": "conv1_1", "dotted": "features.0", "kind": "Conv2d", "shape": (64, 224, 224), "field": (3, 3),
         "stride": (1, 1), "first": (-1, -1), "parameters": 1792, "refused": "",
         "held": False, "sees_more": False, "channels_last": False, "same_as": "", "has_channels": True,
-        "sees_all": False,
+        "sees_all": False, "lacks_weights": False,
     }  # fmt: skip
 
 
@@ -129,13 +129,13 @@ def test_reused_modules_unequal_axes_refusals_and_an_unlucky_name() -> None:
     layers = dv.Network(Odd(), size=16, name="odd").layers
     assert layers.names == ["again", "output", "again:2", "again:3", "sum", "(output)"]
     assert (layers["output"].field, layers["output"].stride) == ((3, 5), (1, 2))
-    assert str(layers["output"]) == "output (Conv2d): 3 x 16 x 8, sees 3x5 px every 1x2 px"
+    assert str(layers["output"]) == "output (Conv2d): 3 x 16 x 8, receptive field 3x5 px, stride 1x2 px"
     refusal = (
         "aten.cumsum.default (in module 'sum') has no rule; "
-        "register one with deconvviz.rule(torch.ops.aten.cumsum.default)"
+        "register a rule with deconvviz.rule(torch.ops.aten.cumsum.default)"
     )
-    assert layers["sum"].refused == layers["(output)"].refused == refusal
-    assert not layers["again:3"].refused
+    assert layers["sum"].unsupported == layers["(output)"].unsupported == refusal
+    assert not layers["again:3"].unsupported
     assert str(layers["sum"]) == f"sum (Running): 3 x 16 x 8, cannot be projected: {refusal}"
 
 
@@ -171,7 +171,7 @@ class Folding(nn.Module):
 
 def test_a_layer_whose_rows_are_no_pictures_has_no_channels() -> None:
     net = dv.Network(nn.Sequential(Folding()), size=8)
-    assert {layer.dotted: layer.has_channels for layer in net.layers} == {
+    assert {layer.module: layer.has_channels for layer in net.layers} == {
         "0.conv": True,
         "0.mix": False,
         "0": True,

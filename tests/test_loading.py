@@ -72,10 +72,10 @@ def own(tmp_path: Path) -> Path:
 def test_a_file_makes_a_network(own: Path) -> None:
     net = dv.load(f"{own}:make", arguments={"width": 5})
     assert net.name == "own.py:make" and net.layers["0"].shape == (5, 224, 224)
-    assert net.origin.source == "as own.py:make makes them"
+    assert net.origin.source == "created by own.py:make"
     assert net.origin.notes == (
         "224 px and ImageNet's mean and deviation are assumed; return deconvviz.Network(module, size=..., "
-        "mean=..., std=...) to say otherwise",
+        "mean=..., std=...) to change them",
     )
     assert net.preprocessing == dv.Network(nn.ReLU()).preprocessing
     proj = net.record(scene(1).image, "2").project("2")
@@ -111,16 +111,16 @@ def test_its_weights(own: Path, tmp_path: Path) -> None:
     default, other, same = (dv.load(name, seed=seed) for seed in (0, 1, 0))
     assert default.digest == same.digest != other.digest
     random = dv.load(name, "random", seed=1)
-    assert random.digest == other.digest and random.origin.source == "as own.py:make makes them, seed 1"
+    assert random.digest == other.digest and random.origin.source == "created by own.py:make, seed 1"
     for path in (tmp_path / "a.pth", tmp_path / "a.safetensors"):
         state = other.module.state_dict()
         torch.save(state, path) if path.suffix == ".pth" else save_file(state, path)
         loaded = dv.load(name, path)
         assert loaded.digest == other.digest and loaded.origin.source == loaded.origin.spec == str(path)
-    with pytest.raises(WeightsError, match=r"a\.pth does not fit own\.py:make: 2 tensors of another shape"):
+    with pytest.raises(WeightsError, match=r"does not fit own\.py:make: 2 tensors with a different shape"):
         dv.load(name, tmp_path / "a.pth", arguments={"width": 5})
     with pytest.raises(
-        WeightsError, match=r"no weights file 'b\.pth': .*of own\.py:make otherwise: default, ra"
+        WeightsError, match=r"no weights file 'b\.pth': .*named weights of own\.py:make: default, ra"
     ):
         dv.load(name, "b.pth")
 
@@ -129,7 +129,8 @@ def test_what_is_no_network(own: Path) -> None:
     with pytest.raises(NetworkError) as wrong:
         dv.load(f"{own}:nothing")
     assert str(wrong.value) == (
-        f"{own}:nothing returned a NoneType: it is to return a torch.nn.Module or a deconvviz.Network"
+        f"{own}:nothing did not return a network: "
+        "a network must be a torch.nn.Module or a deconvviz.Network, not NoneType"
     )
 
 
@@ -138,7 +139,7 @@ def test_a_network_that_does_not_run_on_what_is_assumed(own: Path) -> None:
         _ = sketch(f"{own}:of_another_size").layers
     told = str(wrong.value)
     assert told.startswith("own.py:of_another_size does not run on an input of 3 x 224 x 224: RuntimeError: ")
-    assert told.endswith("(deconvviz.Network(module, size=..., mean=..., std=...) says what it reads)")
+    assert told.endswith("expected input with deconvviz.Network(module, size=..., mean=..., std=...))")
 
 
 def test_what_a_network_prints_is_no_result(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +153,7 @@ def test_what_a_network_prints_is_no_result(own: Path, capsys: pytest.CaptureFix
 
 def test_weights_of_a_network_without_matrices(own: Path, tmp_path: Path) -> None:
     torch.save(nn.BatchNorm2d(5).state_dict(), tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match=r"does not fit own\.py:scales: 4 tensors of another shape"):
+    with pytest.raises(WeightsError, match=r"does not fit own\.py:scales: 4 tensors with a different shape"):
         dv.load(f"{own}:scales", tmp_path / "a.pth")
 
 

@@ -40,12 +40,27 @@ def manifest(picture: Path) -> Path:
     return picture.parents[1] / "out" / "sheet.json"
 
 
-def test_what_it_names(picture: Path, manifest: Path) -> None:
-    proj = _saved(picture, scale="row", percentile=98, columns=2)
+def _digest_of(module: nn.Module) -> str:
+    """The digest of a module's weights, computed here from names, types, shapes and bytes."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        whole.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        whole.update(hashlib.sha256(tensor.numpy().tobytes()).digest())
+    return f"sha256:{whole.hexdigest()}"
+
+
+def test_manifest_names_what_was_recorded(picture: Path, manifest: Path) -> None:
+    net = dv.load("minivgg", weights="random", seed=3)
+    recorded = _digest_of(net.module)
+    proj = net.record(picture, "conv2_1").project("conv2_1")
+    with torch.no_grad():
+        net.module.features[0].weight.mul_(2)  # type: ignore[index, union-attr, operator]
+    proj.save(manifest.with_suffix(".png"), dpi=50, scale="row", percentile=98, columns=2)
+    assert _digest_of(net.module) != recorded
     told = json.loads(manifest.read_text())
     assert told["format"] == FORMAT and told["figure"] == "sheet.png"
     assert told["network"] | {"name": "minivgg", "weights": "random", "seed": 3} == told["network"]
-    assert told["network"]["digest"] == proj.network.digest and told["network"]["dtype"] == "float32"
+    assert told["network"]["digest"] == recorded and told["network"]["dtype"] == "float32"
     assert told["layer"] == {"name": "conv2_1", "module": "features.5"}
     assert told["pictures"][0]["beside"] == "../pictures/scene.png"
     assert [dv.Unit(**unit) for unit in told["units"]] == list(proj.units)
@@ -53,6 +68,7 @@ def test_what_it_names(picture: Path, manifest: Path) -> None:
     assert told["by_analogy"] == []
     assert told["style"] == {
         "scale": "row", "percentile": 98, "columns": 2, "projection_only": False, "dpi": 50,
+        "crop": "effective", "medium": "screen",
     }  # fmt: skip
     assert set(told["versions"]) == {"deconvviz", "torch", "torchvision", "numpy", "python"}
 
@@ -72,6 +88,29 @@ def test_the_same_arrays_again(picture: Path, manifest: Path, layer: str, units:
     assert again.projection.units == proj.units and again.projection.boxes == proj.boxes
     assert torch.equal(again.projection.pixels, proj.pixels)
     assert again.style == Style(projection_only=True) and again.dpi == 50
+
+
+def test_a_manifest_of_before_there_were_crops_is_made_again_as_the_field(
+    picture: Path, manifest: Path
+) -> None:
+    proj = _saved(picture)
+    for name in ("crop", "medium"):
+        _edited(manifest, lambda told, name=name: told["style"].pop(name))
+    _edited(manifest, lambda told: told.pop("colour_scale"))
+    again = dv.remake(manifest)
+    assert again.style == Style(crop="field", medium="screen")
+    for number, tile in enumerate(again.projection.spec(again.style).tiles):
+        assert tile.projection.tobytes() == proj.crop(number).tobytes()
+        assert tile.patch is not None and tile.patch.tobytes() == proj.patch(number).tobytes()
+        assert tile.box == proj.boxes[number] and tile.crop_box is None
+
+
+@pytest.mark.parametrize("crop", ["effective", "field"])
+def test_a_figure_made_again_is_the_same_file(picture: Path, manifest: Path, crop: str) -> None:
+    _saved(picture, crop=crop)
+    again = dv.remake(manifest)
+    files = again.projection.save(manifest.with_name("again.png"), again.style, dpi=again.dpi)
+    assert files.figure.read_bytes() == manifest.with_suffix(".png").read_bytes()
 
 
 def test_all_was_moved_together(picture: Path, manifest: Path) -> None:
@@ -130,7 +169,7 @@ def test_other_activations(picture: Path, manifest: Path) -> None:
     unit = json.loads(manifest.read_text())["units"][0]
     _edited(manifest, lambda told: told["units"][0].update(activation=unit["activation"] * 1.1))
     told = _refusal(manifest)
-    assert told.startswith(f"something has changed since {manifest} was written: at picture 0, ")
+    assert told.startswith(f"something has changed since {manifest} was written: at image 0, ")
 
 
 def test_no_manifest(tmp_path: Path) -> None:
@@ -141,9 +180,9 @@ def test_no_manifest(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     assert _refusal(path).startswith(f"{path} cannot be read as a manifest: ")
     path.write_text('{"format": "something else"}')
-    assert _refusal(path) == f"{path} is no manifest of this version: its format is not {FORMAT!r}"
+    assert _refusal(path) == f"{path} is not a manifest of this version: its format is not {FORMAT!r}"
     path.write_text("[]")
-    assert _refusal(path) == f"{path} is no manifest of this version: its format is not {FORMAT!r}"
+    assert _refusal(path) == f"{path} is not a manifest of this version: its format is not {FORMAT!r}"
     assert _refusal(tmp_path).startswith(f"{tmp_path} cannot be read as a manifest: ")
 
 
@@ -165,7 +204,7 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 def test_a_damaged_manifest(picture: Path, manifest: Path, damage: Callable[[dict[str, Any]], Any]) -> None:
     _saved(picture)
-    assert _refusal(_edited(manifest, damage)).startswith(f"{manifest} is no complete manifest: ")
+    assert _refusal(_edited(manifest, damage)).startswith(f"{manifest} is not a complete manifest: ")
 
 
 def test_an_unknown_layer_and_missing_weights(picture: Path, manifest: Path) -> None:
@@ -188,7 +227,7 @@ def test_what_only_the_users_own_program_can_make_again(picture: Path, manifest:
     memory = mini.record(scene(1).image, "conv1_1")
     memory.project("conv1_1", dv.Unit(0, 1, 1, 1)).save(manifest.with_suffix(".png"), force=True)
     assert _refusal(manifest) == (
-        f"{manifest} was made from a picture in memory; only that program can make it again"
+        f"{manifest} was made from an image in memory: only the program that made it can make it again"
     )
 
 

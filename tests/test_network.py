@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import deconvviz as dv
-from deconvviz.errors import DeviceError, LayerError, NetworkError, PictureError, UnitError
+from deconvviz.errors import DeviceError, ImageError, LayerError, NetworkError, UnitError
 from deconvviz.loading import pick_device, sketch
 from deconvviz.scenes import scene
 
@@ -85,7 +85,7 @@ WRONG_TENSORS = [
     (
         torch.zeros(1, 3, 16, 16, dtype=torch.uint8),
         "a prepared tensor holds floating point numbers, not torch.uint8; "
-        "pixel values 0 to 255 go in as a uint8 array (H, W, 3)",
+        "give pixel values 0 to 255 as a uint8 array (H, W, 3)",
     ),
     (torch.full((1, 3, 16, 16), torch.nan), "the tensor holds NaN or infinity"),
     (torch.full((1, 3, 16, 16), torch.inf), "the tensor holds NaN or infinity"),
@@ -94,22 +94,22 @@ WRONG_TENSORS = [
 
 @pytest.mark.parametrize(("tensor", "message"), WRONG_TENSORS)
 def test_wrong_tensors(net: dv.Network, tensor: Tensor, message: str) -> None:
-    with pytest.raises(PictureError) as wrong:
+    with pytest.raises(ImageError) as wrong:
         net.record(tensor, "0")
     assert str(wrong.value) == message
 
 
 def test_wrong_pictures(net: dv.Network, tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match=r"^no picture was given$"):
+    with pytest.raises(ImageError, match=r"^no image was given$"):
         net.record([], "0")
-    with pytest.raises(PictureError, match=r"nowhere\.jpg"):
+    with pytest.raises(ImageError, match=r"nowhere\.jpg"):
         net.record(tmp_path / "nowhere.jpg", "0")
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         net.record(np.zeros((4, 4, 3)), "0")
 
 
 def test_wrong_layers(net: dv.Network) -> None:
-    with pytest.raises(LayerError, match=r"^no layer was asked for: name one or more \(net\.layers lists"):
+    with pytest.raises(LayerError, match=r"^no layer was given: name one or more \(net\.layers lists"):
         net.record(scene(1).image, [])
     with pytest.raises(LayerError, match=r"no layer '7' in Sequential"):
         net.record(scene(1).image, ["0", "7"])
@@ -132,13 +132,14 @@ def test_layers_that_are_not_reached_or_do_not_see() -> None:
     assert net.layers.names == ["rare", "output"]
     with pytest.raises(LayerError) as wrong:
         net.record(torch.full((1, 3, 8, 8), 2.0), "rare")
-    assert str(wrong.value) == "rare of Odd was not reached with these pictures"
-    with pytest.raises(LayerError, match=r"^blind of Odd does not depend on the picture$"):
+    assert str(wrong.value) == "rare of Odd was not reached with these images"
+    with pytest.raises(LayerError, match=r"^blind of Odd does not depend on the image$"):
         net.record(torch.zeros(1, 3, 8, 8), "blind")
 
 
 def test_only_modules() -> None:
-    with pytest.raises(NetworkError, match=r"^a network is a torch\.nn\.Module, not str$"):
+    message = r"^a network must be a torch\.nn\.Module or a deconvviz\.Network, not str$"
+    with pytest.raises(NetworkError, match=message):
         dv.Network("vgg19")  # type: ignore[arg-type]
 
 
@@ -196,7 +197,7 @@ def test_devices() -> None:
 
 
 def test_a_user_sees_one_tree_of_errors() -> None:
-    for error in (PictureError, LayerError, NetworkError, DeviceError, UnitError):
+    for error in (ImageError, LayerError, NetworkError, DeviceError, UnitError):
         assert issubclass(error, dv.DeconvvizError)
 
 
@@ -211,7 +212,7 @@ def test_a_network_with_no_single_output() -> None:
 
     net = dv.Network(Two(), size=8)
     assert net.layers.names == ["conv"]
-    with pytest.raises(LayerError, match=r"^Two gives no single tensor: it has no class scores$"):
+    with pytest.raises(LayerError, match=r"^Two does not return a single tensor, so it has no class scores$"):
         net.class_index(0)
 
 
@@ -223,15 +224,13 @@ def test_a_network_that_reads_no_picture(tmp_path: Path) -> None:
     assert net.layers.last.shape == (2, 6, 4)
     assert net.record(torch.randn(2, 5, 8, 6), "output").inputs.shape == (2, 5, 8, 6)
     for picture in (path, scene(1).image, [path]):
-        with pytest.raises(PictureError) as wrong:
+        with pytest.raises(ImageError) as wrong:
             net.record(picture, "output")
         assert str(wrong.value) == (
             "five reads 5 channels, and a picture has 3 (or 1, grey): "
             "give a prepared tensor (B, 5, H, W), in Python"
         )
-    with pytest.raises(
-        PictureError, match=r"^a prepared tensor has shape \(B, 5, H, W\), not \(1, 3, 8, 6\)$"
-    ):
+    with pytest.raises(ImageError, match=r"^a prepared tensor has shape \(B, 5, H, W\), not \(1, 3, 8, 6\)$"):
         net.record(torch.zeros(1, 3, 8, 6), "output")
 
 
@@ -246,17 +245,17 @@ def test_a_network_that_does_not_run_on_its_size() -> None:
         _ = dv.Network(module, size=20, name="tiny").layers
     told = str(wrong.value)
     assert told.startswith("tiny does not run on an input of 3 x 20 x 20: RuntimeError: ")
-    assert told.endswith(" (deconvviz.Network(module, size=..., mean=..., std=...) says what it reads)")
+    assert told.endswith("expected input with deconvviz.Network(module, size=..., mean=..., std=...))")
     assert "\n" not in told and all(part.training for part in module.modules())
 
 
 def test_a_fault_that_is_not_the_networks_is_not_blamed_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from deconvviz.engine import recorder as forward
+    from deconvviz.engine import recorder
 
     def faulty(*_: object) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(forward, "record_tape", faulty)
+    monkeypatch.setattr(recorder, "record_tape", faulty)
     with pytest.raises(ZeroDivisionError, match=r"^ours$"):
         _ = dv.Network(tiny(), size=16).layers
 
@@ -265,12 +264,18 @@ def test_a_fault_that_is_not_the_networks_is_not_blamed_on_it(monkeypatch: pytes
 def test_a_scripted_module_or_part_is_refused_and_says_what_to_give() -> None:
     plain = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())
     scripted = torch.jit.script(plain)
-    for module, where in ((scripted, ""), (nn.Sequential(plain, scripted), r" \(its part 1\)")):
-        net = dv.Network(module, size=8, name="mine")
-        message = (
-            rf"^mine is scripted or traced by torch\.jit{where}, and so has no calls .*it was made from$"
-        )
+    for module, where in ((scripted, ""), (nn.Sequential(plain, scripted), r" \(its submodule 1\)")):
+        message = rf"^mine cannot be recorded: it is scripted or traced by torch\.jit{where}, .*made from$"
         with pytest.raises(NetworkError, match=message):
-            _ = net.layers
-        with pytest.raises(NetworkError, match=message):
-            net.record(torch.zeros(1, 3, 8, 8), "output")
+            dv.Network(module, size=8, name="mine")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
+def test_a_part_that_is_scripted_later_is_refused_when_it_is_used() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())
+    net = dv.Network(module, size=8, name="mine")
+    module[1] = torch.jit.script(module[1])
+    with pytest.raises(NetworkError, match=r"scripted or traced by torch\.jit \(its submodule 1\)"):
+        _ = net.layers
+    with pytest.raises(NetworkError, match=r"scripted or traced by torch\.jit \(its submodule 1\)"):
+        net.record(torch.zeros(1, 3, 8, 8), "output")

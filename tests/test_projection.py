@@ -90,14 +90,14 @@ def test_arrays(proj: dv.Projection, rec: dv.Recording) -> None:
 def test_what_the_sheet_says(proj: dv.Projection, rec: dv.Recording, mini: dv.Network) -> None:
     sheet = proj.spec()
     assert sheet.title[0] == "minivgg · conv3_1 · bus.png"
-    assert sheet.title[1].startswith("weights: random") and sheet.title[1].endswith("sees 24 px every 4 px")
+    assert sheet.title[1].startswith("weights: random") and sheet.title[1].endswith("receptive field 24 px, stride 4 px")
     unit = proj.units[0]
     assert sheet.tiles[0].caption == (
         f"conv3_1 · channel {unit.channel}", f"at ({unit.y}, {unit.x}) · activation {unit.activation:.4g}",
     )  # fmt: skip
     assert [tile.number for tile in sheet.tiles] == [1, 2, 3, 4, 5]
     assert [tile.box for tile in sheet.tiles] == list(proj.boxes)
-    assert sheet.picture is not None and sheet.picture.shape == (96, 96, 3)
+    assert sheet.image is not None and sheet.image.shape == (96, 96, 3)
 
     (whole,) = rec.project("conv3_1", dv.Unit(0, 3)).spec().tiles
     assert whole.caption[0] == "conv3_1 · channel 3" and whole.caption[1].startswith("whole channel · peak ")
@@ -128,15 +128,15 @@ def test_a_zero_unit_says_so() -> None:
     rec = net.record(torch.randn(1, 3, 8, 8), ["1", "2"])
     dead, blind = rec.project("1", dv.Unit(0, 0, 2, 2)), rec.project("2", dv.Unit(0, 0, 2, 2))
     assert not dead.pixels.any() and not blind.pixels.any()
-    assert dead.spec().tiles[0].note == "zero: this unit is silent here"
-    assert blind.spec().tiles[0].note == "zero: nothing reaches the picture"
+    assert dead.spec().tiles[0].note == "zero: this unit is silent"
+    assert blind.spec().tiles[0].note == "zero: no signal reaches the pixels"
 
 
 def test_units_of_several_pictures_have_no_boxes_but_names(mini: dv.Network, path: Path) -> None:
     rec = mini.record([path, scene(5).image], "conv3_1")
     proj = rec.project("conv3_1", [dv.Unit(0, 1, 3, 3), dv.Unit(1, 1, 3, 3)])
     sheet = proj.spec()
-    assert sheet.picture is None and sheet.title[0] == "minivgg · conv3_1 · 2 pictures"
+    assert sheet.image is None and sheet.title[0] == "minivgg · conv3_1 · 2 pictures"
     assert [tile.box for tile in sheet.tiles] == [None, None]
     assert [tile.caption[-1] for tile in sheet.tiles] == ["bus.png", "picture 1"]
     x0, y0, x1, y1 = proj.boxes[1]
@@ -162,13 +162,97 @@ def test_it_shows_itself_in_jupyter(proj: dv.Projection) -> None:
 
 def test_the_figure_holds_each_projection_at_one_scale(proj: dv.Projection) -> None:
     """Asked of the figure's artists: grey where the projection is zero, no gap between sign and colour."""
-    figure = proj.figure(scale="sheet", percentile=100)
+    figure = proj.figure(scale="sheet", percentile=100, crop="field")
     crops = [proj.crop(number) for number in range(len(proj))]
     limit = max(np.abs(crop).max() for crop in crops)
     images = [np.asarray(image.get_array()) for axes in figure.axes for image in axes.get_images()]
     for crop in crops:
         want = 0.5 + crop / (2 * limit)
         assert any(image.shape == want.shape and np.allclose(image, want, atol=1 / 255) for image in images)
+
+
+def test_effective_boxes_hold_98_percent_and_no_smaller_squares_do(proj: dv.Projection) -> None:
+    """By trying every square of the image, and every smaller one."""
+    energies = proj.pixels.double().square().sum(1).numpy()  # (K, C, H, W) -> (K, H, W)
+    boxes = proj.effective_boxes()
+    (side,) = {x1 - x0 for x0, _, x1, _ in boxes} | {y1 - y0 for _, y0, _, y1 in boxes}
+    for energy, (x0, y0, x1, y1) in zip(energies, boxes, strict=True):
+        assert energy[y0:y1, x0:x1].sum() >= 0.98 * energy.sum()
+    most = [
+        max(
+            energy[y : y + side - 1, x : x + side - 1].sum() / energy.sum()
+            for y in range(97 - side)
+            for x in range(97 - side)
+        )
+        for energy in energies
+    ]
+    assert min(most) < 0.98, "a smaller square would do for all"
+    assert proj.effective_boxes(1.0) != boxes and len(proj.effective_boxes(0.5)) == 5
+    with pytest.raises(FigureError, match="energy 0"):
+        proj.effective_boxes(0)
+
+
+def test_the_effective_crop_of_a_sheet(proj: dv.Projection) -> None:
+    sheet = proj.spec()
+    assert sheet.crop_text == "cropped to 98 % of the projection's energy"
+    assert [tile.crop_box for tile in sheet.tiles] == list(proj.effective_boxes())
+    assert [tile.box for tile in sheet.tiles] == list(proj.boxes)
+    for number, tile in enumerate(sheet.tiles):
+        np.testing.assert_array_equal(tile.patch, proj.patch_at(number, proj.effective_boxes()[number]))
+        np.testing.assert_array_equal(tile.projection, proj.crop_at(number, proj.effective_boxes()[number]))
+
+
+def test_the_field_crop_of_a_sheet(proj: dv.Projection) -> None:
+    sheet = proj.spec(crop="field")
+    assert sheet.crop_text == "cropped to the receptive field"
+    for number, tile in enumerate(sheet.tiles):
+        assert tile.crop_box is None and tile.box == proj.boxes[number]
+        np.testing.assert_array_equal(tile.patch, proj.patch(number))
+        np.testing.assert_array_equal(tile.projection, proj.crop(number))
+
+
+def test_a_field_that_is_the_whole_image_is_cut_too(rec: dv.Recording) -> None:
+    tile = rec.project("output", rec.class_unit(7)).spec().tiles[0]
+    assert tile.box == (0, 0, 96, 96) and tile.crop_box is not None
+    assert tile.crop_box != tile.box and tile.size[0] == tile.size[1] < 96
+
+
+def test_units_that_are_silent_are_drawn_at_the_size_of_the_others(
+    mini: dv.Network, rec: dv.Recording
+) -> None:
+    proj = rec.project("conv3_1", rec.strongest("conv3_1", 3))
+    proj.pixels[1] = 0
+    tiles = proj.spec().tiles
+    assert len({tile.size for tile in tiles}) == 1 and tiles[1].note is not None
+    proj.pixels[:] = 0
+    assert [tile.crop_box for tile in proj.spec().tiles] == list(proj.boxes)
+
+
+def test_captions_of_a_paper_do_not_repeat_the_layer_of_the_title(proj: dv.Projection) -> None:
+    for medium, first in (("screen", "conv3_1 · channel"), ("paper", "channel"), ("slide", "channel")):
+        assert proj.spec(medium=medium).tiles[0].caption[0].startswith(first)
+
+
+@pytest.mark.parametrize(
+    ("medium", "dpi", "size"), [("screen", 200, None), ("paper", 300, 1015), ("slide", 200, 2666)]
+)
+def test_the_resolution_of_each_medium(
+    proj: dv.Projection, tmp_path: Path, medium: str, dpi: int, size: int | None
+) -> None:
+    files = proj.save(tmp_path / "one.png", medium=medium)
+    manifest = json.loads(files.manifest.read_text())
+    assert manifest["style"]["dpi"] == dpi and manifest["style"]["medium"] == medium
+    with Image.open(files.figure) as image:
+        assert size is None or image.width == pytest.approx(size, abs=1)
+
+
+def test_the_manifest_has_the_values_in_full_colour(proj: dv.Projection, tmp_path: Path) -> None:
+    files = proj.save(tmp_path / "one.png", percentile=100)
+    told = json.loads(files.manifest.read_text())["colour_scale"]
+    crops = [tile.projection for tile in proj.spec().tiles]
+    limit = max(np.abs(crop).max() for crop in crops)
+    assert told == {"units": "in pixel values (white = 1)", "limits": [limit], "clipped": [0.0]}
+    assert f"{limit:.3g}" not in proj.spec().crop_text
 
 
 def test_saving(proj: dv.Projection, tmp_path: Path) -> None:
@@ -184,7 +268,7 @@ def test_saving(proj: dv.Projection, tmp_path: Path) -> None:
         kept = {other: other.read_bytes() for other in others}
         for other in others:
             other.unlink()
-        message = f"{there} exists and is left as it is; overwrite with force=True"
+        message = f"{there} already exists. Overwrite with force=True"
         with pytest.raises(OutputError, match=message):
             proj.save(tmp_path / "out.png", arrays=True)
         assert not any(other.exists() for other in others)
@@ -241,7 +325,7 @@ def test_no_figure_of_what_is_no_picture(tmp_path: Path) -> None:
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid()),
             "1",
             dv.Unit(0, 2, 1, 1),
-            "this layer is held constant",
+            "this layer is treated as a constant",
         ),
         (
             nn.Sequential(nn.Conv2d(3, 4, 1, padding=2)),
@@ -261,5 +345,5 @@ def test_what_sees_nothing_is_drawn_grey_beside_the_whole_picture(
     (tile,) = proj.spec().tiles
     assert tile.note == f"zero: {why}" and tile.box is None and tile.centre is None
     assert tile.projection.shape == (12, 16, 3) and not tile.projection.any()
-    assert tile.patch is not None and np.array_equal(tile.patch, proj.spec().picture)
+    assert tile.patch is not None and np.array_equal(tile.patch, proj.spec().image)
     assert proj.figure() is not None

@@ -1,9 +1,11 @@
-"""What README says is run: its Python blocks, its shell lines, and every file in examples/.
+"""Run what README and the pages of docs/ show: Python blocks, shell lines, and every file in examples/.
 
-A block that begins with a file's name is that file.
+A block that begins with a file name is that file. `models/test_minivgg.py` runs `examples/train_minivgg.py`,
+and `dataset_search/test_parts.py` runs `examples/parts.py`.
 """
 
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -18,11 +20,23 @@ from deconvviz.scenes import scene
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILE = re.compile(r"# (\w+\.py)\n")
-EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name != "train_minivgg.py")
+RUN_ELSEWHERE = {"train_minivgg.py", "parts.py"}
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name not in RUN_ELSEWHERE)
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+PAGES = {"README.md": README} | {
+    str(page.relative_to(ROOT)): page.read_text(encoding="utf-8")
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    if page.name != "write-a-rule.md"  # tests/engine/test_rule_check.py runs it
+}
+
+
+def blocks(language, page="README.md"):
+    return re.findall(rf"```{language}\n(.*?)```", PAGES[page], re.DOTALL)
+
+
+def with_blocks(language):
+    return [page for page in PAGES if blocks(language, page)]
 
 
 @pytest.fixture
@@ -32,9 +46,10 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     for number in range(4):
         Image.fromarray(scene(number).image).save(tmp_path / "photos" / f"{number}.jpg")
-    for block in blocks("python"):
-        if named := FILE.match(block):
-            (tmp_path / named[1]).write_text(block)
+    for page in PAGES:
+        for block in blocks("python", page):
+            if named := FILE.match(block):
+                (tmp_path / named[1]).write_text(block)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -45,7 +60,20 @@ def test_the_first_screen_is_six_lines_of_python_and_two_of_shell():
     assert README.index("```python") < README.index("```sh") < 1500
 
 
-def test_python_blocks_run_as_they_stand(folder, monkeypatch):
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 200
+
+
+MADE = {
+    "README.md": ["grid.png", "grid.json", "own.png", "topnine.png"],
+    "docs/how-to/use-your-network.md": ["own.png", "timm.png"],
+    "docs/how-to/search-a-dataset.md": ["found/top.parquet", "topnine.png"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", with_blocks("python"))
+def test_python_blocks_of_a_page_run_unchanged(folder, monkeypatch, page):
     pytest.importorskip("timm")
     real = dv.load
 
@@ -55,16 +83,19 @@ def test_python_blocks_run_as_they_stand(folder, monkeypatch):
 
     monkeypatch.setattr(dv, "load", without_download)
     namespace = {}
-    for block in blocks("python"):
+    for block in blocks("python", page):
         if not FILE.match(block):
-            exec(compile(block, "README.md", "exec"), namespace)
-    with Image.open(folder / "grid.png") as image:
-        assert image.width > 1000
-    assert (folder / "grid.json").exists() and (folder / "own.png").exists()
-    assert (folder / "timm.png").exists() and (folder / "topnine.png").exists()
-    assert namespace["found"].pictures == 64 and len(namespace["best"].shown["conv4_2"]) == 6
-    assert namespace["net"].name == "my net" and namespace["net"].layers["0"].shape == (16, 30, 30)
-    assert tuple(namespace["proj"].pixels.shape) == (2, 3, 96, 96)
+            exec(compile(block, page, "exec"), namespace)
+    for name in MADE.get(page, []):
+        assert (folder / name).exists(), name
+    if page == "README.md":
+        with Image.open(folder / "grid.png") as image:
+            assert image.width > 1000
+        assert len(namespace["found"].top("conv4_2", 42)) == 9
+    if page == "docs/how-to/search-a-dataset.md":
+        assert namespace["found"].image_count == 64 and len(namespace["best"].shown["conv4_2"]) == 6
+    if page == "docs/how-to/choose-units.md":
+        assert tuple(namespace["proj"].pixels.shape) == (2, 3, 96, 96)
 
 
 def commands(block):
@@ -76,9 +107,12 @@ def commands(block):
     ]
 
 
-SHELL = [lines for block in blocks("sh") if (lines := commands(block))]
+SHELL = {
+    lines[0]: lines for page in PAGES for block in blocks("sh", page) if (lines := commands(block))
+}.values()  # a block that two pages show is run once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", SHELL, ids=lambda lines: lines[0])
 def test_shell_lines_run(folder, lines):
     for line in lines:
@@ -90,22 +124,49 @@ def test_shell_lines_run(folder, lines):
         assert done.stdout
 
 
-def test_pictures_and_links_are_there():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.fixture
+def coverage():
+    """The program that prints the table of families, as a namespace."""
+    return runpy.run_path(str(ROOT / "benchmarks" / "coverage.py"))
+
+
+def table(head):
+    """The rows of the one table with this head, in README or in a page of docs/."""
+    pages = [README, *(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").rglob("*.md")))]
+    found = [page.split(f"\n{head}\n", 1)[1] for page in pages if f"\n{head}\n" in page]
+    assert len(found) == 1, f"{len(found)} pages have the table {head}"
+    line, *rows = [row for row in found[0].split("\n\n")[0].splitlines() if row]
+    assert set(line) == set("|- ")
+    return rows
 
 
 @pytest.mark.parametrize("family", ["squeezenet", "mobilenetv2", "segmentation.lraspp"])
-def test_the_table_of_families_is_what_its_command_prints(family):
-    command = [sys.executable, ROOT / "benchmarks" / "coverage.py", "--markdown", "--only", family]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    head, line, row = done.stdout.splitlines()
-    assert row.startswith(f"| `{family}` | ")
-    assert f"\n{head}\n{line}\n" in README and f"\n{row}\n" in README
+def test_three_rows_of_the_table_of_families_are_what_its_command_prints(
+    coverage, family, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["coverage.py", "--markdown", "--only", family])
+    coverage["main"]()
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert row.startswith(f"| `{family}` | ") and row in table(head)
 
 
-def test_options_that_readme_names_exist():
+@pytest.mark.slow
+def test_torchvision_rows_of_the_table_of_families(coverage, capsys):
+    coverage["print_markdown"](list(coverage["torchvision_families"]("")))
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 20 and table(head)[:20] == rows
+
+
+@pytest.mark.nightly  # the test above covers the program, test_zoo.py the families of timm's
+def test_the_whole_table_of_families(coverage, monkeypatch, capsys):
+    pytest.importorskip("timm")
+    monkeypatch.setattr(sys, "argv", ["coverage.py", "--markdown"])
+    coverage["main"]()
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert table(head) == rows
+
+
+def test_options_named_in_readme_and_pages_exist():
     from typer.testing import CliRunner
 
     from deconvviz.cli.app import app
@@ -115,13 +176,13 @@ def test_options_that_readme_names_exist():
         there += CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
     for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")):
         there += " ".join(re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8")))
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
+    named = {option for page in PAGES.values() for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)}
     assert {option for option in named if option not in there} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_examples_run(folder, path):
-    small = ["--scenes", "90"] if path.name == "parts.py" else []  # test_parts.py measures on 400
-    done = subprocess.run([sys.executable, path, *small], capture_output=True, text=True, cwd=folder)
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout

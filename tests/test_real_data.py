@@ -17,7 +17,7 @@ import deconvviz as dv
 
 LAYER = "features.9"
 EYES, FACES = 50, 77
-pytestmark = pytest.mark.usefixtures("two_threads")
+pytestmark = pytest.mark.usefixtures("spare_threads")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_projections_equal_the_oracles_on_ten_photographs(
         outside = one.clone()
         outside[:, y0:y1, x0:x1] = 0
         assert not outside.any()  # all of its energy lies in the receptive field
-    full = rec.project(LAYER, signal, images=range(len(rec)))
+    full = rec.project(LAYER, signal, image_indices=range(len(rec)))
     assert difference(full.pixels, proj.pixels) <= 1e-4
 
 

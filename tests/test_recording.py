@@ -40,7 +40,7 @@ def test_what_was_asked_for_and_nothing_else(rec: dv.Recording) -> None:
 def test_activations_are_those_of_a_bare_forward_pass(mini: dv.Network, rec: dv.Recording) -> None:
     """Bit for bit, and from before the in-place ReLU that follows the convolution."""
     module = mini.module.eval()
-    assert mini.layers["conv2_2"].dotted == "features.7" and module.get_submodule("features.8").inplace
+    assert mini.layers["conv2_2"].module == "features.7" and module.get_submodule("features.8").inplace
     kept: list[Tensor] = []
     handle = module.get_submodule("features.7").register_forward_hook(
         lambda part, args, output: kept.append(output.clone())
@@ -99,8 +99,8 @@ def test_projections_of_everything_that_can_be_asked_for(mini: dv.Network, rec: 
 
     signal = torch.randn(said.shape, generator=torch.Generator().manual_seed(0))
     assert close(rec.project("pool4", signal).pixels, oracle.project("features.19", signal))
-    swapped = rec.project("pool4", signal[[1, 0, 1]], images=[1, 0, 1])
-    assert swapped.images == (1, 0, 1) and swapped.units == ()
+    swapped = rec.project("pool4", signal[[1, 0, 1]], image_indices=[1, 0, 1])
+    assert swapped.image_indices == (1, 0, 1) and swapped.units == ()
     assert close(swapped.pixels[0], oracle.project("features.19", signal)[1])
 
 
@@ -123,11 +123,11 @@ def test_the_memory_budget_changes_nothing(rec: dv.Recording) -> None:
 
 ZEROS = torch.zeros(2, 96, 6, 6)
 WRONG_SIGNALS = [
-    (ZEROS[[0, 0, 1]], None, "3 tensors for 2 pictures: say with images=[...] which belongs to which"),
+    (ZEROS[[0, 0, 1]], None, "3 tensors for 2 pictures: give the image of each with image_indices=[...] which belongs to which"),
     (ZEROS, [0, 2], "no picture 2 in this recording: it has 2"),
     (ZEROS, [0, -1], "no picture -1 in this recording: it has 2"),
-    (ZEROS, [0], "a tensor of shape (2, 96, 6, 6) does not fit pool4: (1, 96, 6, 6) is needed"),
-    (ZEROS[..., 0], None, "a tensor of shape (2, 96, 6) does not fit pool4: (2, 96, 6, 6) is needed"),
+    (ZEROS, [0], "a tensor of shape (2, 96, 6, 6) does not fit pool4: the shape must be (1, 96, 6, 6)"),
+    (ZEROS[..., 0], None, "a tensor of shape (2, 96, 6) does not fit pool4: the shape must be (2, 96, 6, 6)"),
 ]
 
 
@@ -136,14 +136,14 @@ def test_signals_that_do_not_fit(
     rec: dv.Recording, signal: Tensor, images: list[int] | None, message: str
 ) -> None:
     with pytest.raises(UnitError) as wrong:
-        rec.project("pool4", signal, images=images)
+        rec.project("pool4", signal, image_indices=images)
     assert str(wrong.value) == message
 
 
 def test_wrong_units(rec: dv.Recording) -> None:
     with pytest.raises(UnitError, match=r"^no row 6 in pool4: there are 0 to 5$"):
         rec.project("pool4", dv.Unit(0, 0, 6, 0))
-    with pytest.raises(UnitError, match=r"^97 units were asked for; pool4 has 96 channels$"):
+    with pytest.raises(UnitError, match=r"^97 units were requested, but pool4 has 96 channels$"):
         rec.strongest("pool4", 97)
     with pytest.raises(UnitError):
         rec.class_unit("no such thing")
@@ -152,14 +152,14 @@ def test_wrong_units(rec: dv.Recording) -> None:
 def test_several_tensors_for_one_picture(mini: dv.Network) -> None:
     rec = mini.record(scene(1).image, "pool4")
     proj = rec.project("pool4", torch.eye(96)[:4, :, None, None].expand(-1, -1, 6, 6))
-    assert proj.images == (0, 0, 0, 0) and proj.pixels.shape == (4, 3, 96, 96)
+    assert proj.image_indices == (0, 0, 0, 0) and proj.pixels.shape == (4, 3, 96, 96)
 
 
 def test_how_it_shows_itself(mini: dv.Network, rec: dv.Recording) -> None:
-    assert repr(rec) == "<Recording of 2 pictures in minivgg: conv2_2, pool4, fc5, output>"
-    assert repr(mini.record(scene(1).image, "fc5")) == "<Recording of 1 picture in minivgg: fc5>"
+    assert repr(rec) == "<Recording of 2 images in minivgg: conv2_2, pool4, fc5, output>"
+    assert repr(mini.record(scene(1).image, "fc5")) == "<Recording of 1 image in minivgg: fc5>"
     html = rec._repr_html_()
-    assert html.startswith("<p>Recording of 2 pictures in minivgg: conv2_2, pool4, fc5, output</p>")
+    assert html.startswith("<p>Recording of 2 images in minivgg: conv2_2, pool4, fc5, output</p>")
     assert html.count("<tr>") == 5
     alive = int((rec.activations("pool4") > 0).any(0).any(1).any(1).sum())
     assert f"<td>pool4</td><td>96 x 6 x 6</td><td>{alive} of 96</td>" in html
@@ -192,7 +192,7 @@ def test_refused_and_stale() -> None:
         rec.project("2", dv.Unit(0, 0, 1, 1))
     assert str(wrong.value) == (
         "aten.cumsum.default (in module '1') has no rule; "
-        "register one with deconvviz.rule(torch.ops.aten.cumsum.default)"
+        "register a rule with deconvviz.rule(torch.ops.aten.cumsum.default)"
     )
     assert bool(rec.project("0", dv.Unit(0, 0, 1, 1)).pixels.any())
     net.module.half()

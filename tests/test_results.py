@@ -102,7 +102,7 @@ def test_both_kinds_of_result_offer_the_same(net: dv.Network, image: np.ndarray,
         assert {"figure", "style", *described} <= set(manifest)
         assert set(np.load(files.arrays)) == set(result.arrays())
         assert isinstance(result.figure(), Figure) and result._repr_png_()[:4] == b"\x89PNG"
-        with pytest.raises(OutputError, match=r"exists and is left as it is; overwrite with force=True"):
+        with pytest.raises(OutputError, match=r"already exists; overwrite with force=True"):
             result.save(tmp_path / f"{number}.png")
 
 

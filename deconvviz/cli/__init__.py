@@ -7,7 +7,9 @@ def main() -> None:
     """The console script."""
     try:
         from deconvviz.cli.app import app
+        from deconvviz.cli.support.console import escape_what_streams_cannot_show
 
+        escape_what_streams_cannot_show()
         app(prog_name="deconvviz")
     except KeyboardInterrupt:  # so early that no command had begun
         sys.exit(130)

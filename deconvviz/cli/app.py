@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -18,18 +19,38 @@ from deconvviz.cli.commands.project import project
 from deconvviz.cli.commands.search import search
 from deconvviz.cli.commands.topnine import topnine
 from deconvviz.cli.support.console import say
+from deconvviz.cli.support.details import hide_details
 from deconvviz.cli.support.exit_codes import INTERRUPTED, MISTAKE, is_out_of_memory
 from deconvviz.cli.support.panels import DATASET, LOOK, NETWORK
 from deconvviz.errors import DeconvvizError
+from deconvviz.printable_names import printable
 from deconvviz.version import __version__
+
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # typer carries a copy of click, or uses click itself
+
+
+@contextmanager
+def _printable_usage_errors() -> Iterator[None]:
+    """Escape what a terminal must not get from the words that an error quotes."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, _USAGE_ERROR):
+            error.message = printable(error.message)
+        raise
 
 
 class Commands(TyperGroup):
     """Turns errors into one message and an exit code; a bug keeps its traceback."""
 
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        with _printable_usage_errors():
+            return super().make_context(*args, **settings)
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _printable_usage_errors():
+                return super().invoke(ctx)
         except DeconvvizError as error:
             say(f"deconvviz: {error.on_command_line()}")
             raise typer.Exit(MISTAKE) from None
@@ -44,6 +65,8 @@ class Commands(TyperGroup):
                 raise
             say("deconvviz: out of memory; give less to it (--memory), or ask for a shallower layer")
             raise typer.Exit(MISTAKE) from None
+        finally:
+            hide_details()
 
 
 def _version(asked: bool) -> None:

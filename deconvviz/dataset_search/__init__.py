@@ -10,5 +10,6 @@ Read it in this order:
     engine_local.py   the pass on one machine; engine_ray.py: the same on Ray Data
     tables.py         the results, as Arrow tables
     search.py         all of it: `dv.search`
+    search_folder.py  the folder of a search, as far as it is checked without torch
     result.py         a finished search: queried, saved, opened again
 """

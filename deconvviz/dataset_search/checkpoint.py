@@ -16,13 +16,13 @@ import numpy as np
 
 from deconvviz.dataset_search.peak_finder import Numbers, Peaks
 from deconvviz.dataset_search.plan import Plan
+from deconvviz.dataset_search.search_folder import CHECKPOINT as CHECKPOINT
 from deconvviz.dataset_search.top_k import Top
 from deconvviz.errors import SearchError
 from deconvviz.files import write_whole
 
-CHECKPOINT = "checkpoint.npz"
 FORMAT = "deconvviz checkpoint 1"
-_ARRAYS = tuple(one.name for one in fields(Top) if one.name != "pictures")
+_ARRAYS = tuple(one.name for one in fields(Top) if one.name != "image_count")
 
 
 @dataclass(eq=False)
@@ -64,11 +64,14 @@ class State:
     @property
     def seen(self) -> int:
         """Pictures that were looked at, those that could not be read included."""
-        return self.top.pictures + len(self.skipped)
+        return self.top.image_count + len(self.skipped)
 
 
 class Saver:
-    """Writes the state down now and then: so seldom that it takes a fiftieth of the time at most."""
+    """Writes checkpoints, at most one in `every` seconds, and so seldom that they take a fiftieth of the time.
+
+    With `every` = 0, each call writes one.
+    """
 
     SHARE = 0.02
 
@@ -82,7 +85,7 @@ class Saver:
             return
         write(state, self._identity, self._folder)
         took = time.monotonic() - begun
-        self._next = begun + max(self._every, took / self.SHARE)
+        self._next = begun + (max(self._every, took / self.SHARE) if self._every else 0)
 
 
 def write(state: State, identity: Mapping[str, Any], folder: Path) -> None:
@@ -90,7 +93,7 @@ def write(state: State, identity: Mapping[str, Any], folder: Path) -> None:
     told = {
         "format": FORMAT,
         "identity": identity,
-        "pictures": state.top.pictures,
+        "pictures": state.top.image_count,
         "skipped": list(state.skipped.items()),
     }
     write_whole(folder / CHECKPOINT, partial(_dump, state, json.dumps(told)), force=True)
@@ -106,7 +109,7 @@ def read(plan: Plan, folder: Path) -> State | None:
         return None
     told, arrays = _load(path)
     check_same(told["identity"], plan.identity(), path)
-    top = Top(**{name: arrays[name] for name in _ARRAYS}, pictures=int(told["pictures"]))
+    top = Top(**{name: arrays[name] for name in _ARRAYS}, image_count=int(told["pictures"]))
     return State(top, arrays["done"], {int(number): str(reason) for number, reason in told["skipped"]})
 
 
@@ -160,10 +163,17 @@ def _dump(state: State, told: str, stream: BinaryIO) -> None:
     np.savez(stream, told=np.array(told), done=state.done, **arrays)
 
 
+def _lowest(kept: Numbers) -> Numbers:
+    """The lowest peak of each channel as far as a checkpoint of an earlier version tells it."""
+    lowest: Numbers = np.where(np.isinf(kept), np.inf, kept).min(axis=1).astype(kept.dtype)
+    return lowest
+
+
 def _load(path: Path) -> tuple[dict[str, Any], dict[str, Numbers]]:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in ("done", *_ARRAYS)}
+            arrays = {name: stored[name] for name in ("done", *_ARRAYS) if name != "lowest"}
+            arrays["lowest"] = stored["lowest"] if "lowest" in stored else _lowest(arrays["activation"])
             told = json.loads(str(stored["told"]))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as reason:
         raise SearchError(

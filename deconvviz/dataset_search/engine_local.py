@@ -15,7 +15,7 @@ from deconvviz.image_sources.batches import load, telling_of_deaths
 def run(plan: Plan, state: State, *, workers: int, save: Callable[[State], None], report: Report) -> None:
     """Look at every batch that is left. `save` is called after each, and so may write the state down.
 
-    Raises PictureError where the plan is strict and a picture is no good, SourceError if a worker dies.
+    Raises ImageError where the plan is strict and a picture is no good, SourceError if a worker dies.
     """
     progress = Progress(len(plan.source), state.seen, len(state.skipped), readers=max(workers, 1))
     pin = plan.network.device.type == "cuda"

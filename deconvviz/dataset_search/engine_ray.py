@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import socket
 import sys
 import time
@@ -74,7 +75,7 @@ def run(
     """Look at every batch that is left: on the cluster at `address`, on the one that is connected, or here.
 
     `workers`: so many tasks read at the same time at most (None: as Ray sees fit). Raises SearchError,
-    PictureError.
+    ImageError.
     """
     if not state.pending:
         return
@@ -234,6 +235,8 @@ def _connect(ray: Any, address: str | None) -> None:
 
 def _check_answers(address: str | None) -> None:
     """Raise OSError if nothing listens at HOST:PORT: Ray itself tries for minutes, then ends the process."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS")  # Ray looks there first
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()

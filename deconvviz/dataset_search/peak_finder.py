@@ -19,6 +19,7 @@ from deconvviz.image_sources.batches import Batch
 from deconvviz.layers import Layer
 from deconvviz.models.structure import check_has_numbers
 from deconvviz.network import Network
+from deconvviz.wrappers import named_parts
 
 Numbers: TypeAlias = npt.NDArray[Any]
 Finder: TypeAlias = Callable[[Tensor], tuple[Numbers, Numbers]]
@@ -47,8 +48,8 @@ def finding(network: Network, layers: Sequence[Layer]) -> Iterator[Finder]:
     else than in the sketch.
     """
     check_has_numbers(network.module, network.name)
-    asked = {layer.dotted: layer for layer in layers}
-    parts = dict(network.module.named_modules())
+    asked = {layer.module: layer for layer in layers}
+    parts = dict(named_parts(network.module))
     found: dict[str, tuple[Tensor, Tensor]] = {}
     count = 0
     last: tuple[TensorWeakRef, int, str] | None = None  # what was seen before, its version, its name
@@ -67,10 +68,10 @@ def finding(network: Network, layers: Sequence[Layer]) -> Iterator[Finder]:
         found.clear()
         last, count = None, len(pictures)
         run(pictures.to(network.device, network.dtype, non_blocking=True))
-        if missed := [layer.name for layer in layers if layer.dotted not in found]:
+        if missed := [layer.name for layer in layers if layer.module not in found]:
             raise LayerError(f"{', '.join(missed)} of {network.name} was not reached with these pictures")
-        said = torch.cat([found[layer.dotted][0] for layer in layers], dim=1)
-        places = torch.cat([found[layer.dotted][1] for layer in layers], dim=1)
+        said = torch.cat([found[layer.module][0] for layer in layers], dim=1)
+        places = torch.cat([found[layer.module][1] for layer in layers], dim=1)
         return said.cpu().numpy(), places.cpu().numpy()
 
     with capture_outputs(network.module, asked, see) as run:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deconvviz.dataset_search.top_k import Top
-from deconvviz.errors import LayerError, PictureError, SearchError, SourceError
+from deconvviz.errors import ImageError, LayerError, SearchError, SourceError
 from deconvviz.image_sources import Source
 from deconvviz.image_sources.batches import Batches
 from deconvviz.layers import Layer
@@ -47,7 +47,7 @@ class Plan:
         return Top.empty(self.channels, kept, np.float64 if double else np.float32)
 
     def check_strict(self, skipped: Mapping[int, str]) -> None:
-        """Raise PictureError for a picture that is no good, where that is to end the search."""
+        """Raise ImageError for a picture that is no good, where that is to end the search."""
         if skipped and self.strict:
             number = min(skipped)
             raise _no_good(self.source.names[number], skipped[number])
@@ -65,7 +65,7 @@ class Plan:
             "weights": network.digest,
             "preprocessing": network.preprocessing.to_json(),
             "type of numbers": str(network.dtype).removeprefix("torch."),
-            "layers": [layer.dotted for layer in self.layers],
+            "layers": [layer.module for layer in self.layers],
             "top": self.top,
             "batch size": self.batch_size,
             "source": self.source.digest,
@@ -83,9 +83,9 @@ def plan(
 ) -> Plan:
     """Check a whole search. `layers`: names, or ``all``.
 
-    Raises LayerError, SearchError, SourceError, PictureError.
+    Raises LayerError, SearchError, SourceError, ImageError.
     """
-    network.preprocessing.check_reads_pictures(network.name)
+    network.preprocessing.check_reads_images(network.name)
     if top < 1:
         raise SearchError(
             f"the {top} strongest pictures were asked for: ask for 1 or more ({{option}})", option="top=N"
@@ -119,13 +119,15 @@ def chosen_layers(network: Network, layers: str | Layer | Iterable[str | Layer])
     return tuple(layer for layer in network.layers if layer in wanted)
 
 
-def _no_good(name: str, reason: str) -> PictureError:
+def _no_good(name: str, reason: str) -> ImageError:
     told = reason if name in reason else f"{name}: {reason}"
-    return PictureError(
+    return ImageError(
         f"{told} (without {{option}} it is counted, listed and left out)", option="strict=True"
     )
 
 
 def _is_of_its_own(layer: Layer) -> bool:
     """Whether a layer has channels that no layer before it has."""
+    if layer.lacks_weights:
+        return False
     return layer.has_channels and not layer.same_as and layer.kind not in ("Flatten", "Unflatten")

@@ -6,16 +6,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 from deconvviz.dataset_search import checkpoint as state
 from deconvviz.dataset_search.plan import Plan
-from deconvviz.dataset_search.result import MANIFEST, Search, open_search
+from deconvviz.dataset_search.result import Reopening, Search, open_search
+from deconvviz.dataset_search.search_folder import MANIFEST, refuse_search
 from deconvviz.errors import OutputError, SearchError
-from deconvviz.paths import spoken
+from deconvviz.folder_lock import check_unlocked
+from deconvviz.paths import reason_of
 
 
-def check_free(folder: Path, *, resume: bool, force: bool) -> None:
-    """Raise OutputError where a search would be lost, SearchError for what cannot be asked together."""
+def check_free(folder: Path, *, resume: bool, force: bool, alone: bool = False) -> None:
+    """Raise OutputError where a search would be lost, SearchError for what cannot be asked together.
+
+    Also raise OutputError if another process writes there now, unless the caller has the lock (`alone`).
+    """
+    if not alone:
+        check_unlocked(folder)
     if resume and force:
         raise SearchError(
             "{option} goes on with what is there and {option} throws it away: give one of them",
@@ -23,12 +31,7 @@ def check_free(folder: Path, *, resume: bool, force: bool) -> None:
         )
     if resume or force:
         return
-    if (folder / MANIFEST).exists():
-        raise OutputError(
-            f"{folder} holds a search already and is left as it is; overwrite it with {{option}} "
-            "or choose another folder ({option})",
-            option=("force=True", "out=FOLDER"),
-        )
+    refuse_search(folder)
     done, batches = state.progress_of(folder) or (0, 0)
     if done:
         raise OutputError(
@@ -49,10 +52,10 @@ def finished(planned: Plan, folder: Path) -> Search | None:
     """The search that is done in this folder already. Raises SearchError if it is another."""
     if not (folder / MANIFEST).exists():
         return None
-    found = open_search(folder, network=planned.network)
+    found = open_search(folder)
     state.check_same(_identity(found.manifest), planned.identity(), folder / MANIFEST)
     state.remove(folder)
-    return replace(found, reopening=replace(found.reopening, source=planned.source))
+    return replace(found, reopening=Reopening(searched=ref(planned.network), source=planned.source))
 
 
 def clear(folder: Path) -> None:
@@ -62,7 +65,7 @@ def clear(folder: Path) -> None:
     except NotADirectoryError:
         return  # the first checkpoint tells it better
     except OSError as reason:
-        raise OutputError(f"cannot overwrite {folder / MANIFEST}: {spoken(reason)}") from reason
+        raise OutputError(f"cannot overwrite {folder / MANIFEST}: {reason_of(reason)}") from reason
     state.remove(folder)
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from weakref import ref
 
 from deconvviz.dataset_search import checkpoint as state
 from deconvviz.dataset_search import engine_local as local
 from deconvviz.dataset_search.checkpoint import Saver, State
 from deconvviz.dataset_search.plan import BATCH_SIZE, TOP, Plan, plan
 from deconvviz.dataset_search.progress import Progress, Report
-from deconvviz.dataset_search.result import FORMAT, Reopening, Search
+from deconvviz.dataset_search.result import Reopening, Search
 from deconvviz.dataset_search.resume import batch_size_in, check_free, clear, finished
+from deconvviz.dataset_search.search_folder import FORMAT
 from deconvviz.dataset_search.tables import channels_table, dead, peaks_table
 from deconvviz.errors import SearchError
+from deconvviz.folder_lock import locked
 from deconvviz.image_sources import Source, open_source
 from deconvviz.image_sources.batches import usual_workers
 from deconvviz.layers import Layer
@@ -23,6 +28,7 @@ from deconvviz.network import Network
 from deconvviz.provenance import versions
 from deconvviz.results import merged
 
+_LOGGER = logging.getLogger(__name__)
 ENGINES = ("local", "ray")
 EVERY = 30.0
 """Seconds between checkpoints, at least."""
@@ -55,12 +61,13 @@ def search(
     `Source`; with `limit` only the first pictures by id.
 
     With `out` the result is written there, and a checkpoint now and then (not more often than `every`
-    seconds), with which `resume` goes on after the process was killed. `workers` processes read pictures
+    seconds; 0: after every batch), with which `resume` goes on after the process was killed. `workers` processes read pictures
     ahead (0: none; None: as the machine has cores). `report` is called after each batch with a `Progress`.
     With `engine` ``ray`` the same is done on a Ray cluster at `address`, or on this machine.
+    Only one search at a time writes into a folder: a second one is refused, as an OutputError.
 
     Pictures that cannot be read are skipped and told of (`strict`: they are an error). Raises LayerError,
-    SourceError, SearchError, PictureError, OutputError.
+    SourceError, SearchError, ImageError, OutputError.
     """
     if engine not in ENGINES:
         raise SearchError(f"no engine {engine!r}: there are {', '.join(ENGINES)}")
@@ -80,32 +87,75 @@ def search(
         net, pictures, layers, top=top, batch_size=BATCH_SIZE if size is None else size, strict=strict
     )
     planned.check_listed()
-    if folder is not None and resume and (found := finished(planned, folder)):
+    run = partial(_run, engine, address=address, workers=workers, report=report or _silent)
+    if folder is None:
+        begun = State.begin(planned)
+        run(planned, begun, save=_nowhere)
+        _check_any_read(begun, pictures)
+        return result(planned, begun, engine, None)
+    if resume and (found := finished(planned, folder)):  # before the lock: it may be read-only
         return found
-    if folder is not None and force:
+    with locked(folder):
+        check_free(folder, resume=resume, force=force, alone=True)
+        return _search_into(folder, planned, run, engine, resume=resume, force=force, every=every)
+
+
+def _search_into(
+    folder: Path,
+    planned: Plan,
+    run: Callable[..., None],
+    engine: str,
+    *,
+    resume: bool,
+    force: bool,
+    every: float,
+) -> Search:
+    """Search, and write the result and the checkpoints into a folder that nobody else writes to."""
+    if resume and (found := finished(planned, folder)):  # by another process, a moment ago
+        return found
+    if force:
         clear(folder)
+    _LOGGER.debug("batch size: %d images in %d batches", planned.batch_size, len(planned.batches))
     begun = _begin(planned, folder, resume=resume)
     planned.check_strict(begun.skipped)
-    save: Callable[[State], None] = Saver(planned, folder, every) if folder is not None else _nowhere
+    save = Saver(planned, folder, every)
     save(begun)
+    run(planned, begun, save=save)
+    if not begun.top.image_count:
+        state.remove(folder)  # there is nothing in it to go on with
+    _check_any_read(begun, planned.source)
+    state.write(begun, planned.identity(), folder)  # tables of many layers may take a while
+    done = result(planned, begun, engine, folder)
+    done.write_into(folder, force=True)
+    state.remove(folder)
+    return done
+
+
+def _run(
+    engine: str,
+    planned: Plan,
+    begun: State,
+    *,
+    address: str | None,
+    workers: int | None,
+    save: Callable[[State], None],
+    report: Report,
+) -> None:
+    """Look at every image that is left."""
+    planned.check_strict(begun.skipped)
     if engine == "ray":
         from deconvviz.dataset_search import engine_ray as on_ray
 
-        on_ray.run(planned, begun, address=address, workers=workers, save=save, report=report or _silent)
+        on_ray.run(planned, begun, address=address, workers=workers, save=save, report=report)
     else:
-        local.run(planned, begun, workers=_workers(workers, planned), save=save, report=report or _silent)
-    if not begun.top.pictures:
+        local.run(planned, begun, workers=_workers(workers, planned), save=save, report=report)
+
+
+def _check_any_read(begun: State, source: Source) -> None:
+    """Raise SearchError if not one image could be read."""
+    if not begun.top.image_count:
         first = begun.skipped[min(begun.skipped)]
-        if folder is not None:
-            state.remove(folder)  # there is nothing in it to go on with
-        raise SearchError(f"none of the {len(pictures)} pictures of {pictures.place} could be read: {first}")
-    if folder is not None:
-        state.write(begun, planned.identity(), folder)  # tables of many layers may take a while
-    done = result(planned, begun, engine, folder)
-    if folder is not None:
-        done.save(folder, force=True)
-        state.remove(folder)
-    return done
+        raise SearchError(f"none of the {len(source)} pictures of {source.place} could be read: {first}")
 
 
 def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Search:
@@ -121,7 +171,7 @@ def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Sea
         "layers": [
             {
                 "name": layer.name,
-                "module": layer.dotted,
+                "module": layer.module,
                 "also": _other_names(planned.network, layer),
                 "channels": layer.shape[0],
                 "dead": dead_ones[layer.name],
@@ -130,7 +180,7 @@ def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Sea
         ],
         "top": planned.top,
         "batch_size": planned.batch_size,
-        "pictures": state.top.pictures,
+        "pictures": state.top.image_count,
         "skipped": len(skipped),
         "engine": engine,
         "versions": versions(network),
@@ -141,19 +191,19 @@ def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Sea
         manifest,
         skipped,
         folder,
-        Reopening(planned.network, source),
+        Reopening(searched=ref(planned.network), source=source),
     )
 
 
 def _other_names(network: Network, layer: Layer) -> list[str]:
     """Of the layers after it that give the very same tensor."""
     same = [one for one in network.layers if one.same_as == layer.name]
-    return list(dict.fromkeys(name for one in same for name in (one.name, one.dotted) if name))
+    return list(dict.fromkeys(name for one in same for name in (one.name, one.module) if name))
 
 
-def _begin(planned: Plan, folder: Path | None, *, resume: bool) -> State:
+def _begin(planned: Plan, folder: Path, *, resume: bool) -> State:
     """What a search that was broken off has found, or nothing yet."""
-    there = state.read(planned, folder) if folder is not None and resume else None
+    there = state.read(planned, folder) if resume else None
     return there or State.begin(planned)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,15 +22,16 @@ EDGES = ("x0", "y0", "x1", "y1")
 def peaks_table(plan: Plan, top: Top) -> pa.Table:
     """layer, channel, rank (1 is the strongest), activation, image, y, x, x0, y0, x1, y1.
 
-    Rows stand in the order of layers, channels and ranks. y and x are empty for a unit without position, and
-    the receptive field where the way down is refused or nothing flows down it.
+    Peaks of a rectified channel that are 0 have no row (see `Top.silent`), so a dead one has none. Rows are
+    in the order of layers, channels and ranks. y and x are empty for a unit without position, and the
+    receptive field where the projection is unsupported or reaches no pixel.
     """
-    kept = min(plan.top, top.pictures)
+    kept = min(plan.top, top.image_count)
     rows, width = top.activation.shape[0] * kept, slice(0, kept)
     image = top.image[:, width].reshape(-1)
     layers, channels = _numbered(plan.layers)
     places = _places(plan, top.place[:, width])
-    return pa.table(
+    table = pa.table(
         {
             "layer": pa.array(np.repeat(layers, kept), pa.string()),
             "channel": pa.array(np.repeat(channels, kept), pa.int32()),
@@ -44,15 +44,17 @@ def peaks_table(plan: Plan, top: Top) -> pa.Table:
             },
         }
     )
+    return table.filter(pa.array(~top.silent[:, width].reshape(-1)))
 
 
 def channels_table(plan: Plan, top: Top) -> pa.Table:
-    """layer, channel, pictures, mean, density, maximum, dead: of each channel's peaks over all pictures.
+    """layer, channel, pictures, mean, density, maximum, dead, kept: of each channel's peaks over all images.
 
-    density is the share of pictures on which the channel fires (a peak above zero); a dead one never does.
+    density is the share of images on which the channel is active (a peak above zero); a dead one never is.
+    kept is the number of its rows in the table of peaks.
     """
     layers, channels = _numbered(plan.layers)
-    pictures = top.pictures
+    pictures = top.image_count
     return pa.table(
         {
             "layer": pa.array(layers, pa.string()),
@@ -62,6 +64,7 @@ def channels_table(plan: Plan, top: Top) -> pa.Table:
             "density": pa.array(top.fired / max(pictures, 1)),
             "maximum": pa.array(top.activation[:, 0]),
             "dead": pa.array(top.fired == 0),
+            "kept": pa.array((~top.silent[:, : min(plan.top, pictures)]).sum(axis=1), pa.int32()),
         }
     )
 
@@ -76,7 +79,7 @@ def _places(plan: Plan, places: Numbers) -> dict[str, tuple[Numbers, Numbers]]:
     """y, x and the edges of the receptive field of places (N, k), flat, and which of them are known."""
     found: dict[str, list[tuple[Numbers, Numbers]]] = {name: [] for name in ("y", "x", *EDGES)}
     blank = torch.zeros(1, *plan.network.preprocessing.shape, dtype=plan.network.dtype)
-    recording = plan.network.record(blank, [layer.name for layer in plan.layers])
+    recording = plan.network.record(blank, plan.layers)
     for layer, of_layer in _by_layer(plan.layers, places):
         flat = of_layer.reshape(-1)
         y, x = np.divmod(flat, layer.shape[2]) if len(layer.shape) == 3 else (flat, flat)
@@ -100,27 +103,17 @@ def _by_layer(layers: Sequence[Layer], numbers: Numbers) -> Iterator[tuple[Layer
         first += layer.shape[0]
 
 
-_AT_ONCE = 4096
-
-
 def _boxes(recording: Recording, layer: Layer, places: Numbers) -> Numbers:
     """(n, 4): x0, y0, x1, y1 of the units at places (n) of a map; zeros where nothing flows down."""
-    once, back = np.unique(places, return_inverse=True)
-    found: list[Any] = []
     try:
-        for first in range(0, len(once), _AT_ONCE):
-            part = once[first : first + _AT_ONCE].tolist()
-            found += recording.boxes(layer.name, [unit_at(layer, 0, 0, place) for place in part])
+        if len(layer.shape) == 3:
+            rows, columns = np.divmod(places, layer.shape[2])
+            found = recording.boxes_at(layer, rows.tolist(), columns.tolist())
+            return found.numpy().astype(np.int32)
+        boxes = recording.boxes(layer, [Unit(0, 0)])
     except RefusedOp:
-        found = [(0, 0, 0, 0)] * len(once)
-    return np.array(found, np.int32).reshape(-1, 4)[back]
-
-
-def unit_at(layer: Layer, image: int, channel: int, place: int) -> Unit:
-    """The unit at a place, counted row by row."""
-    if len(layer.shape) != 3:
-        return Unit(image, channel)
-    return Unit(image, channel, *divmod(place, layer.shape[2]))
+        boxes = [(0, 0, 0, 0)]
+    return np.tile(np.array(boxes, np.int32), (len(places), 1))
 
 
 def dead(layers: Sequence[Layer], top: Top) -> dict[str, list[int]]:

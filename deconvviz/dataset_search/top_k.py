@@ -31,7 +31,8 @@ class Top:
     fired: Numbers  # (N) int64, on how many pictures the peak is above zero
     total: Numbers  # (N) float64, the sum of the peaks
     rounding: Numbers  # (N) float64, what `total` lacks
-    pictures: int = 0
+    lowest: Numbers  # (N) float, the lowest peak of all pictures, inf where there is none yet
+    image_count: int = 0
 
     @classmethod
     def empty(cls, channels: int, k: int, dtype: np.dtype[np.floating] | type = np.float32) -> Top:
@@ -42,6 +43,7 @@ class Top:
             np.zeros(channels, np.int64),
             np.zeros(channels, np.float64),
             np.zeros(channels, np.float64),
+            np.full(channels, np.inf, dtype),
         )
 
     @property
@@ -54,22 +56,34 @@ class Top:
         said = peaks.said + peaks.said.dtype.type(0)  # -0.0 is 0.0
         self._take(said.T, np.broadcast_to(peaks.numbers, said.T.shape), peaks.places.T)
         self.fired += (said > 0).sum(axis=0)
+        self.lowest = np.minimum(self.lowest, said.min(axis=0, initial=np.inf))
         for one in said.astype(np.float64):
             self._sum(one)
-        self.pictures += len(said)
+        self.image_count += len(said)
 
     def merge(self, other: Top) -> None:
         """Take in what was found on other pictures."""
         self._take(other.activation, other.image, other.place)
         self.fired += other.fired
+        self.lowest = np.minimum(self.lowest, other.lowest)
         self._sum(other.total)
         self._sum(other.rounding)
-        self.pictures += other.pictures
+        self.image_count += other.image_count
+
+    @property
+    def silent(self) -> Numbers:
+        """(N, k) bool, peaks that say nothing: 0, where the channel is below 0 on no image.
+
+        Such a channel is rectified, and which of many images with a 0 come first is arbitrary. A channel
+        that can be below 0 is not rectified, and a 0 is a value like any other.
+        """
+        silent: Numbers = (self.activation == 0) & (self.lowest >= 0)[:, None]
+        return silent
 
     @property
     def mean(self) -> Numbers:
         """(N) float64, of the peaks."""
-        return (self.total + self.rounding) / max(self.pictures, 1)
+        return (self.total + self.rounding) / max(self.image_count, 1)
 
     def _take(self, activation: Numbers, image: Numbers, place: Numbers) -> None:
         """The k best of what there is and of (N, m) more."""

@@ -1,4 +1,4 @@
-"""The strongest units of a layer: all of them, those that lie apart, those whose receptive field is whole."""
+"""Choose the strongest units of a layer, optionally with receptive fields that are apart or not cut."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True)
 class FieldGrid:
-    """The receptive fields of a map's units in an image without borders: one size, at equal distances."""
+    """Receptive fields of the units of a map, ignoring borders: a common size at equal distances."""
 
     size: Pair
-    stride: Pair  # from one unit to the next
-    offset: Pair  # where the field of unit (0, 0) begins; negative: in the padding
+    stride: Pair  # distance between the fields of neighbouring units
+    offset: Pair  # start of the field of unit (0, 0); negative in the padding
     image: tuple[int, int]  # rows and columns of the image
 
     def near(self, places: Tensor, place: Tensor) -> Tensor:
-        """Return which places (N, 2) have a field whose centre is within half a field of another's (2)."""
+        """Return which units (N, 2) have the centre of their field within half a field of that of another."""
         distance = (places - place).abs().double() * torch.tensor(self.stride, dtype=torch.float64).abs()
         return (distance < torch.tensor(self.size, dtype=torch.float64) / 2).all(dim=1)
 
     def is_cut(self, y: int, x: int) -> bool:
-        """Whether the image's border cuts the field of the unit at (y, x)."""
+        """Return whether the border of the image cuts the field of the unit at (y, x)."""
         return not (self._is_inside(0, y) and self._is_inside(1, x))
 
     def inside(self, axis: int, length: int) -> range:
-        """Return the rows (axis 0) or columns of a map whose fields lie inside the image."""
+        """Return the rows (axis 0) or columns (axis 1) of a map whose fields are inside the image."""
         found = [place for place in range(length) if self._is_inside(axis, place)]
         return range(found[0], found[-1] + 1) if found else range(0)
 
@@ -46,19 +46,19 @@ class FieldGrid:
 
 @dataclass(frozen=True)
 class UnitChoice(Sequence[Unit]):
-    """The strongest units of a layer, strongest first, and which units were left out. A sequence of units.
+    """Sequence of the strongest units of a layer, strongest first, with the number of units left out.
 
-    `passed_over` counts the units that were left out because the centre of their receptive field lies within
-    half a field of a stronger one's; None if neighbours were not looked for, or cannot be found because the
-    layer's units have no position or no known field. `silent` counts the units with activation 0 that were
-    left out, because their position has no meaning; it is 0 unless fewer units were found than `asked`.
+    `passed_over` counts the units that were left out because the centre of their receptive field is within
+    half a field of that of a stronger unit. It is None if neighbours were kept, or if they cannot be found
+    because the units have no position or no known field. `silent` counts the units with activation 0 that
+    were left out because their position has no meaning. It is 0 unless fewer units were found than `asked`.
     """
 
     units: tuple[Unit, ...]
-    asked: int
+    asked: int  # number of requested units
     passed_over: int | None = None
     silent: int = 0
-    whole_fields: bool = False  # units whose receptive field is cut by the image's border were left out
+    whole_fields: bool = False  # whether units with a field that is cut by the border were left out
 
     def __getitem__(self, key: Any) -> Any:
         return self.units[key]
@@ -72,7 +72,7 @@ class UnitChoice(Sequence[Unit]):
 
     @classmethod
     def together(cls, choices: Iterable[UnitChoice]) -> UnitChoice:
-        """Return several choices as one, in their order."""
+        """Concatenate several choices."""
         every = list(choices)
         counts = [one.passed_over for one in every if one.passed_over is not None]
         return cls(
@@ -85,7 +85,7 @@ class UnitChoice(Sequence[Unit]):
 
     @property
     def note(self) -> str:
-        """What was left out, as a short line for a figure; empty if nothing was."""
+        """Line for a figure that states which units were left out; empty if there are none."""
         notes = ["units whose receptive field is cut by the border are left out"] if self.whole_fields else []
         near, shown = "half a receptive field of a stronger one", len(self)
         if shown < self.asked:
@@ -111,11 +111,11 @@ class UnitChoice(Sequence[Unit]):
 
     @classmethod
     def from_json(cls, stored: Any, units: Sequence[Unit]) -> UnitChoice:
-        """Read what `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        """Create a choice from the result of `to_json`. Raise KeyError, TypeError or ValueError otherwise."""
         passed, whole = stored["passed_over"], stored["whole_fields"]
         counts = [stored["asked"], stored["silent"], *([] if passed is None else [passed])]
         if not isinstance(whole, bool) or not all(type(count) is int and count >= 0 for count in counts):
-            raise ValueError(f"no choice of units: {stored!r}")
+            raise ValueError(f"not a choice of units: {stored!r}")
         return cls(tuple(units), stored["asked"], passed, stored["silent"], whole)
 
 
@@ -128,12 +128,12 @@ def choose(
     apart: FieldGrid | None = None,
     inside: tuple[range, range] | None = None,
 ) -> UnitChoice:
-    """Return the k strongest units of (B, C, H, W) or (B, C).
+    """Return the k strongest units of activations (B, C, H, W) or (B, C).
 
-    The candidates are those of `strongest`: the peak of each channel, or the positions of one channel; with
-    `inside` in these rows and columns alone. With `apart`, a candidate is passed over if the centre of its
-    field lies within half a field of a stronger one that was taken, in the same image: fewer than k may
-    remain. Raises UnitError.
+    The candidates are those of `strongest`: the peak of each channel, or the positions of one channel.
+    `inside` limits them to ranges of rows and columns. With `apart`, a candidate is passed over if the centre
+    of its field is within half a field of that of a stronger chosen unit in the same image; fewer than k
+    units may remain. Raise UnitError as `strongest` does.
     """
     rows, columns = inside or (range(0), range(0))
     first = (rows.start, columns.start)
@@ -141,10 +141,10 @@ def choose(
     ranking = ranked(part, k, layer, channel)
     places, passed_over, silent = ranking.places[:k], None, 0
     if apart is not None:
-        audible = ranking.values != 0
-        audible[0] = True  # of a silent layer, one unit is shown
-        places, passed_over = _apart(ranking.places[audible], k, apart)
-        silent = int((~audible).sum()) if len(places) < k else 0
+        active = ranking.values != 0
+        active[0] = True  # keep one unit if all are silent
+        places, passed_over = _apart(ranking.places[active], k, apart)
+        silent = int((~active).sum()) if len(places) < k else 0
     units = [
         unit_at(activations, (image, number, *(n + start for n, start in zip(position, first, strict=False))))
         for image, number, *position in places.tolist()
@@ -153,7 +153,7 @@ def choose(
 
 
 def _apart(places: Tensor, k: int, grid: FieldGrid) -> tuple[Tensor, int]:
-    """Return those of the units (N, 4) that are taken, strongest first, and how many were passed over."""
+    """Choose up to k of the units (N, 4), strongest first. Return them, and how many were passed over."""
     image, position = places[:, 0], places[:, 2:]
     free = torch.ones(len(places), dtype=torch.bool)
     kept: list[int] = []
@@ -162,5 +162,5 @@ def _apart(places: Tensor, k: int, grid: FieldGrid) -> tuple[Tensor, int]:
         kept.append(n)
         free &= ~((image == image[n]) & grid.near(position, position[n]))
         free[n] = False
-    looked_at = kept[-1] + 1 if len(kept) == k else len(places)
-    return places[kept], looked_at - len(kept)
+    considered = kept[-1] + 1 if len(kept) == k else len(places)
+    return places[kept], considered - len(kept)

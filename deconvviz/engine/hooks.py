@@ -1,4 +1,4 @@
-"""Run a network in evaluation mode, without gradients, no further than needed, and look at its outputs."""
+"""Run a network in evaluation mode, without gradients, up to the deepest requested layer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deconvviz.wrappers import eager, named_parts
 
 
 class Stop(BaseException):
-    """Leaves the network once everything that was asked for is there; no `except Exception` catches it."""
+    """Raised to leave a network after the last requested output. No `except Exception` catches it."""
 
 
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
@@ -25,11 +25,11 @@ _locks_lock = threading.Lock()
 
 @contextmanager
 def exclusive(parts: Parts) -> Iterator[None]:
-    """Let no other thread run a module with these parts, or any of them, through deconvviz at the same time.
+    """Prevent other threads from running any of these modules through deconvviz at the same time.
 
-    Flags, hooks and buffers belong to a module and not to a thread. A thread may enter several times.
+    Training flags, hooks and buffers belong to a module, not to a thread. A thread may enter several times.
     """
-    # one order for all threads, so that none waits for another forever
+    # All threads lock in the same order, which prevents deadlocks.
     ordered = sorted((part for _, part in parts), key=id)
     with _locks_lock:
         locks = [_locks.get(part) or _locks.setdefault(part, threading.RLock()) for part in ordered]
@@ -46,10 +46,9 @@ def exclusive(parts: Parts) -> Iterator[None]:
 
 @contextmanager
 def evaluation(parts: Parts) -> Iterator[None]:
-    """Set the flag `training` of every submodule to False, and back to its own value at the end.
+    """Set the flag `training` of every submodule to False, and restore its value at the end.
 
-    The flag alone: a module's own `train()` and `eval()` may do more, such as fold weights, and are not
-    called.
+    `train()` and `eval()` are not called, because those of a user's module may do more, such as fold weights.
     """
     flags = [(part, part.training) for _, part in parts]
     try:
@@ -65,9 +64,9 @@ def evaluation(parts: Parts) -> Iterator[None]:
 
 def _set_training(part: nn.Module, flag: bool) -> None:
     if "training" in vars(part):
-        vars(part)["training"] = flag  # also where `__setattr__` of the user's does more
+        vars(part)["training"] = flag  # bypasses a `__setattr__` of the user's class
     else:
-        with suppress(AttributeError):  # a property without a setter decides by itself
+        with suppress(AttributeError):  # the class may define a property without a setter
             part.training = flag
 
 
@@ -75,16 +74,16 @@ def _set_training(part: nn.Module, flag: bool) -> None:
 def capture_outputs(
     module: nn.Module, names: Collection[str], on_output: Callable[[str, Tensor], None]
 ) -> Iterator[Callable[[Tensor], None]]:
-    """Yield a function that runs the network on images (B, C, H, W), up to the deepest of the named modules.
+    """Yield a function that runs the network on images (B, C, H, W), up to the deepest named module.
 
-    `names` are dotted, "" for the network itself; ``name:2`` is the second call of a module. `on_output` is
-    called with each output as soon as it is there, because a later call may overwrite it in place. After each
-    run, hooks, training flags, buffers and attributes are what they were, whatever happens.
+    `names` are dotted; "" is the network itself, and ``name:2`` the second call of a module. `on_output` is
+    called with each output immediately, because a later call may overwrite it in place. After each run,
+    hooks, training flags, buffers and attributes are restored, also if an exception is raised.
     """
     watched = {*names, *(name.rpartition(":")[0] for name in names if ":" in name)}
     parts = named_parts(module)
 
-    def run(pictures: Tensor) -> None:
+    def run(images: Tensor) -> None:
         calls: dict[str, int] = {}
         pending = set(names)
         owner = threading.get_ident()
@@ -103,7 +102,7 @@ def capture_outputs(
 
             return hook
 
-        # grad mode here, because it is that of a thread
+        # The grad mode is set here, because it belongs to the running thread.
         with (
             exclusive(parts),
             eager(module),
@@ -116,11 +115,11 @@ def capture_outputs(
         ):
             for name, part in ((name, part) for name, part in parts if name in watched):
                 hooks.callback(part.register_forward_hook(hook_of(name)).remove)
-            module(pictures)
+            module(images)
 
     yield run
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """The same tensor without a subclass of the user's, whose own functions would run with every call."""
+    """Return a tensor as a plain `Tensor`. A user's subclass would run its own functions in every call."""
     return tensor if type(tensor) is Tensor else tensor.as_subclass(Tensor)

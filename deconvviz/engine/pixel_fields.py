@@ -1,8 +1,8 @@
-"""The pixels of the image that the positions of every value of a tape see, as rows times columns.
+"""The pixels of the image that each position of a value depends on, as products of rows and columns.
 
-They are followed from the image upwards, once for all positions of a value. Through one branch, a position
-sees some rows of the image times some columns. Where branches meet, it sees the union of such products. In
-most networks one branch sees all that the others see, and only its product is left.
+They are computed from the image upwards, once for all positions of a value. Through a single branch, a
+position depends on some rows of the image times some columns. Where branches meet, it depends on the union
+of such products. In most networks one branch covers all the others, so that only its product remains.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels of the network's input, half open."""
 
 MOST_PRODUCTS = 16
-"""A value that needs more products than this is followed for each unit alone instead."""
+"""For a value that needs more products than this, masks are computed unit by unit instead."""
 
-_MASK_BYTES = 1 << 28  # for the masks of units that are followed together
+_MASK_BYTES = 1 << 28  # memory for the masks of one batch of units
 
 
 class Product(NamedTuple):
-    """Position (y, x) of a value sees the pixels in the rows ``rows[y]`` and the columns ``columns[x]``."""
+    """Position (y, x) of a value depends on the pixels in rows ``rows[y]`` and columns ``columns[x]``."""
 
     rows: Tensor  # (h, H) bool
     columns: Tensor  # (w, W) bool
 
     def covers(self, other: Product) -> bool:
-        """Return whether each position sees no pixel by `other` that it does not see by this product."""
+        """Return whether this product contains the other at every position."""
         return _contains(self.rows, other.rows) and _contains(self.columns, other.columns)
 
     def joined(self, other: Product) -> Product | None:
@@ -46,17 +46,14 @@ class Product(NamedTuple):
         return None
 
     def seen_by(self, seen: Seen) -> Seen:
-        """Return the rows (K, H) and columns (K, W) that K units see, each filling a part of the value."""
+        """Return the rows (K, H) and columns (K, W) of K units, each of which fills a part of the value."""
         rows, columns = _composed(seen[0], self.rows), _composed(seen[1], self.columns)
         something = rows.any(1, keepdim=True) & columns.any(1, keepdim=True)
         return rows & something, columns & something
 
 
 class PixelFields:
-    """The pixels that the positions of a tape's values see.
-
-    A value is followed when it is first asked for, and only once.
-    """
+    """The pixels that the positions of each value of a tape depend on, computed once and on demand."""
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
@@ -65,7 +62,7 @@ class PixelFields:
     def boxes(self, value: int, seen: Seen) -> list[Box]:
         """Return the receptive fields of K units that fill rows and columns of a value.
 
-        All 0 where no signal reaches the image.
+        A field is (0, 0, 0, 0) if no signal reaches the image.
         """
         products = self._products_of(value)
         if products is None:
@@ -75,7 +72,7 @@ class PixelFields:
         return [tuple(box) for box in _edges(hull(rows), hull(columns)).tolist()]
 
     def boxes_at(self, value: int, rows: Tensor, columns: Tensor) -> Tensor:
-        """Return the receptive fields of the positions (rows[k], columns[k]) of a map: (K, 4), as `boxes`."""
+        """Return the receptive fields of the positions (rows[k], columns[k]) of a map as boxes (K, 4)."""
         products = self._products_of(value)
         if products is None:
             height, width = self._tape.layouts[value].lengths
@@ -89,7 +86,7 @@ class PixelFields:
         return found
 
     def _union(self, products: Sequence[Product], seen: Seen) -> Seen:
-        """Return the rows and columns of all products together: enough for a box."""
+        """Return the union of the rows, and of the columns, of all products. This suffices for a box."""
         height, width = self._tape.layouts[IMAGE].lengths
         rows, columns = (seen[0].new_zeros(len(seen[0]), n) for n in (height, width))
         for product in products:
@@ -98,7 +95,7 @@ class PixelFields:
         return rows, columns
 
     def _products_of(self, value: int) -> tuple[Product, ...] | None:
-        """Return what the positions of a value see; None if there are too many products."""
+        """Return the products of a value, or None if there are too many."""
         if not self._found:
             lengths = self._tape.layouts[IMAGE].lengths
             itself = Product(*(torch.eye(n, dtype=torch.bool, device="cpu") for n in lengths))
@@ -110,7 +107,7 @@ class PixelFields:
         return self._found.get(value, ())
 
     def _through(self, step: Step) -> tuple[Product, ...] | None:
-        """Return what the positions of a step's output see, from what those of its arguments see."""
+        """Return the products of a step's output, computed from those of its arguments."""
         layouts = self._tape.layouts
         found: list[Product] = []
         for rule, argument, below in _arguments(step):
@@ -129,7 +126,7 @@ class PixelFields:
 
 
 def _merged(products: Iterable[Product]) -> tuple[Product, ...]:
-    """Return fewer products with the same union; empty ones are left out."""
+    """Return fewer products with the same union, without empty ones."""
     kept: list[Product] = []
     waiting = [one for one in products if bool(one.rows.any() and one.columns.any())]
     while waiting:
@@ -148,19 +145,19 @@ def _merged(products: Iterable[Product]) -> tuple[Product, ...]:
 
 
 def _edges(rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> Tensor:
-    """First and past of K rows and columns to (K, 4): x0, y0, x1, y1."""
+    """Return boxes (K, 4), x0, y0, x1, y1, from the first and past positions of K rows and columns."""
     return torch.stack([columns[0], rows[0], columns[1], rows[1]], dim=1)
 
 
 def _around(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return the smallest boxes (K, 4) around two boxes each; empty ones do not count."""
+    """Return the smallest boxes (K, 4) that contain two boxes each. Empty boxes are ignored."""
     both = torch.cat([torch.minimum(boxes, others)[:, :2], torch.maximum(boxes, others)[:, 2:]], dim=1)
     some, more = (_some(one)[:, None] for one in (boxes, others))
     return torch.where(some & more, both, torch.where(some, boxes, torch.where(more, others, 0)))
 
 
 def _some(boxes: Tensor) -> Tensor:
-    """(K,) bool: is there a pixel in the box?"""
+    """Return which boxes contain a pixel, (K,) bool."""
     return (boxes[:, 2:] > boxes[:, :2]).all(1)
 
 
@@ -169,7 +166,7 @@ def _contains(whole: Tensor, part: Tensor) -> bool:
 
 
 def _composed(upper: Tensor, lower: Tensor) -> Tensor:
-    """(n, m) and (m, p) bool to (n, p): what is seen through one and then through the other."""
+    """Return the boolean matrix product of (n, m) and (m, p): (n, p)."""
     most = int(upper.sum(1).max()) if upper.numel() else 0
     if most * 8 > upper.shape[1]:
         return (upper.float() @ lower.float()) > 0
@@ -183,7 +180,7 @@ def _composed(upper: Tensor, lower: Tensor) -> Tensor:
 
 
 def _seen_unit_by_unit(tape: Tape, value: int, seen: Seen) -> Seen:
-    """Return the rows and columns of the image that K units see, by masks of whole maps."""
+    """Return the rows and columns of the image that K units depend on, from masks of whole maps."""
     path = tape.path(value)
     values = {value, *(step.output for step in path), IMAGE}
     largest = max(rows * columns for rows, columns in (tape.layouts[one].lengths for one in values))
@@ -198,7 +195,7 @@ def _seen_unit_by_unit(tape: Tape, value: int, seen: Seen) -> Seen:
 def _visible_positions(
     steps: Sequence[Step], layouts: Mapping[int, TensorLayout], value: int, seen: Seen
 ) -> Tensor:
-    """Return the positions of the image that K units see along a path: (K, H, W) bool."""
+    """Return the pixels of the image that K units depend on along a path: (K, H, W) bool."""
     found = {value: seen[0][:, :, None] & seen[1][:, None, :]}
     for step in reversed(steps):
         if (above := found.pop(step.output, None)) is None:
@@ -216,7 +213,7 @@ def _visible_positions(
 
 
 def _arguments(step: Step) -> Iterator[tuple[Rule, int, int]]:
-    """The rule of a step, with number and value of each argument into which a signal flows."""
+    """Yield the rule of a step, and the number and value of each argument that receives a signal."""
     if step.rule is not None:
         for argument, below in enumerate(step.inputs):
             if below is not None:
@@ -224,7 +221,7 @@ def _arguments(step: Step) -> Iterator[tuple[Rule, int, int]]:
 
 
 def hull(seen: Tensor) -> tuple[Tensor, Tensor]:
-    """(K, n) bool to (K,) first and (K,) one past the last position seen; 0 and 0 where nothing is."""
+    """Return the first True in each row of (K, n) and one past the last, (K,) each; 0, 0 if there is none."""
     n = seen.shape[1]
     some = seen.any(dim=1)
     first = seen.int().argmax(dim=1)

@@ -1,7 +1,7 @@
-"""Keep a network as it was: what a forward pass writes into its modules is put back afterwards.
+"""Restore everything that a forward pass changes in a network.
 
-Networks count their calls in buffers, keep running averages, remember what they saw last, or clip their
-weights while they run. A recording must not leave any of this behind.
+Some networks count their calls in buffers, update running averages, store their last input, or clip their
+weights while they run. Recording must not leave such changes behind.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch.nn.parameter import is_lazy
 from deconvviz.errors import NetworkError
 from deconvviz.wording import listed
 
-BUFFERS_AT_MOST = 256 << 20  # bytes that are copied before a pass
-WEIGHTS_AT_MOST = 64 << 20  # likewise, of weights, where no one reports that they are written to
+BUFFERS_AT_MOST = 256 << 20  # bytes of buffers that are copied before a pass
+WEIGHTS_AT_MOST = 64 << 20  # bytes of weights that are copied if writes to them are not reported
 
 Parts = Sequence[tuple[str, nn.Module]]
 """The submodules of a network with their dotted names, the network itself first."""
@@ -33,10 +33,10 @@ _TABLES = ("_parameters", "_buffers", "_modules")
 
 @contextmanager
 def preserved(parts: Parts, *, weights: bool = False) -> Iterator[State]:
-    """Put back, at the end, everything that a forward pass has changed in a module with these parts.
+    """Restore everything that a forward pass inside this context has changed in these modules.
 
-    `weights`: also copy weights beforehand, up to a limit. Without it, call `State.before_write` ahead of
-    each write. Raises NetworkError if the pass has created new parameters: they are taken out again.
+    `weights` states whether to copy weights beforehand, up to a limit. Otherwise call `State.before_write`
+    before each write. Raise NetworkError if the pass has created parameters; they are removed.
     """
     state = State(parts, weights=weights)
     try:
@@ -47,20 +47,20 @@ def preserved(parts: Parts, *, weights: bool = False) -> Iterator[State]:
     created = state.restore()
     if created:
         raise NetworkError(
-            f"forward() created parameters while it ran: {listed(created)}. Their numbers would be drawn "
-            "anew each time: run the module once on an input of yours, and give it to deconvviz after that"
+            f"forward() created parameters: {listed(created)}. They would be initialised anew in each pass. "
+            "Run the module once on an input of your own, and then give it to deconvviz"
         )
     if state.changed:
         warnings.warn(
-            f"forward() has changed {listed(state.changed)}, which deconvviz could not put back: "
-            "too large to be copied before each pass",
+            f"forward() changed {listed(state.changed)}, which deconvviz cannot restore: "
+            "too large to copy before each pass",
             stacklevel=2,
         )
 
 
 @dataclass
 class _Copies:
-    """Tensors of one type on one device, and all their numbers in one row."""
+    """Tensors with a common dtype and device, and a concatenated copy of them."""
 
     tensors: list[Tensor]
     numbers: Tensor
@@ -82,11 +82,12 @@ class _Copies:
 def put_back(
     tensor: Tensor, numbers: Tensor, before_write: Callable[[Sequence[Tensor]], None] = lambda targets: None
 ) -> None:
-    """Give a tensor back the numbers it had, if they are others now."""
+    """Restore the numbers of a tensor if they have changed."""
     if not _alike(tensor.detach().reshape(-1), numbers):
         before_write([tensor])
         with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-            tensor.data.copy_(numbers.view(tensor.shape))  # not counted: a backward pass may be waiting
+            # `.data` keeps the version counter: the user may still want to run a backward pass
+            tensor.data.copy_(numbers.view(tensor.shape))
 
 
 def _row(tensors: Sequence[Tensor]) -> Tensor:
@@ -94,7 +95,7 @@ def _row(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
-    """Bit for bit; NaN equals itself."""
+    """Return whether two tensors are equal bit for bit. NaN equals itself."""
     if one.shape != other.shape:
         return False
     if one.numel() == 0:
@@ -103,10 +104,10 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 
 
 class State:
-    """Everything about a module that a forward pass can change."""
+    """Everything that a forward pass can change in a network, before the pass."""
 
     def __init__(self, parts: Parts, *, weights: bool) -> None:
-        self.changed: list[str] = []  # could not be put back
+        self.changed: list[str] = []  # names of tensors that have changed and could not be restored
         self.before_restore: Callable[[Sequence[Tensor]], None] = lambda targets: None
         self._parts = parts
         self._attributes = [
@@ -139,7 +140,7 @@ class State:
         self._copies = _grouped(kept.values())
 
     def _named_tensors(self) -> dict[str, Tensor]:
-        """Buffers, and tensors in plain attributes, each once."""
+        """Return buffers and tensors in plain attributes by name, each tensor once."""
         found: dict[int, tuple[str, Tensor]] = {}
         for name, _, (parameters, buffers, _) in self._tables:
             found |= {id(p): ("", p) for p in parameters.values() if p is not None}
@@ -153,14 +154,14 @@ class State:
         return {name or f"({number})": tensor for number, (name, tensor) in enumerate(found.values()) if name}
 
     def before_write(self, memories: Sequence[int | None]) -> None:
-        """Copy the weights that lie in memory which is about to be overwritten."""
+        """Copy the weights in memory that is about to be overwritten."""
         for memory in memories:
             for weight in self._by_memory.get(memory or 0, ()):
                 if id(weight) not in self._written:
                     self._written[id(weight)] = (weight, weight.detach().reshape(-1).clone())
 
     def restore(self) -> list[str]:
-        """Put everything back, and return the names of parameters that were not there before."""
+        """Restore everything, and return the names of parameters that the pass has created."""
         changed = [entry for entry in self._tables if not _same_tables(entry[1], entry[2])]
         created = self._created() if changed else []
         for _, part, contents in self._attributes:
@@ -171,7 +172,7 @@ class State:
         for tensor, own in self._memory:
             if tensor.data_ptr() != own.data_ptr() or tensor.shape != own.shape:
                 self.before_restore([tensor])
-                tensor.data = own  # it was given other memory
+                tensor.data = own  # its memory was replaced
         for weight, requires_grad, grad in self._weights:
             if weight.requires_grad != requires_grad:
                 weight.requires_grad_(requires_grad)
@@ -203,7 +204,7 @@ class State:
 
 
 def _writes(part: nn.Module) -> bool:
-    """Whether a module's forward may set attributes; PyTorch's own layers do not, unless hooks do it."""
+    """Return whether a module's forward pass may set attributes. PyTorch's own layers do so only in hooks."""
     own = type(part).__module__
     if not own.startswith("torch.nn.modules.") or own.endswith(".container") or "forward" in vars(part):
         return True
@@ -211,7 +212,7 @@ def _writes(part: nn.Module) -> bool:
 
 
 def _attributes(part: nn.Module) -> dict[str, Any]:
-    """Attributes without tables, the flag `training` and hooks, which are taken care of elsewhere."""
+    """Return the attributes of a module except its tables, the flag `training` and hooks."""
     return {name: value for name, value in vars(part).items() if not _is_apart(name)}
 
 
@@ -225,14 +226,14 @@ def _is_apart(name: str) -> bool:
 
 
 class _Contents:
-    """Attributes of a module, and what the lists, dictionaries and sets among them hold."""
+    """Attributes of a module, and the contents of the lists, dictionaries and sets among them."""
 
     DEEPEST = 6
 
     def __init__(self, attributes: dict[str, Any]) -> None:
         self.attributes = attributes
         self.tensors: list[tuple[str, Tensor]] = []
-        self._containers: list[tuple[Any, Any]] = []  # each with a copy
+        self._containers: list[tuple[Any, Any]] = []  # containers with their copies
         self._seen: set[int] = set()
         for name, value in attributes.items():
             self._walk(name, value, self.DEEPEST)
@@ -271,7 +272,7 @@ def _tables(part: nn.Module) -> _Tables:
 
 
 def _same_tables(part: nn.Module, before: _Tables) -> bool:
-    """Whether a module has the same parameters, buffers and submodules, object by object, in that order."""
+    """Return whether a module has the same parameters, buffers and submodules, in the same order."""
     own = vars(part)
     return (
         _same(own["_parameters"], before[0])
@@ -287,7 +288,7 @@ def _same(now: dict[str, Any], before: dict[str, Any]) -> bool:
 
 
 def _restore_container(now: Any, before: Any) -> None:
-    """The contents of a list, dictionary, set or queue, object by object."""
+    """Restore the contents of a list, dictionary, set or deque."""
     if isinstance(now, dict):
         if not _same(now, before):
             now.clear()
@@ -302,14 +303,14 @@ def _restore_container(now: Any, before: Any) -> None:
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether its numbers can be copied and compared."""
+    """Return whether the numbers of a tensor can be copied and compared."""
     if is_lazy(tensor) or tensor.is_meta or tensor.is_quantized:
         return False
     return tensor.layout == torch.strided and not tensor.is_nested
 
 
 def _smallest(named: Mapping[str, Tensor], at_most: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """As many tensors as fit in so many bytes, the smallest first; and the others."""
+    """Return the smallest tensors that fit into `at_most` bytes together, and the others."""
     fitting: dict[str, Tensor] = {}
     total = 0
     for name, tensor in sorted(named.items(), key=lambda item: item[1].numel() * item[1].element_size()):
@@ -327,7 +328,7 @@ def _grouped(tensors: Iterable[Tensor]) -> list[_Copies]:
 
 
 def memory_of(tensor: Tensor) -> int | None:
-    """Return a number for the memory that a tensor lies in; None if it is sparse or nested."""
+    """Return an identifier of the memory of a tensor; None if it is sparse or nested."""
     if tensor.is_nested:
         return None
     try:
@@ -341,16 +342,16 @@ SAMPLES = 64
 
 
 def fingerprint(tensor: Tensor) -> tuple[object, ...]:
-    """Return something that changes whenever the numbers of a tensor may have changed.
+    """Return a value that changes when the numbers of a tensor change.
 
-    PyTorch counts what overwrites a tensor, except through its ``.data``; a few of the numbers
-    themselves show that, unless only others were changed.
+    It contains the version counter, which PyTorch increments at each write except through ``.data``, and a
+    sample of the numbers. A write through ``.data`` to other numbers goes unnoticed.
     """
     return fingerprints([tensor])[0]
 
 
 def fingerprints(tensors: Sequence[Tensor]) -> list[tuple[object, ...]]:
-    """Return the fingerprints of several tensors, which is quicker than one after the other."""
+    """Return the fingerprints of several tensors, which is faster than one by one."""
     with torch.no_grad():
         samples = _samples([tensor for tensor in tensors if not tensor.is_meta])
     return [
@@ -367,10 +368,12 @@ def fingerprints(tensors: Sequence[Tensor]) -> list[tuple[object, ...]]:
 
 
 def _samples(tensors: Sequence[Tensor]) -> Iterator[bytes]:
-    """The bytes of some of the numbers of each tensor."""
+    """Yield the bytes of a sample of each tensor."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number, tensor in enumerate(tensors):
-        alone = None if type(tensor) in (Tensor, nn.Parameter) else number  # other classes may not join
+        alone = (
+            None if type(tensor) in (Tensor, nn.Parameter) else number
+        )  # other classes are not concatenated
         groups.setdefault((tensor.dtype, tensor.device, alone), []).append(number)
     found = [b""] * len(tensors)
     for members in groups.values():
@@ -385,10 +388,10 @@ def _samples(tensors: Sequence[Tensor]) -> Iterator[bytes]:
 
 
 def _few(tensor: Tensor) -> Tensor:
-    """Some of a tensor's numbers, in a row."""
+    """Return a sample of a tensor's numbers as a vector."""
     count = tensor.numel()
     step = max(1, count // SAMPLES)
     last = tensor.storage_offset() + (count - 1) // step * step
     if tensor.is_contiguous() or last * tensor.element_size() < tensor.untyped_storage().nbytes():
-        return tensor.as_strided((-(-count // step),), (step,))  # no copy of it all
+        return tensor.as_strided((-(-count // step),), (step,))  # no copy of the whole tensor
     return tensor.reshape(-1)[::step]

@@ -1,14 +1,14 @@
-"""Receptive fields: what a unit sees of every value below its own, down to the image.
+"""Receptive fields: the part of every value below, down to the image, that a unit depends on.
 
-Two questions are answered here, both by asking the rules along the tape:
+This module composes the index maps and visible inputs of the rules on a tape:
 
-    fields, views   how large the receptive fields of a value's units are, in an image without borders
-    UnitFields      which rows and columns of every value K units see (for windows), and the boxes of their
-                    receptive fields in the image
+    fields, views   the size of the receptive fields of each value's units, ignoring the borders of the image
+    UnitFields      the rows and columns of every value that K units depend on (for windows), and the boxes of
+                    their receptive fields in the image
 
-Rows and columns never mix in a projection, so what a unit sees is one set of rows and one of columns, also
-for dilated convolutions and pooling windows of unequal size. Where branches meet, these sets can be a little
-too large: good enough for a window. `pixel_fields` keeps the branches apart, and gives the exact boxes.
+Rows and columns never mix in a projection. Therefore a unit depends on a set of rows and a set of columns,
+also for dilated convolutions and pooling windows of unequal size. Where branches meet, these sets can be
+slightly too large, which is sufficient for windows. `pixel_fields` keeps branches apart for exact boxes.
 """
 
 from __future__ import annotations
@@ -30,40 +30,39 @@ from deconvviz.engine.tape import IMAGE, Step, Tape
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """The receptive fields of a map's units, in pixels: (rows, columns)."""
+    """Receptive fields of the units of a map in pixels, (rows, columns)."""
 
-    size: tuple[int, int]  # of the largest, if they differ from unit to unit
-    stride: tuple[Fraction, Fraction]  # from one unit to the next
-    first: tuple[Fraction, Fraction]  # where the field of the unit at (0, 0) begins; negative: in the padding
-    sees_more: bool  # pixels outside can change a unit too, through what is held constant in a projection
+    size: tuple[int, int]  # size of the largest field, if they differ
+    stride: tuple[Fraction, Fraction]  # distance between the fields of neighbouring units
+    first: tuple[Fraction, Fraction]  # start of the field of the unit at (0, 0); negative in the padding
+    sees_more: bool  # whether pixels outside can change a unit too, through constants such as gates
 
 
-_Question = Callable[[Rule, int, int], IndexMap]
+_IndexMapOf = Callable[[Rule, int, int], IndexMap]
 
 
 @dataclass(frozen=True)
 class View:
     """Receptive fields of the units of one value."""
 
-    field: (
-        ReceptiveField | None
-    )  # None if it is the whole image, is not known, or no signal reaches the image
-    whole: bool  # every unit sees the whole image, whatever its size
+    # None if the field is the whole image or unknown, or if no signal reaches the image.
+    field: ReceptiveField | None
+    whole: bool  # whether every unit depends on the whole image, whatever its size
 
 
 def fields(tape: Tape) -> dict[int, ReceptiveField | None]:
-    """Return the receptive field of every value's units, as large as it is in an image without borders.
+    """Return the receptive field of the units of every value, ignoring the borders of the image.
 
-    None where units see the whole image, where their fields are not known, where the projection is
-    unsupported, and where no signal reaches the image. `views` tells the first two apart.
+    It is None if units depend on the whole image, if their fields are unknown, if the projection is
+    unsupported, or if no signal reaches the image. `views` distinguishes the first two cases.
     """
     return {value: view.field for value, view in views(tape).items()}
 
 
 def views(tape: Tape) -> dict[int, View]:
-    """Return what the units of every value see of the image."""
-    seen = [_index_maps(tape, axis, _seen, constants=False) for axis in (0, 1)]
-    changing = [_index_maps(tape, axis, _depended_on, constants=True) for axis in (0, 1)]
+    """Return the view of every value."""
+    seen = [_index_maps(tape, axis, _index_map, constants=False) for axis in (0, 1)]
+    changing = [_index_maps(tape, axis, _dependency_map, constants=True) for axis in (0, 1)]
     found: dict[int, View] = {}
     for value in tape.layouts:
         rows, columns = (maps.get(value, UNKNOWN) for maps in seen)
@@ -81,29 +80,29 @@ def _field(rows: PeriodicIntervals, columns: PeriodicIntervals, more: bool) -> R
 
 
 def _first(intervals: PeriodicIntervals) -> Fraction:
-    """Where windows of the largest size begin, centred on each position's own window, on average."""
+    """Return the mean start of intervals of the largest size, each centred on that of its position."""
     stride, bounds = intervals.stride, intervals.bounds
     middles = (Fraction(a + b, 2) - number * stride for number, (a, b) in enumerate(bounds))
     return sum(middles, Fraction(0)) / len(bounds) - Fraction(intervals.size, 2)
 
 
-def _seen(rule: Rule, argument: int, axis: int) -> IndexMap:
+def _index_map(rule: Rule, argument: int, axis: int) -> IndexMap:
     return rule.index_map(argument, axis)
 
 
-def _depended_on(rule: Rule, argument: int, axis: int) -> IndexMap:
+def _dependency_map(rule: Rule, argument: int, axis: int) -> IndexMap:
     return rule.dependency_map(argument, axis)
 
 
-def _index_maps(tape: Tape, axis: int, ask: _Question, *, constants: bool) -> dict[int, IndexMap]:
-    """Return what each value sees of the image along one axis, without the values that see nothing of it."""
+def _index_maps(tape: Tape, axis: int, map_of: _IndexMapOf, *, constants: bool) -> dict[int, IndexMap]:
+    """Return the index map to the image along one axis for each value that depends on the image."""
     found: dict[int, IndexMap] = {IMAGE: SAME}
     for step in tape.steps:
         branches: list[IndexMap] = []
         for argument, below in enumerate(step.arguments if constants else step.inputs):
             if below is not None:
                 own = found.get(tape.secondary_outputs.get(below, below), UNKNOWN)
-                branches.append(through(ask(step.rule, argument, axis) if step.rule else UNKNOWN, own))
+                branches.append(through(map_of(step.rule, argument, axis) if step.rule else UNKNOWN, own))
         if branches:
             found[step.output] = union(branches)
     return found
@@ -111,18 +110,18 @@ def _index_maps(tape: Tape, axis: int, ask: _Question, *, constants: bool) -> di
 
 @dataclass(frozen=True)
 class Visibility:
-    """The rows and columns of every value on a path that K units see."""
+    """The rows and columns of every value on a path that K units depend on."""
 
     seen: dict[int, Seen]
     elementwise: dict[tuple[int, int], tuple[bool, bool]]
-    """By output of a step and number of its argument: does each row (column) see only itself?"""
+    """By output of a step and number of its argument: whether each row (column) depends only on itself."""
 
 
 class UnitFields:
-    """The receptive fields of K units of one value of a tape.
+    """Receptive fields of K units of one value of a tape, computed once and on demand.
 
-    `seen` holds the rows and columns that the units fill in their own map. What a projection holds constant
-    (gates, statistics) does not count. Nothing is computed before it is asked for, and then only once.
+    `seen` contains the rows and columns that the units fill in their own map. Dependencies through constants
+    (gates, statistics) do not count.
     """
 
     def __init__(self, tape: Tape, value: int, seen: Seen) -> None:
@@ -133,13 +132,13 @@ class UnitFields:
 
     @cached_property
     def visibility(self) -> Visibility:
-        """The rows and columns of every value on the path that the units see."""
+        """Rows and columns of every value on the path that the units depend on."""
         return _visibility(self.path, self.tape.layouts, self.value, self._own)
 
     def boxes(self, pixels: PixelFields | None = None) -> list[Box]:
-        """Return the units' receptive fields; all 0 where no signal reaches the image.
+        """Return the receptive fields of the units; (0, 0, 0, 0) if no signal reaches the image.
 
-        `pixels` is what is known already about the positions of the tape's values.
+        `pixels` is a cache for the tape that several calls can share.
         """
         return (pixels or PixelFields(self.tape)).boxes(self.value, self._own)
 
@@ -158,7 +157,7 @@ def _visibility(
             parts.append(above[axis] if visible is None else (above[axis].float() @ visible.float()) > 0)
         elementwise[step.output, argument] = (kept[0], kept[1])
         rows, columns = parts
-        something = rows.any(1, keepdim=True) & columns.any(1, keepdim=True)  # not only padding
+        something = rows.any(1, keepdim=True) & columns.any(1, keepdim=True)  # False if there is only padding
         rows, columns = rows & something, columns & something
         if below in found:
             rows, columns = rows | found[below][0], columns | found[below][1]
@@ -167,7 +166,7 @@ def _visibility(
 
 
 def _links(steps: Sequence[Step], found: Mapping[int, object]) -> Iterator[tuple[Step, Rule, int, int]]:
-    """In reverse, each step whose output is in `found`: its rule, and number and value of each argument."""
+    """Yield each argument of the steps with an output in `found`, in reverse: step, rule, number, value."""
     for step in reversed(steps):
         if step.output in found and step.rule is not None:
             for argument, below in enumerate(step.inputs):
@@ -183,7 +182,7 @@ def everything(layout: TensorLayout, count: int) -> Seen:
 
 @dataclass(frozen=True)
 class Spans:
-    """The first row and column of a value that each of K units sees, and how many up to the last one."""
+    """The first row and column of a value that each of K units depends on, and the lengths up to the last."""
 
     first: Tensor  # (K, 2)
     length: Tensor  # (K, 2)
@@ -200,7 +199,7 @@ class Spans:
         return cls(torch.zeros(count, 2, dtype=torch.long), torch.tensor([layout.lengths] * count), layout)
 
     def window(self, part: Tensor | slice, images: Tensor) -> Window:
-        """Return the smallest windows of one common size for some of the units, inside the map."""
+        """Return the smallest windows of a common size, inside the map, for some of the units."""
         high, wide = (max(1, length) for length in self.length[part].amax(0).tolist())
         rows, columns = self.layout.lengths
         start = torch.minimum(self.first[part], torch.tensor([rows - high, columns - wide]))

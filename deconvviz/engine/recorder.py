@@ -1,4 +1,4 @@
-"""Run a network once, and record every ATen call that really happens on a tape."""
+"""Run a network once and record every ATen call on a tape."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ from deconvviz.wrappers import eager, named_parts
 
 
 class TapeRecorder(TorchDispatchMode):
-    """Records each ATen call on the tape as it happens."""
+    """Dispatch mode that records each ATen call on a tape."""
 
     def __init__(self, tape: Tape) -> None:
         super().__init__()
         self.tape = tape
-        self.modules: list[str] = []  # the modules that are running now, innermost last
-        self.resting = False
-        self.finished = False  # nothing more is recorded; what was recorded is still protected
-        self.weights: dict[int, int] = {}  # the network's parameters by id, and where their numbers lie
+        self.modules: list[str] = []  # names of the modules that are running, innermost last
+        self.paused = False
+        self.finished = False  # recording has ended, but recorded constants are still protected
+        self.weights: dict[int, int] = {}  # address of each parameter of the network, by its id
         self.before_write: Callable[[Sequence[int | None]], None] = lambda memories: None
         self._followed: dict[int, tuple[TensorWeakRef, int | None]] = {}  # by id; see `_known`
-        self._memories: dict[int, _Memory] = {}  # the same values, by the memory they lie in
-        self._makers: dict[int, Rule | None] = {}  # by value: the call that gave it
-        self._broken: set[int] = set()  # values in which the pictures of a batch are mixed
-        self._overwritten: dict[int, Tensor] = {}  # memory that took in the picture through a view
+        self._memories: dict[int, _Memory] = {}  # the same values by their memory
+        self._makers: dict[int, Rule | None] = {}  # by value: the rule of the call that returned it
+        self._broken: set[int] = set()  # values in which the images of a batch are mixed
+        self._overwritten: dict[int, Tensor] = {}  # memory into which the image was written through a view
         self._spellings = Spellings()
-        self._operations: dict[int, _Operation] = {}  # those that were called, by id
-        self._referring: dict[int, list[Rule]] = {}  # rules, by the memory of the constants they refer to
+        self._operations: dict[int, _Operation] = {}  # operations that were called, by id
+        self._referring: dict[int, list[Rule]] = {}  # rules by the memory of the constants they reference
         self._rewritten: set[int] = set()  # memory that was overwritten in this pass
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """False: PyTorch would import its compiler, which takes seconds, to keep it away from this class.
+        """Return False, because otherwise PyTorch would import its compiler, which takes seconds.
 
         Nothing is compiled while a network is recorded (see `eager`).
         """
         return False
 
     def follow(self, tensor: Tensor, layout: TensorLayout, *, receives_signal: bool) -> int:
-        """Give a tensor a new value."""
+        """Assign a new value to a tensor, and return it."""
         value = self.tape.new_value(layout, receives_signal=receives_signal)
         self._followed[id(tensor)] = (TensorWeakRef(tensor), value)
         memory = memory_of(tensor)
@@ -71,13 +71,13 @@ class TapeRecorder(TorchDispatchMode):
         return value
 
     def _known(self, tensor: Tensor) -> Any:
-        """A tensor's value; None once it was overwritten through another one; _FOREIGN if it has none.
+        """Return the value of a tensor, _WEIGHT for a parameter, or _FOREIGN if it has none.
 
-        Some tensors come into being without a call, as another name for the numbers of a value: a subclass of
-        the user's, a NumPy array's. They are known by their memory.
+        It is None if the tensor was overwritten through another one. Tensors that are created without a call
+        (a user's subclass, or from a NumPy array) are identified by their memory.
         """
         found = self._followed.get(id(tensor))
-        if found is not None and found[0].ref() is tensor:  # else it was of another tensor, that is gone
+        if found is not None and found[0].ref() is tensor:  # otherwise the id was that of a deleted tensor
             return found[1]
         place = self.weights.get(id(tensor))
         if place is not None and not self._overwritten and place == tensor.data_ptr():
@@ -89,7 +89,7 @@ class TapeRecorder(TorchDispatchMode):
             return _FOREIGN
         return kept.values.get(_geometry(tensor), _FOREIGN)
 
-    def look_at(self, output: Tensor) -> int | None:
+    def value_of_output(self, output: Tensor) -> int | None:
         """Return the value of a module's output; a new one if it was overwritten through another tensor."""
         known = self._known(output)
         if no_rule_reason := self._stale([output], [known]):
@@ -111,7 +111,7 @@ class TapeRecorder(TorchDispatchMode):
         self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self.resting:
+        if self.paused:
             return op(*args, **kwargs)
         operation = self._operations.get(id(op))
         if operation is None:
@@ -132,7 +132,7 @@ class TapeRecorder(TorchDispatchMode):
         )
         named = None
         if written:
-            self._distrust_views(written, memories)
+            self._invalidate_views(written, memories)
             cls = operation.rule
             if took_part and cls is not None and cls.needs_input_values and not no_rule_reason:
                 named = _copied(operation.named(args, kwargs), written)
@@ -140,10 +140,10 @@ class TapeRecorder(TorchDispatchMode):
         if took_part:
             named = named or operation.named(args, kwargs)
             results = (output,) if isinstance(output, Tensor) else tuple(_tensors([output]))
-            self._write(operation, named, values, results, no_rule_reason, written)
+            self._record(operation, named, values, results, no_rule_reason, written)
         return output
 
-    def _write(
+    def _record(
         self,
         operation: _Operation,
         named: dict[str, Any],
@@ -152,7 +152,7 @@ class TapeRecorder(TorchDispatchMode):
         no_rule_reason: str,
         written: Sequence[Tensor],
     ) -> None:
-        """Record one call. It returned `results`, or numbers, through which no signal flows."""
+        """Record one call with its results. Results that are not tensors receive no signal."""
         for target in written:
             if self.value(target) is None and (memory := memory_of(target)) is not None:
                 self._overwritten[memory] = target
@@ -161,7 +161,7 @@ class TapeRecorder(TorchDispatchMode):
         layouts = tuple([None if value is None else tape.layouts[value] for value in values])
         makers = tuple([None if value is None else self._maker(value) for value in values])
         if self._broken and not self._broken.isdisjoint(values):
-            no_rule_reason = no_rule_reason or "one of its arguments mixes the pictures of a batch"
+            no_rule_reason = no_rule_reason or "one of its arguments mixes the images of a batch"
         spelled = None
         if roles.completes and not no_rule_reason:
             spelled = self._spellings.activation(op, named, values)
@@ -187,13 +187,13 @@ class TapeRecorder(TorchDispatchMode):
                     layout = rule.output_layout(call)
                     flows = tuple([some and rule.flows(argument) for argument, some in enumerate(derived)])
                     rule.unsupported()
-                except Exception as reason:  # whatever a rule may stumble over: its call is unsupported
+                except Exception as reason:  # a rule may raise anything; its call is then unsupported
                     rule, flows = None, derived
                     why = _folded(cls, layouts) or (
                         f"its rule failed with {type(reason).__name__}: {' '.join(str(reason).split())}"
                     )
             elif not (result.is_floating_point() or result.is_complex()):
-                flows = (False,) * len(values)  # a mask, say
+                flows = (False,) * len(values)  # for example a mask
             if spelled is None:
                 inputs = tuple([value if flow else None for value, flow in zip(values, flows, strict=True)])
             else:
@@ -213,11 +213,11 @@ class TapeRecorder(TorchDispatchMode):
                 self._refer(rule)
 
     def _maker(self, value: int) -> Rule | None:
-        """The call that gave a value."""
+        """Return the rule of the call that returned a value."""
         return self._makers.get(self.tape.secondary_outputs.get(value, value))
 
     def _refer(self, rule: Rule) -> None:
-        """Note the memory of a rule's constants; copy them if it will not stay as it is now."""
+        """Store the memory of a rule's constants. Copy them if it has been overwritten in this pass."""
         for tensor in rule.constants:
             memory = memory_of(tensor)
             if memory is None:
@@ -228,7 +228,7 @@ class TapeRecorder(TorchDispatchMode):
                 self._referring.setdefault(memory, []).append(rule)
 
     def keep_constants(self, targets: Sequence[Tensor]) -> None:
-        """Constants that are about to be overwritten are copied by the rules that refer to them."""
+        """Let the rules copy their constants in tensors that are about to be overwritten."""
         self._keep_constants_in([memory_of(target) for target in targets])
 
     def _keep_constants_in(self, memories: Sequence[int | None]) -> None:
@@ -238,8 +238,8 @@ class TapeRecorder(TorchDispatchMode):
                 for rule in self._referring.pop(memory, ()):
                     rule.keep_copies(memory)
 
-    def _distrust_views(self, targets: Sequence[Tensor], memories: Sequence[int | None]) -> None:
-        """What shares the memory of an overwritten tensor is no longer what was recorded."""
+    def _invalidate_views(self, targets: Sequence[Tensor], memories: Sequence[int | None]) -> None:
+        """Forget the values of other tensors that share memory with an overwritten one."""
         for key, (reference, _) in list(self._followed.items()):
             followed = reference()
             if followed is None:
@@ -258,7 +258,7 @@ class TapeRecorder(TorchDispatchMode):
                     kept.values[place] = own
 
     def _stale(self, tensors: Sequence[Tensor], values: Sequence[Any]) -> str:
-        """Return why one of these is not what it was when it was recorded; empty if all are."""
+        """Return why one of these tensors differs from its recorded value; an empty string if none does."""
         for tensor, value in zip(tensors, values, strict=True):
             if value is None:
                 return "one of its arguments was overwritten through another view of its memory"
@@ -269,52 +269,52 @@ class TapeRecorder(TorchDispatchMode):
                 return "one of its arguments was written to through a view of its memory"
             kept = None if memory is None else self._memories.get(memory)
             if kept is not None and not kept.reference.expired():
-                return "one of its arguments is a view of a map that was made without a call of PyTorch's"
+                return "one of its arguments is a view of a map that was created without a PyTorch call"
         return ""
 
 
 @dataclass
 class _Memory:
-    """The values that lie in one piece of memory, by their place in it."""
+    """Values that share a memory, by their geometry."""
 
     reference: StorageWeakRef
     values: dict[tuple[Any, ...], int]
 
 
 def _geometry(tensor: Tensor) -> tuple[Any, ...]:
-    """Where in its memory the numbers of a tensor lie, and of what type they are."""
+    """Return the offset, shape, strides and dtype of a tensor."""
     return tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _whole_shape(tensor: Tensor) -> tuple[int, ...]:
-    """A tensor's shape; a nested one has none."""
+    """Return the shape of a tensor, or () for a nested one, which has none."""
     return () if tensor.is_nested else tuple(tensor.shape)
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:
-    """A tensor's shape for one picture."""
+    """Return the shape of a tensor without the batch."""
     return _whole_shape(tensor)[1:]
 
 
 def _of_one_shape(shape: tuple[int, ...], layouts: Sequence[TensorLayout | None], batch: int) -> bool:
-    """Whether a call's output and all its arguments from the picture have one shape."""
+    """Return whether a call's output and all arguments that depend on the image have one shape."""
     return all([layout is None or layout.network_shape(batch) == shape for layout in layouts])
 
 
 def _folded(cls: type[Rule] | None, layouts: Sequence[TensorLayout | None]) -> str:
-    """Why a rule cannot work where the network has folded some of a map into its batch, or moved that."""
+    """Return why a rule cannot handle layouts with a folded or moved batch; an empty string if it can."""
     unusual = [layout for layout in layouts if layout and (layout.folded or layout.batch_at)]
     if cls is None or not unusual:
         return ""
     if not cls.handles_folded_batch and any(layout.folded for layout in unusual):
-        return "it works on pictures cut into pieces, each a picture of its own for this call"
+        return "it works on images cut into pieces, each treated as an image of its own"
     if not cls.any_batch_axis and any(layout.batch_at for layout in unusual):
-        return "the pictures of the batch do not lie along the first dimension"
+        return "the images of the batch are not along the first dimension"
     return ""
 
 
 def _copied(named: dict[str, Any], written: Sequence[Tensor]) -> dict[str, Any]:
-    """The arguments of a call with copies of those that it overwrites."""
+    """Return the arguments of a call, with copies of those that it overwrites."""
     return {
         name: value.clone() if any(value is target for target in written) else value
         for name, value in named.items()
@@ -328,16 +328,16 @@ _SHAPE_ALONE = frozenset(
         "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like",
     )
 )  # fmt: skip
-"""Calls that take a tensor's shape and type, and none of its numbers."""
+"""Operations that use only the shape and dtype of a tensor."""
 
 _FOREIGN: Any = object()
-"""In place of its value, for a tensor that does not come from the picture."""
+"""Stands for the value of a tensor that does not depend on the image."""
 _WEIGHT: Any = object()
-"""The same for a parameter of the network: it lies in no map's memory."""
+"""Stands for the value of a parameter of the network, which shares no memory with a map."""
 
 
 def _tensors(arguments: Iterable[Any]) -> list[Tensor]:
-    """The tensors among arguments and in lists of them."""
+    """Return the tensors among arguments, including those in lists."""
     found = []
     for argument in arguments:
         if isinstance(argument, Tensor):
@@ -349,12 +349,12 @@ def _tensors(arguments: Iterable[Any]) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class _Signature:
-    """The arguments of an operation, in the order of its schema."""
+    """Arguments of an operation, in the order of its schema."""
 
     names: tuple[str, ...]
     defaults: tuple[Any, ...]
-    overwritten: tuple[str, ...]  # names of those that a call overwrites
-    plain: tuple[bool, ...]  # whether each can never be a tensor, nor contain one
+    overwritten: tuple[str, ...]  # names of the arguments that a call overwrites
+    plain: tuple[bool, ...]  # True for arguments that are never tensors, nor lists of them
 
     @classmethod
     @cache
@@ -378,12 +378,12 @@ class _Signature:
 
 
 _WITHOUT_TENSORS = re.compile(r"((List|Optional)\[)*(int|float|bool|number|str|Device|Generator)\]*")
-"""Types of arguments, as schemas print them."""
+"""Types of arguments without tensors, as printed in schemas."""
 
 
 @dataclass(frozen=True)
 class _Operation:
-    """What one recording asks about an operation at each of its calls."""
+    """Properties of an operation that a recording needs at each call."""
 
     op: Any
     signature: _Signature
@@ -400,21 +400,21 @@ class _Operation:
         return cls(op, signature, lookup(op), Roles.of(op), op in _SHAPE_ALONE, statistics, writes)
 
     def named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a call under their names, defaults filled in."""
-        names, defaults, given = self.signature.names, self.signature.defaults, len(args)
+        """Return the arguments of a call by name, with defaults filled in."""
+        names, defaults, count = self.signature.names, self.signature.defaults, len(args)
         named = dict(zip(names, args, strict=False))
-        for name, default in zip(names[given:], defaults[given:], strict=True):
+        for name, default in zip(names[count:], defaults[count:], strict=True):
             named[name] = kwargs.get(name, default)
         return named
 
     def tensors(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-        """The tensors among the arguments of a call, and in lists of them, in the order of the schema."""
+        """Return the tensors among the arguments of a call, including lists, in the order of the schema."""
         if kwargs:
             return _tensors(self.named(args, kwargs).values())
         return _tensors([one for one, plain in zip(args, self.signature.plain, strict=False) if not plain])
 
     def written(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Tensor]:
-        """The tensors that a call overwrites."""
+        """Return the tensors that a call overwrites."""
         overwritten = self.signature.overwritten
         if not kwargs and not self.has_statistics:
             names = zip(self.signature.names, args, strict=False)
@@ -429,27 +429,31 @@ _STATISTICS = frozenset(
     getattr(torch.ops.aten, name).default
     for name in ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm")
 )
-"""Calls that move running statistics in training mode, although their schema does not say so."""
+"""Operations that update running statistics in training mode, although their schema does not state it."""
 
 
 def record_tape(
     module: nn.Module,
-    pictures: Tensor,
+    images: Tensor,
     wanted: Callable[[Output, Tensor], bool],
     on_result: Callable[[object], None] | None = None,
 ) -> Tape:
     """Run a network on images (B, C, H, W) and record its calls on a tape.
 
-    `wanted` is called with the output of each module and the tensor itself, and returns whether to go on.
-    `on_result` is called with what the network returns: then it runs to its end, also when `wanted` has said
-    to stop, but nothing more is recorded, and an error of the layers that follow is ignored. The network runs
-    in evaluation mode without gradients, and no other thread runs it at the same time; hooks,
-    training flags, grad mode, and whatever it writes into its own buffers and attributes, are put back.
+    The network runs in evaluation mode without gradients, and no other thread runs it at the same time.
+    Hooks, training flags, the grad mode, and the network's buffers and attributes are restored.
+
+    Args:
+        module: The network.
+        images: The images. They are copied.
+        wanted: Called with the `Output` of each module call and its tensor. Returns whether to continue.
+        on_result: Called with the return value of the network. If given, the network runs to its end even
+            after `wanted` has returned False; the rest is not recorded, and errors in it are ignored.
     """
-    tape = Tape(len(pictures))
+    tape = Tape(len(images))
     recorder = TapeRecorder(tape)
     parts = named_parts(module)
-    # inference mode hides how a call is made up of others
+    # In inference mode PyTorch does not decompose composite operations.
     with (
         exclusive(parts),
         eager(module),
@@ -461,16 +465,16 @@ def record_tape(
     ):
         recorder.weights = {id(p): p.data_ptr() for p in state.parameters}
         recorder.before_write, state.before_restore = state.before_write, recorder.keep_constants
-        pictures = plain(pictures.detach()).clone()
-        recorder.follow(pictures, TensorLayout.of(pictures.shape[1:]), receives_signal=True)
+        images = plain(images.detach()).clone()
+        recorder.follow(images, TensorLayout.of(images.shape[1:]), receives_signal=True)
         try:
             with recorder:
-                output = module(pictures)
+                output = module(images)
             if on_result is not None:
                 on_result(output)
         except Stop:
             pass
-        except Exception:  # whatever the layers may raise that come after those that were wanted
+        except Exception:  # raised by a layer, possibly one after the last recorded one
             if not recorder.finished:
                 raise
     tape.seal()
@@ -485,9 +489,9 @@ def _watched(
     *,
     to_the_end: bool,
 ) -> Iterator[None]:
-    """Hooks on every submodule: they note which one is running, and call `wanted` with its output.
+    """Add hooks to every submodule that track which one is running, and call `wanted` with its outputs.
 
-    Once nothing more is wanted, the network is left, or runs `to_the_end` without being recorded.
+    After `wanted` has returned False, the network is stopped, or runs `to_the_end` without being recorded.
     """
     tables: list[dict[int, Callable[..., Any]]] = []
     calls: dict[str, int] = {}
@@ -507,7 +511,7 @@ def _watched(
             if recorder.finished:
                 recorder.modules.pop()
                 return
-            value = recorder.look_at(output) if isinstance(output, Tensor) else None
+            value = recorder.value_of_output(output) if isinstance(output, Tensor) else None
             recorder.modules.pop()
             calls[name] = calls.get(name, 0) + 1
             if not isinstance(output, Tensor) or output.is_nested:
@@ -517,12 +521,12 @@ def _watched(
                 shape = tuple(output.shape)
                 found = Output(name, calls[name], type(part).__name__, value, shape)
                 recorder.tape.outputs.append(found)
-                recorder.resting = True
+                recorder.paused = True
                 try:
-                    go_on = wanted(found, plain(output))
+                    proceed = wanted(found, plain(output))
                 finally:
-                    recorder.resting = False
-                if not go_on:
+                    recorder.paused = False
+                if not proceed:
                     recorder.finished = to_the_end
                     if not to_the_end:
                         raise Stop
@@ -531,7 +535,7 @@ def _watched(
 
     key = RemovableHandle(OrderedDict()).id
     try:
-        for name, part in parts:  # as `register_forward_hook` does, which costs as much as a call of a layer
+        for name, part in parts:  # `register_forward_hook` would cost as much as a call of a layer
             for hooks, hook in ((part._forward_pre_hooks, enter(name)), (part._forward_hooks, leave(name))):
                 tables.append(hooks)
                 hooks[key] = hook

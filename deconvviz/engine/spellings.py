@@ -1,9 +1,9 @@
-"""Activation functions that a network spells out, ``x * torch.sigmoid(x)`` or ``torch.maximum(x, 0 * x)``.
+"""Activation functions written out in several calls, such as ``x * torch.sigmoid(x)``.
 
 A chain of calls that computes each position from the same position of one map is a function of one number.
-The writer of the tape keeps such chains, and where one of them ends in a product, a maximum or a choice, the
-function is evaluated at some numbers. If it behaves like an activation function, its projection rule is that
-of the module.
+The recorder keeps such chains. If a chain ends in a product, a maximum or a selection, the function is
+evaluated at some probe values. If it behaves like an activation function, it gets the projection rule of
+the corresponding module.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _words = str.split
 
 
 def _overloads(names: str) -> frozenset[Any]:
-    """All overloads of some operations."""
+    """Return all overloads of the operations with these names."""
     packets = [getattr(aten, name) for name in _words(names) if hasattr(aten, name)]
     return frozenset(getattr(packet, overload) for packet in packets for overload in packet.overloads())
 
@@ -41,32 +41,32 @@ _JOINING = _overloads("""
 _PRODUCTS = _overloads("mul mul_")
 _SATURATING = _overloads("hardtanh hardtanh_ clamp clamp_")
 
-_SPREAD = [10 ** (k / 4) for k in range(-24, 8)]  # also close to zero, where masks cut
+_SPREAD = [10 ** (k / 4) for k in range(-24, 8)]  # also close to zero, where masks have their thresholds
 _PROBES = torch.tensor(
     sorted([0.0, *(sign * n for n in (*_SPREAD, 3.0, 4.0, 8.0, 40.0, 1e4) for sign in (-1, 1))]),
     dtype=torch.float64,
 )
 _LONGEST = 24  # calls in a chain
-_SMALL = 4096  # numbers of a constant that are looked at one by one
-_ROUNDING = 1e-5  # constants are often in single precision
+_SMALL = 4096  # constants with more elements must have equal elements
+_ROUNDING = 1e-5  # relative tolerance: constants are often in single precision
 
 
 @dataclass(frozen=True)
 class Activation:
-    """A function of each position of one value that behaves like an activation function."""
+    """Elementwise function of one value that behaves like an activation function."""
 
     root: int  # the value
-    gain: float  # its slope far above zero
+    gain: float  # slope far above zero
     is_relu: bool
 
 
 @dataclass(frozen=True)
 class Roles:
-    """What an operation can be in a chain."""
+    """Roles of an operation in a chain."""
 
     is_link: bool  # it computes each position from the same position of its arguments
-    completes: bool  # a chain can end in it
-    saturates: bool  # it cuts off large and small numbers
+    completes: bool  # it can be the last call of a chain
+    saturates: bool  # it clamps large and small numbers
 
     @classmethod
     def of(cls, op: Any) -> Roles:
@@ -75,7 +75,7 @@ class Roles:
 
 @dataclass(frozen=True)
 class _Link:
-    """One call of a chain; in place of tensors from the picture stand their values."""
+    """One call of a chain. Tensors that depend on the image are replaced by `_Value`."""
 
     op: Any
     arguments: dict[str, Any]
@@ -88,14 +88,14 @@ class _Value:
 
 
 class _NotAFunction(Exception):
-    """A constant differs from position to position."""
+    """Raised if a chain is not a function of one number, for example because a constant varies."""
 
 
 class Spellings:
-    """The chains of one forward pass."""
+    """Chains of one forward pass."""
 
     def __init__(self) -> None:
-        self._links: dict[int, _Link] = {}  # by the value that a call gave
+        self._links: dict[int, _Link] = {}  # by the value that the call returned
 
     def note(
         self,
@@ -104,30 +104,30 @@ class Spellings:
         values: Sequence[int | None],
         output: int,
     ) -> None:
-        """Remember a call that may be part of a chain: its operation is a link, and all shapes are equal."""
+        """Store a call that may be part of a chain: its operation is a link, and all shapes are equal."""
         root = self._root(values)
         if root is not None:
             self._links[output] = _Link(op, _with_values(named, values), root)
 
     def related(self, values: Sequence[int | None]) -> bool:
-        """Whether all tensors that come from the picture are functions of one map, position by position."""
+        """Return whether all arguments that depend on the image are elementwise functions of one map."""
         return self._root(values) is not None
 
     def activation(
         self, op: Any, named: Mapping[str, Any], values: Sequence[int | None]
     ) -> Activation | None:
-        """Return what activation function this call completes; None if it is none."""
+        """Return the activation function that this call completes, or None."""
         product = op in _PRODUCTS
         count = sum(value is not None for value in values)
         if count < 1 + product or len(values) < 2 or (root := self._root(values)) is None:
             return None
         if product and not any(self._is_multiple(value, root) for value in values):
-            return None  # a product of two functions: neither of them is the map itself
+            return None  # neither factor is a multiple of the map itself
         numbers = self._evaluated(_Link(op, _with_values(named, values), root), root)
         return None if numbers is None else _activation(numbers, root)
 
     def _is_multiple(self, value: int | None, root: int) -> bool:
-        """Whether a value is the root times a positive number."""
+        """Return whether a value is the root times a positive number."""
         if value is None or value == root:
             return value == root
         numbers = self._evaluated(self._links[value], root)
@@ -139,7 +139,7 @@ class Spellings:
         return bool((gain > 0).all()) and bool(((numbers - gain * probes).abs() <= rounding).all())
 
     def is_gate(self, op: Any, named: Mapping[str, Any], values: Sequence[int | None]) -> bool:
-        """Whether a call that saturates is a hard sigmoid, such as ``relu6(x + 3)``."""
+        """Return whether a call that saturates is a hard sigmoid, such as ``relu6(x + 3)``."""
         if len(values) != 1 or values[0] is None:
             return False
         if (link := self._links.get(values[0])) is None:
@@ -157,14 +157,14 @@ class Spellings:
         return False
 
     def _above(self, value: int) -> list[int]:
-        """A value and those it was computed from, one by one."""
+        """Return a value followed by the chain of values from which it was computed."""
         found = [value]
         while found[-1] in self._links and len(found) < _LONGEST:
             found.append(self._links[found[-1]].root)
         return found
 
     def _root(self, values: Sequence[int | None]) -> int | None:
-        """The nearest value of which all of these are functions."""
+        """Return the nearest value of which all these values are functions, or None."""
         own = [value for value in values if value is not None]
         if not own:
             return None
@@ -174,7 +174,7 @@ class Spellings:
         return next((value for value in lines[0] if all(value in line for line in lines[1:])), None)
 
     def _evaluated(self, link: _Link, root: int) -> Tensor | None:
-        """(P, ...) what a chain gives for each probe; None if it is not a function of one number."""
+        """Return the results of a chain at the probes, (P, ...), or None if it is not such a function."""
         rank = max((_rank(argument) for argument in link.arguments.values()), default=0)
         probes = _PROBES.reshape(-1, *[1] * max(rank, 4))
         try:
@@ -196,12 +196,12 @@ class Spellings:
             dtype = arguments.get("dtype")
             return arguments["self"].clone() if dtype is None else arguments["self"].to(dtype)
         op = link.op
-        if name.endswith("_"):  # what writes in place cannot stretch the probes over the constants
+        if name.endswith("_"):  # an in-place call cannot broadcast the probes over the constants
             arguments["self"] = arguments["self"].clone()
             op = getattr(getattr(aten, name[:-1]), op._overloadname, op)
-        given = [argument.name for argument in op._schema.arguments if not argument.kwarg_only]
-        rest = {key: value for key, value in arguments.items() if key not in given}
-        return op(*(arguments[key] for key in given), **rest)
+        positional = [argument.name for argument in op._schema.arguments if not argument.kwarg_only]
+        keywords = {key: value for key, value in arguments.items() if key not in positional}
+        return op(*(arguments[key] for key in positional), **keywords)
 
     def _argument(self, argument: Any, root: int, probes: Tensor, known: dict[int, Tensor]) -> Any:
         if isinstance(argument, (list, tuple)):
@@ -220,7 +220,7 @@ class Spellings:
 
 
 def _masked_write(arguments: dict[str, Any]) -> Tensor:
-    """``x[mask] = number`` as a choice."""
+    """Return the result of ``x[mask] = number``."""
     indices, number = arguments["indices"], arguments["values"]
     if len(indices) != 1 or indices[0].dtype != torch.bool or number.numel() != 1 or arguments["accumulate"]:
         raise _NotAFunction
@@ -228,7 +228,7 @@ def _masked_write(arguments: dict[str, Any]) -> Tensor:
 
 
 def _with_values(named: Mapping[str, Any], values: Sequence[int | None]) -> dict[str, Any]:
-    """The arguments of a call with values in place of tensors from the picture."""
+    """Return the arguments of a call with `_Value` in place of tensors that depend on the image."""
     waiting = iter(values)
     return {name: _with_value(argument, waiting) for name, argument in named.items()}
 
@@ -247,7 +247,7 @@ def _rank(argument: Any) -> int:
 
 
 def _constant(tensor: Tensor) -> Tensor:
-    """A constant as a number, or as it is if it is small. Raises _NotAFunction."""
+    """Return a small constant as it is, and a large one as a number. Raise _NotAFunction if it varies."""
     if tensor.is_meta:
         raise _NotAFunction
     if tensor.numel() == 1:
@@ -261,11 +261,11 @@ def _constant(tensor: Tensor) -> Tensor:
 
 
 def _activation(numbers: Tensor, root: int) -> Activation | None:
-    """What a function (P, ...) is, evaluated at the probes."""
+    """Return the activation function with these results (P, ...) at the probes, or None."""
     probes = _PROBES.reshape(-1, *[1] * (numbers.dim() - 1))
     if not bool(numbers.isfinite().all()):
         return None
-    gains, slopes = numbers[-1] / _PROBES[-1], numbers[0] / _PROBES[0]  # far above zero, and far below
+    gains, slopes = numbers[-1] / _PROBES[-1], numbers[0] / _PROBES[0]  # far above and far below zero
     gain = float(gains.flatten()[0])
     if gain <= _ROUNDING or bool(((gains - gain).abs() > _ROUNDING * gain).any()):
         return None
@@ -277,6 +277,6 @@ def _activation(numbers: Tensor, root: int) -> Activation | None:
 
 
 def _rounded(gain: float) -> float:
-    """A gain without the rounding errors of the probes."""
+    """Return a gain without the rounding errors of the probes."""
     nearest = round(gain, 4)
     return nearest if abs(nearest - gain) <= _ROUNDING * gain else gain

@@ -1,6 +1,6 @@
 """Reading parts of archive files without unpacking them to disk.
 
-File handles are never shared with a forked process, and never pickled.
+File handles are never shared with forked processes and never pickled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deconvviz.errors import ImageError
-from deconvviz.paths import spoken
+from deconvviz.paths import reason_of
 from deconvviz.printable_names import path_to_text, printable_path
 
 MAX_MEMBER_BYTES = 512 * 2**20
@@ -58,7 +58,7 @@ class ArchiveFiles:
                 stream.seek(start)
                 data = _read_all(stream, count)
         except (OSError, OverflowError) as reason:
-            raise ImageError(f"cannot read {name}: {printable_path(path)}: {spoken(reason)}") from reason
+            raise ImageError(f"cannot read {name}: {printable_path(path)}: {reason_of(reason)}") from reason
         if now != self._sizes[file]:
             raise ImageError(
                 f"cannot read {name}: {printable_path(path)} has changed since it was listed, "

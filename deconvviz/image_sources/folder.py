@@ -15,7 +15,7 @@ from deconvviz.errors import SourceError
 from deconvviz.image_sources.image_files import SeparateFiles, check_file
 from deconvviz.image_sources.image_ids import sorted_once
 from deconvviz.images.discovery import SUFFIXES
-from deconvviz.paths import spoken
+from deconvviz.paths import reason_of
 from deconvviz.printable_names import path_to_text
 
 TAR = ".tar"
@@ -72,8 +72,10 @@ def list_folder(folder: str) -> Listing:
                         _add_entry(entry, f"{subfolder}{entry.name}", listing, subfolders, links)
         except OSError as reason:
             if not subfolder:
-                raise SourceError(f"the folder {folder} cannot be read: {spoken(reason)}") from reason
-            listing.skipped.append((path_to_text(subfolder), f"the folder cannot be read: {spoken(reason)}"))
+                raise SourceError(f"the folder {folder} cannot be read: {reason_of(reason)}") from reason
+            listing.skipped.append(
+                (path_to_text(subfolder), f"the folder cannot be read: {reason_of(reason)}")
+            )
     return listing
 
 

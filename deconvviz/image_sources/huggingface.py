@@ -13,7 +13,7 @@ from deconvviz.image_sources.image_files import absolute_path_text
 from deconvviz.image_sources.image_ids import Names
 from deconvviz.image_sources.source import Sizes, Source
 from deconvviz.images.image import InputImage, read_image
-from deconvviz.paths import spoken
+from deconvviz.paths import reason_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -135,7 +135,7 @@ def _load(place: str, load: Callable[[], Any]) -> Any:
     except (DatasetsError, OSError, ValueError, RuntimeError, LookupError, ImportError) as reason:
         first_line = str(reason).strip().partition("\n")[0]
         of_system = isinstance(reason, OSError) and reason.strerror
-        text = spoken(reason if of_system else RuntimeError(first_line))
+        text = reason_of(reason if of_system else RuntimeError(first_line))
         raise SourceError(f"{place} cannot be loaded: {text}") from reason
 
 

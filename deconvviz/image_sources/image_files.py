@@ -11,7 +11,7 @@ from deconvviz.errors import ImageError
 from deconvviz.image_sources.image_ids import Names
 from deconvviz.image_sources.source import Sizes, Skipped, Source
 from deconvviz.images.image import InputImage, read_image
-from deconvviz.paths import spoken
+from deconvviz.paths import reason_of
 from deconvviz.printable_names import path_from_text, path_to_text
 
 
@@ -32,7 +32,7 @@ class SeparateFiles(Source):
         except FileNotFoundError as reason:
             raise ImageError(f"{name} no longer exists: it existed when the images were listed") from reason
         except OSError as reason:
-            raise ImageError(f"cannot read {name}: {spoken(reason)}") from reason
+            raise ImageError(f"cannot read {name}: {reason_of(reason)}") from reason
         with stream:
             image = read_image(stream, name)
         return InputImage(image.rgb, path, image.notes)
@@ -46,14 +46,14 @@ class FileCheck(NamedTuple):
 
 
 def check_file(path: str | os.DirEntry[str]) -> FileCheck:
-    """Check that a path is a file, without opening it. Links are followed."""
+    """Return the size of a file, or why it cannot be read, without opening it. Links are followed."""
     try:
         status = path.stat() if isinstance(path, os.DirEntry) else os.stat(path)
     except FileNotFoundError:
         link = os.path.islink(path)
         return FileCheck(-1, "it is a link to a file that does not exist" if link else "it does not exist")
     except (OSError, ValueError) as reason:
-        return FileCheck(-1, f"it cannot be accessed: {spoken(reason)}")
+        return FileCheck(-1, f"it cannot be accessed: {reason_of(reason)}")
     if stat.S_ISDIR(status.st_mode):
         return FileCheck(-1, "it is a folder, not an image")
     if not stat.S_ISREG(status.st_mode):

@@ -14,7 +14,7 @@ import numpy as np
 from deconvviz.errors import SourceError
 from deconvviz.image_sources.image_files import SeparateFiles, check_file
 from deconvviz.image_sources.image_ids import sorted_once
-from deconvviz.paths import path_as_typed, spoken
+from deconvviz.paths import path_as_typed, reason_of
 from deconvviz.printable_names import path_to_text
 
 SUFFIXES = (".txt", ".lst")
@@ -51,7 +51,7 @@ def _lines(place: str) -> list[bytes]:
     try:
         content = Path(place).read_bytes()
     except OSError as reason:
-        raise SourceError(f"the list {place} cannot be read: {spoken(reason)}") from reason
+        raise SourceError(f"the list {place} cannot be read: {reason_of(reason)}") from reason
     if b"\0" in content:
         raise SourceError(f"{place} is not a list of images: it has zero bytes, so it is not a text file")
     stripped = [line.strip() for line in content.removeprefix(b"\xef\xbb\xbf").splitlines()]

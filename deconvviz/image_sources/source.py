@@ -14,7 +14,7 @@ import numpy.typing as npt
 from deconvviz.errors import ImageError, SourceError
 from deconvviz.image_sources.image_ids import Names
 from deconvviz.images.image import InputImage
-from deconvviz.paths import spoken
+from deconvviz.paths import reason_of
 
 Skipped = tuple[tuple[str, str], ...]  # (id, reason)
 Sizes = npt.NDArray[np.int64]
@@ -93,7 +93,7 @@ class Source(ABC):
         try:
             return self.read(number % len(self))
         except OSError as reason:
-            raise ImageError(f"cannot read {name}: {spoken(reason)}") from reason
+            raise ImageError(f"cannot read {name}: {reason_of(reason)}") from reason
 
     def limited(self, count: int) -> Source:
         """Return a source of the first `count` images by id.

@@ -19,7 +19,7 @@ from deconvviz.image_sources.image_ids import Names, sorted_once
 from deconvviz.image_sources.source import Sizes, Skipped, Source
 from deconvviz.images.discovery import SUFFIXES
 from deconvviz.images.image import InputImage, read_image
-from deconvviz.paths import spoken
+from deconvviz.paths import reason_of
 from deconvviz.printable_names import path_to_text
 
 _PLACES = np.dtype([("shard", "<i4"), ("start", "<i8"), ("size", "<i8")])
@@ -108,9 +108,9 @@ def _list_shard(path: str, number: int, shard_id: str, members: Members) -> int:
                     tar.members = []  # type: ignore[attr-defined]  # saves memory: tarfile keeps all members
                 damage = _damage_at_end(path, tar.offset)
             except _TAR_ERRORS as reason:
-                damage = f"it is truncated or damaged after byte {tar.offset}: {spoken(reason)}"
+                damage = f"it is truncated or damaged after byte {tar.offset}: {reason_of(reason)}"
     except _TAR_ERRORS as reason:
-        damage = "it is empty (0 bytes)" if size == 0 else f"it cannot be read as a tar: {spoken(reason)}"
+        damage = "it is empty (0 bytes)" if size == 0 else f"it cannot be read as a tar: {reason_of(reason)}"
     if damage:
         members.skipped.append((shard_id, damage))
     return size

@@ -27,7 +27,7 @@ from deconvviz.image_sources.image_ids import Names, sorted_once
 from deconvviz.image_sources.source import Sizes, Skipped, Source
 from deconvviz.images.discovery import SUFFIXES
 from deconvviz.images.image import InputImage, read_image
-from deconvviz.paths import spoken
+from deconvviz.paths import reason_of
 
 _PLACES = np.dtype([("header", "<i8"), ("packed", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("method", "<u2")])
 _HEADER_BYTES = 30
@@ -88,7 +88,7 @@ class Zip(Source):
         try:
             unpacked = _METHODS[method](data, size + 1)
         except (zlib.error, OSError, ValueError, EOFError) as reason:
-            raise ImageError(f"{name} cannot be unpacked: {spoken(reason)}") from reason
+            raise ImageError(f"{name} cannot be unpacked: {reason_of(reason)}") from reason
         if len(unpacked) != size or zlib.crc32(unpacked) != expected_crc:
             raise ImageError(
                 f"{name} is damaged: its size or checksum differs from its entry in {self.place}"
@@ -106,7 +106,7 @@ def open_zip(place: str) -> Zip:
         size = os.path.getsize(place)
         members = [member for member in _members(place) if not member.is_dir()]
     except _ZIP_ERRORS as reason:
-        raise SourceError(f"{place} cannot be read as a zip: {spoken(reason)}") from reason
+        raise SourceError(f"{place} cannot be read as a zip: {reason_of(reason)}") from reason
     chosen, skipped = list[zipfile.ZipInfo](), list[tuple[str, str]]()
     for member in members:
         if is_image(member.filename):

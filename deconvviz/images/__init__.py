@@ -1,1 +1,1 @@
-"""From an image file or array to RGB pixels, and on to the input of a network."""
+"""Read images as RGB pixels, and prepare them as the input of a network."""

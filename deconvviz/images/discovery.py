@@ -1,4 +1,4 @@
-"""Which picture files a person meant: files as named, folders as what pictures they hold."""
+"""Find image files from paths to files and folders."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from deconvviz.errors import ImageError
-from deconvviz.paths import missing, path_as_typed, spoken
+from deconvviz.paths import missing, path_as_typed, reason_of
 from deconvviz.printable_names import printable_path
 from deconvviz.wording import counted
 
-# In a folder, only files with these suffixes count; a file that is named itself may have any.
+# In a folder, only files with these suffixes are images; a file that is named itself can have any suffix.
 SUFFIXES = (
     ".apng", ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
     ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 
 STANDARD_INPUT = "-"
-"""What a command takes for an image on standard input."""
+"""Name of an image on standard input, on the command line."""
 
 StrPath = str | os.PathLike[str]
 
 
 def find_images(paths: StrPath | Iterable[StrPath]) -> list[Path]:
-    """The files named, and of each folder its pictures by name (not of folders inside it, none hidden).
+    """Return the named files, and the images in each named folder, sorted by name.
 
-    The same file comes once. Raises ImageError.
+    Hidden files and subfolders are not searched. Each file is listed once. Raises ImageError.
     """
     named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     if not named:
-        raise ImageError("no picture was named: give a file or a folder of pictures")
+        raise ImageError("no image is named: give image files or folders of images")
     found = [file for path in named for file in _images_at(path)]
     once: dict[Path, Path] = {}
     for file in found:
@@ -52,13 +52,15 @@ def _images_in(folder: Path) -> list[Path]:
         entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
         files = [entry for entry in entries if not entry.name.startswith(".") and not entry.is_dir()]
     except OSError as reason:
-        raise ImageError(f"the folder {printable_path(folder)} cannot be read: {spoken(reason)}") from reason
-    pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
-    if not pictures:
+        raise ImageError(
+            f"the folder {printable_path(folder)} cannot be read: {reason_of(reason)}"
+        ) from reason
+    images = [file for file in files if file.suffix.lower() in SUFFIXES]
+    if not images:
         folders = sum(entry.is_dir() for entry in entries if not entry.name.startswith("."))
         also = f" and {counted(folders, 'folder')}, which are not searched" if folders else ""
         raise ImageError(
-            f"no pictures in {folder}: {counted(len(files), 'other file')}{also} "
-            f"(pictures end in {' '.join(SUFFIXES)})"
+            f"no images in {folder}: {counted(len(files), 'other file')}{also}. "
+            f"The suffixes of images are {' '.join(SUFFIXES)}"
         )
-    return pictures
+    return images

@@ -1,4 +1,4 @@
-"""A picture as networks want it: upright, opaque, 8-bit RGB; from a file, a Pillow image or an array."""
+"""Read files, Pillow images and arrays as input images: upright, opaque, 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from deconvviz.errors import ImageError
 from deconvviz.images.decoding import (
-    COMPLAINTS,
+    DECODER_ERRORS,
     check_size,
     decode,
     decode_stream,
@@ -23,7 +23,7 @@ from deconvviz.images.decoding import (
     upright,
 )
 from deconvviz.images.rgb import Colour, to_rgb
-from deconvviz.paths import spoken
+from deconvviz.paths import reason_of
 from deconvviz.printable_names import printable_path
 
 MAX_PIXELS = 100_000_000
@@ -32,12 +32,12 @@ WHITE: Colour = (255, 255, 255)
 
 @dataclass(frozen=True, eq=False)
 class InputImage:
-    """`rgb` is (H, W, 3) uint8; `notes` say what was done to get there; `path` is None for no file."""
+    """Image as (H, W, 3) uint8, with notes on how it was converted; `path` is None if it is not a file."""
 
     rgb: npt.NDArray[np.uint8]
     path: Path | None = None
     notes: tuple[str, ...] = ()
-    name: str = ""  # of an image without a path, if it has one
+    name: str = ""  # optional name of an image without a path
 
     def __repr__(self) -> str:
         height, width = self.rgb.shape[:2]
@@ -48,10 +48,10 @@ class InputImage:
 def open_image(
     path: str | os.PathLike[str], *, background: Colour = WHITE, max_pixels: int | None = None
 ) -> InputImage:
-    """A picture file; transparency is laid on `background`. Only the whole picture will do.
+    """Return the image in a file, which must be complete. Transparency is blended with `background`.
 
-    No more than `max_pixels` are opened: by default as many as the environment variable DECONVVIZ_MAX_PIXELS
-    says, or 100 megapixels. Raises ImageError.
+    `max_pixels` is the largest image that is opened: by default the value of the environment variable
+    DECONVVIZ_MAX_PIXELS, or 100 megapixels. Raises ImageError.
     """
     sheet, limit = _background(background), _limit(max_pixels)
     image, packed, done = decode(path if isinstance(path, str) else Path(path), limit)
@@ -62,7 +62,7 @@ def open_image(
 def read_image(
     data: bytes | BinaryIO, name: str, *, background: Colour = WHITE, max_pixels: int | None = None
 ) -> InputImage:
-    """`open_image` for the bytes of a file, or a stream of them that can seek; messages call it `name`."""
+    """Return the same as `open_image` for bytes or a seekable stream, which messages call `name`."""
     sheet, limit = _background(background), _limit(max_pixels)
     stream = io.BytesIO(data) if isinstance(data, bytes) else data
     image, packed, done = decode_stream(stream, name, limit)
@@ -76,9 +76,9 @@ def as_image(
     background: Colour = WHITE,
     max_pixels: int | None = None,
 ) -> InputImage:
-    """A picture from whatever holds one: a path, a Pillow image, an array (H, W, 3) or (H, W) of uint8.
+    """Return the image in a path, a Pillow image, or a uint8 array (H, W, 3) or (H, W).
 
-    What is given is not changed. Raises ImageError.
+    The argument is not changed. Raises ImageError.
     """
     if isinstance(given, InputImage):
         return given
@@ -89,35 +89,35 @@ def as_image(
     if isinstance(given, np.ndarray):
         return InputImage(_from_array(given))
     raise ImageError(
-        f"no picture in a {type(given).__name__}: give a path, a PIL image, or a uint8 array (H, W, 3)"
+        f"a {type(given).__name__} is not an image: give a path, a PIL image, or a uint8 array (H, W, 3)"
     )
 
 
 def _from_pillow(image: Image.Image, background: Colour, limit: int) -> InputImage:
-    name = getattr(image, "filename", "") or None
-    path = Path(os.fsdecode(name)) if name else None
-    told = str(path or "the PIL image")
-    check_size(image.size, limit, told)
+    file = getattr(image, "filename", "") or None
+    path = Path(os.fsdecode(file)) if file else None
+    name = str(path or "the PIL image")
+    check_size(image.size, limit, name)
     packed = packing(image)
     try:
         load_whole(image)
-    except COMPLAINTS as reason:
-        raise ImageError(f"{told} cannot be decoded: {spoken(reason)}") from reason
+    except DECODER_ERRORS as reason:
+        raise ImageError(f"{name} cannot be decoded: {reason_of(reason)}") from reason
     turned, notes = upright(image)
-    rgb, converted = to_rgb(turned, packed, background, told)
+    rgb, converted = to_rgb(turned, packed, background, name)
     return InputImage(rgb, path, (*notes, *converted))
 
 
 def _from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     shape = f"an array {array.shape} of {array.dtype}"
     if array.dtype != np.uint8:
-        raise ImageError(f"{shape} is no picture: give uint8 in 0 .. 255, (H, W, 3) or (H, W)")
+        raise ImageError(f"{shape} is not an image: give uint8 in 0 .. 255, (H, W, 3) or (H, W)")
     if array.ndim == 2:
         array = np.stack([array] * 3, axis=-1)
     if array.ndim != 3 or array.shape[2] != 3:
-        first = ": its channels stand first, give array.transpose(1, 2, 0)"
-        hint = first if array.ndim == 3 and array.shape[0] == 3 else ": give (H, W, 3) or (H, W)"
-        raise ImageError(f"{shape} is no picture{hint}")
+        first = "its channels come first. Give array.transpose(1, 2, 0)"
+        hint = first if array.ndim == 3 and array.shape[0] == 3 else "give (H, W, 3) or (H, W)"
+        raise ImageError(f"{shape} is not an image: {hint}")
     if array.size == 0:
         raise ImageError(f"{shape} has no pixels")
     return np.array(array, order="C")
@@ -126,19 +126,20 @@ def _from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 def _background(colour: Colour) -> Colour:
     values = tuple(colour)
     if len(values) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in values):
-        raise ImageError(f"{colour!r} is no background: give red, green and blue from 0 to 255")
+        raise ImageError(f"invalid background {colour!r}: give red, green and blue from 0 to 255")
     return values
 
 
 def _limit(max_pixels: int | None) -> int:
-    told = os.environ.get("DECONVVIZ_MAX_PIXELS", "").strip()
-    if max_pixels is None and told:
+    setting = os.environ.get("DECONVVIZ_MAX_PIXELS", "").strip()
+    if max_pixels is None and setting:
         try:
-            max_pixels = int(told)
+            max_pixels = int(setting)
         except ValueError as reason:
             raise ImageError(
-                f"DECONVVIZ_MAX_PIXELS={told!r} is no number of pixels: give one such as {MAX_PIXELS}"
+                f"DECONVVIZ_MAX_PIXELS={setting!r} is not a number of pixels: set it to a number such as "
+                f"{MAX_PIXELS}"
             ) from reason
     if max_pixels is not None and max_pixels < 1:
-        raise ImageError(f"at most {max_pixels} pixels leaves no picture: give a number above 0")
+        raise ImageError(f"the limit of {max_pixels} pixels allows no image: give a number above 0")
     return MAX_PIXELS if max_pixels is None else max_pixels

@@ -1,4 +1,4 @@
-"""Does a JPEG hold all of its picture? Decoders fill what is missing with grey and only murmur about it."""
+"""Detection of truncated JPEG files, whose missing part decoders fill with grey."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 _BLOCK = 8
 
 
-def end_of_picture(stream: BinaryIO) -> int | None:
-    """Where the mark stands that ends the picture; None where the file stops before it."""
+def end_of_image(stream: BinaryIO) -> int | None:
+    """Return the offset of the marker that ends the image; None if the file ends before it."""
     data = _read(stream)
     place = data.rfind(_END, _first_scan(data))
     return None if place < 0 else place
 
 
-def breaks_off(stream: BinaryIO, decoded: Image.Image) -> bool:
-    """Whether the pixels stop before the mark that ends them, as after a repair of a broken file.
+def is_filled_in(stream: BinaryIO, decoded: Image.Image) -> bool:
+    """Return True if the pixel data ends before its end marker, as after a repair of a truncated file.
 
-    A decoder then paints the rest mid-grey. If the last block is, the picture is decoded once more with noise
-    before the mark: a whole picture has no use for it, a broken one takes it for its missing pixels.
+    Decoders fill the missing pixels with mid-grey. If the last block is mid-grey, the image is decoded again
+    with noise in front of the marker: a truncated image changes, because it reads the noise as its missing
+    pixels, and a complete one does not.
     """
     if not _ends_grey(decoded):
         return False
-    data, place = _read(stream), end_of_picture(stream)
-    noise = np.random.default_rng(0).integers(0, 255, 4096, dtype=np.uint8).tobytes()  # no 0xff: no marks
+    data, place = _read(stream), end_of_image(stream)
+    # noise without 0xff, which starts a marker
+    noise = np.random.default_rng(0).integers(0, 255, 4096, dtype=np.uint8).tobytes()
     with JpegImageFile(io.BytesIO(b"".join([data[:place], noise, data[place:]]))) as again:
         again.load()
         return bytes(again.tobytes()) != bytes(decoded.tobytes())
@@ -46,7 +48,7 @@ def _ends_grey(decoded: Image.Image) -> bool:
 
 
 def _first_scan(data: bytes) -> int:
-    """Past the headers: a small preview in them has an end of its own."""
+    """Return the offset of the first scan, after the headers: a preview in them has its own end marker."""
     place = 2
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker, (length,) = data[place + 1], struct.unpack_from(">H", data, place + 2)

@@ -1,4 +1,4 @@
-"""From a picture to what a network reads, and back to true colours."""
+"""Preprocessing from RGB pixels to the input of a network, and back to colours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deconvviz.errors import ImageError, ManifestError, NetworkError
 
-_LONGEST = 20  # a picture longer than so many times its width is cut before it is resized
+_LONGEST = 20  # images with a larger aspect ratio are cropped before they are resized
 _MODES = ("center", "squash", "border")
 _INTERPOLATIONS = {  # by torchvision's and timm's names
     "nearest": Image.Resampling.NEAREST,
@@ -34,10 +34,10 @@ Size = int | tuple[int, int]  # (rows, columns); one number for a square
 class Preprocessing:
     """Resize, crop the centre, scale to [0, 1], subtract the mean, divide by the deviation.
 
-    `crop_mode` is timm's word for what becomes of a picture of another shape than `resize`: ``center`` covers
-    it (the shorter side is made to fit, the rest falls to the crop), ``squash`` stretches the picture,
-    ``border`` makes the longer side fit and fills up with the mean. One mean and one deviation make a network
-    that reads grey pictures; of any number but 1 and 3, one whose input is no picture. Raises NetworkError.
+    `crop_mode` is timm's setting for images of another shape than `resize`: ``center`` resizes the shorter
+    side to fit and crops the rest, ``squash`` changes the aspect ratio, ``border`` resizes the longer side to
+    fit and pads with the mean. `mean` and `std` have one entry per channel: three for RGB, one for a network
+    that reads grey images, any other number for inputs that are not images. Raises NetworkError.
     """
 
     resize: Size
@@ -51,15 +51,17 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if min(*_pair(self.resize), *_pair(self.crop)) < 1:
             raise NetworkError(
-                f"a picture cannot be made {_by(self.resize)} and cut to {_by(self.crop)} pixels: at least 1"
+                f"invalid sizes: resize {_by(self.resize)} and crop {_by(self.crop)}. Give at least 1 pixel"
             )
         if not self.mean or len(self.std) != len(self.mean):
             raise NetworkError(
-                f"mean {self.mean} and std {self.std}: give one of each for every channel "
+                f"mean {self.mean} and std {self.std} do not match: give one of each for every channel "
                 "(three for red, green and blue, one for grey)"
             )
         if not (np.isfinite([*self.mean, *self.std]).all() and min(self.std) > 0):
-            raise NetworkError(f"mean {self.mean} and std {self.std}: finite numbers, std above 0")
+            raise NetworkError(
+                f"invalid mean {self.mean} and std {self.std}: give finite numbers, with every std above 0"
+            )
         if self.interpolation not in _INTERPOLATIONS:
             raise NetworkError(
                 f"no interpolation {self.interpolation!r}: there are {', '.join(_INTERPOLATIONS)}"
@@ -69,23 +71,23 @@ class Preprocessing:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of what `apply` makes."""
+        """Shape (C, H, W) of the result of `apply`."""
         return (len(self.mean), *_pair(self.crop))
 
     @property
     def reads_images(self) -> bool:
-        """Whether there are as many channels as a picture has, 1 or 3."""
+        """Whether the number of channels is that of an image, 1 or 3."""
         return len(self.mean) in (1, 3)
 
     @classmethod
     def simple(cls, size: Size, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocessing:
-        """Cover `size`, then cut its centre out."""
+        """Return the preprocessing that resizes to cover `size` and crops the centre."""
         return cls(size, size, tuple(map(float, mean)), tuple(map(float, std)))
 
     def apply(self, rgb: npt.NDArray[np.uint8]) -> Tensor:
-        """(H, W, 3) uint8 -> (3, rows, columns) float32; (1, ...) for a network that reads grey.
+        """Return the network's input (C, rows, columns) as float32 for RGB pixels (H, W, 3) as uint8.
 
-        Raises ImageError where the input is no picture.
+        C is 1 for a network that reads grey. Raises ImageError if the network's input is not an image.
         """
         self.check_reads_images("this network")
         image = Image.fromarray(np.ascontiguousarray(rgb))
@@ -97,26 +99,26 @@ class Preprocessing:
         return (pixels.float() / 255).sub_(mean).div_(std)
 
     def check_reads_images(self, network: str) -> None:
-        """Raise ImageError where the input is no picture."""
+        """Raise ImageError if the input of the network is not an image."""
         if not self.reads_images:
             raise ImageError(
-                f"{network} reads {len(self.mean)} channels, and a picture has 3 (or 1, grey): "
-                f"give a prepared tensor (B, {len(self.mean)}, H, W), in Python"
+                f"{network} reads {len(self.mean)} channels, but an image has 3 (or 1, grey): "
+                f"give a prepared tensor (B, {len(self.mean)}, H, W) in Python"
             )
 
     def view(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        """(..., C, H, W) as `apply` makes it -> (..., H, W, 3) in [0, 1], to be looked at."""
+        """Return the colours (..., H, W, 3) in [0, 1] of inputs (..., C, H, W) made by `apply`."""
         scale = torch.tensor(self.std, dtype=torch.float64).view(-1, 1, 1)
         offset = torch.tensor(self.mean, dtype=torch.float64).view(-1, 1, 1)
-        seen = (tensor.detach().cpu().double() * scale + offset).clamp(0, 1).movedim(-3, -1)
-        return seen.expand(*seen.shape[:-1], 3).float().numpy()  # (..., H, W, C) -> (..., H, W, 3)
+        colours = (tensor.detach().cpu().double() * scale + offset).clamp(0, 1).movedim(-3, -1)
+        return colours.expand(*colours.shape[:-1], 3).float().numpy()  # (..., H, W, C) -> (..., H, W, 3)
 
     def to_json(self) -> dict[str, Any]:
         return {name: list(one) if isinstance(one, tuple) else one for name, one in asdict(self).items()}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Preprocessing:
-        """Raises ManifestError for anything that `to_json` does not write."""
+        """Return the preprocessing that `to_json` wrote. Raises ManifestError for anything else."""
         try:
             fields: dict[str, Any] = {
                 name: tuple(one) if isinstance(one, list) else one for name, one in stored.items()
@@ -124,15 +126,15 @@ class Preprocessing:
             for name in ("resize", "crop"):
                 numbers = fields[name] if isinstance(fields[name], tuple) else (fields[name],)
                 if len(numbers) > 2 or not all(isinstance(number, int) for number in numbers):
-                    raise TypeError("resize and crop are whole numbers, or pairs of them")
+                    raise TypeError("resize and crop must be integers or pairs of integers")
             if not (isinstance(fields["mean"], tuple) and isinstance(fields["std"], tuple)):
-                raise TypeError("mean and std are lists")
+                raise TypeError("mean and std must be lists")
             return cls(**fields)
         except (KeyError, TypeError, ValueError, NetworkError) as error:
-            raise ManifestError(f"no preprocessing in {dict(stored)!r}: {error}") from error
+            raise ManifestError(f"invalid preprocessing {dict(stored)!r}: {error}") from error
 
     def _resized(self, image: Image.Image) -> Image.Image:
-        """Resize with Pillow, as torchvision and timm do it: the pixels are equal to theirs."""
+        """Resize with Pillow like torchvision and timm, with equal pixels."""
         mode = _INTERPOLATIONS[self.interpolation]
         if self.crop_mode == "squash":
             return _to_size(image, *_pair(self.resize), mode)
@@ -143,13 +145,13 @@ class Preprocessing:
         return self._shorter_side(image, _pair(self.resize)[0], mode)
 
     def _shorter_side(self, image: Image.Image, side: int, mode: Image.Resampling) -> Image.Image:
-        """The shorter side made `side` long; but of a very long picture only what the crop will keep."""
+        """Resize the shorter side to `side`. A very long image is cropped first, to the part that is kept."""
         rows, columns = _pair(self.crop)
         width, height = image.size
         if max(width, height) <= _LONGEST * min(width, height) or max(rows, columns) > side:
             other = int(side * max(width, height) / min(width, height))
             return _to_size(image, *((other, side) if width <= height else (side, other)), mode)
-        # a strip 1 pixel wide and 60 000 tall would become 256 x 15 million pixels first
+        # without this, an image of 1 x 60 000 pixels would be resized to 256 x 15 million
         long, kept = side * max(width, height) // min(width, height), columns if width > height else rows
         first = round((long - kept) / 2) * max(width, height) / long
         last = first + kept * max(width, height) / long
@@ -158,21 +160,21 @@ class Preprocessing:
         return image.resize((side, rows), mode, box=(0, first, width, last))
 
     def _covering(self, image: Image.Image, mode: Image.Resampling) -> Image.Image:
-        """No smaller than `resize` in rows and columns, one of them equal to it."""
+        """Resize to the smallest size that covers `resize`."""
         rows, columns = _pair(self.resize)
         width, height = image.size
         ratio = min(height / rows, width / columns)
         size = round(height / ratio), round(width / ratio)
         if max(size) <= _LONGEST * max(rows, columns):
             return _to_size(image, *size, mode)
-        # as in `_shorter_side`: of a very long picture what the crop will keep, and a margin
+        # as in `_shorter_side`, a very long image is cropped first, with a margin
         kept_rows, kept_columns = min(size[0], 2 * rows), min(size[1], 2 * columns)
         left, top = (width - kept_columns * ratio) / 2, (height - kept_rows * ratio) / 2
         box = left, top, width - left, height - top
         return image.resize((kept_columns, kept_rows), mode, box=box)
 
     def _bordered(self, image: Image.Image, mode: Image.Resampling) -> Image.Image:
-        """No larger than `resize`, and filled up with the mean to the size of the crop."""
+        """Resize to the largest size inside `resize`, and pad with the mean to the size of the crop."""
         rows, columns = _pair(self.resize)
         width, height = image.size
         ratio = max(height / rows, width / columns)
@@ -186,14 +188,14 @@ def _to_size(image: Image.Image, rows: int, columns: int, mode: Image.Resampling
 
 
 def _padded(image: Image.Image, rows: int, columns: int, fill: int | tuple[int, ...]) -> Image.Image:
-    """The picture in the middle of one that has `rows` and `columns` at least."""
+    """Pad an image on all sides to at least `rows` and `columns`."""
     high, wide = max(0, rows - image.height), max(0, columns - image.width)
     border = wide // 2, high // 2, (wide + 1) // 2, (high + 1) // 2  # left, top, right, bottom
     return ImageOps.expand(image, border, fill) if high or wide else image
 
 
 def _center_cropped(image: Image.Image, rows: int, columns: int) -> Image.Image:
-    """Cut the centre out of a picture; a smaller one is filled up with black."""
+    """Crop the centre of an image; a smaller image is padded with black."""
     image = _padded(image, rows, columns, 0)
     top, left = round((image.height - rows) / 2), round((image.width - columns) / 2)
     return image.crop((left, top, left + columns, top + rows))

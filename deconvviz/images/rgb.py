@@ -1,4 +1,4 @@
-"""From the many ways to store colour to 8-bit RGB, saying what was done. Nothing is ever stretched to fit."""
+"""Convert images of any mode to 8-bit RGB, with notes on the conversion. Values are never rescaled to fit."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ RGB8 = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 _NAMED = {(255, 255, 255): "white", (0, 0, 0): "black", (128, 128, 128): "mid-grey"}
-_STEPS = {"L;2": 85, "L;4": 17}  # how far apart Pillow spreads grey of 2 and 4 bits
+_STEPS = {"L;2": 85, "L;4": 17}  # step between grey levels after Pillow scales 2 and 4 bits to 8
 
 
-def to_rgb(image: Image.Image, packed: str, background: Colour, told: str) -> tuple[RGB8, list[str]]:
-    """Decoded picture -> (H, W, 3), and notes. `packed` is Pillow's raw mode, `told` the name for errors."""
+def to_rgb(image: Image.Image, packed: str, background: Colour, name: str) -> tuple[RGB8, list[str]]:
+    """Return the pixels of a decoded image, (H, W, 3), and notes.
+
+    `packed` is Pillow's raw mode of the file; error messages call the image `name`.
+    """
     notes = []
     opacity = _opacity_of_one_colour(image, packed)
     if image.mode.startswith("I") or image.mode == "F":
-        image, note = _eight_bits(image, told)
+        image, note = _eight_bits(image, name)
         notes.append(note)
     elif "16" in packed:
         notes.append("16-bit scaled to 8")
@@ -34,20 +37,23 @@ def to_rgb(image: Image.Image, packed: str, background: Colour, told: str) -> tu
         opacity = image.getchannel("A")
     try:
         rgb = image.convert("RGB")
-    except (ValueError, ImportError) as reason:  # LAB, by a Pillow without colour management
+    except (ValueError, ImportError) as reason:  # LAB, if Pillow has no colour management
         raise ImageError(
-            f"{told} is in {image.mode} colour, which is not read here: save it as RGB"
+            f"{name} has {image.mode} colours, which are not supported: save it as RGB"
         ) from reason
     if opacity is not None and opacity.getextrema() != (255, 255):
         sheet = Image.new("RGB", image.size, background)
         sheet.paste(rgb, mask=opacity)
         rgb = sheet
-        notes.append(f"transparency laid on {_NAMED.get(background, background)}")
+        notes.append(f"transparency blended with {_NAMED.get(background, background)}")
     return np.array(rgb), notes
 
 
 def _opacity_of_one_colour(image: Image.Image, packed: str) -> Image.Image | None:
-    """Where one grey or colour of a PNG stands for transparent; Pillow compares it in the wrong scale."""
+    """Return the opacity if one grey or colour of a PNG means transparent; None for other images.
+
+    Pillow itself compares this colour with values of another scale.
+    """
     clear: Any = image.info.get("transparency")
     if image.mode in ("1", "L", "I", "I;16") and isinstance(clear, int):
         grey = np.asarray(image)
@@ -60,29 +66,29 @@ def _opacity_of_one_colour(image: Image.Image, packed: str) -> Image.Image | Non
     return Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8))
 
 
-def _eight_bits(image: Image.Image, told: str) -> tuple[Image.Image, str]:
+def _eight_bits(image: Image.Image, name: str) -> tuple[Image.Image, str]:
     values = np.asarray(image)
     if image.mode == "F":
-        return _from_floats(values, told)
+        return _from_floats(values, name)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise ImageError(
-            f"{told} holds whole numbers from {low} to {high}, of which nobody says how bright they are: "
-            "save it with 8 or 16 bits"
+            f"{name} contains integers from {low} to {high}, whose brightness is not defined: save it with 8 "
+            "or 16 bits"
         )
     if image.mode == "I" and high < 256 and image.format not in ("PNG", "PPM"):
-        return _grey(values), "32-bit whole numbers up to 255 taken as 8-bit"
+        return _grey(values), "32-bit integers up to 255 read as 8-bit"
     return _grey((values.astype(np.uint32) * 255 + 32767) // 65535), "16-bit scaled to 8"
 
 
-def _from_floats(values: npt.NDArray[Any], told: str) -> tuple[Image.Image, str]:
+def _from_floats(values: npt.NDArray[Any], name: str) -> tuple[Image.Image, str]:
     if not np.isfinite(values).all():
-        raise ImageError(f"{told} holds NaN or infinity: save it with 8 or 16 bits")
+        raise ImageError(f"{name} contains NaN or infinity: save it with 8 or 16 bits")
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 255:
         raise ImageError(
-            f"{told} holds floats from {low:g} to {high:g}, of which nobody says how bright they are: save "
-            "it with floats in 0 .. 1, or with 8 or 16 bits"
+            f"{name} contains floats from {low:g} to {high:g}, whose brightness is not defined: save it with "
+            "floats in 0 .. 1, or with 8 or 16 bits"
         )
     if high <= 1:
         return _grey(np.rint(values * 255)), "floats in 0 .. 1 scaled to 8-bit"

@@ -1,1 +1,1 @@
-"""Name to module with weights: torchvision, timm, a user's file, and the minivgg that ships inside."""
+"""Load networks with their weights, from torchvision, timm, a user's file or the shipped minivgg."""

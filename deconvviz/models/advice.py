@@ -1,4 +1,4 @@
-"""Why a network does not run on an input, as advice that fits the cause."""
+"""Advice for a network that does not run on an input, chosen by the exception."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 from torch import nn
 
 ONE_INPUT = (
-    "its forward() takes more than one input, and deconvviz gives it one: wrap the network in a module whose "
-    "forward(x) passes the others"
+    "its forward() takes more than one input, but deconvviz passes one: wrap the network in a module whose "
+    "forward(x) supplies the others"
 )
 EVALUATION = (
-    "it wants to be in evaluation mode: call module.eval() on the network yourself first; deconvviz sets the "
-    "flag `training` to False and calls neither eval() nor train()"
+    "it must be in evaluation mode: call module.eval() first; deconvviz sets the flag `training` to False "
+    "but calls neither eval() nor train()"
 )
-TYPES = "its parts are of different types or on different devices: bring them together with module.to(...)"
-SIZE = "deconvviz.Network(module, size=..., mean=..., std=...) says what it reads"
+TYPES = "its tensors have different types or devices: convert the network with module.to(...)"
+SIZE = "set the expected input with deconvviz.Network(module, size=..., mean=..., std=...)"
 
 _MISSING = r"missing \d+ required (positional|keyword-only) arg"
 _IN_TRAINING = r"\beval\b|evaluation mode|when training|training mode"
@@ -34,14 +34,14 @@ _OF_DIMENSIONS = (
 
 
 def advice(reason: Exception, module: nn.Module) -> str:
-    """Return what to do about an exception that the forward() of a network raised."""
+    """Return advice on an exception that a network's forward() raised."""
     text = str(reason)
     if isinstance(reason, TypeError) and re.search(_MISSING, text):
         return ONE_INPUT
     if dimensions := _dimensions(text) or _of_first_part(module):
         return (
-            f"it reads {dimensions}-D input, and deconvviz records images, which are 4-D: (B, C, H, W); wrap "
-            "the network in a module that makes the one of the other"
+            f"it expects {dimensions}-D input, but images are 4-D, (B, C, H, W): wrap the network in a "
+            "module that converts its input"
         )
     if re.search(_IN_TRAINING, text, re.IGNORECASE):
         return EVALUATION
@@ -49,7 +49,7 @@ def advice(reason: Exception, module: nn.Module) -> str:
 
 
 def _dimensions(text: str) -> int | None:
-    """How many dimensions the network wants, if an exception tells and they are not four."""
+    """Return the number of dimensions that an error message asks for, if it is not 4."""
     for pattern in _OF_DIMENSIONS:
         if found := re.search(pattern, text, re.IGNORECASE):
             return int(found[1]) if int(found[1]) != 4 else None
@@ -60,7 +60,7 @@ def _dimensions(text: str) -> int | None:
 
 
 def _of_first_part(module: nn.Module) -> int | None:
-    """The dimensions that the first layer with a say in it wants, if they are not four."""
+    """Return the number of dimensions that the first layer with a fixed number needs, if it is not 4."""
     for part in module.modules():
         kind = type(part).__name__
         if not type(part).__module__.startswith("torch.nn.modules."):

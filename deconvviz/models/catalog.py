@@ -44,16 +44,14 @@ SHIPPED_LAYERS: dict[str, str] = {
     "classifier": "classifier",
     "": "output",
 }
-"""The layers of minivgg: module and name."""
+"""Layers of minivgg: the name of each module's output."""
 
-TIMM_IS_MISSING = (
-    "timm: networks need the package timm, which is not installed: pip install 'deconvviz[timm]'"
-)
+TIMM_IS_MISSING = "timm is not installed: networks named timm:NAME need it. Run pip install 'deconvviz[timm]'"
 
 
 def no_such_network(name: str, torchvision_names: Iterable[str] = TORCHVISION_NAMES) -> NetworkError:
-    """Return the error for a name that is not known, which names the nearest."""
+    """Return the error for an unknown name, with the nearest names."""
     plain = [SHIPPED, *torchvision_names]
-    like = nearest(name, plain, 4)
-    hint = f"nearest: {', '.join(like)}" if like else f"there are {len(plain)}, {SHIPPED} and torchvision's"
+    similar = nearest(name, plain, 4)
+    hint = f"nearest: {', '.join(similar)}" if similar else f"there are {len(plain)} names, none is similar"
     return NetworkError(f"no network {name!r}; {hint} (see: deconvviz models)")

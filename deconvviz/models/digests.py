@@ -1,4 +1,4 @@
-"""One short word for a network's weights, to be written into manifests."""
+"""Digests of a network's weights, for manifests, and fast checksums of single tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
-    """'sha256:...' of names, dtypes, shapes and bytes. Neither order, device nor memory format changes it."""
+    """Return ``sha256:...`` of the names, dtypes, shapes and bytes of all tensors.
+
+    The order of the tensors, their device and their memory format do not change it.
+    """
     whole = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach()
@@ -20,12 +23,13 @@ def digest(state: Mapping[str, Tensor]) -> str:
 
 
 def checksum(tensor: Tensor) -> bytes:
-    """Return a few bytes that change with any number of a tensor: much quicker to have than a digest."""
+    """Return 16 bytes that change with any value of a tensor; much faster to compute than a digest."""
     row = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
     if row.storage_offset() % 8:
         row = row.clone()
     whole = len(row) // _BLOCK * _BLOCK
-    words = row[:whole].view(torch.int64).view(-1, _BLOCK // 8)  # sums of both kinds: order counts
+    words = row[:whole].view(torch.int64).view(-1, _BLOCK // 8)
+    # sums over both axes, so that the order of the values matters
     parts = [words.sum(0), words.sum(1), row[whole:]]
     found = hashlib.blake2b(digest_size=16)
     for part in parts:
@@ -38,4 +42,4 @@ _BLOCK = 4096  # bytes
 
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data  # as bytes, because numpy knows no bfloat16
+    return flat.view(torch.uint8).numpy().data  # as bytes, because NumPy has no bfloat16

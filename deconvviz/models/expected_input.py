@@ -1,4 +1,4 @@
-"""How images are prepared for a network: the preprocessing that its publisher evaluated it with."""
+"""The preprocessing that the publisher of a network evaluated it with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deconvviz.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preproce
 
 
 def preprocessing_of_entry(entry: Any) -> Preprocessing:
-    """Return what an entry of torchvision's weights was evaluated with, as its own `transforms()` say."""
+    """Return the preprocessing of an entry of torchvision's weights, from its `transforms()`."""
     preset = entry.transforms()
     return Preprocessing(
         resize=int(preset.resize_size[0]),
@@ -24,9 +24,9 @@ def preprocessing_of_entry(entry: Any) -> Preprocessing:
 
 
 def preprocessing_of_config(config: Mapping[str, Any]) -> Preprocessing:
-    """Return how timm evaluates a model with this `pretrained_cfg`, in its size for tests if it has one.
+    """Return the preprocessing that timm evaluates a model with, from its `pretrained_cfg`.
 
-    What the configuration leaves out is as timm leaves it. Raises NetworkError.
+    The test size is used if there is one. Missing entries have timm's default values. Raises NetworkError.
     """
     try:
         channels, rows, columns = map(
@@ -49,7 +49,7 @@ def preprocessing_of_config(config: Mapping[str, Any]) -> Preprocessing:
 
 
 def _of_channels(values: tuple[float, ...], channels: int, otherwise: float) -> tuple[float, ...]:
-    """Values for another number of channels: for grey their average; else the input is no picture."""
+    """Return one value per channel: their average for grey, or `otherwise` if the input is not an image."""
     if len(values) == channels:
         return values
     if len(values) == 1:

@@ -1,4 +1,4 @@
-"""Load a state dict into a network, or raise WeightsError that lists what does not fit."""
+"""Load a state dict into a network, or raise a WeightsError that lists every mismatch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deconvviz.errors import WeightsError
 from deconvviz.models import minivgg
 from deconvviz.models.catalog import SHIPPED
 from deconvviz.models.missing_weights import MissingWeights, Shape, clear, missing_weights
-from deconvviz.models.state_dict import differences, in_todays_names, only_classes_differ
+from deconvviz.models.state_dict import differences, only_classes_differ, with_current_names
 from deconvviz.wrappers import unwrapped
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index")
@@ -20,14 +20,14 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "relative_posi
 def fit(
     module: nn.Module, state: dict[str, Tensor], *, network: str, source: str, shape: Shape | None = None
 ) -> MissingWeights | None:
-    """Put all weights into the module, or none. Raises WeightsError that lists what does not fit.
+    """Load the weights into the module. Raises WeightsError that lists every mismatch.
 
-    Given the `shape` of the network's input, weights of its lower layers alone will do, too: then what is
-    missing becomes NaN, and is returned. A wrapper such as `DataParallel` is looked through.
+    If the `shape` of the network's input is given, weights of only the lower layers are accepted too: the
+    missing tensors are then filled with NaN and returned. Wrappers such as `DataParallel` are unwrapped.
     """
     module = unwrapped(module)
     own = module.state_dict()
-    given = _with_tied(in_todays_names(state, own), module)
+    given = _with_tied(with_current_names(state, own), module)
     missing = None
     if differing := differences(given, own):
         missing = missing_weights(module, given, shape)
@@ -37,7 +37,7 @@ def fit(
         if key in own and own[key].is_floating_point() and not tensor.is_floating_point():
             raise WeightsError(
                 f"{source} does not fit {network}: {key} is {str(tensor.dtype).removeprefix('torch.')}, "
-                "not floating point (turn quantised weights into floats first)"
+                "not floating point. Convert quantised weights to floating point first"
             )
     _load(module, given, own, source)
     if missing is not None:
@@ -46,12 +46,12 @@ def fit(
 
 
 def _with_tied(given: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """Add what is there under another name of the same tensor: safetensors keeps tied tensors once."""
+    """Add tensors that are stored under another name only: safetensors stores tied tensors once."""
     own = module.state_dict(keep_vars=True)
-    there = {id(own[key]): given[key] for key in own if key in given}
+    stored = {id(own[key]): given[key] for key in own if key in given}
     for key, tensor in own.items():
-        if key not in given and id(tensor) in there:
-            given[key] = there[id(tensor)]
+        if key not in given and id(tensor) in stored:
+            given[key] = stored[id(tensor)]
     return given
 
 
@@ -65,12 +65,12 @@ def _load(module: nn.Module, given: dict[str, Tensor], own: Mapping[str, Tensor]
 
 
 def _guess(state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
-    """Return which other network the weights fit, as a sentence."""
-    if (count := only_classes_differ(in_todays_names(state, own), own)) is not None:
+    """Return a sentence on the network that the weights do fit; empty if none is known."""
+    if (count := only_classes_differ(with_current_names(state, own), own)) is not None:
         return f". Only the number of classes differs: the weights have {count}"
     for name, build_on_meta in _candidates(state):
         shapes = build_on_meta().state_dict()
-        given = in_todays_names(state, shapes)
+        given = with_current_names(state, shapes)
         if not differences(given, shapes):
             return f". It fits {name}"
         if (count := only_classes_differ(given, shapes)) is not None:
@@ -79,9 +79,9 @@ def _guess(state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
 
 
 def _candidates(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
-    """Yield minivgg, and torchvision's networks with as many parameters below their last layer.
+    """Yield minivgg and those of torchvision's networks with as many parameters below the last layer.
 
-    Their numbers of parameters are known before one is built.
+    torchvision states the number of parameters, so that only these networks have to be built.
     """
     from deconvviz.models.torchvision_models import build, default_entry, model_names  # imports torchvision
 

@@ -1,7 +1,7 @@
-"""Read a pickle without running anything in it: every class and function that is not known stays a name.
+"""Pickle reader that runs no code: classes and functions that it does not know are kept as names.
 
-`pickletools.genops` takes the pickle apart into its operations, and `InertPickle` carries them out on plain
-lists, tuples and dictionaries. Python's own unpickler takes no part. No name from the file is imported.
+`pickletools.genops` splits the pickle into operations, and `InertPickle` executes them on plain lists, tuples
+and dictionaries. Python's own unpickler is not used. No name from the file is imported.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 OPERATIONS = 10_000_000
-"""The most operations of one pickle that are read. A checkpoint with 1000 tensors has about 50,000."""
-_NAME = 100  # characters of a name that are kept: a file may repeat a long one many times
-_MAKERS = ("copyreg._reconstructor", "copy_reg._reconstructor")  # called with the class of what they make
+"""Maximum number of operations in one pickle. A checkpoint with 1000 tensors has about 50,000."""
+_NAME = 100  # maximum length of a name, because a file can repeat a long name many times
+_MAKERS = ("copyreg._reconstructor", "copy_reg._reconstructor")  # their first argument is the object's class
 _GETTERS = ("builtins.getattr", "__builtin__.getattr")
 _PLAIN_KEYS = (str, bytes, bool, float, type(None))
 
 
 class Malformed(ValueError):
-    """A pickle that is damaged, or that torch.save did not write."""
+    """Raised for a pickle that is damaged, or that torch.save did not write."""
 
 
 class Foreign:
-    """In place of an object, class or function that is not rebuilt. It keeps entries that it was given."""
+    """Placeholder for an object, class or function that is not rebuilt. It keeps the entries of an object."""
 
     __slots__ = ("entries", "name")
 
@@ -39,14 +39,14 @@ class Foreign:
 
 @dataclass(frozen=True, eq=False)
 class Rebuilder:
-    """A function of ours that is called in place of one that the pickle names, with its arguments."""
+    """Function of this package that is called instead of one that the pickle names, with its arguments."""
 
     name: str
     call: Callable[[tuple[Any, ...]], Any]
 
 
 class _Key:
-    """In place of a key that is not text or a plain number: hashing a nested tuple may take forever."""
+    """Placeholder for a key that is not a string or number: hashing nested tuples can take forever."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -56,9 +56,9 @@ class _Key:
 
 
 class InertPickle:
-    """One pickle: a stack, a memo, and what may be known in it.
+    """Reader of one pickle, with the stack and the memo of the pickle protocol.
 
-    `known` maps the module and name of each global that means something to a `Rebuilder` or a constant.
+    `known` maps the module and name of each global that is interpreted to a `Rebuilder` or a constant.
     `persistent` resolves persistent ids.
     """
 
@@ -68,13 +68,13 @@ class InertPickle:
         self._known = known
         self._persistent = persistent
         self._stack: list[Any] = []
-        self._below: list[list[Any]] = []  # stacks that marks have put aside
+        self._below: list[list[Any]] = []  # stacks below the marks
         self._memo: dict[int, Any] = {}
         self._left = OPERATIONS
         self._keys = 0
 
     def read(self, stream: IO[bytes]) -> Any:
-        """Return what the pickle holds; the stream is left behind its end. Raises Malformed."""
+        """Return the object in the pickle and leave the stream just after it. Raises Malformed."""
         try:
             for operation, argument, _ in pickletools.genops(stream):
                 self._spend(1)
@@ -127,7 +127,7 @@ class InertPickle:
 
     # --- containers
 
-    def _empty_list(self, argument: Any) -> None:  # a set, too: its members need not be hashed
+    def _empty_list(self, argument: Any) -> None:  # also for sets, so that their members are not hashed
         self._stack.append([])
 
     def _empty_tuple(self, argument: Any) -> None:
@@ -194,7 +194,7 @@ class InertPickle:
         self._keys += 1
         return _Key(self._keys)
 
-    # --- names, and what would be called
+    # --- globals and calls
 
     def _global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
@@ -203,7 +203,7 @@ class InertPickle:
     def _stack_global(self, argument: Any) -> None:
         name, module = self._stack.pop(), self._stack.pop()
         if not (isinstance(name, str) and isinstance(module, str)):
-            raise Malformed("its pickle names a class without text")
+            raise Malformed("its pickle names a class by something other than text")
         self._stack.append(self._find(module, name))
 
     def _find(self, module: str, name: str) -> Any:
@@ -245,7 +245,7 @@ class InertPickle:
     def _build(self, argument: Any) -> None:
         state = self._stack.pop()
         target = self._stack[-1]
-        # The one state that is used: the versions of layouts that PyTorch keeps with a state dict
+        # The only state that is used: the version numbers that PyTorch stores with a state dict
         if isinstance(target, OrderedDict) and isinstance(state, dict):
             versions = state.get("_metadata")
             if isinstance(versions, dict):
@@ -253,21 +253,21 @@ class InertPickle:
 
     def _persistent_id(self, argument: Any) -> None:
         if self._persistent is None:
-            raise Malformed("its pickle refers to something outside of it")
+            raise Malformed("its pickle refers to an object outside of it")
         self._stack.append(self._persistent(self._stack.pop()))
 
     def _persistent_text(self, argument: str) -> None:
-        raise Malformed("its pickle refers to something outside of it by text")
+        raise Malformed("its pickle refers to an object outside of it by text")
 
     def _outside(self, argument: Any) -> None:
         raise Malformed("its pickle needs buffers outside of it")
 
-    def _nothing(self, argument: Any) -> None:
-        """The number of the protocol, and the length of a frame: both say nothing about the content."""
+    def _ignore(self, argument: Any) -> None:
+        """Ignore the protocol number and the length of a frame: neither affects the content."""
 
 
 def _name_of_made(function: str, arguments: tuple[Any, ...]) -> str:
-    """The class of an object, or the name of a method, where a function of Python's would have found it."""
+    """Return the name of the class or attribute that a call in Python would create or look up."""
     if arguments and isinstance(arguments[0], Foreign):
         if function in _MAKERS:
             return arguments[0].name
@@ -277,7 +277,7 @@ def _name_of_made(function: str, arguments: tuple[Any, ...]) -> str:
 
 
 def _versions(found: dict[Any, Any]) -> dict[str, dict[str, int]]:
-    """The numbers of versions alone, by the names of modules."""
+    """Return only the version numbers, by module name."""
     kept = {}
     for name, entry in found.items():
         version = entry.get("version") if isinstance(entry, dict) else None
@@ -305,7 +305,7 @@ _OPERATIONS: dict[str, Callable[[InertPickle, Any], None]] = {
     "NONE": _constant(None),
     "NEWTRUE": _constant(True),
     "NEWFALSE": _constant(False),
-    **_all(("PROTO", "FRAME"), InertPickle._nothing),
+    **_all(("PROTO", "FRAME"), InertPickle._ignore),
     "MARK": InertPickle._mark,
     "POP": InertPickle._pop,
     "POP_MARK": InertPickle._pop_mark,

@@ -1,4 +1,4 @@
-"""Build networks: with random weights from a seed, with no weights yet, or with shapes alone."""
+"""Build networks with random weights from a seed, with uninitialised weights, or on the meta device."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from deconvviz.errors import NetworkError
 
 
 def build(construct: Callable[[bool], nn.Module], *, seed: int | None, device: str) -> nn.Module:
-    """Return the network that `construct` makes, in evaluation mode.
+    """Return the network that `construct` builds, in evaluation mode.
 
-    With a seed, its random weights come from the seed. With ``None`` they are not drawn and memory keeps what
-    was there, for networks whose weights are loaded next (VGG19 spends seconds on drawing). On the device
-    "meta" it has shapes alone. `construct` is called with whether weights are to be drawn.
+    With a seed, the weights are random. With ``None`` they are left uninitialised, for networks whose weights
+    are loaded next (initialising VGG19 takes seconds). On the device "meta" the network has shapes but no
+    values. The argument of `construct` is True if it has to initialise the weights.
     """
     if device == "meta":
         return shapes_alone(lambda: construct(False)).eval()
@@ -34,7 +34,7 @@ def build(construct: Callable[[bool], nn.Module], *, seed: int | None, device: s
 
 
 def on_cpu(shaped: nn.Module) -> nn.Module:
-    """Return a copy of a network of shapes alone that can be run on the CPU: its weights are zero."""
+    """Return a copy of a meta network that can be run on the CPU; its weights are zero."""
     copied = _allocated(copy.deepcopy(shaped), "cpu")
     with torch.no_grad():
         for tensor in (*copied.parameters(), *copied.buffers()):
@@ -43,34 +43,34 @@ def on_cpu(shaped: nn.Module) -> nn.Module:
 
 
 def _allocated(shaped: nn.Module, device: str) -> nn.Module:
-    """As `nn.Module.to_empty`, which takes a second longer at first: it lets PyTorch import sympy."""
+    """Do the same as `nn.Module.to_empty`, whose first call is a second slower because it imports sympy."""
     shaped._apply(lambda t: torch.empty_strided(t.size(), t.stride(), dtype=t.dtype, device=device))
     return shaped
 
 
 def check_classes(classes: int | None, name: str) -> None:
-    """Raise NetworkError for a number of classes with which no network can be built."""
+    """Raise NetworkError for a number of classes below 1."""
     if classes is not None and classes < 1:
-        raise NetworkError(f"{name} cannot be built with {classes} classes: at least 1")
+        raise NetworkError(f"{name} cannot be built with {classes} classes: give at least 1")
 
 
 def _can_be_filled(shaped: nn.Module) -> bool:
-    """Whether a state dict has all that the network needs: true for every classifier of torchvision 0.29."""
+    """Return True if loading a state dict sets all buffers, as for every classifier of torchvision 0.29."""
     return shaped.state_dict().keys() >= {name for name, _ in shaped.named_buffers()}
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from the seed inside, on the CPU; torch's global generator stays where it was."""
+    """Seed torch's CPU generator inside the context, and restore its state afterwards."""
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-        # not torch.manual_seed, which would move the generators of every accelerator too
+        # torch.manual_seed would also seed the generators of all accelerators
         torch.default_generator.manual_seed(seed)
         yield
 
 
 @contextmanager
 def seeded_everywhere(seed: int) -> Iterator[None]:
-    """As `seeded`, also for the generators of Python and NumPy, which a user's code may draw from."""
+    """Do the same as `seeded`, and seed the generators of Python and NumPy too, for a user's code."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         random.seed(seed)
@@ -83,15 +83,15 @@ def seeded_everywhere(seed: int) -> Iterator[None]:
 
 
 def shapes_alone(construct: Callable[[], nn.Module]) -> nn.Module:
-    """Return the network on the meta device: nothing is drawn, and no memory is used."""
+    """Return the network on the meta device, where it needs no initialisation and no memory."""
     with seeded(0), _ParametersOnMeta():
         return construct().to("meta")
 
 
 class _ParametersOnMeta(TorchFunctionMode):
-    """Allocate parameters on the meta device. (`torch.device("meta")` would also catch RegNet's numbers.)
+    """Allocate parameters on the meta device. (`torch.device("meta")` would affect RegNet's constants too.)
 
-    Nothing is drawn for them: PyTorch would import its compiler, which takes seconds, to draw nothing.
+    Their initialisation is skipped, because PyTorch would import its compiler for it, which takes seconds.
     """
 
     ALLOCATORS = frozenset({torch.empty, torch.zeros, torch.ones})

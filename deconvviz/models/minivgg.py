@@ -21,9 +21,9 @@ WEIGHTS = Path(__file__).with_name("minivgg.safetensors")
 
 
 def _stored_classes() -> tuple[str, ...]:
-    """The names of the classes, which the weights file has beside the weights."""
+    """Return the class names, which are in the metadata of the weights file."""
     if not WEIGHTS.is_file():
-        return ()  # `load_minivgg` raises an error that says so
+        return ()  # `load_minivgg` raises the error
     with safe_open(WEIGHTS, "pt") as stored:
         return tuple(stored.metadata()["classes"].split(","))
 
@@ -46,7 +46,7 @@ __all__ = [
 
 
 class MiniVGG(nn.Module):
-    """Laid out as torchvision's VGG without batch norm: `features`, `classifier`."""
+    """VGG without batch normalisation, structured like torchvision's: `features` and `classifier`."""
 
     def __init__(self, classes: int = len(CLASSES), dropout: float = 0.3) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class MiniVGG(nn.Module):
 
 
 def minivgg() -> MiniVGG:
-    """The network with fresh weights from torch's global generator."""
+    """Return the network with random weights from torch's global generator."""
     return MiniVGG()
 
 
@@ -90,13 +90,13 @@ def build(*, seed: int | None = 0, classes: int | None = None, device: str = "cp
 
 
 def stored_weights(path: Path = WEIGHTS) -> dict[str, Tensor]:
-    """Return the trained weights. Raises WeightsError for a file that is missing or broken."""
+    """Return the trained weights. Raises WeightsError for a file that is missing or damaged."""
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise WeightsError(f"minivgg's weights are not at {path}: install deconvviz again") from error
+        raise WeightsError(f"minivgg's weights are missing: no file {path}. Reinstall deconvviz") from error
     except SafetensorError as error:
-        raise WeightsError(f"{path} does not hold minivgg's weights: {error}") from error
+        raise WeightsError(f"{path} does not contain minivgg's weights: {error}") from error
 
 
 def load_minivgg(path: Path = WEIGHTS) -> MiniVGG:
@@ -108,5 +108,5 @@ def load_minivgg(path: Path = WEIGHTS) -> MiniVGG:
     try:
         network.load_state_dict(stored_weights(path))
     except RuntimeError as error:
-        raise WeightsError(f"{path} does not hold minivgg's weights: {error}") from error
+        raise WeightsError(f"{path} does not contain minivgg's weights: {error}") from error
     return network.eval()

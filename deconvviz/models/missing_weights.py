@@ -1,4 +1,4 @@
-"""Weights of a part of a network: which tensors are missing, and whether only the last layers need them."""
+"""Weights of a part of a network: which tensors are missing, and which layers depend on them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class MissingWeights:
-    """Tensors that a network has and its weights do not, or in another shape.
+    """Tensors of a network that its weights lack, or have with a different shape.
 
-    All layers below the first one that depends on them are whole.
+    All layers before the first one that depends on them have all their weights.
     """
 
     names: tuple[str, ...]
@@ -33,10 +33,10 @@ class MissingWeights:
 def missing_weights(
     module: nn.Module, given: Mapping[str, Tensor], shape: Shape | None
 ) -> MissingWeights | None:
-    """Return what is missing in weights that fill the lower layers of a network and nothing above them.
+    """Return the missing tensors if the weights fill the lower layers of a network and no others.
 
-    None if something is missing further below: if a layer whose weights are there depends on a layer whose
-    weights are not. To find this out the network runs once on an empty image of this `shape`.
+    Returns None if a layer that has its weights depends on a layer that lacks them. To find out, the network
+    runs once on a zero image of this `shape`.
     """
     own = module.state_dict(keep_vars=True)
     absent = _absent(given, own)
@@ -44,20 +44,20 @@ def missing_weights(
     if shape is None or not absent or not _is_beginning(own, given, absent, whole):
         return None
     try:
-        with stdout_to_stderr():  # stdout belongs to the results
+        with stdout_to_stderr():
             reached, continues = _followed(module, own, absent, whole, shape)
-    except Exception:  # whatever a network's code may raise: nothing is known then
+    except Exception:  # a network's code can raise anything; the dependencies are then unknown
         return None
     if continues:
         return None
     first = next((name for name in reached if name), "the output" if reached else "")
-    ask = f"layers from {first} on cannot be asked for" if first else "no layer depends on them"
+    effect = f"layers from {first} on cannot be requested" if first else "no layer depends on them"
     names = tuple(key for key in own if key in absent)
-    return MissingWeights(names, first, f"{differences(given, own)}: {ask}")
+    return MissingWeights(names, first, f"{differences(given, own)}: {effect}")
 
 
 def clear(module: nn.Module, missing: MissingWeights) -> None:
-    """Fill tensors that are missing with NaN (whole numbers: zero), so that no random number is left."""
+    """Fill the missing tensors with NaN, or zero for integers, so that no random values remain."""
     own = module.state_dict(keep_vars=True)
     with torch.no_grad():
         for name in missing.names:
@@ -65,14 +65,14 @@ def clear(module: nn.Module, missing: MissingWeights) -> None:
 
 
 def _absent(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> set[str]:
-    """The needed tensors that are not there in the right shape, unless they are tied to one that is."""
+    """Return the needed tensors that are absent or misshapen, unless they are tied to a fitting one."""
     fitting = {key for key in own if key in given and given[key].shape == own[key].shape}
-    there = {id(own[key]) for key in fitting}
-    return {key for key in needed(own) - fitting if id(own[key]) not in there}
+    present = {id(own[key]) for key in fitting}
+    return {key for key in needed(own) - fitting if id(own[key]) not in present}
 
 
 def _whole(own: Mapping[str, Tensor], absent: set[str]) -> set[str]:
-    """The tensors of modules that miss none of their own tensors, and that no other module has."""
+    """Return the tensors of complete modules, without those that are shared with an incomplete one."""
     lacking = {_module(key) for key in absent}
     shared = {id(own[key]) for key in needed(own) if _module(key) in lacking}
     return {key for key in needed(own) if _module(key) not in lacking and id(own[key]) not in shared}
@@ -81,14 +81,14 @@ def _whole(own: Mapping[str, Tensor], absent: set[str]) -> set[str]:
 def _is_beginning(
     own: Mapping[str, Tensor], given: Mapping[str, Tensor], absent: set[str], whole: set[str]
 ) -> bool:
-    """Whether some matrix is whole, and tensors that the network does not have belong to what is missing."""
+    """Return True if some matrix is present and all unexpected tensors belong to missing parts."""
     registered = all(isinstance(tensor, Tensor) for tensor in own.values())
     some = any(own[key].dim() > 1 for key in whole)
     return registered and some and all(_is_within(key, own, absent) for key in given if key not in own)
 
 
 def _is_within(key: str, own: Mapping[str, Tensor], absent: set[str]) -> bool:
-    """Whether a tensor lies in a part of the network of which nothing is there: ``fc.0.weight`` in ``fc``."""
+    """Return True if a part of the network that contains this tensor is entirely missing."""
     names = key.split(".")
     for depth in range(1, len(names)):
         prefix = ".".join(names[:depth]) + "."
@@ -105,7 +105,7 @@ def _module(key: str) -> str:
 def _followed(
     module: nn.Module, own: Mapping[str, Tensor], absent: set[str], whole: set[str], shape: Shape
 ) -> tuple[list[str], bool]:
-    """Run the network; return the outputs that depend on what is missing, and whether whole parts do."""
+    """Run the network; return the names of outputs that depend on missing tensors, and if complete parts do."""
     registered = {id(tensor) for tensor in chain(module.parameters(), module.buffers())}
     if any(id(own[key]) not in registered for key in absent):
         raise ValueError("the state dict has tensors that the network does not compute with")

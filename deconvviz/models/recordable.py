@@ -1,4 +1,4 @@
-"""Refuse modules whose calls cannot be recorded: scripted, traced, exported and quantised ones."""
+"""Checks for modules that cannot be recorded: scripted, traced, exported and quantised ones."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from deconvviz.errors import NetworkError
 from deconvviz.wrappers import named_parts
 
 _SCRIPTED = (
-    "it is scripted or traced by torch.jit{where}, and PyTorch runs it without calls that deconvviz could "
+    "it is scripted or traced by torch.jit{where}, so that PyTorch runs it without calls that deconvviz can "
     "record. Give the module that it was made from"
 )
 _EXPORTED = (
-    "it is a program of torch.export{where}, whose operations belong to no submodule, and so there are no "
-    "layers to record. Give the module that was exported"
+    "it is a program of torch.export{where}, whose operations do not belong to submodules, so that it has no "
+    "layers. Give the module that was exported"
 )
 _QUANTISED = (
     "it is quantised{where}: its operations work on integers and have no projection rules. Give the floating "
@@ -28,7 +28,7 @@ _PREPARED = (
     "the floating point module that it was made from"
 )
 
-_OF_CLASSES = {  # by where a class, or one that it is derived from, is defined
+_OF_CLASSES = {  # by the Python module that defines a class or one of its bases
     "torch.ao.nn.quantized": _QUANTISED,
     "torch.ao.nn.intrinsic.quantized": _QUANTISED,
     "torch.ao.nn.sparse.quantized": _QUANTISED,
@@ -36,40 +36,40 @@ _OF_CLASSES = {  # by where a class, or one that it is derived from, is defined
     "torch.ao.nn.intrinsic.qat": _PREPARED,
     "torch.ao.quantization.fake_quantize": _PREPARED,
 }
-_FLOATING_POINT = ("FloatFunctional", "FXFloatFunctional")  # defined there, but not quantised
+_FLOATING_POINT = ("FloatFunctional", "FXFloatFunctional")  # defined in these modules, but not quantised
 _QUANTISES = frozenset((torch.quantize_per_tensor, torch.quantize_per_channel))
 
 _reasons: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 
 
 def check_recordable(module: nn.Module, network: str) -> None:
-    """Raise NetworkError for a module of which any part has no calls that could be recorded."""
+    """Raise NetworkError if the module or one of its submodules cannot be recorded."""
     for part in module.modules():
         if reason := _reason(part):
             name = next((name for name, one in named_parts(module) if one is part), "")
-            where = f" (its part {name})" if name else ""
+            where = f" (its submodule {name})" if name else ""
             raise NetworkError(f"{network} cannot be recorded: {reason.format(where=where)}")
 
 
 def not_a_module(given: object) -> str:
-    """Return the message about something that is given as a network and is not a module."""
+    """Return the message for an object that was given as a network but is not a module."""
     kind = type(given).__name__
     if kind == "ExportedProgram" and type(given).__module__.startswith("torch.export"):
         return f"an ExportedProgram cannot be recorded: {_EXPORTED.format(where='')}"
     if isinstance(given, (torch.jit.ScriptFunction, torch._C.ScriptModule)):
         return f"a {kind} cannot be recorded: {_SCRIPTED.format(where='')}"
     if isinstance(given, type) and issubclass(given, nn.Module):
-        return f"{given.__name__} is a class and not a network: call it, and give what it returns"
+        return f"{given.__name__} is a class, not a network: give an instance, {given.__name__}(...)"
     if isinstance(given, Mapping):
         return (
-            f"a network is a torch.nn.Module, not a {kind} of weights: build the module, load the weights "
-            "with load_state_dict(...), and give the module"
+            f"a network must be a torch.nn.Module, not a {kind} of weights: build the module, load the "
+            "weights with load_state_dict(...), and give the module"
         )
-    return f"a network is a torch.nn.Module or a deconvviz.Network, not {kind}"
+    return f"a network must be a torch.nn.Module or a deconvviz.Network, not {kind}"
 
 
 def _reason(part: nn.Module) -> str:
-    """Why a module itself cannot be recorded; empty if it can."""
+    """Return why a module itself cannot be recorded; empty if it can."""
     kind = type(part)
     reason = _reasons.get(kind)
     if reason is None:

@@ -12,21 +12,21 @@ from torch import Tensor, nn
 from deconvviz.printable_names import printable
 from deconvviz.wording import counted
 
-# Published weights keep the names of the first releases of DenseNet and of the vision transformers.
+# Published weights of DenseNet and of the vision transformers still have names of earlier releases.
 _RENAMED = (
     (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$"), r"\1\2"),
     (re.compile(r"(mlp)\.linear_1\.(\w+)$"), r"\1.0.\2"),
     (re.compile(r"(mlp)\.linear_2\.(\w+)$"), r"\1.3.\2"),
 )
-_AUXILIARY = re.compile(r"^(AuxLogits|aux1|aux2)\.")  # heads of inception_v3 and googlenet, for training only
-_NAME = 200  # characters of a name that messages show: a file may have any
+_AUXILIARY = re.compile(r"^(AuxLogits|aux1|aux2)\.")  # heads of inception_v3 and googlenet for training
+_NAME = 200  # maximum length of a name in messages: names in a file can have any length
 _COUNTER = "num_batches_tracked"
 
 
 def other_classes(state: dict[str, Tensor], module: nn.Module) -> int | None:
-    """Return the number of classes in the weights if nothing else differs from the module."""
+    """Return the number of classes in the weights if nothing else differs from the module, otherwise None."""
     own = module.state_dict()
-    return only_classes_differ(in_todays_names(state, own), own)
+    return only_classes_differ(with_current_names(state, own), own)
 
 
 def not_finite(state: Mapping[str, Tensor]) -> list[str]:
@@ -36,48 +36,48 @@ def not_finite(state: Mapping[str, Tensor]) -> list[str]:
 
 def _is_finite(tensor: Tensor) -> bool:
     tensor = tensor if tensor.element_size() > 1 else tensor.float()
-    # One NaN or infinity spoils the sum, which is quick; a sum may also overflow by itself.
+    # The sum is fast. It is not finite if any value is not, but it can also overflow: then check all values.
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def outputs(module: nn.Module) -> int:
-    """Return the number of outputs, which is the size of the last tensor in torchvision's classifiers."""
+    """Return the number of outputs: the length of the last tensor, as in torchvision's classifiers."""
     count: int = next(reversed(module.state_dict().values())).shape[0]
     return count
 
 
 def needed(own: Mapping[str, Tensor]) -> set[str]:
-    """Return the names that a state dict must have to fill the network."""
+    """Return the names that a state dict must contain: all but the counters of batch normalisation."""
     return {key for key in own if not key.endswith(_COUNTER)}
 
 
-def in_todays_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under the names that the network has for them, without heads for training only."""
+def with_current_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under the network's own names, without auxiliary heads."""
     given: OrderedDict[str, Tensor] = OrderedDict()
     for key, tensor in state.items():
         if key in own:
             given[key] = tensor
         elif not _AUXILIARY.match(key):
-            given[renamed(key)] = tensor
-    for key, tensor in own.items():  # counters that only training reads; older files do not have them
+            given[current_name(key)] = tensor
+    for key, tensor in own.items():  # older files lack these counters, which only training reads
         if key.endswith(_COUNTER) and key not in given:
             given[key] = torch.zeros_like(tensor, device="cpu")
-    # MNASNet wants to know the version of its layout, which a .safetensors file does not tell
+    # MNASNet needs the version of its layout, which .safetensors files do not store
     metadata = getattr(state, "_metadata", None) or getattr(own, "_metadata", None)
     if metadata is not None:
         given._metadata = metadata  # type: ignore[attr-defined]
     return given
 
 
-def renamed(key: str) -> str:
-    """Return today's name of a tensor, for the old names in published weights. A prefix does not matter."""
-    for pattern, todays in _RENAMED:
-        key = pattern.sub(todays, key)
+def current_name(key: str) -> str:
+    """Return the current name of a tensor in published weights, with the same prefix."""
+    for pattern, current in _RENAMED:
+        key = pattern.sub(current, key)
     return key
 
 
 def differences(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Say which names and shapes differ; an empty text if none do."""
+    """Return a text that lists the names and shapes that differ; empty if none do."""
     absent = [key for key in own if key not in given]
     unexpected = [key for key in given if key not in own]
     other = [
@@ -89,20 +89,20 @@ def differences(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     if absent:
         parts.append(f"{counted(len(absent), 'tensor')} missing ({listed(absent)})")
     if unexpected:
-        parts.append(f"{counted(len(unexpected), 'tensor')} it does not have ({listed(unexpected)})")
+        parts.append(f"{counted(len(unexpected), 'unexpected tensor')} ({listed(unexpected)})")
     if other:
-        parts.append(f"{counted(len(other), 'tensor')} of another shape ({listed(other, ';')})")
+        parts.append(f"{counted(len(other), 'tensor')} with a different shape ({listed(other, ';')})")
     return ", ".join(parts)
 
 
 def listed(keys: Sequence[str], comma: str = ",", shown: int = 3) -> str:
-    """Return the first few names."""
+    """Return the first `shown` names in one text."""
     names = [printable(key) if len(key) <= _NAME else f"{printable(key[:_NAME])}..." for key in keys[:shown]]
     return f"{comma} ".join([*names, "..."] if len(keys) > shown else names)
 
 
 def only_classes_differ(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> int | None:
-    """Return the number of classes in the weights if nothing else differs."""
+    """Return the number of classes in the weights if nothing else differs, otherwise None."""
     differing = [key for key in own if key not in given or given[key].shape != own[key].shape]
     if given.keys() != own.keys() or not differing:
         return None

@@ -1,4 +1,4 @@
-"""Standard output belongs to results: what other people's code prints goes to standard error."""
+"""Redirection of what user code prints: stdout is reserved for results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _before: TextIO | None = None
 
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Send what is printed to standard error; several threads may be inside at once."""
+    """Redirect stdout to stderr inside the context, which several threads may share."""
     global _inside, _before
     with _lock:
         if not _inside:

@@ -1,4 +1,4 @@
-"""The named tensors in a checkpoint, wherever they are nested, without the state of an optimizer."""
+"""Named tensors of a checkpoint, at any depth, without the state of optimizers."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from deconvviz.models.inert_pickle import Foreign
 from deconvviz.printable_names import printable
 from deconvviz.wording import counted, listed
 
-# Names that do not say whose weights they hold: of training scripts, Lightning, DataParallel, torch.compile.
+# Names that do not identify a network: of training scripts, Lightning, DataParallel and torch.compile.
 USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "module", "_orig_mod")
-PLAIN = "save the tensors alone, torch.save(net.state_dict(), FILE), or as .safetensors"
+ADVICE = "Save only the tensors, with torch.save(net.state_dict(), FILE) or as .safetensors"
 
 _AVERAGED = re.compile(r"(^|_)(ema|shadow|avg|averag\w*|swa|polyak)(_|$)", re.IGNORECASE)
 _TRAINING = re.compile(r"^optim$|optimi[sz]er|scheduler", re.IGNORECASE)
-_SLOTS = frozenset(  # of optimizers that keep their state by the names of the parameters
+_SLOTS = frozenset(  # state of optimizers that store it by parameter name
     ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "acc_delta", "grad", "grads")
 )
 _NUMPY = {"scalar": "numpy scalar", "_reconstruct": "numpy array", "_frombuffer": "numpy array"}
-_SHOWN = 200  # characters of a name in messages
-_DEPTH, _COUNT = 50, 100_000  # a small file can hold itself, or one mapping in countless places
+_SHOWN = 200  # maximum length of a name in messages
+_DEPTH, _COUNT = 50, 100_000  # limits, because a mapping can contain itself or occur in very many places
 
 
 @dataclass(frozen=True)
 class Stored:
-    """The named tensors in a file.
+    """Named tensors of a file.
 
     The names of nested mappings and lists are joined with dots: ``{"state_dict": {"conv.weight": ...}}`` has
     one tensor, ``state_dict.conv.weight``. A prefix is empty or ends with a dot.
     """
 
     tensors: Mapping[str, Tensor]
-    versions: Mapping[str, Any]  # by prefix: what PyTorch keeps in `_metadata` of each module
-    counts: Mapping[str, int]  # by prefix of each mapping: the number of tensors directly in it
+    versions: Mapping[str, Any]  # by prefix: the entry of a module in PyTorch's `_metadata`
+    counts: Mapping[str, int]  # by prefix of a mapping: the number of tensors directly in it
     ignored: str = ""  # a note on the objects in the file that are not tensors; empty if there are none
 
     def below(self, prefix: str) -> dict[str, Tensor]:
@@ -51,7 +51,7 @@ class Stored:
         return state
 
     def within(self, part: str) -> Stored:
-        """Return what is in one part alone, such as ``teacher``. All names stay as they are."""
+        """Return the tensors of one part only, such as ``teacher``. Their names do not change."""
         prefix = f"{part}."
 
         def kept(of: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,17 +60,17 @@ class Stored:
         return Stored(kept(self.tensors), kept(self.versions), kept(self.counts), self.ignored)
 
     def mapping_of(self, prefix: str) -> str:
-        """Return the part of a prefix that names mappings in the file; the rest is in the tensors' names."""
+        """Return the part of a prefix that names mappings in the file; the rest is part of tensor names."""
         return max((one for one in self.counts if prefix.startswith(one)), key=len, default="")
 
     @property
     def parts(self) -> list[str]:
-        """The first parts of the names, in the order of the file."""
+        """First components of the names, in the order of the file."""
         return list(dict.fromkeys(name.partition(".")[0] for name in self.tensors))
 
     @property
     def main(self) -> str:
-        """The prefix of what is most likely a network's state dict, if the network is not known."""
+        """Prefix of the tensors that are most likely the state dict of a network."""
         largest = max(
             self.counts or {"": 0},
             key=lambda one: (not is_averaged(one), bool(one) and is_usual(one), self.counts.get(one, 0)),
@@ -79,25 +79,25 @@ class Stored:
 
 
 def is_usual(prefix: str) -> bool:
-    """Whether a prefix consists of names that do not say whose weights they hold, or is empty."""
+    """Return True if a prefix is empty or consists of names that do not identify a network."""
     return all(name in USUAL for name in prefix.split(".")[:-1])
 
 
 def is_averaged(prefix: str) -> bool:
-    """Whether a prefix names an averaged copy of the weights (EMA, SWA)."""
+    """Return True if a prefix names an averaged copy of the weights (EMA, SWA)."""
     return any(_AVERAGED.search(name) for name in prefix.split(".")[:-1])
 
 
 def named_tensors(content: Any, source: str, subclasses: Sequence[str] = ()) -> Stored:
-    """Find all named tensors in what a file holds.
+    """Return all named tensors in the content of a file.
 
-    `subclasses` are classes of tensors that were read as plain ones. Raises WeightsError, naming the
+    `subclasses` are the tensor subclasses that were read as plain tensors. Raises WeightsError, naming the
     `source`, if there are no tensors.
     """
     foreign = [*foreign_in(content), *subclasses]
     if not _is_searched(content):
-        holds = f"{source} holds a {type(content).__name__}, not named tensors: {PLAIN}"
-        raise WeightsError(_only_foreign(foreign, source) if foreign else holds)
+        message = f"{source} contains no named tensors: it contains a {type(content).__name__}. {ADVICE}"
+        raise WeightsError(_only_foreign(foreign, source) if foreign else message)
     search = _Search(source)
     if not _is_optimizer(content):
         search.enter(content, "", 0)
@@ -107,7 +107,7 @@ def named_tensors(content: Any, source: str, subclasses: Sequence[str] = ()) -> 
 
 
 def ignored_note(foreign: Sequence[str]) -> str:
-    """Return the note on objects that were ignored, by the names of their classes."""
+    """Return the note on ignored objects, given the names of their classes."""
     if not foreign:
         return ""
     plural = "objects that are not tensors" if len(foreign) > 1 else "object that is not a tensor"
@@ -115,9 +115,10 @@ def ignored_note(foreign: Sequence[str]) -> str:
 
 
 def foreign_in(content: Any) -> list[str]:
-    """Return the class names of the objects in a file that are not rebuilt, without those inside of them.
+    """Return the class names of the ignored objects in a file, without the objects inside them.
 
-    An object with tensors among its entries is read as a mapping, and so is the outermost one if it has any.
+    An object is not ignored but read as a mapping if one of its entries is a tensor. The outermost object is
+    read as a mapping if it has any entries.
     """
     found: list[str] = []
     waiting, seen = [content], {id(content)}
@@ -146,7 +147,7 @@ class _Search:
         self.entered += 1
         if depth > _DEPTH or self.entered > _COUNT:
             raise WeightsError(
-                f"{self.source} is nested too deeply, or one of its mappings contains itself: {PLAIN}"
+                f"{self.source} is nested too deeply, or one of its mappings contains itself. {ADVICE}"
             )
         versions = getattr(content, "_metadata", None)
         if isinstance(versions, Mapping):
@@ -163,7 +164,7 @@ class _Search:
 
     def add(self, name: str, tensor: Tensor) -> None:
         if name in self.tensors:
-            raise WeightsError(f"{self.source} holds two tensors with the name {printable(name)}: {PLAIN}")
+            raise WeightsError(f"{self.source} contains two tensors named {printable(name)}. {ADVICE}")
         self.tensors[name] = tensor
 
 
@@ -187,20 +188,20 @@ def _values(content: Any) -> Iterable[Any]:
 
 
 def _is_searched(content: Any) -> bool:
-    """Whether a file may hold named tensors: in a mapping, or in a list of mappings."""
+    """Return True if the content can have named tensors: in a mapping, or in a list of mappings."""
     if isinstance(content, list | tuple):
         return any(isinstance(one, Mapping | Foreign) for one in content)
     return isinstance(content, Mapping) or (isinstance(content, Foreign) and bool(content.entries))
 
 
 def _of_training(key: str, value: Any) -> bool:
-    """Whether an entry is the state of an optimizer or of the like, which is never a network's weights."""
+    """Return True if an entry is training state, such as that of an optimizer, and not weights."""
     named = key in _SLOTS or _TRAINING.search(key) is not None
     return named or _is_optimizer(value)
 
 
 def _is_optimizer(content: Any) -> bool:
-    """Whether this is what `torch.optim.Optimizer.state_dict` returns."""
+    """Return True if the content has the form of `torch.optim.Optimizer.state_dict()`."""
     if not (isinstance(content, Mapping) and "param_groups" in content):
         return False
     state = content.get("state")
@@ -209,22 +210,22 @@ def _is_optimizer(content: Any) -> bool:
 
 def _without_tensors(content: Any, source: str, foreign: Sequence[str]) -> str:
     if _is_optimizer(content):
-        return f"{source} holds the state of an optimizer, not the weights of a network: {PLAIN}"
+        return f"{source} contains the state of an optimizer, not the weights of a network. {ADVICE}"
     if foreign:
         return _only_foreign(foreign, source)
     plain = [key for key, value in _entries(content) if not isinstance(value, Mapping | list | tuple)]
     if not plain:
-        return f"{source} holds no tensors: {PLAIN}"
+        return f"{source} contains no tensors. {ADVICE}"
     some = ", ".join(repr(printable(key[:_SHOWN])) for key in plain[:4])
     return (
-        f"{source} holds {counted(len(plain), 'thing')} but no tensors ({some}) and no state dict under "
-        f"{', '.join(USUAL[:3])}: {PLAIN}"
+        f"{source} contains no tensors: it has {counted(len(plain), 'entry', 'entries')} ({some}), and no "
+        f"state dict under {', '.join(USUAL[:3])}. {ADVICE}"
     )
 
 
 def _only_foreign(foreign: Sequence[str], source: str) -> str:
     kinds = _kinds(foreign)
-    return f"{source} holds code or objects ({kinds}) and no named tensors; nothing was run: {PLAIN}"
+    return f"{source} contains no named tensors: only code or objects ({kinds}), which were not run. {ADVICE}"
 
 
 def _kinds(foreign: Sequence[str]) -> str:
@@ -232,11 +233,11 @@ def _kinds(foreign: Sequence[str]) -> str:
 
 
 def _spelled(name: str) -> str:
-    """The name of a class as notes show it."""
+    """Return the name of a class as notes show it."""
     module, _, last = name.rpartition(".")
     if module.startswith("numpy") and last in _NUMPY:
         return _NUMPY[last]
-    return printable(name.replace("__builtin__.", "builtins.", 1))  # as Python 2 has it
+    return printable(name.replace("__builtin__.", "builtins.", 1))  # its name in Python 2
 
 
 def _below(named: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -244,7 +245,7 @@ def _below(named: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _usual_prefix(names: Iterable[str]) -> str:
-    """The longest prefix of usual names that all names have."""
+    """Return the longest prefix of usual names that all names share."""
     prefix, names = "", list(names)
     while len(first := {name.partition(".")[0] for name in names}) == 1 and (part := first.pop()) in USUAL:
         if not all(name.startswith(f"{part}.") for name in names):

@@ -1,4 +1,4 @@
-"""What a module is made of, without its numbers."""
+"""The structure of a module: its submodules, their settings and the shapes of their tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deconvviz.wrappers import named_parts
 
 
 def structure_of(module: nn.Module) -> tuple[Any, ...]:
-    """Return names, classes, settings and shapes of all parts, as one value that can be compared."""
+    """Return the names, classes, settings and tensor shapes of all submodules, as one comparable value."""
     return tuple(
         [(name, type(part), _settings(part), _shapes(part)) for name, part in module.named_modules()]
     )
@@ -25,12 +25,12 @@ _PLAIN = frozenset((int, float, bool, str, tuple))
 
 
 def _settings(part: nn.Module) -> list[tuple[str, Any]]:
-    """Attributes that are numbers, text, or tuples: strides, kernel sizes, modes."""
+    """Return the attributes of a submodule that are numbers, strings or tuples, such as strides and modes."""
     return [(name, v) for name, v in vars(part).items() if type(v) in _PLAIN and name != "training"]
 
 
 def _shapes(part: nn.Module) -> list[tuple[str, Any]]:
-    """The shapes of a part's own parameters and buffers; None for one that is not initialised."""
+    """Return the shapes of a submodule's own parameters and buffers; None for an uninitialised one."""
     if not part._parameters and not part._buffers:
         return []
     own = [*part._parameters.items(), *part._buffers.items()]
@@ -38,34 +38,34 @@ def _shapes(part: nn.Module) -> list[tuple[str, Any]]:
 
 
 def is_lazy(part: nn.Module) -> bool:
-    """Whether a module itself has parameters whose shapes wait for the first input."""
+    """Return True if a module's own parameters include some whose shapes depend on the first input."""
     own = (*part._parameters.values(), *part._buffers.values())
     return any(tensor is not None and parameter.is_lazy(tensor) for tensor in own)
 
 
 def check_has_numbers(module: nn.Module, network: str, *, shapes_are_enough: bool = False) -> None:
-    """Raise NetworkError if parts cannot be recorded, or parameters have no numbers yet.
+    """Raise NetworkError if a submodule cannot be recorded or a parameter has no values yet.
 
-    With `shapes_are_enough` a network may lie on the meta device as a whole.
+    With `shapes_are_enough`, a network that is entirely on the meta device is accepted.
     """
     check_recordable(module, network)
     named = list(tensors_of(module))
-    waiting = [name for name, tensor in named if parameter.is_lazy(tensor)]
-    without = [name for name, tensor in named if not parameter.is_lazy(tensor) and tensor.is_meta]
-    if waiting:
+    lazy = [name for name, tensor in named if parameter.is_lazy(tensor)]
+    on_meta = [name for name, tensor in named if not parameter.is_lazy(tensor) and tensor.is_meta]
+    if lazy:
         raise NetworkError(
-            f"{network} has parameters that are not initialised yet: {listed(waiting)}. Run the module "
-            "once on an input of yours first: that draws them"
+            f"{network} has parameters that are not initialised yet: {listed(lazy)}. Run the module once on "
+            "an input to initialise them"
         )
-    if without and not (shapes_are_enough and len(without) == len(named)):
+    if on_meta and not (shapes_are_enough and len(on_meta) == len(named)):
         raise NetworkError(
-            f"{network} has parameters without numbers (on the meta device): {listed(without)}. Load "
-            "weights into them first, for example with load_state_dict(..., assign=True)"
+            f"{network} has parameters without values (on the meta device): {listed(on_meta)}. Load "
+            "weights first, for example with load_state_dict(..., assign=True)"
         )
 
 
 def tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers, in one walk through the module."""
+    """Yield the names and tensors of all parameters and buffers."""
     for name, part in named_parts(module):
         if part._parameters or part._buffers:
             for key, tensor in (*part._parameters.items(), *part._buffers.items()):

@@ -1,4 +1,4 @@
-"""Which tensors in a checkpoint are the weights of a network, if the file has other tensors too."""
+"""Select the tensors of a checkpoint that are the weights of a network."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.errors import WeightsError
-from deconvviz.models.checkpoints import unfit
+from deconvviz.models.checkpoints import unusable_kind
 from deconvviz.models.missing_weights import Shape, missing_weights
 from deconvviz.models.state_dict import (
+    current_name,
     differences,
-    in_todays_names,
     listed,
     needed,
     only_classes_differ,
-    renamed,
+    with_current_names,
 )
 from deconvviz.models.stored_tensors import Stored, is_averaged, is_usual
 from deconvviz.wording import counted
 
-_PROFILED = ("total_ops", "total_params")  # counters that the profiler thop leaves in every module
+_PROFILED = ("total_ops", "total_params")  # counters that the profiler thop adds to every module
 _NUMBER = re.compile(r"\d*$")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The tensors to load, the prefix that they have in the file, and notes for the user."""
+    """Tensors to load, their prefix in the file, and notes for the user."""
 
     state: dict[str, Tensor]
     prefix: str
@@ -40,18 +40,18 @@ class Choice:
 
 @dataclass(frozen=True)
 class _Aim:
-    """The network, or the submodule that has most of its tensors: a file may hold that submodule alone."""
+    """The network, or a submodule with most of its tensors: a file may contain only that submodule."""
 
-    prefix: str  # of its tensors in the network
+    prefix: str  # of its tensors' names in the network
     module: nn.Module
     own: dict[str, Tensor]  # its tensors, without the prefix
 
     def is_new(self, prefix: str) -> bool:
-        """Whether a prefix in a file does not end as this one: then the same is found without both."""
+        """Return False if a prefix in a file ends with `self.prefix`: the whole network then matches too."""
         return not self.prefix or prefix.split(".")[-2:] != self.prefix.split(".")[-2:]
 
     def in_network(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors with the names that they have in the whole network."""
+        """Return the tensors under their names in the whole network."""
         named = OrderedDict((f"{self.prefix}{key}", tensor) for key, tensor in given.items())
         versions = getattr(given, "_metadata", None)
         if versions is not None:
@@ -61,17 +61,17 @@ class _Aim:
 
 @dataclass(frozen=True)
 class _Match:
-    """One prefix in a file under which all tensors of a network are, and nothing else of a larger one.
+    """A prefix in a file under which there are all tensors of a network and no others of a larger network.
 
-    Or, if there is no such prefix, one under which the tensors of its lower layers are.
+    If there is no such prefix: one under which there are the tensors of the network's lower layers.
     """
 
     prefix: str
-    inner: str  # the prefix within the part that the user asked for
-    added: str  # the prefix that the network's names have and the file's do not
+    inner: str  # the prefix within the part that the user requested
+    added: str  # a prefix that the names have in the network but not in the file
     given: dict[str, Tensor]  # with the network's names
     taken: frozenset[str]  # their names in the file
-    exact: bool  # otherwise the number of classes differs, or the upper layers are missing
+    exact: bool  # False: the number of classes differs, or the upper layers are missing
 
     @property
     def place(self) -> str:
@@ -79,7 +79,7 @@ class _Match:
 
     @property
     def rank(self) -> tuple[bool, bool, bool]:
-        """What is preferred: plain weights, the right number of classes, a name that anybody may use."""
+        """Sort key: weights that are not averaged come first, then exact matches, then usual names."""
         return is_averaged(self.inner), not self.exact, not is_usual(self.inner)
 
     @property
@@ -90,12 +90,12 @@ class _Match:
 def choose(
     stored: Stored, module: nn.Module, file: str, part: str = "", shape: Shape | None = None
 ) -> Choice:
-    """Choose the tensors in a file that have the names and shapes of a network, after any prefix.
+    """Return the tensors in a file that have the names and shapes of a network, after any prefix.
 
-    `part` is the prefix that the user asked for. If nothing fits whole and the `shape` of the network's input
-    is given, tensors of the lower layers are chosen. If they do not fit either, return what comes closest:
-    `fit` says what is wrong with it. Raises WeightsError if there is no such part, or if several sets of
-    tensors fit.
+    `part` is the prefix that the user requested. If no tensors fit the whole network and the `shape` of its
+    input is given, tensors of the lower layers are returned. If there are none either, the closest tensors
+    are returned, so that `fit` can list the differences. Raises WeightsError if there is no such part, or if
+    several sets of tensors fit.
     """
     stored = _part_of(stored, part, file) if part else stored
     own = module.state_dict()
@@ -124,7 +124,7 @@ def choose(
 
 
 def _aims(module: nn.Module, own: dict[str, Tensor]) -> Iterator[_Aim]:
-    """The network, and one within another the submodules that have at least half of its tensors."""
+    """Yield the network, and the submodules, each inside the last, with at least half of its tensors."""
     yield _Aim("", module, own)
     prefix, least = "", len(needed(own)) / 2
     while True:
@@ -156,11 +156,11 @@ def _part_of(stored: Stored, part: str, file: str) -> Stored:
 
 
 def _names_found(stored: Stored, own: Mapping[str, Tensor]) -> dict[str, set[str]]:
-    """For each prefix in the file, which of the network's names follow it."""
+    """Return, for each prefix in the file, the network's names that follow it."""
     names = needed(own)
     found: dict[str, set[str]] = {}
     for name in stored.tensors:
-        for spelt in {name, renamed(name)}:
+        for spelt in {name, current_name(name)}:
             for prefix, rest in _splits(spelt):
                 if rest in names:
                     found.setdefault(prefix, set()).add(rest)
@@ -182,7 +182,7 @@ def _match(stored: Stored, prefix: str, part: str, aim: _Aim) -> _Match | None:
 
 
 def _given(stored: Stored, prefix: str, aim: _Aim) -> dict[str, Tensor]:
-    return _without_strangers(stored.below(prefix), aim.module, aim.own)
+    return _without_unrelated(stored.below(prefix), aim.module, aim.own)
 
 
 def _matched(
@@ -200,7 +200,7 @@ def _beginnings(
     aims: Sequence[tuple[_Aim, Mapping[str, set[str]]]],
     shape: Shape | None,
 ) -> list[_Match]:
-    """The largest sets of tensors that fill the lower layers of a network and nothing above them."""
+    """Return the largest sets of tensors that fill the lower layers of a network and no others."""
     if shape is None:
         return []
     own = aims[0][0].own
@@ -223,14 +223,17 @@ def _fitting(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> set[str]
 
 def _is_own(name: str, prefix: str, own: Mapping[str, Tensor]) -> bool:
     rest = name.removeprefix(prefix)
-    return name.startswith(prefix) and (rest in own or renamed(rest) in own)
+    return name.startswith(prefix) and (rest in own or current_name(rest) in own)
 
 
-def _without_strangers(
+def _without_unrelated(
     state: Mapping[str, Tensor], module: nn.Module, own: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return the tensors in the network's names. Those of parts that a larger network may have stay."""
-    given = in_todays_names(state, own)
+    """Return the tensors under the network's names, without unrelated ones.
+
+    Tensors that may belong to parts of a larger network are kept, so that they are found not to fit.
+    """
+    given = with_current_names(state, own)
     parts = _parts(module) | {key.partition(".")[0] for key in own}
     series = {_NUMBER.sub("", part) for part in parts if part[-1:].isdigit()}
     for key in [key for key in given if key not in own]:
@@ -243,7 +246,7 @@ def _without_strangers(
 
 
 def _parts(module: nn.Module) -> set[str]:
-    """Return the names that a network has for its direct parts, also for parts that it was built without."""
+    """Return the names of a network's direct parts, including parts that it was built without."""
     attributes = vars(module)
     slots = [attributes.get(slot) for slot in ("_modules", "_parameters", "_buffers")]
     registered = {name for slot in slots if isinstance(slot, Mapping) for name in slot}
@@ -253,14 +256,14 @@ def _parts(module: nn.Module) -> set[str]:
 def _closest(
     stored: Stored, module: nn.Module, own: dict[str, Tensor], found: Mapping[str, set[str]]
 ) -> Choice:
-    """Return the tensors under the prefix with most of the network's names, for a message about them."""
+    """Return the tensors under the prefix with most of the network's names, for an error message."""
     ranked = sorted(found, key=lambda one: (-len(found[one]), is_averaged(one), not is_usual(one)))
     if not ranked or 2 * len(found[ranked[0]]) < len(needed(own)):
         return Choice(stored.below(stored.main), stored.main)
     prefix = ranked[0]
     state = stored.below(prefix)
     if len(found[prefix]) == len(needed(own)):
-        state = _without_strangers(state, module, own)
+        state = _without_unrelated(state, module, own)
     return Choice(state, prefix)
 
 
@@ -269,7 +272,7 @@ def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    if unfit(one) or unfit(other) or one.dtype != other.dtype:
+    if unusable_kind(one) or unusable_kind(other) or one.dtype != other.dtype:
         return False
     return torch.equal(one, other)
 
@@ -283,12 +286,12 @@ def _notes(
     file: str,
     part: str,
 ) -> Iterator[str]:
-    """What the file has besides the tensors that were chosen."""
+    """Yield notes on the chosen tensors and on the other tensors in the file."""
     others = [match for match in others if not match.taken <= chosen.taken]
-    said = chosen.taken.union(*(match.taken for match in others))
+    mentioned = chosen.taken.union(*(match.taken for match in others))
     averaged = any(is_averaged(match.inner) for match in others)
     partial = [] if averaged or is_averaged(chosen.prefix) else _partial_averages(found, own)
-    unused = [name for name in stored.tensors if name not in said]
+    unused = [name for name in stored.tensors if name not in mentioned]
     if averaged or partial:
         unused = [name for name in unused if not is_averaged(name)]
     mapping = max(stored.mapping_of(chosen.prefix), f"{part}." if part else "", key=len)
@@ -298,7 +301,7 @@ def _notes(
     elif not is_usual(mapping.removeprefix(f"{part}.")) and len(stored.tensors) > len(chosen.taken):
         yield f"weights from {mapping.removesuffix('.')} in the file"
     if dropped:
-        yield f"dropped the prefix {dropped} from the names of the tensors"
+        yield f"removed the prefix {dropped} from the names of the tensors"
     if chosen.added:
         yield f"added the prefix {chosen.added} to the names of the tensors"
     for match in others:
@@ -318,6 +321,6 @@ def _notes(
 
 
 def _partial_averages(found: Mapping[str, set[str]], own: Mapping[str, Tensor]) -> list[str]:
-    """Prefixes of averages of the parameters alone, without the statistics of batch normalisation."""
+    """Return the prefixes of averages that lack tensors, such as the statistics of batch normalisation."""
     names = needed(own)
     return [one for one in found if is_averaged(one) and len(names) / 2 <= len(found[one]) < len(names)]

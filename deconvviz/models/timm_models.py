@@ -1,4 +1,4 @@
-"""timm's networks by name, their weights and preprocessing. timm is imported once it is needed."""
+"""Build timm's networks by name, with their weights and preprocessing. timm is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from deconvviz.models.model_spec import ModelSpec
 from deconvviz.models.state_dict import other_classes
 from deconvviz.models.stdout import stdout_to_stderr
 from deconvviz.models.weights import Spec, WeightsInfo, weights_of_file
-from deconvviz.paths import spoken
+from deconvviz.paths import reason_of
 from deconvviz.similar_names import nearest
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-# Arguments of timm that deconvviz has another way for, or that would read other files than those asked for.
-_OURS = {
+# Arguments of timm that are rejected, and how to set them in deconvviz.
+_REPLACED = {
     "pretrained": "{option}",
     "checkpoint_path": "{option}",
     "pretrained_cfg": "the tag of a name, timm:NAME.TAG",
     "pretrained_cfg_overlay": "the tag of a name, timm:NAME.TAG",
     "cache_dir": "the environment variable HF_HOME",
 }
-_WAYS = "give a file with {option}, or take {option}"
+_ADVICE = "Give a file with {option}, or use {option}"
 _WEIGHTS = ("weights=FILE", "weights=random")
-# What a constructor raises for arguments that are not its own, depending on how far it gets.
+# Exceptions that constructors raise for arguments that they do not accept.
 _UNFIT = (
     TypeError, ValueError, RuntimeError, AssertionError, LookupError, AttributeError, ArithmeticError,
     NotImplementedError,
@@ -48,7 +48,7 @@ _UNFIT = (
 
 
 def timm_names() -> list[str]:
-    """Every name that timm lists, with and without tag."""
+    """Return all names that timm lists, with and without tags."""
     timm = _module("timm")
     return list(dict.fromkeys([*timm.list_models(), *timm.list_models(include_tags=True)]))
 
@@ -56,7 +56,8 @@ def timm_names() -> list[str]:
 def build(spec: ModelSpec, *, seed: int = 0, device: str = "cpu", classes: int | None = None) -> nn.Module:
     """Return the network in evaluation mode with random weights; nothing is downloaded.
 
-    On the device "meta" it has shapes alone. `classes` is the number of outputs. Raises NetworkError.
+    On the device "meta" the network has shapes but no values. `classes` is the number of outputs. Raises
+    NetworkError.
     """
     _check(spec)
     arguments = dict(spec.arguments) if classes is None else {**spec.arguments, "num_classes": classes}
@@ -66,32 +67,32 @@ def build(spec: ModelSpec, *, seed: int = 0, device: str = "cpu", classes: int |
 def load_network(
     spec: ModelSpec, weights: Spec = "default", *, seed: int = 0
 ) -> tuple[nn.Module, WeightsInfo]:
-    """Return a network of timm in evaluation mode with its weights.
+    """Return one of timm's networks in evaluation mode, with its weights.
 
-    `weights`: "default" (timm's own for this name and tag, downloaded if need be), "random", or a file, which
-    also decides the number of classes. Raises NetworkError, WeightsError and DownloadError.
+    `weights`: "default" (timm's for this name and tag, downloaded if necessary), "random", or a file, which
+    also determines the number of classes. Raises NetworkError, WeightsError and DownloadError.
     """
     if weights == "random":
         return _described(spec, build(spec, seed=seed), "random", f"random, seed {seed}")
-    shaped = build(spec, device="meta")  # before anything is downloaded: arguments that do not fit are found
+    shaped = build(spec, device="meta")  # raises for invalid arguments before anything is downloaded
     if weights == "default":
         module = _pretrained(spec, seed)
         source = f"timm {_whole_name(spec)}"
         return _described(spec, module, "default", source, _untrained(spec, module, seed))
     shape = preprocessing(spec).shape
-    given = weights_of_file(weights, shaped, f"weights of {spec.text} by name: default, random", shape)
+    given = weights_of_file(weights, shaped, f"named weights of {spec.text}: default, random", shape)
     notes = given.notes
     count = other_classes(given.state, shaped)
     module = build(spec, seed=seed, classes=count)
     lacking = fit(module, given.state, network=spec.text, source=given.place, shape=shape)
     if count is not None:
-        notes = (*notes, f"{count} classes, as the weights have")
+        notes = (*notes, f"{count} classes, as in the weights")
     module, info = _described(spec, module, str(weights), str(weights), notes)
     return module, info.without(lacking)
 
 
 def preprocessing(spec: ModelSpec) -> Preprocessing:
-    """What timm evaluates the network with; where the arguments change its input, as they say."""
+    """Return the preprocessing of timm's evaluation, adapted to arguments that change the input."""
     config = dict(_config(spec))
     size, channels = spec.arguments.get("img_size"), spec.arguments.get("in_chans")
     if size is not None:
@@ -112,7 +113,7 @@ def _described(
 
 
 def _module(name: str) -> ModuleType:
-    """timm, or one of the modules that come with it."""
+    """Import timm or one of the modules that are installed with it."""
     from importlib import import_module
 
     try:
@@ -124,31 +125,31 @@ def _module(name: str) -> ModuleType:
 
 
 def _check(spec: ModelSpec) -> None:
-    """Raise NetworkError for a name that timm does not have, and for arguments that are not the network's."""
+    """Raise NetworkError for a name that timm does not have or an argument that is not accepted."""
     timm = _module("timm")
     name, _, tag = spec.name.partition(".")
     if not name:
-        raise NetworkError("timm: which network? Give timm:NAME, such as timm:resnet26d")
+        raise NetworkError("no name after 'timm:'. Give timm:NAME, such as timm:resnet26d")
     if name in (renamed := timm.models.get_deprecated_models()):
-        now = f": it is called timm:{renamed[name]} now" if renamed[name] else ""
-        raise NetworkError(f"timm has no network {name!r} any more{now}")
+        now = f": it is now called timm:{renamed[name]}" if renamed[name] else ""
+        raise NetworkError(f"timm no longer has the network {name!r}{now}")
     if not timm.is_model(name):
-        like = nearest(name, timm.list_models(), 4)
-        there = f"nearest: {', '.join(f'timm:{one}' for one in like)}" if like else "nothing is like it"
-        raise NetworkError(f"no network {name!r} in timm {timm.__version__}; {there}")
+        similar = nearest(name, timm.list_models(), 4)
+        names = f"nearest: {', '.join(f'timm:{one}' for one in similar)}" if similar else "no name is similar"
+        raise NetworkError(f"no network {name!r} in timm {timm.__version__}; {names}")
     tags = [one.partition(".")[2] for one in timm.list_models(f"{name}.*", include_tags=True)]
     if tag and tag not in tags:
-        has = f"it has {', '.join(filter(None, tags))}" if any(tags) else "it has none"
-        raise NetworkError(f"no weights {tag!r} of {name} in timm {timm.__version__}: {has}")
-    for argument, instead in _OURS.items():
+        existing = f"there are {', '.join(filter(None, tags))}" if any(tags) else "there are none"
+        raise NetworkError(f"no weights {tag!r} of {name} in timm {timm.__version__}: {existing}")
+    for argument, instead in _REPLACED.items():
         if argument in spec.arguments:
-            message = f"{argument} is no argument of the network: say it with {instead}"
+            message = f"{argument} cannot be set as an argument of the network: use {instead}"
             raise NetworkError(message, option=_WEIGHTS)
 
 
 def _create(spec: ModelSpec, arguments: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:
     try:
-        with stdout_to_stderr():  # stdout belongs to the results
+        with stdout_to_stderr():
             module: nn.Module = _module("timm").create_model(spec.name, pretrained=pretrained, **arguments)
     except _UNFIT as reason:
         if pretrained or not arguments:
@@ -159,31 +160,31 @@ def _create(spec: ModelSpec, arguments: Mapping[str, Any], *, pretrained: bool =
 
 
 def _config(spec: ModelSpec) -> dict[str, Any]:
-    """timm's `pretrained_cfg` of a name."""
+    """Return timm's `pretrained_cfg` of a network."""
     found: dict[str, Any] = _module("timm").get_pretrained_cfg(spec.name).to_dict()
     return found
 
 
 def _whole_name(spec: ModelSpec) -> str:
-    """With the tag of the weights, which may be left out."""
+    """Return the name with the tag of the weights, which the user may omit."""
     config = _config(spec)
     return f"{config['architecture']}.{config['tag']}" if config.get("tag") else config["architecture"]
 
 
 def _classes(module: nn.Module) -> tuple[str, ...]:
-    """ImageNet's names, of whichever of its sets of classes the network has."""
+    """Return the class names of the subset of ImageNet that the network was trained on, if it is known."""
     info = _module("timm.data.imagenet_info")
     subset = info.infer_imagenet_subset(module)
     if subset is None:
         return ()
-    if subset == "imagenet-1k":  # torchvision's are shorter, and what other networks here are asked for
+    if subset == "imagenet-1k":  # torchvision's names are shorter, and the same as those of its own networks
         return tuple(models.VGG19_Weights.IMAGENET1K_V1.meta["categories"])
     named = info.ImageNetInfo(subset)
     return tuple(named.index_to_description(index) for index in range(named.num_classes()))
 
 
 def _untrained(spec: ModelSpec, module: nn.Module, seed: int) -> tuple[str, ...]:
-    """timm leaves a classifier of another size as it was drawn."""
+    """Return a note if the classifier is random, because its size differs from that of the weights."""
     trained = _config(spec).get("num_classes")
     now = getattr(module, "num_classes", trained)
     if now in (trained, 0):
@@ -195,46 +196,45 @@ def _pretrained(spec: ModelSpec, seed: int) -> nn.Module:
     config = _config(spec)
     places = [config.get(key) for key in ("hf_hub_id", "url", "file") if config.get(key)]
     if not places:
-        raise WeightsError(
-            f"timm has no trained weights of {_whole_name(spec)}: {_WAYS}{_other_tags(spec)}", option=_WEIGHTS
-        )
+        message = f"timm has no trained weights of {_whole_name(spec)}{_other_tags(spec)}. {_ADVICE}"
+        raise WeightsError(message, option=_WEIGHTS)
     place = f"{_endpoint()}/{places[0]}" if config.get("hf_hub_id") else places[0]
-    missed: tuple[type[Exception], ...] = (OSError, HTTPException, *_hub_errors())
+    failures: tuple[type[Exception], ...] = (OSError, HTTPException, *_hub_errors())
     try:
         with seeded(seed):
             if config.get("hf_hub_id"):
-                _knock(config["hf_hub_id"], config.get("hf_hub_filename") or "model.safetensors")
+                _check_server(config["hf_hub_id"], config.get("hf_hub_filename") or "model.safetensors")
             return _create(spec, spec.arguments, pretrained=True).eval()
-    except missed as reason:
+    except failures as reason:
         raise DownloadError(
-            f"the weights of {spec.text} could not be fetched from {place}: {_line(_first(reason))}; "
-            f"nor does the cache have them: {_WAYS}",
+            f"the weights of {spec.text} are not in the cache and could not be downloaded from {place}: "
+            f"{_line(_first(reason))}. {_ADVICE}",
             option=_WEIGHTS,
         ) from reason
     except (SafetensorError, *UNREADABLE) as reason:
         raise WeightsError(
-            f"the weights of {spec.text} from {place} are broken, or do not fit it: {_line(reason)}; {_WAYS}",
+            f"the weights of {spec.text} from {place} are damaged or do not fit: {_line(reason)}. {_ADVICE}",
             option=_WEIGHTS,
         ) from reason
 
 
-def _knock(repository: str, file: str) -> None:
-    """Raise the client's error where nobody answers; it would itself try twelve times, for a minute."""
+def _check_server(repository: str, file: str) -> None:
+    """Raise the client's error if the server does not answer: the client itself would retry for a minute."""
     hub = _module("huggingface_hub")
     if isinstance(hub.try_to_load_from_cache(repository, file), str):
         return
-    with contextlib.suppress(hub.errors.HfHubHTTPError):  # an answer: timm may know what to do with it
+    with contextlib.suppress(hub.errors.HfHubHTTPError):  # the server answers; timm handles its errors
         hub.get_hf_file_metadata(hub.hf_hub_url(repository, file))
 
 
 def _other_tags(spec: ModelSpec) -> str:
     name = spec.name.partition(".")[0]
     trained = _module("timm").list_models(f"{name}.*", pretrained=True)
-    return f"; there are timm:{', timm:'.join(trained)}" if trained else ""
+    return f": there are weights of timm:{', timm:'.join(trained)}" if trained else ""
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:
-    """Whatever the hub's client raises, and what the HTTP client does that it is built on."""
+    """Return the exceptions of the hub's client and of the HTTP client that it uses."""
     errors = vars(_module("huggingface_hub.errors")).values()
     return tuple(one for one in errors if isinstance(one, type) and issubclass(one, Exception))
 
@@ -245,15 +245,15 @@ def _endpoint() -> str:
 
 
 def _first(reason: BaseException) -> BaseException:
-    """The system's own reason, where a client wrapped it."""
+    """Return the system's error, if a client wrapped it."""
     inner = getattr(reason, "reason", None)
     if isinstance(inner, OSError):  # urllib
         return inner
-    while isinstance(reason, FileNotFoundError) and reason.__cause__ is not None:  # the hub's
+    while isinstance(reason, FileNotFoundError) and reason.__cause__ is not None:  # of the hub's client
         reason = reason.__cause__
     return reason
 
 
 def _line(reason: BaseException) -> str:
-    said = spoken(reason) if isinstance(reason, OSError) else str(reason)
-    return re.sub(r"^\[Errno -?\d+\] ", "", " ".join(said.split())) or type(reason).__name__
+    words = reason_of(reason) if isinstance(reason, OSError) else str(reason)
+    return re.sub(r"^\[Errno -?\d+\] ", "", " ".join(words.split())) or type(reason).__name__

@@ -1,8 +1,8 @@
-"""Read what torch.save wrote, in either of its formats, without torch.load: nothing in the file is run.
+"""Reader of both file formats of torch.save. Unlike torch.load, it runs no code from a file.
 
-A file is a pickle and the numbers of its storages: in a zip archive, or one after the other (legacy format).
-The pickle is read by `InertPickle`. The only globals that mean something are those in `_known`; tensors are
-rebuilt by functions of this module, which check every size against the file before memory is allocated.
+A file consists of a pickle and the bytes of its storages: in a zip archive, or one after the other (legacy
+format). `InertPickle` reads the pickle and interprets only the globals in `_known`. The functions of this
+module rebuild the tensors, and check every size against the file before they allocate memory.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from torch import Tensor
 from deconvviz.models.inert_pickle import Foreign, InertPickle, Malformed, Rebuilder
 
 ZIP = b"PK\x03\x04"
-"""How a zip archive begins."""
+"""First bytes of a zip archive."""
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # of the legacy format
 _PROTOCOL = 1001
 _CHUNK = 1 << 24
-_HEADER = struct.Struct("<26sHH")  # of a record, with the lengths of its name and of what follows that
+_HEADER = struct.Struct("<26sHH")  # of a record; the last two fields: the lengths of its name and extra field
 _DIMENSIONS = 64  # PyTorch's own limit
-_INFLATED = 8, 1 << 26  # how much larger than the file a compressed archive may be: a factor, and bytes
-_SHARED = 64, 1 << 30  # the same for all tensors together, which may share storages
+_INFLATED = 8, 1 << 26  # limit for an inflated archive: a multiple of the file's size, plus bytes
+_SHARED = 64, 1 << 30  # the same for the sum of all tensors, which may share storages
 
 _STORAGES = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
@@ -50,7 +50,7 @@ _STORAGES = {
 
 @dataclass(frozen=True)
 class TorchFile:
-    """What a file holds, and the names of tensor subclasses whose tensors were read as plain ones."""
+    """Content of a file, and the names of tensor subclasses whose tensors were read as plain tensors."""
 
     content: Any
     subclasses: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class TorchFile:
 def read_torch_file(path: Path) -> TorchFile:
     """Return the content of a file that torch.save wrote.
 
-    Raises Malformed and OSError, and what zipfile and PyTorch raise for damaged files: see
+    Raises Malformed, OSError, and the exceptions of zipfile and PyTorch for damaged files: see
     `checkpoints.UNREADABLE`.
     """
     with path.open("rb") as stream:
@@ -75,10 +75,10 @@ def _read_zip(stream: IO[bytes], size: int) -> TorchFile:
         inflated = sum(record.file_size for record in records.values())
         stored = all(record.compress_type == zipfile.ZIP_STORED for record in records.values())
         if inflated > (size if stored else _INFLATED[0] * size + _INFLATED[1]):
-            raise Malformed(f"its records claim {inflated:,} bytes, and the file has {size:,}")
+            raise Malformed(f"its records claim {inflated:,} bytes, but the file has {size:,}")
         places = [name for name in records if name.rpartition("/")[2] == "data.pkl"]
         if len(places) != 1:
-            raise Malformed("it has no single data.pkl")
+            raise Malformed("it must contain exactly one data.pkl")
         root = places[0].removesuffix("data.pkl")
         load = partial(_record, archive, stream)
         order = load(records[f"{root}byteorder"]) if f"{root}byteorder" in records else b"little"
@@ -89,7 +89,7 @@ def _read_zip(stream: IO[bytes], size: int) -> TorchFile:
 
 
 def _record(archive: zipfile.ZipFile, stream: IO[bytes], record: zipfile.ZipInfo) -> memoryview:
-    """Return the bytes of a record, in memory of their own."""
+    """Return the bytes of a record, in newly allocated memory."""
     content = torch.empty(record.file_size, dtype=torch.uint8).numpy().data
     if record.compress_type != zipfile.ZIP_STORED:
         with archive.open(record) as inflated:
@@ -98,11 +98,11 @@ def _record(archive: zipfile.ZipFile, stream: IO[bytes], record: zipfile.ZipInfo
     stream.seek(record.header_offset)
     header = stream.read(_HEADER.size)
     if len(header) != _HEADER.size or not header.startswith(ZIP):
-        raise Malformed("a record of it has no header")
+        raise Malformed("one of its records has no header")
     stream.seek(sum(_HEADER.unpack(header)[1:]), os.SEEK_CUR)
     _read_into(content, stream)
-    if record.CRC and zlib.crc32(content) != record.CRC:  # torch.save may have been asked to write none
-        raise Malformed("a record of it has changed")
+    if record.CRC and zlib.crc32(content) != record.CRC:  # torch.save can be set to write no checksum: 0
+        raise Malformed("the checksum of one of its records is wrong")
     return content
 
 
@@ -110,8 +110,8 @@ def _read_legacy(stream: IO[bytes], size: int) -> TorchFile:
     for expected in (_MAGIC, _PROTOCOL):
         found = InertPickle({}).read(stream)
         if type(found) is not int or found != expected:
-            raise Malformed("it does not begin as files of torch.save do")
-    InertPickle({}).read(stream)  # sizes of numbers on the machine that wrote it
+            raise Malformed("it does not begin like a file of torch.save")
+    InertPickle({}).read(stream)  # sizes of C types on the machine that wrote the file
     storages = _FollowingStorages(size)
     rebuilt = _Rebuilt(storages, size)
     content = rebuilt.read(stream)
@@ -125,7 +125,7 @@ class _Storages(Protocol):
 
 
 class _ZippedStorages:
-    """Each storage is a record of the archive."""
+    """Storages in a zip archive: each one is a record."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class _ZippedStorages:
     def bytes_of(self, key: str, count: int, dtype: torch.dtype) -> Tensor:
         record = self._records.get(f"{self._folder}{key}")
         if record is None or record.file_size < count:
-            raise Malformed(f"it has no {count:,} bytes for a storage")
+            raise Malformed(f"one of its storages has fewer than {count:,} bytes")
         if key not in self._read:
             self._read[key] = _as_tensor(self._load(record))
             if self._swapped and dtype.itemsize > 1:
@@ -151,11 +151,11 @@ class _ZippedStorages:
 
 
 class _FollowingStorages:
-    """The storages follow the pickle: memory for them is there first, and is filled afterwards."""
+    """Storages that follow the pickle: they are allocated while it is read, and filled afterwards."""
 
     def __init__(self, size: int) -> None:
         self._left = size
-        self._claimed: dict[str, tuple[Tensor, int]] = {}  # with the bytes of one number
+        self._claimed: dict[str, tuple[Tensor, int]] = {}  # and the bytes of one element
 
     def bytes_of(self, key: str, count: int, dtype: torch.dtype) -> Tensor:
         if key not in self._claimed:
@@ -165,7 +165,7 @@ class _FollowingStorages:
             self._claimed[key] = torch.empty(count, dtype=torch.uint8), dtype.itemsize
         found = self._claimed[key][0]
         if len(found) < count:
-            raise Malformed(f"it has no {count:,} bytes for a storage")
+            raise Malformed(f"one of its storages has fewer than {count:,} bytes")
         return found
 
     def fill(self, stream: IO[bytes], keys: Any) -> None:
@@ -179,12 +179,12 @@ class _FollowingStorages:
             target, itemsize = waiting.pop(key)
             head = stream.read(8)
             if len(head) != 8 or int.from_bytes(head, "little") * itemsize != len(target):
-                raise Malformed("a storage has another size than its tensors need")
+                raise Malformed("the size of a storage does not match its tensors")
             _read_into(target.numpy().data, stream)
             if sys.byteorder == "big" and itemsize > 1:
                 target.view(-1, itemsize).copy_(target.view(-1, itemsize).flip(1))
         if waiting:
-            raise Malformed(f"{len(waiting)} of its storages are not there")
+            raise Malformed(f"{len(waiting)} of its storages are missing")
 
 
 def _as_tensor(content: memoryview) -> Tensor:
@@ -197,7 +197,7 @@ def _read_into(memory: memoryview, stream: IO[bytes]) -> None:
         piece = memory[start : start + _CHUNK]
         filled = stream.readinto(piece)  # type: ignore[attr-defined]
         if filled != len(piece):
-            raise Malformed("it ends within its numbers")
+            raise Malformed("it ends in the middle of a storage")
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,12 +209,12 @@ class _StorageType:
 class _Storage:
     data: Tensor  # uint8
     dtype: torch.dtype
-    count: int  # of numbers
-    start: int = 0  # the number in `data` at which it begins
+    count: int  # number of elements
+    start: int = 0  # index of its first element in `data`
 
 
 class _Rebuilt:
-    """The tensors of one file."""
+    """Rebuilds the tensors of one file, and limits their total size."""
 
     def __init__(self, storages: _Storages, size: int) -> None:
         self._storages = storages
@@ -226,13 +226,13 @@ class _Rebuilt:
         return InertPickle(self._known(), self._persistent).read(stream)
 
     def _persistent(self, given: Any) -> Any:
-        """Resolve what torch.save keeps outside of the pickle: a storage, or in old files a module."""
+        """Resolve a persistent id of torch.save: a storage, or in old files a module."""
         if not isinstance(given, tuple) or not given or not isinstance(given[0], str):
-            raise Malformed("its pickle refers to something that is not a storage")
+            raise Malformed("its pickle refers to an object that is not a storage")
         if given[0] == "module" and len(given) > 1:
-            return given[1]  # with its source code, which is not read
+            return given[1]  # the other fields are its source code
         if given[0] != "storage" or len(given) not in (5, 6) or not isinstance(given[1], _StorageType):
-            raise Malformed("its pickle refers to something that is not a storage")
+            raise Malformed("its pickle refers to an object that is not a storage")
         kind, key, count = given[1], given[2], given[4]
         if not isinstance(key, str) or not _is_size(count):
             raise Malformed("its pickle has a storage without a size")
@@ -280,7 +280,7 @@ class _Rebuilt:
     def _tensor_of_type(self, arguments: tuple[Any, ...]) -> Tensor:
         storage, offset, size, stride, _, _, dtype = _taken(arguments, 7)
         if not isinstance(dtype, torch.dtype):
-            raise Malformed("a tensor has no type of numbers")
+            raise Malformed("a tensor has no dtype")
         return self._view(storage, dtype, offset, size, stride)
 
     def _view(self, storage: Any, dtype: torch.dtype, offset: Any, size: Any, stride: Any) -> Tensor:
@@ -291,7 +291,7 @@ class _Rebuilt:
     def _checked(
         self, storage: Any, dtype: torch.dtype, offset: Any, size: Any, stride: Any
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return size and stride if all numbers of a tensor lie within its storage."""
+        """Return size and stride after checking that all elements of a tensor are in its storage."""
         if not isinstance(storage, _Storage):
             raise Malformed("a tensor has no storage")
         size, stride = _size((size,)), _size((stride,))
@@ -299,29 +299,29 @@ class _Rebuilt:
             raise Malformed("a tensor has a damaged shape")
         count = math.prod(size)
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if count else offset
-        there = storage.count * storage.dtype.itemsize // dtype.itemsize
-        if (last >= there and count) or last > there:
-            raise Malformed("a tensor needs more numbers than its storage has")
+        stored = storage.count * storage.dtype.itemsize // dtype.itemsize
+        if (last >= stored and count) or last > stored:
+            raise Malformed("a tensor needs more elements than its storage has")
         self._left -= count * dtype.itemsize
         if self._left < 0:
-            raise Malformed("its tensors repeat the same numbers too often")
+            raise Malformed("too many of its tensors share the same bytes")
         return size, stride
 
     def _quantised(self, arguments: tuple[Any, ...]) -> Tensor:
-        """A quantised tensor of the same shape: it is refused by name, for which no numbers are needed."""
+        """Return a quantised tensor of the same shape, without its values: quantised weights are rejected."""
         storage, offset, size, stride = _taken(arguments, 4)
         size, _ = self._checked(storage, storage.dtype, offset, size, stride)
         return torch._empty_affine_quantized(size, scale=1.0, zero_point=0, dtype=torch.qint8)
 
     def _sparse(self, arguments: tuple[Any, ...]) -> Tensor:
-        """A sparse tensor of the same shape without entries, for the same reason."""
+        """Return a sparse tensor of the same shape, without its values: sparse weights are rejected."""
         _, data = _taken(arguments, 2)
         values, size = data[-3:-1] if isinstance(data[-1], bool) else data[-2:]
         dtype = values.dtype if isinstance(values, Tensor) else torch.float32
         return torch.empty(_size((size,)), dtype=dtype, layout=torch.sparse_coo)
 
     def _of_subclass(self, arguments: tuple[Any, ...]) -> Any:
-        """A tensor with attributes of its own, or of a subclass, as a plain tensor."""
+        """Return a tensor of a subclass, or one with extra attributes, as a plain tensor."""
         function, kind, inner = _taken(arguments, 3)
         if not isinstance(function, Rebuilder) or not isinstance(inner, tuple):
             return Foreign(kind.name if isinstance(kind, Foreign) else "torch.Tensor")
@@ -336,9 +336,9 @@ class _Rebuilt:
             raise Malformed("a mapping is damaged")
         self._pairs_left -= len(pairs)
         if self._pairs_left < 0:
-            raise Malformed("its mappings repeat the same entries too often")
+            raise Malformed("too many of its mappings share the same entries")
         made: OrderedDict[str, Any] = OrderedDict()
-        for pair in pairs:  # as Python 2 wrote them
+        for pair in pairs:  # Python 2 wrote pairs
             if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)):
                 raise Malformed("a mapping is damaged")
             made[pair[0]] = pair[1]
@@ -353,7 +353,7 @@ _NUMBERS = (
 
 @cache
 def _constants() -> dict[tuple[str, str], Any]:
-    """Names of types of numbers, layouts and storages, and what they are."""
+    """Return PyTorch's dtypes, layouts and storage types, by module and name."""
     found: dict[tuple[str, str], Any] = {}
     for name, value in vars(torch).items():
         if isinstance(value, torch.dtype | torch.layout | torch.memory_format | torch.qscheme):
@@ -370,7 +370,7 @@ def _is_size(value: Any) -> bool:
 
 def _taken(arguments: tuple[Any, ...], count: int) -> tuple[Any, ...]:
     if len(arguments) < count:
-        raise Malformed("a tensor is not described in full")
+        raise Malformed("the description of a tensor is incomplete")
     return arguments[:count]
 
 
@@ -382,25 +382,25 @@ def _size(arguments: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def _part_of(storage: _Storage, view: Any) -> _Storage:
-    """A part of a storage, as files of old describe it: key, offset and number of numbers."""
+    """Return a part of a storage, which old files describe by key, offset and number of elements."""
     if not (isinstance(view, tuple) and len(view) == 3 and _is_size(view[1]) and _is_size(view[2])):
         raise Malformed("its pickle has a storage without a size")
     _, offset, count = view
     if offset + count > storage.count:
-        raise Malformed("a part of a storage lies outside of it")
+        raise Malformed("a part of a storage is larger than the storage")
     return _Storage(storage.data, storage.dtype, count, storage.start + offset)
 
 
 def _without_numbers(arguments: tuple[Any, ...]) -> Tensor:
     dtype, size, stride = _taken(arguments, 3)
     if not isinstance(dtype, torch.dtype):
-        raise Malformed("a tensor has no type of numbers")
+        raise Malformed("a tensor has no dtype")
     return torch.empty_strided(_size((size,)), _size((stride,)), dtype=dtype, device="meta")
 
 
 def _first_tensor(arguments: tuple[Any, ...]) -> Any:
     if not arguments:
-        raise Malformed("a parameter has no numbers")
+        raise Malformed("a parameter has no tensor")
     return arguments[0]
 
 
@@ -413,9 +413,9 @@ def _mapping(arguments: tuple[Any, ...]) -> dict[Any, Any]:
 
 
 def _plain(arguments: tuple[Any, ...]) -> None:
-    """A value that is of no use here, such as a device."""
+    """Return None for a value that is not needed, such as a device."""
 
 
 def _bytes(arguments: tuple[Any, ...]) -> bytes:
-    """Bytes as protocol 2 writes them. They are of no use here."""
+    """Return empty bytes for bytes in the encoding of protocol 2, which are not needed."""
     return b""

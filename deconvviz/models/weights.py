@@ -1,4 +1,4 @@
-"""Which weights a network has: published ones, random ones, or those in a file."""
+"""Load networks with published weights, random weights or the weights in a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from deconvviz.errors import WeightsError
 from deconvviz.images.preprocessing import Preprocessing
-from deconvviz.models.checkpoints import read_stored, refuse_odd
+from deconvviz.models.checkpoints import check_usable, read_stored
 from deconvviz.models.fit import fit
 from deconvviz.models.missing_weights import MissingWeights
 from deconvviz.models.state_dict import not_finite, other_classes, outputs
@@ -26,10 +26,10 @@ Spec = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """Where the weights of a network come from, and what belongs to them.
+    """Origin of the weights of a network, with the preprocessing and class names that belong to them.
 
-    `spec` loads the same again; `source` describes it in words; `classes` is empty where outputs have no
-    names.
+    `spec` loads the same weights again; `source` describes them in words; `classes` is empty if the outputs
+    have no names.
     """
 
     network: str
@@ -41,7 +41,7 @@ class WeightsInfo:
     missing: tuple[str, ...] = ()  # tensors of the network that the weights do not have
 
     def without(self, lacking: MissingWeights | None) -> WeightsInfo:
-        """Return the same for weights that lack some tensors, with a note that says so."""
+        """Return a copy for weights that lack some tensors, with a note about them."""
         if lacking is None:
             return self
         return replace(self, notes=(*self.notes, lacking.note), missing=lacking.names)
@@ -52,7 +52,7 @@ class WeightsInfo:
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """Weights that were found, before it is known whether they fit."""
+    """Weights before they are checked against the network."""
 
     spec: str
     source: str
@@ -60,20 +60,20 @@ class FoundWeights:
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    place: str | None = None  # named in messages about what does not fit; None: the source
+    place: str | None = None  # the name of the weights in error messages; None: `source`
 
 
 @dataclass(frozen=True)
 class FileWeights:
-    """The weights in a file for one network."""
+    """Weights of one network, read from a file."""
 
     state: dict[str, Tensor]
-    place: str  # the file, and the part of it if there is more than one: file.pth#teacher
+    place: str  # the file, with the part if it has several: file.pth#teacher
     notes: tuple[str, ...]
 
 
 class NamedNetworks(Protocol):
-    """Networks that are known by a name, and the weights that are published for each."""
+    """Protocol of networks that are known by name and have published weights."""
 
     def build(
         self, name: str, *, seed: int | None = 0, classes: int | None = None, device: str = "cpu"
@@ -81,7 +81,7 @@ class NamedNetworks(Protocol):
         """Return the network with random weights; see `initialization.build`. Raises NetworkError."""
 
     def published(self, name: str, weights: str, *, progress: bool) -> FoundWeights | None:
-        """Return published weights by their name, downloaded if need be; None for any other name."""
+        """Return published weights by their name, downloaded if necessary; None for any other name."""
 
     def weight_names(self, name: str) -> Sequence[str]:
         """Return the names of the published weights."""
@@ -96,8 +96,8 @@ def load_network(
     """Return a named network in evaluation mode with its weights.
 
     `spec`: the name of published weights ("default", or for torchvision's networks also others, such as
-    IMAGENET1K_V2), "random", or a file: .pth, .pt, .safetensors. FILE#PART takes one of several networks in a
-    file, such as file.pth#teacher. The number of classes is that of the file. Raises NetworkError,
+    IMAGENET1K_V2), "random", or a file: .pth, .pt, .safetensors. FILE#PART selects one of several networks in
+    a file, such as file.pth#teacher. The network has as many classes as the weights. Raises NetworkError,
     WeightsError and DownloadError.
     """
     if spec == "random":
@@ -107,11 +107,11 @@ def load_network(
     found = _find(networks, module, name, spec, progress=progress)
     if (count := other_classes(found.state, module)) is not None:
         module = networks.build(name, seed=None, classes=count)
-        found = replace(found, notes=(*found.notes, f"{count} classes, as the weights have"))
-    return module, _put_in(module, name, found)
+        found = replace(found, notes=(*found.notes, f"{count} classes, as in the weights"))
+    return module, _fitted(module, name, found)
 
 
-def _put_in(module: nn.Module, name: str, found: FoundWeights) -> WeightsInfo:
+def _fitted(module: nn.Module, name: str, found: FoundWeights) -> WeightsInfo:
     place, shape = found.place or found.source, found.preprocessing.shape
     return _info(module, name, found, fit(module, found.state, network=name, source=place, shape=shape))
 
@@ -127,35 +127,35 @@ def _info(
 def _find(
     networks: NamedNetworks, module: nn.Module, name: str, spec: Spec, *, progress: bool
 ) -> FoundWeights:
-    asked = os.fspath(spec)
-    if (found := networks.published(name, asked, progress=progress)) is not None:
+    requested = os.fspath(spec)
+    if (found := networks.published(name, requested, progress=progress)) is not None:
         return found
     others = ", ".join(["default", *networks.weight_names(name), "random"])
     preprocessing, classes = networks.expected(name)
-    given = weights_of_file(asked, module, f"weights of {name} by name: {others}", preprocessing.shape)
-    return FoundWeights(asked, asked, given.state, preprocessing, classes, given.notes, given.place)
+    given = weights_of_file(requested, module, f"named weights of {name}: {others}", preprocessing.shape)
+    return FoundWeights(requested, requested, given.state, preprocessing, classes, given.notes, given.place)
 
 
 def weights_of_file(
     path: Spec, module: nn.Module, others: str, shape: tuple[int, int, int] | None = None
 ) -> FileWeights:
-    """Read the weights in a file that fit a network, and notes on what else is there.
+    """Return the weights in a file that fit a network, with notes on the other contents of the file.
 
-    `path` may be FILE#PART. If nothing fits whole, the weights of its lower layers will do, given the `shape`
-    of the network's input. If they do not fit either, what comes closest is returned, and `fit` says what
-    differs. Raises WeightsError, which names the `others` if there is no such file.
+    `path` may be FILE#PART. If no tensors fit the whole network and the `shape` of its input is given,
+    weights of its lower layers are accepted. If there are none either, the closest tensors are returned, so
+    that `fit` can list the differences. Raises WeightsError, with the text `others` if there is no such file.
     """
     check_weights_file(path, others)
     file, part = file_and_part(os.fspath(path))
     stored, shown = read_stored(file), printable_path(file)
     choice = choose(stored, unwrapped(module), shown, part, shape)
     place = shown if is_usual(choice.prefix) else f"{shown}#{printable(choice.prefix.removesuffix('.'))}"
-    refuse_odd(choice.state, place)
+    check_usable(choice.state, place)
     if spoiled := not_finite(choice.state):
         more = f" and {len(spoiled) - 1} more" if len(spoiled) > 1 else ""
         raise WeightsError(
-            f"{place} holds NaN or infinity in {printable(spoiled[0])}{more}: "
-            "its training went wrong, or the file is damaged"
+            f"{place} contains NaN or infinity in {printable(spoiled[0])}{more}: "
+            "the training failed, or the file is damaged"
         )
     dtypes = {str(tensor.dtype)[6:] for tensor in choice.state.values() if tensor.is_floating_point()}
     kinds = sorted(dtypes - {"float32"})

@@ -1,4 +1,4 @@
-"""Pictures we draw ourselves: objects built from named parts, with a mask for each part.
+"""Generated images of objects that consist of named parts, with a mask for each part.
 
 Needs numpy and Pillow only.
 """

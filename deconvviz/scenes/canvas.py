@@ -1,4 +1,4 @@
-"""Drawing on two sheets at once: the picture, and who owns each of its pixels."""
+"""Drawing an image together with a map of the part that each of its pixels shows."""
 
 from __future__ import annotations
 
@@ -11,46 +11,50 @@ from PIL import Image, ImageChops, ImageDraw
 from deconvviz.scenes.colours import Colour
 from deconvviz.scenes.shapes import Point, Pose, box, curve, oval
 
-Owners = NDArray[np.uint8]  # (H, W), the number of the part that a pixel shows
+PartMap = NDArray[np.uint8]  # (H, W), number of the part that each pixel shows
 Mask = NDArray[np.bool_]  # (H, W)
 
-SUPERSAMPLING = 3  # odd, so that one sample lies on the centre of each final pixel
-NOBODY = 0
-FIRST_STRAY = 128  # owners below it belong to the object, from it on to stray parts
+SUPERSAMPLING = 3  # odd, so that one sample is at the centre of each final pixel
+BACKGROUND = 0
+FIRST_DISTRACTOR = 128  # lower numbers are parts of the object; this and higher numbers are distractors
 
 
 class Canvas:
-    """A supersampled picture and, at the same size, the number of the part that shows in each sample."""
+    """Supersampled image, and a map of the same size with the number of the part that each sample shows."""
 
-    def __init__(self, ground: Image.Image) -> None:
-        side = ground.width * SUPERSAMPLING
-        self.picture = ground.resize((side, side), Image.Resampling.BILINEAR)
-        self.owners = Image.new("L", (side, side), NOBODY)
-        self.painter = ImageDraw.Draw(self.picture)
-        self.labeller = ImageDraw.Draw(self.owners)
+    def __init__(self, background: Image.Image) -> None:
+        side = background.width * SUPERSAMPLING
+        self.image = background.resize((side, side), Image.Resampling.BILINEAR)
+        self.part_map = Image.new("L", (side, side), BACKGROUND)
+        self.painter = ImageDraw.Draw(self.image)
+        self.labeller = ImageDraw.Draw(self.part_map)
         self._numbers: dict[tuple[str, bool], int] = {}
 
-    def number(self, part: str | None, stray: bool) -> int:
+    def number(self, part: str | None, distractor: bool) -> int:
+        """Return the number of a part in the map; a new part gets the next free number."""
         if part is None:
-            return NOBODY
-        first = FIRST_STRAY if stray else NOBODY + 1
-        taken = sum(of_strays is stray for _, of_strays in self._numbers)
-        return self._numbers.setdefault((part, stray), first + taken)
+            return BACKGROUND
+        first = FIRST_DISTRACTOR if distractor else BACKGROUND + 1
+        taken = sum(is_distractor is distractor for _, is_distractor in self._numbers)
+        return self._numbers.setdefault((part, distractor), first + taken)
 
-    def developed(self) -> tuple[Image.Image, Owners]:
-        """The antialiased picture, and the owner that shows at the centre of each of its pixels."""
+    def render(self) -> tuple[Image.Image, PartMap]:
+        """Return the antialiased image, and the number of the part at the centre of each of its pixels."""
         centre = SUPERSAMPLING // 2
-        owners = np.asarray(self.owners)[centre::SUPERSAMPLING, centre::SUPERSAMPLING]
-        return self.picture.reduce(SUPERSAMPLING), owners
+        part_map = np.asarray(self.part_map)[centre::SUPERSAMPLING, centre::SUPERSAMPLING]
+        return self.image.reduce(SUPERSAMPLING), part_map
 
-    def masks(self, owners: Owners, stray: bool) -> dict[str, Mask]:
-        """A boolean mask for each part of which something shows."""
-        masks = {part: owners == n for (part, of_strays), n in self._numbers.items() if of_strays is stray}
+    def masks(self, part_map: PartMap, distractor: bool) -> dict[str, Mask]:
+        """Return a boolean mask for each part that is at least partly visible."""
+        numbers = {
+            part: n for (part, is_distractor), n in self._numbers.items() if is_distractor is distractor
+        }
+        masks = {part: part_map == n for part, n in numbers.items()}
         return {part: mask for part, mask in masks.items() if mask.any()}
 
 
 class Pen:
-    """Draws the parts of one object in the object's own units. `part=None` draws what belongs to no part."""
+    """Pen that draws parts in object coordinates. What is drawn with `part=None` belongs to no part."""
 
     def __init__(
         self,
@@ -59,31 +63,31 @@ class Pen:
         outline: Colour | None = None,
         outline_width: float = 0.0,
         pattern: Image.Image | None = None,
-        stray: bool = False,
+        distractor: bool = False,
     ) -> None:
-        self.canvas, self.pose, self.stray = canvas, pose, stray
+        self.canvas, self.pose, self.distractor = canvas, pose, distractor
         self.outline, self.outline_width, self.pattern = outline, outline_width, pattern
 
     def plain(self) -> Pen:
-        """The same pen without outline and pattern, for details that an outline would drown."""
-        return Pen(self.canvas, self.pose, stray=self.stray)
+        """Return this pen without outline and pattern, for details that an outline would hide."""
+        return Pen(self.canvas, self.pose, distractor=self.distractor)
 
     def fill(
         self, part: str | None, points: Sequence[Point], colour: Colour, over: Colour | None = None
     ) -> None:
-        """A closed shape; where the pen's pattern is set, `over` is laid on it through the pattern."""
+        """Draw a closed shape. If the pen has a pattern, the colour `over` is painted through it."""
         placed = self.pose.apply(points)
         self.canvas.painter.polygon(placed, fill=colour)
-        self.canvas.labeller.polygon(placed, fill=self.canvas.number(part, self.stray))
+        self.canvas.labeller.polygon(placed, fill=self.canvas.number(part, self.distractor))
         if over is not None and self.pattern is not None:
-            shape = Image.new("L", self.canvas.picture.size, 0)
+            shape = Image.new("L", self.canvas.image.size, 0)
             ImageDraw.Draw(shape).polygon(placed, fill=255)
-            self.canvas.picture.paste(over, mask=ImageChops.multiply(shape, self.pattern))
+            self.canvas.image.paste(over, mask=ImageChops.multiply(shape, self.pattern))
         if self.outline is not None:
             self._line(part, [*placed, placed[0], placed[1]], self.outline_width, self.outline)
 
     def line(self, part: str | None, points: Sequence[Point], width: float, colour: Colour) -> None:
-        """An open stroke with round ends; `width` in the object's units."""
+        """Draw an open stroke with round ends; `width` is in object units."""
         placed = self.pose.apply(points)
         self._line(part, placed, width, colour)
         radius = width * self.pose.scale / 2
@@ -91,16 +95,16 @@ class Pen:
             for x, y in (placed[0], placed[-1]):
                 ends = (x - radius, y - radius, x + radius, y + radius)
                 self.canvas.painter.ellipse(ends, fill=colour)
-                self.canvas.labeller.ellipse(ends, fill=self.canvas.number(part, self.stray))
+                self.canvas.labeller.ellipse(ends, fill=self.canvas.number(part, self.distractor))
 
     def _line(self, part: str | None, placed: Sequence[Point], width: float, colour: Colour) -> None:
         pixels = max(1, round(width * self.pose.scale))
         self.canvas.painter.line(placed, fill=colour, width=pixels)
-        self.canvas.labeller.line(placed, fill=self.canvas.number(part, self.stray), width=pixels)
+        self.canvas.labeller.line(placed, fill=self.canvas.number(part, self.distractor), width=pixels)
 
-    def claim(self, part: str, points: Sequence[Point]) -> None:
-        """Gives an area to a part without painting it: the gaps between the spokes of a wheel."""
-        number = self.canvas.number(part, self.stray)
+    def label_area(self, part: str, points: Sequence[Point]) -> None:
+        """Assign an area to a part without painting it, such as the gaps between the spokes of a wheel."""
+        number = self.canvas.number(part, self.distractor)
         self.canvas.labeller.polygon(self.pose.apply(points), fill=number)
 
     def oval(
@@ -132,9 +136,9 @@ class Pen:
     def blob(
         self, part: str | None, points: Sequence[Point], colour: Colour, over: Colour | None = None
     ) -> None:
-        """A closed smooth shape through the points."""
+        """Draw a closed smooth shape through the points."""
         self.fill(part, curve(points), colour, over)
 
     def arc(self, part: str | None, points: Sequence[Point], width: float, colour: Colour) -> None:
-        """An open smooth stroke through the points."""
+        """Draw an open smooth stroke through the points."""
         self.line(part, curve(points, closed=False), width, colour)

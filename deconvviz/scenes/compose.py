@@ -1,4 +1,4 @@
-"""One scene: an object built from named parts, over a texture, among clutter, from a seed."""
+"""Composition of a scene from a seed: an object with named parts, on a texture, with clutter around it."""
 
 from __future__ import annotations
 
@@ -9,58 +9,66 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deconvviz.scenes import backgrounds, creatures, places, vehicles
-from deconvviz.scenes.canvas import FIRST_STRAY, NOBODY, SUPERSAMPLING, Canvas, Mask, Pen
+from deconvviz.scenes.canvas import BACKGROUND, FIRST_DISTRACTOR, SUPERSAMPLING, Canvas, Mask, Pen
 from deconvviz.scenes.colours import Palette, palette
-from deconvviz.scenes.dice import Dice
+from deconvviz.scenes.dice import SceneRng
 from deconvviz.scenes.shapes import Pose
 
 SMALLEST = 32
 
 
 @dataclass(frozen=True)
-class Sitter:
-    """How one class is drawn, and how far it may lean to either side, in degrees."""
+class ObjectClass:
+    """Function that draws the objects of one class, and their largest rotation."""
 
-    draw: Callable[[Pen, Palette, Dice], None]
-    lean: float
+    draw: Callable[[Pen, Palette, SceneRng], None]
+    max_turn: float  # degrees, to either side
 
 
-SITTERS: dict[str, Sitter] = {
-    "airplane": Sitter(vehicles.airplane, 35),
-    "bicycle": Sitter(vehicles.bicycle, 18),
-    "bird": Sitter(creatures.bird, 22),
-    "boat": Sitter(vehicles.boat, 16),
-    "butterfly": Sitter(creatures.butterfly, 45),
-    "car": Sitter(vehicles.car, 18),
-    "face": Sitter(creatures.face, 22),
-    "fish": Sitter(creatures.fish, 35),
-    "flower": Sitter(places.flower, 30),
-    "house": Sitter(places.house, 14),
-    "robot": Sitter(creatures.robot, 20),
-    "train": Sitter(vehicles.train, 14),
+OBJECT_CLASSES: dict[str, ObjectClass] = {
+    "airplane": ObjectClass(vehicles.airplane, 35),
+    "bicycle": ObjectClass(vehicles.bicycle, 18),
+    "bird": ObjectClass(creatures.bird, 22),
+    "boat": ObjectClass(vehicles.boat, 16),
+    "butterfly": ObjectClass(creatures.butterfly, 45),
+    "car": ObjectClass(vehicles.car, 18),
+    "face": ObjectClass(creatures.face, 22),
+    "fish": ObjectClass(creatures.fish, 35),
+    "flower": ObjectClass(places.flower, 30),
+    "house": ObjectClass(places.house, 14),
+    "robot": ObjectClass(creatures.robot, 20),
+    "train": ObjectClass(vehicles.train, 14),
 }
-CLASSES: tuple[str, ...] = tuple(SITTERS)
+CLASSES: tuple[str, ...] = tuple(OBJECT_CLASSES)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture with its ground truth.
+    """Generated image with its ground truth.
 
-    Every mask is bool (H, W) and holds the pixels whose centre shows that part, the gaps between a bicycle's
-    spokes included. Masks never overlap, and a part that is wholly hidden has no key. `strays` are parts that
-    belong to no object (a lone wheel on the ground).
+    Each mask is a bool array (H, W), True at the pixels whose centre shows the part. The mask of a bicycle
+    wheel includes the gaps between the spokes. Masks never overlap. A part that is completely hidden has no
+    mask.
+
+    Attributes:
+        image: Pixels, uint8 (H, W, 3).
+        label: Index of the class in `CLASSES`.
+        name: Name of the class.
+        parts: Masks of the parts of the object, by name.
+        distractors: Masks of parts that do not belong to the object, by name (for example a single wheel).
+        seed: Seed of the scene.
     """
 
     image: NDArray[np.uint8]  # uint8 (H, W, 3)
     label: int
     name: str
     parts: dict[str, Mask]
-    strays: dict[str, Mask]
+    distractors: dict[str, Mask]
     seed: int
 
     @property
     def object_mask(self) -> Mask:
-        """All parts of the object together, bool (H, W)."""
+        """Union of the masks of all parts of the object, bool (H, W)."""
         together = np.zeros(self.image.shape[:2], np.bool_)
         for mask in self.parts.values():
             together |= mask
@@ -72,68 +80,78 @@ class Scene:
 
 
 def scene(seed: int, label: int | str | None = None, size: int = 96) -> Scene:
-    """The scene of a seed; `label` asks for a class by name or number instead of the one the seed draws.
+    """Return the scene of a seed. The same arguments always return the same image.
 
-    Raises ValueError for a negative seed, a class that there is not, or a size under 32.
+    Args:
+        seed: Seed, 0 or more.
+        label: Class, by name or by its index in `CLASSES`. By default the seed determines the class.
+        size: Side of the square image, in pixels.
+
+    Raises:
+        ValueError: The seed is negative, the class does not exist, or the size is less than 32.
     """
     _check(seed, size)
-    dice = Dice(seed)
-    drawn = dice.whole(0, len(CLASSES) - 1)
-    number = drawn if label is None else _class_number(label)
-    colours = palette(dice)
-    canvas = Canvas(backgrounds.ground(size, colours, dice))
-    backgrounds.clutter(canvas, colours, dice, dice.whole(0, 7), largest=0.16)
-    for _ in range(max(0, dice.whole(-2, 2))):
-        backgrounds.stray_part(canvas, colours, dice)
-    sitter = SITTERS[CLASSES[number]]
-    sitter.draw(_object_pen(canvas, colours, sitter.lean, dice), colours, dice)
-    backgrounds.clutter(canvas, colours, dice, max(0, dice.whole(-1, 3)), largest=0.08)
-    picture, owners = canvas.developed()
-    owned_by_object = (owners > NOBODY) & (owners < FIRST_STRAY)
-    image = backgrounds.lit(picture, owned_by_object, dice)
-    parts, strays = canvas.masks(owners, stray=False), canvas.masks(owners, stray=True)
-    return Scene(image, number, CLASSES[number], parts, strays, seed)
+    rng = SceneRng(seed)
+    random_class = rng.integer(0, len(CLASSES) - 1)
+    number = random_class if label is None else _class_number(label)
+    colours = palette(rng)
+    canvas = Canvas(backgrounds.background(size, colours, rng))
+    backgrounds.clutter(canvas, colours, rng, rng.integer(0, 7), largest=0.16)
+    for _ in range(max(0, rng.integer(-2, 2))):
+        backgrounds.draw_distractor(canvas, colours, rng)
+    object_class = OBJECT_CLASSES[CLASSES[number]]
+    object_class.draw(_object_pen(canvas, colours, object_class.max_turn, rng), colours, rng)
+    backgrounds.clutter(canvas, colours, rng, max(0, rng.integer(-1, 3)), largest=0.08)
+    drawn_image, part_map = canvas.render()
+    object_mask = (part_map > BACKGROUND) & (part_map < FIRST_DISTRACTOR)
+    image = backgrounds.apply_lighting(drawn_image, object_mask, rng)
+    parts, distractors = canvas.masks(part_map, distractor=False), canvas.masks(part_map, distractor=True)
+    return Scene(image, number, CLASSES[number], parts, distractors, seed)
 
 
 def scenes(count: int, seed: int = 0, size: int = 96) -> Iterator[Scene]:
-    """`count` scenes with the seeds `seed`, `seed + 1`, ..."""
+    """Return an iterator over `count` scenes with the seeds `seed`, `seed + 1`, ...
+
+    Raises:
+        ValueError: The count or the seed is negative, or the size is less than 32.
+    """
     if count < 0:
-        raise ValueError(f"count {count} asked for: a number of scenes is 0 or more")
+        raise ValueError(f"invalid count {count}: the number of scenes must be 0 or more")
     _check(seed, size)
     return (scene(one, size=size) for one in range(seed, seed + count))
 
 
 def _check(seed: int, size: int) -> None:
     if seed < 0:
-        raise ValueError(f"seed {seed} asked for: a seed is a whole number from 0 on")
+        raise ValueError(f"invalid seed {seed}: a seed must be 0 or more")
     if size < SMALLEST:
-        raise ValueError(f"size {size} asked for: a scene needs at least {SMALLEST} px to show its parts")
+        raise ValueError(f"invalid size {size}: a scene must have at least {SMALLEST} px to show its parts")
 
 
 def _class_number(label: int | str) -> int:
     if isinstance(label, str):
-        if label not in SITTERS:
-            raise ValueError(f"no class {label!r} in the scenes: there are {', '.join(CLASSES)}")
+        if label not in OBJECT_CLASSES:
+            raise ValueError(f"no scene class {label!r}: the classes are {', '.join(CLASSES)}")
         return CLASSES.index(label)
     if not 0 <= label < len(CLASSES):
-        raise ValueError(f"no class number {label} in the scenes: they run from 0 to {len(CLASSES) - 1}")
+        raise ValueError(f"no scene class {label}: the class numbers are 0 to {len(CLASSES) - 1}")
     return int(label)
 
 
-def _object_pen(canvas: Canvas, colours: Palette, lean: float, dice: Dice) -> Pen:
-    side = canvas.picture.width
-    half = dice.between(0.27, 0.45)
-    room = 0.5 - half + 0.05  # an object may stand out of the picture by a twentieth
+def _object_pen(canvas: Canvas, colours: Palette, max_turn: float, rng: SceneRng) -> Pen:
+    side = canvas.image.width
+    half = rng.between(0.27, 0.45)
+    room = 0.5 - half + 0.05  # an object may extend beyond the image by 5 % of its side
     pose = Pose.at(
-        side * (0.5 + dice.between(-room, room)),
-        side * (0.5 + dice.between(-room, room)),
+        side * (0.5 + rng.between(-room, room)),
+        side * (0.5 + rng.between(-room, room)),
         side * half,
-        dice.between(-lean, lean),
-        dice.between(0.88, 1.14),
-        flip=dice.chance(0.5),
+        rng.between(-max_turn, max_turn),
+        rng.between(0.88, 1.14),
+        flip=rng.chance(0.5),
     )
-    outline, width = backgrounds.outline_of(colours, dice)
-    pattern = backgrounds.pattern(side // SUPERSAMPLING, dice) if dice.chance(0.6) else None
+    outline, width = backgrounds.outline_of(colours, rng)
+    pattern = backgrounds.pattern(side // SUPERSAMPLING, rng) if rng.chance(0.6) else None
     if pattern is not None:
         pattern = pattern.resize((side, side))
     return Pen(canvas, pose, outline, width, pattern)

@@ -1,4 +1,4 @@
-"""Parts that several classes share, each drawn the same way wherever it stands."""
+"""Drawing functions for parts that several classes share, so that a part looks alike in all of them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import math
 
 from deconvviz.scenes.canvas import Pen
 from deconvviz.scenes.colours import BLACK, WHITE, Colour, Palette, darker, lighter, mix
-from deconvviz.scenes.dice import Dice
+from deconvviz.scenes.dice import SceneRng
 from deconvviz.scenes.shapes import Point, oval
 
 
-def wheel(pen: Pen, x: float, y: float, r: float, palette: Palette, dice: Dice) -> None:
+def wheel(pen: Pen, x: float, y: float, r: float, palette: Palette, rng: SceneRng) -> None:
     pen.oval("wheel", x, y, r, r, palette.rubber)
     pen = pen.plain()
     pen.oval("wheel", x, y, 0.62 * r, 0.62 * r, lighter(palette.metal, 0.35))
-    _spokes(pen, x, y, 0.6 * r, 0.12 * r, dice.whole(2, 3), dice.between(0, 180), darker(palette.metal, 0.4))
+    _spokes(pen, x, y, 0.6 * r, 0.12 * r, rng.integer(2, 3), rng.between(0, 180), darker(palette.metal, 0.4))
     pen.oval("wheel", x, y, 0.2 * r, 0.2 * r, palette.rubber)
 
 
-def open_wheel(pen: Pen, x: float, y: float, r: float, palette: Palette, dice: Dice) -> None:
-    """A bicycle's wheel: the ground shows between the spokes; the mask is the whole disc."""
-    pen.claim("wheel", oval(x, y, r, r))
-    _spokes(pen, x, y, 0.95 * r, 0.035, dice.whole(3, 5), dice.between(0, 180), palette.metal)
+def open_wheel(pen: Pen, x: float, y: float, r: float, palette: Palette, rng: SceneRng) -> None:
+    """Draw a bicycle wheel: the background is visible between the spokes, but the mask is the whole disc."""
+    pen.label_area("wheel", oval(x, y, r, r))
+    _spokes(pen, x, y, 0.95 * r, 0.035, rng.integer(3, 5), rng.between(0, 180), palette.metal)
     ring = oval(x, y, 0.92 * r, 0.92 * r)
-    pen.line("wheel", [*ring, ring[0]], dice.between(0.08, 0.13), palette.rubber)
+    pen.line("wheel", [*ring, ring[0]], rng.between(0.08, 0.13), palette.rubber)
     pen.oval("wheel", x, y, 0.13 * r, 0.13 * r, palette.rubber)
 
 
@@ -35,7 +35,7 @@ def _spokes(pen: Pen, x: float, y: float, r: float, width: float, count: int, tu
 
 
 def eye(pen: Pen, x: float, y: float, r: float, iris: Colour, look: Point = (0.0, 0.0)) -> None:
-    """`look` moves the pupil, in parts of the radius."""
+    """Draw an eye; `look` is the direction in which the pupil is moved, each component in [-1, 1]."""
     pen.oval("eye", x, y, r, r, WHITE)
     pen = pen.plain()
     px, py = x + 0.3 * r * look[0], y + 0.3 * r * look[1]
@@ -60,7 +60,7 @@ def window(
 
 
 def porthole(pen: Pen, x: float, y: float, r: float, palette: Palette) -> None:
-    """A round window."""
+    """Draw a round window."""
     pen.oval("window", x, y, r, r, lighter(palette.metal, 0.6))
     pen = pen.plain()
     pen.oval("window", x, y, 0.72 * r, 0.72 * r, palette.glass)
@@ -80,12 +80,12 @@ def chimney(pen: Pen, x: float, top: float, bottom: float, wide: float, colour: 
     pen.box("chimney", x - 0.75 * wide, top, x + 0.75 * wide, top + 0.5 * wide, darker(colour, 0.3))
 
 
-def smoke(pen: Pen, x: float, y: float, r: float, dice: Dice) -> None:
-    """Three or four puffs that drift up to the left."""
-    grey = mix(WHITE, (150, 150, 160), dice.between(0.1, 0.8))
-    for i in range(dice.whole(3, 4)):
+def smoke(pen: Pen, x: float, y: float, r: float, rng: SceneRng) -> None:
+    """Draw three or four puffs that rise to the left."""
+    grey = mix(WHITE, (150, 150, 160), rng.between(0.1, 0.8))
+    for i in range(rng.integer(3, 4)):
         grow = r * (1 + 0.35 * i)
-        drift = 0.75 * r * i * dice.between(0.6, 1.4)
+        drift = 0.75 * r * i * rng.between(0.6, 1.4)
         pen.oval("smoke", x - drift, y - 1.05 * r * i, grow, 0.85 * grow, grey)
 
 
@@ -100,7 +100,7 @@ def antenna(pen: Pen, foot: Point, bend: Point, tip: Point, colour: Colour) -> N
 
 
 def petal(pen: Pen, x: float, y: float, reach: float, wide: float, turn: float, colour: Colour) -> None:
-    """One petal from (x, y) outwards; `turn` in degrees from straight right."""
+    """Draw a petal from (x, y) outwards; `turn` is its direction in degrees, 0 pointing right."""
     cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     pen.oval("petal", x + 0.55 * reach * cos, y + 0.55 * reach * sin, 0.5 * reach, wide, colour, turn)
     tip = (x + 0.75 * reach * cos, y + 0.75 * reach * sin)

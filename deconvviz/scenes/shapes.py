@@ -1,4 +1,7 @@
-"""Outlines as lists of points, in an object's own units: x right, y down, the object within -1 .. 1."""
+"""Outlines as lists of points, in object coordinates.
+
+The x axis points right, the y axis points down, and the object lies within [-1, 1] on both.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ Point = tuple[float, float]
 
 
 def oval(x: float, y: float, rx: float, ry: float, turn: float = 0.0, count: int = 28) -> list[Point]:
-    """An ellipse; `turn` in degrees, clockwise on the screen."""
+    """Return `count` points on an ellipse; `turn` rotates it by degrees, clockwise on the screen."""
     cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     ring = ((rx * math.cos(a), ry * math.sin(a)) for a in (math.tau * i / count for i in range(count)))
     return [(x + u * cos - v * sin, y + u * sin + v * cos) for u, v in ring]
 
 
 def box(x0: float, y0: float, x1: float, y1: float, corner: float = 0.0) -> list[Point]:
-    """A rectangle, its corners rounded by `corner`."""
+    """Return the points of a rectangle; its corners are rounded with radius `corner`."""
     if corner <= 0:
         return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
     corner = min(corner, (x1 - x0) / 2, (y1 - y0) / 2)
@@ -32,7 +35,7 @@ def box(x0: float, y0: float, x1: float, y1: float, corner: float = 0.0) -> list
 
 
 def curve(points: Sequence[Point], closed: bool = True, steps: int = 6) -> list[Point]:
-    """A Catmull-Rom curve through the points."""
+    """Return points on a Catmull-Rom curve through `points`, `steps` for each segment."""
     n = len(points)
     out: list[Point] = []
     for i in range(n if closed else n - 1):
@@ -40,11 +43,11 @@ def curve(points: Sequence[Point], closed: bool = True, steps: int = 6) -> list[
             a, b, c, d = (points[(i + k) % n] for k in (-1, 0, 1, 2))
         else:
             a, b, c, d = (points[min(max(i + k, 0), n - 1)] for k in (-1, 0, 1, 2))
-        out.extend(_between(a, b, c, d, j / steps) for j in range(steps))
+        out.extend(_interpolated(a, b, c, d, j / steps) for j in range(steps))
     return out if closed else [*out, points[-1]]
 
 
-def _between(a: Point, b: Point, c: Point, d: Point, t: float) -> Point:
+def _interpolated(a: Point, b: Point, c: Point, d: Point, t: float) -> Point:
     weights = (-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2)
     x = sum(w * p[0] for w, p in zip(weights, (a, b, c, d), strict=True)) / 2
     y = sum(w * p[1] for w, p in zip(weights, (a, b, c, d), strict=True)) / 2
@@ -53,7 +56,7 @@ def _between(a: Point, b: Point, c: Point, d: Point, t: float) -> Point:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object stands in the picture: an affine map from its own units to canvas pixels."""
+    """Placement of an object in the image: an affine map from object coordinates to canvas pixels."""
 
     a: float
     b: float
@@ -66,14 +69,20 @@ class Pose:
     def at(
         cls, x: float, y: float, scale: float, turn: float = 0.0, stretch: float = 1.0, flip: bool = False
     ) -> Pose:
-        """`stretch` widens and flattens; `flip` mirrors left and right; then `turn` degrees clockwise."""
+        """Return the pose of an object with its centre at (x, y), in canvas pixels.
+
+        `scale` is the number of canvas pixels in one object unit. `stretch` makes the object wider and
+        flatter, `flip` mirrors it left to right, and `turn` then rotates it by degrees clockwise.
+        """
         cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
         wide, high = scale * stretch * (-1 if flip else 1), scale / stretch
         return cls(cos * wide, -sin * high, sin * wide, cos * high, x, y)
 
     @property
     def scale(self) -> float:
+        """Canvas pixels in one object unit, as the square root of the change of area."""
         return math.sqrt(abs(self.a * self.d - self.b * self.c))
 
     def apply(self, points: Iterable[Point]) -> list[Point]:
+        """Return the points in canvas pixels."""
         return [(self.a * u + self.b * v + self.x, self.c * u + self.d * v + self.y) for u, v in points]

@@ -1,1 +1,1 @@
-"""The strongest images of some channels, projected: the paper's Figure 2."""
+"""Top nine: the strongest images of channels, projected back to pixels (Figure 2 of the paper)."""

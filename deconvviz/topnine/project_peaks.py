@@ -1,26 +1,27 @@
-"""Project the peaks of a search: each image is recorded once, each activation is checked."""
+"""Project the peaks of a search. Each image is recorded once, and each activation is checked."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from deconvviz.engine.units import Unit
 from deconvviz.errors import RefusedOp, SearchError
+from deconvviz.figures.spec.effective_crop import reachable
 from deconvviz.figures.spec.top_nine import Crop
 from deconvviz.image_sources import Source
-from deconvviz.images.image import Picture
+from deconvviz.images.image import InputImage
 from deconvviz.layers import Layer
 from deconvviz.network import Network
-from deconvviz.projection import Projection, analogies
+from deconvviz.projection import Projection, approximations
 from deconvviz.recording import Recording
 from deconvviz.topnine.peak import Peak
-from deconvviz.topnine.result import ProjectedPeak, Searched, TopNine
+from deconvviz.topnine.result import ProjectedPeak, Searched, Surroundings, TopNine
 
-TOGETHER = 8  # pictures that are recorded at once
-_SAME = 1e-3  # how far an activation may be off what the index says, as a share of itself
-_ROUNDING = 1e-5  # and of the strongest of its layer
+BATCH = 8  # number of images that are recorded together
+_RELATIVE = 1e-3  # largest difference from the activation in the search index, relative to the activation
+_ROUNDING = 1e-5  # the same, relative to the largest activation of the layer
 
 Report: TypeAlias = Callable[[int, int], None]
 
@@ -32,89 +33,125 @@ def project_peaks(
     largest: Mapping[str, float],
     searched: Searched,
     *,
+    layers: Iterable[Layer] = (),
     k: int,
     notes: tuple[str, ...] = (),
     memory: int | None = None,
     report: Report | None = None,
 ) -> TopNine:
-    """Project peaks of a search; each image of `source` is recorded once.
+    """Project the peaks of a search back to pixels.
 
-    `largest` is the largest activation of each layer in the search. Every activation is computed again; one
-    that differs from the search is an error. `report` gets how many of how many images are done. Raises
-    SearchError, PictureError, RefusedOp, UnitError.
+    Each image is recorded once. Every activation is computed again and compared with the search.
+
+    Args:
+        network: Network of the search.
+        source: Source of the images.
+        peaks: Peaks to project.
+        largest: Largest activation of each layer in the search.
+        searched: Facts about the search, for title and manifest.
+        layers: Layers of the network that are already known.
+        k: Number of images for each channel.
+        notes: Notes for the result.
+        memory: Memory in bytes for projecting units in one batch.
+        report: Called with the number of finished images and the total number of images.
+
+    Raises:
+        SearchError: An image is missing, or an activation does not match the search.
+        ImageError: An image cannot be read.
+        RefusedOp: A layer cannot be projected.
+        UnitError: A peak is not in its layer.
     """
-    layers = {name: network.layers.find(name) for name in dict.fromkeys(peak.layer for peak in peaks)}
-    for layer in layers.values():
-        if layer.refused:
-            raise RefusedOp(f"{layer.name} cannot be projected: {layer.refused}")
-    of_picture: dict[str, list[Peak]] = {}
+    known = {layer.name: layer for layer in layers}
+    found = {
+        name: known.get(name) or network.layers.find(name)
+        for name in dict.fromkeys(peak.layer for peak in peaks)
+    }
+    for layer in found.values():
+        if layer.unsupported:
+            raise RefusedOp(f"{layer.name} cannot be projected: {layer.unsupported}")
+    of_image: dict[str, list[Peak]] = {}
     for peak in peaks:
-        of_picture.setdefault(peak.image, []).append(peak)
-    numbers = _numbers(source, of_picture)
+        of_image.setdefault(peak.image_id, []).append(peak)
+    indices = _image_indices(source, of_image)
     shown: dict[tuple[str, int, int], ProjectedPeak] = {}
-    by_analogy: dict[str, Sequence[Mapping[str, Any]]] = {}
+    approximate: dict[str, Sequence[Mapping[str, Any]]] = {}
     changed: list[str] = []
+    most = {name: _largest_side(peaks, name) for name in found}
     done = 0
-    in_order = sorted(of_picture, key=numbers.__getitem__)
+    in_order = sorted(of_image, key=indices.__getitem__)
     while done < len(in_order):
-        together = in_order[done : done + TOGETHER]
-        pictures = [source.picture(numbers[image]) for image in together]
-        for recording, images in _recorded(network, pictures, together, list(layers)):
-            for name, layer in layers.items():
-                wanted = [peak for image in images for peak in of_picture[image] if peak.layer == name]
+        batch = in_order[done : done + BATCH]
+        images = [source.image(indices[image_id]) for image_id in batch]
+        for recording, ids in _recordings(network, images, batch, list(found.values())):
+            for name, layer in found.items():
+                wanted = [peak for image_id in ids for peak in of_image[image_id] if peak.layer == name]
                 if not wanted:
                     continue
-                units = [Unit(images.index(peak.image), peak.channel, peak.y, peak.x) for peak in wanted]
-                projection = recording.project(name, units, memory=memory)
-                by_analogy[name] = analogies(projection.coverage)
+                units = [Unit(ids.index(peak.image_id), peak.channel, peak.y, peak.x) for peak in wanted]
+                projection = recording.project(layer, units, memory=memory)
+                approximate[name] = approximations(projection.coverage)
                 for number, peak in enumerate(wanted):
                     changed += _difference(peak, projection.units[number], largest[name])
-                    shown[name, peak.channel, peak.rank] = _shown(projection, number, peak, layer)
-        done += len(together)
+                    shown[name, peak.channel, peak.rank] = _projected_peak(
+                        projection, number, peak, layer, most[name]
+                    )
+        done += len(batch)
         if report is not None:
-            report(done, len(of_picture))
+            report(done, len(of_image))
     if changed:
         raise SearchError(
-            f"{len(changed)} of {len(peaks)} activations are not those of the index, and nothing is drawn: "
-            f"{'; '.join(changed[:3])}{'; ...' if len(changed) > 3 else ''} (pictures or weights have "
-            "changed: search again)"
+            f"{len(changed)} of {len(peaks)} activations do not match the search index; no figure was "
+            f"written: {'; '.join(changed[:3])}{'; ...' if len(changed) > 3 else ''}. "
+            "The images or the weights have changed. Run the search again"
         )
-    return TopNine(network.info(), layers, searched, _arranged(peaks, shown), by_analogy, k, notes)
+    return TopNine(
+        network.info(), found, searched, _by_layer_and_channel(peaks, shown), approximate, k, notes
+    )
 
 
-def _numbers(source: Source, images: Mapping[str, Any]) -> dict[str, int]:
-    missing = [image for image in images if image not in source.names]
+def _image_indices(source: Source, ids: Mapping[str, Any]) -> dict[str, int]:
+    """Return the index of each image in the source, or raise SearchError if some are missing."""
+    missing = [image_id for image_id in ids if image_id not in source.names]
     if missing:
         raise SearchError(
-            f"{len(missing)} of {len(images)} pictures are not in {source.place}: {', '.join(missing[:3])}"
-            f"{' ...' if len(missing) > 3 else ''} ({{option}} says where they are now)",
+            f"{len(missing)} of {len(ids)} images are not in {source.place}: {', '.join(missing[:3])}"
+            f"{' ...' if len(missing) > 3 else ''}. Use {{option}} to say where they are",
             option="source=PLACE",
         )
-    return {image: source.names.index(image) for image in images}
+    return {image_id: source.names.index(image_id) for image_id in ids}
 
 
-def _recorded(
-    network: Network, pictures: Sequence[Picture], images: Sequence[str], layers: Sequence[str]
+def _recordings(
+    network: Network, images: Sequence[InputImage], ids: Sequence[str], layers: Sequence[Layer]
 ) -> Iterator[tuple[Recording, list[str]]]:
-    """Recordings of several pictures at once, or of one after the other where several are refused."""
-    together = network.record(list(pictures), layers)
-    if len(pictures) == 1 or all(together.coverage(layer).refused == () for layer in layers):
-        yield together, list(images)
+    """Yield one recording of all images, or one for each image if the batch cannot be projected."""
+    batch = network.record(list(images), layers)
+    if len(images) == 1 or all(batch.coverage(layer).unsupported == () for layer in layers):
+        yield batch, list(ids)
         return
-    for picture, image in zip(pictures, images, strict=True):
-        yield network.record([picture], layers), [image]
+    for image, image_id in zip(images, ids, strict=True):
+        yield network.record([image], layers), [image_id]
 
 
-def _difference(peak: Peak, unit: Unit, strongest: float) -> list[str]:
-    if math.isclose(unit.activation, peak.activation, rel_tol=_SAME, abs_tol=_ROUNDING * strongest):
+def _difference(peak: Peak, unit: Unit, largest: float) -> list[str]:
+    """Return a message if the activation differs from the one in the search, else an empty list."""
+    if math.isclose(unit.activation, peak.activation, rel_tol=_RELATIVE, abs_tol=_ROUNDING * largest):
         return []
     return [
-        f"channel {peak.channel} of {peak.layer} in {peak.image} was {peak.activation:.6g} and is "
+        f"channel {peak.channel} of {peak.layer} in {peak.image_id} was {peak.activation:.6g} and is "
         f"{unit.activation:.6g}"
     ]
 
 
-def _shown(projection: Projection, number: int, peak: Peak, layer: Layer) -> ProjectedPeak:
+def _largest_side(peaks: Sequence[Peak], layer: str) -> int:
+    """Return the longest side of the receptive fields of a layer's peaks, or 0 if none is known."""
+    boxes = [peak.box for peak in peaks if peak.layer == layer and peak.box is not None]
+    return max((max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes), default=0)
+
+
+def _projected_peak(
+    projection: Projection, number: int, peak: Peak, layer: Layer, most: int
+) -> ProjectedPeak:
     height, width = projection.inputs.shape[-2:]
     box = peak.box or (0, 0, width, height)
     x0, y0, x1, y1 = box
@@ -130,10 +167,13 @@ def _shown(projection: Projection, number: int, peak: Peak, layer: Layer) -> Pro
         cut_bottom=bottom > height,
         note=None if pixels.any() else ("silent" if peak.activation <= 0 else "zero"),
     )
-    return ProjectedPeak(peak, pixels.copy(), crop)
+    around = reachable(box, most, (height, width))
+    return ProjectedPeak(
+        peak, pixels.copy(), crop, Surroundings(around, projection.patch_at(number, around).copy())
+    )
 
 
-def _arranged(
+def _by_layer_and_channel(
     peaks: Sequence[Peak], shown: Mapping[tuple[str, int, int], ProjectedPeak]
 ) -> dict[str, dict[int, tuple[ProjectedPeak, ...]]]:
     found: dict[str, dict[int, tuple[ProjectedPeak, ...]]] = {}

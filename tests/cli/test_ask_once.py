@@ -102,7 +102,50 @@ def test_search_and_topnine(counts: Counts, tmp_path: Path) -> None:
         "search", "scenes:4", "--model", "minivgg", "-l", "conv3_1", "--workers", 0, "--out",
         tmp_path / "found",
     )  # fmt: skip
-    assert counts["networks"] == 2
+    # a pass for the table of layers, and one for the receptive fields; what the sketch found is passed on
+    assert (counts["networks"], counts["passes"], counts["look-ups"]) == (2, 2, 1)
     counts.clear()
     run("topnine", tmp_path / "found", "-l", "conv3_1", "--channels", 2, "--out", tmp_path / "out")
-    assert counts["networks"] == 2  # the network, and its shapes
+    assert counts["networks"] == 1
+    assert counts["look-ups"] == 1
+
+
+def test_search_and_topnine_of_several_layers(counts: Counts, tmp_path: Path) -> None:
+    """Each is looked up once by its name, whichever of its names it is."""
+    named = ["conv3_1", "features.17", "fc6"]
+    layers = [word for name in named for word in ("-l", name)]
+    run("search", "scenes:4", "--model", "minivgg", *layers, "--workers", 0, "--out", tmp_path / "found")
+    assert counts["look-ups"] == len(named)
+    counts.clear()
+    run("topnine", tmp_path / "found", *layers, "--channels", 2, "--out", tmp_path / "out")
+    assert counts["look-ups"] == len(named)
+
+
+def test_search_in_python_takes_layers_as_they_are(counts: Counts) -> None:
+    import deconvviz as dv
+
+    net = dv.load("minivgg", weights="random")
+    layers = [net.layers["conv3_1"], net.layers["fc6"]]
+    counts.clear()
+    found = dv.search(net, "scenes:4", layers, workers=0)
+    assert counts["look-ups"] == 0
+    found.topnine(layers, count=2, network=net)
+    assert counts["look-ups"] == 0
+    found.topnine("fc6", count=2, network=net)
+    assert counts["look-ups"] == 1
+
+
+def test_search_of_weights_with_another_number_of_classes_looks_again(counts: Counts, tmp_path: Path) -> None:
+    """The layers of the sketch are not those of the network then."""
+    import torch
+
+    torch.save(MiniVGG(classes=5).state_dict(), tmp_path / "five.pth")
+    counts.clear()
+    run(
+        "search", "scenes:3", "-m", "minivgg", "-l", "output", "--weights", tmp_path / "five.pth",
+        "--workers", 0, "--out", tmp_path / "found",
+    )  # fmt: skip
+    assert counts["look-ups"] == 2
+    import deconvviz as dv
+
+    assert dv.open_search(tmp_path / "found").layers == {"output": 5}

@@ -1,4 +1,4 @@
-"""`deconvviz check`, what `project` says of analogies, and --memory."""
+"""`deconvviz check`, what `project` says of approximations, and --memory."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from deconvviz.cli.app import app
 from deconvviz.cli.support.completion import complete_layer
 from deconvviz.cli.support.parsing import read_size
-from deconvviz.engine import projection_pass as mirror
+from deconvviz.engine import projection_pass
 from deconvviz.scenes import scene
 
 NETS = """
@@ -53,8 +53,8 @@ def refused():
 def broken():
     return net(lambda x: x.reshape(7))
 """
-HELD = "held constant at its recorded value: nothing flows into it"
-GATED = "a product with a gate: the signal times the gate's recorded value"
+HELD = "treated as a constant at its recorded value"
+GATED = "a product with a gate: the signal times the recorded value of the gate"
 
 
 @pytest.fixture(scope="module")
@@ -86,17 +86,17 @@ def test_a_table_and_one_line(nets):
     assert result.exit_code == 0, result.output
     lines = [line.rstrip() for line in result.stdout.splitlines()]
     head, *rows = lines[:6]
-    assert head.split() == ["operation", "calls", "verdict", "in", "how,", "or", "why", "not"]
+    assert head.split() == ["operation", "calls", "verdict", "modules", "note"]
     table = [[cell.strip() for cell in row.split("  ") if cell.strip()] for row in rows if row]
     assert table == [
         ["aten.convolution.default", "1", "exact", "0"],
         ["aten.relu.default", "1", "exact", "1"],
-        ["aten.sigmoid.default", "1", "by analogy", "2", HELD],
-        ["aten.mul.Tensor", "1", "by analogy", "2", GATED],
+        ["aten.sigmoid.default", "1", "approximate", "2", HELD],
+        ["aten.mul.Tensor", "1", "approximate", "2", GATED],
     ]
     assert lines[5:] == [
         "",
-        "nets.py:product: 4 calls, 2 exact, 2 by analogy, 0 refused",
+        "nets.py:product: 4 calls, 2 exact, 2 approximate, 0 unsupported",
         "without a part in it: 1 call",
     ]
     assert told(result) == ""
@@ -138,6 +138,8 @@ def test_json_has_the_network_as_it_was_typed_and_each_operation(nets):
         "layers": [],
         "calls": 3,
         "exact": 2,
+        "approximate": 0,
+        "unsupported": 1,
         "by_analogy": 0,
         "refused": 1,
         "without_part": 0,
@@ -146,7 +148,7 @@ def test_json_has_the_network_as_it_was_typed_and_each_operation(nets):
             {"op": "aten.relu.default", "verdict": "exact", "how": "", "count": 1, "modules": ["1"]},
             {
                 "op": "aten.cumsum.default",
-                "verdict": "refused",
+                "verdict": "unsupported",
                 "how": "it has no rule: deconvviz.rule(torch.ops.aten.cumsum.default) registers one",
                 "count": 1,
                 "modules": ["2"],
@@ -160,7 +162,7 @@ def test_a_layer_without_any_operation_has_no_table(nets):
     assert result.exit_code == 0, result.output
     assert "aten.sigmoid.default" in result.stdout
     assert result.stdout.splitlines()[-2:] == [
-        "nets.py:held, down from 3: 1 call, 0 exact, 1 by analogy, 0 refused",
+        "nets.py:held, projections of 3: 1 call, 0 exact, 1 approximate, 0 unsupported",
         "without a part in it: 3 calls",
     ]
 
@@ -191,7 +193,7 @@ def test_a_network_of_timms():
     pytest.importorskip("timm")
     result = run("check", "timm:test_resnet", "--strict")
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[-1] == "timm:test_resnet: 53 calls, 53 exact, 0 by analogy, 0 refused"
+    assert result.stdout.splitlines()[-1] == "timm:test_resnet: 53 calls, 53 exact, 0 approximate, 0 unsupported"
 
 
 def test_help_says_the_exit_codes_and_imports_no_torch():
@@ -232,7 +234,7 @@ def test_project_says_in_one_line_what_is_by_analogy(picture, nets, tmp_path):
     result = project(picture, nets, "product", tmp_path, "-l", "1", "-l", "2", "--top", 2, "--json")
     assert result.exit_code == 0, result.output
     assert told(result) == (
-        "deconvviz: by analogy: 2 of 4 calls (sigmoid x1: held constant at its recorded value; mul x1: a "
+        "deconvviz: approximate: 2 of 4 calls (sigmoid x1: treated as a constant at its recorded value; mul x1: a "
         f"product with a gate); see: deconvviz check {nets}:product --layer 1 --layer 2\n"
     )
     shallow, deep = json.loads(result.stdout)["figures"]
@@ -266,7 +268,7 @@ def test_a_layer_that_is_held_constant_is_grey_and_says_why(picture, nets, tmp_p
     result = project(picture, nets, "held", tmp_path, "-l", layer, "--top", 2, "--arrays")
     assert result.exit_code == 0, result.output
     assert told(result).splitlines()[-1] == (
-        f"deconvviz: {layer} is held constant: nothing flows down from it; its projections are zero"
+        f"deconvviz: {layer} is treated as a constant: its projections are zero; its projections are zero"
     )
     with np.load(tmp_path / f"scene-{layer}.npz") as stored:
         assert stored["pixels"].shape == (2, 3, 12, 12) and not stored["pixels"].any()
@@ -275,13 +277,13 @@ def test_a_layer_that_is_held_constant_is_grey_and_says_why(picture, nets, tmp_p
 
 def test_memory_bounds_what_goes_down_together(picture, tmp_path, monkeypatch):
     given = []
-    real = mirror.project
+    real = projection_pass.project
 
     def watched(*arguments, memory=None):
         given.append(memory)
         return real(*arguments, memory=memory)
 
-    monkeypatch.setattr(mirror, "project", watched)
+    monkeypatch.setattr(projection_pass, "project", watched)
     arrays = []
     for n, options in enumerate([[], ["--memory", "1"], ["--memory", "1.5G"]]):
         out = tmp_path / str(n)

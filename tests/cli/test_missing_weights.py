@@ -16,8 +16,8 @@ from deconvviz.cli.app import app
 from deconvviz.models.minivgg import stored_weights
 
 REFUSED = (
-    "cannot be asked for: it depends on weights that a.pth does not have (classifier.0.weight, "
-    "classifier.0.bias, classifier.3.weight and 1 more). Ask for a layer that does not, such as pool4, "
+    "cannot be requested: it depends on weights that a.pth does not have (classifier.0.weight, "
+    "classifier.0.bias, classifier.3.weight and 1 more). Use a layer that does not, such as pool4, "
     "or give a file with all weights: --weights FILE"
 )
 
@@ -60,10 +60,10 @@ def test_lower_layers_are_projected_and_remade(weights: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     for note in (
-        "dropped the prefix net. from the names of the tensors",
+        "removed the prefix net. from the names of the tensors",
         "ignored 1 object that is not a tensor: argparse.Namespace",
         "4 tensors missing (classifier.0.weight, classifier.0.bias, classifier.3.weight, ...): "
-        "layers from classifier.0 on cannot be asked for",
+        "layers from classifier.0 on cannot be requested",
     ):
         assert note in " ".join(result.stderr.split())
     manifest = json.loads(Path("out/image-conv2_1.json").read_text())

@@ -60,8 +60,8 @@ def test_models_says_what_needs_a_download(tmp_path, monkeypatch):
     assert any(line.startswith("minivgg") and line.endswith("ships inside") for line in lines)
 
 
-def test_demo_makes_a_scene_two_figures_of_it_a_search_and_its_figure(tmp_path, monkeypatch):
-    result = run("demo", "--out", tmp_path)
+def test_demo_makes_a_scene_two_figures_of_it_a_search_and_its_figure(tmp_path):
+    result = run("demo", "--scenes", 60, "--out", tmp_path)
     assert result.exit_code == 0, result.output
     written = result.stdout.splitlines()
     assert [os.path.relpath(path, tmp_path) for path in written] == [
@@ -84,11 +84,12 @@ def test_demo_makes_a_scene_two_figures_of_it_a_search_and_its_figure(tmp_path, 
     told = json.loads((tmp_path / "topnine-conv4_2.json").read_text())
     (layer,) = told["layers"]
     assert len(layer["channels"]) == 12 and len(layer["peaks"]) == 108
-    assert json.loads((tmp_path / "search" / "manifest.json").read_text())["pictures"] == 1000
+    assert json.loads((tmp_path / "search" / "manifest.json").read_text())["pictures"] == 60
+    assert "of 60 that" in result.stderr
     again = run("demo", "--out", tmp_path)
     assert again.exit_code == 2 and "--force" in again.stderr
-    monkeypatch.setattr("deconvviz.cli.commands.demo.SOURCE", "scenes:40")
-    told = json.loads(run("demo", "--out", tmp_path, "--force", "--quiet", "--json").stdout)
+    more = ("--scenes", 9, "--force", "--quiet", "--json")
+    told = json.loads(run("demo", "--out", tmp_path, *more).stdout)
     assert told["shows"] == "fish" and told["topnine"] == written[-2:]
 
 
@@ -123,6 +124,7 @@ def complete(line, tmp_path):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_a_shell_completes_networks_and_layers(tmp_path):
     assert complete("deconvviz project x.png --model vgg1", tmp_path) == [
         "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn",
@@ -134,6 +136,7 @@ def test_a_shell_completes_networks_and_layers(tmp_path):
     assert len(list((tmp_path / "deconvviz").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_shell_completes_layers_to_search(tmp_path):
     names = complete("deconvviz search photos --model minivgg --layer conv3", tmp_path)
     assert names == ["conv3_1", "conv3_2"]
@@ -142,6 +145,7 @@ def test_a_shell_completes_layers_to_search(tmp_path):
     assert complete(f"deconvviz topnine {tmp_path / 'search'} --layer c", tmp_path) == ["conv3_1"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_half_written_file_and_exits_130(tmp_path):
     import numpy as np
     from PIL import Image
@@ -256,6 +260,7 @@ def test_models_names_the_other_forms():
     assert "timm" not in result.stdout and run("models", "--json").stderr == ""
 
 
+@pytest.mark.slow
 def test_a_shell_completes_timms_names(tmp_path):
     """In zsh and fish; bash takes the colon for the end of a word."""
     pytest.importorskip("timm")

@@ -72,7 +72,7 @@ def test_json_is_one_object_that_names_units_and_boxes(picture, tmp_path):
 def test_arrays_hold_what_python_gives(picture, tmp_path):
     import deconvviz as dv
 
-    assert mini(picture, tmp_path, "-l", "conv2_2", "--top", 3, "--arrays").exit_code == 0
+    assert mini(picture, tmp_path, "-l", "conv2_2", "--top", 3, "--no-apart", "--arrays").exit_code == 0
     stored = arrays(tmp_path / "scene-conv2_2.npz")
     found = dv.project(dv.load("minivgg"), picture, "conv2_2", 3)
     for name, values in found.arrays().items():
@@ -137,6 +137,45 @@ def test_dpi_scales_the_picture(picture, tmp_path):
     assert large == pytest.approx(2 * small, abs=2)
 
 
+def style_of(path):
+    return json.loads(path.with_suffix(".json").read_text())["style"]
+
+
+def test_a_slide_is_16_to_9_and_a_paper_86_mm_wide(picture, tmp_path):
+    figure = tmp_path / "scene-conv2_1.png"
+    for medium, size in (("slide", (2667, 1500)), ("paper", (1016, None))):
+        result = mini(picture, tmp_path, "--layer", "conv2_1", "--top", 2, "--for", medium, "--force")
+        assert result.exit_code == 0, result.output
+        assert style_of(figure)["medium"] == medium
+        with Image.open(figure) as image:
+            assert image.width == pytest.approx(size[0], abs=1)
+            assert size[1] is None or image.height == size[1]
+
+
+def test_crop_and_medium_of_a_figure_that_is_made_again(picture, tmp_path):
+    figure, again = tmp_path / "scene-conv2_1.png", tmp_path / "again"
+    mini(picture, tmp_path, "--layer", "conv2_1", "--top", 2, "--crop", "field", "--dpi", 90)
+    assert style_of(figure) == style_of(figure) | {"crop": "field", "medium": "screen", "dpi": 90}
+    manifest = figure.with_suffix(".json")
+    asked = {
+        (): ("field", "screen", 90),
+        ("--crop", "effective"): ("effective", "screen", 90),
+        ("--for", "paper"): ("field", "paper", 300),
+        ("--for", "paper", "--dpi", 150): ("field", "paper", 150),
+    }
+    for options, kept in asked.items():
+        result = run("--from", manifest, "--out", again, "--force", *options)
+        assert result.exit_code == 0, result.output
+        style = style_of(again / figure.name)
+        assert (style["crop"], style["medium"], style["dpi"]) == kept
+
+
+@pytest.mark.parametrize("option", ["--crop", "--for"])
+def test_a_crop_or_medium_that_there_is_not(picture, tmp_path, option):
+    result = mini(picture, tmp_path, "--layer", "conv2_1", option, "poster")
+    refused(result, "'poster' is not one of", tmp_path)
+
+
 def test_a_folder_gives_a_figure_for_each_of_its_pictures(tmp_path):
     for seed in (1, 2):
         Image.fromarray(scene(seed).image).save(tmp_path / f"{seed}.png")
@@ -159,7 +198,7 @@ def test_existing_files_stay_unless_forced(picture, tmp_path):
     manifest = tmp_path / "scene-conv3_1.json"
     manifest.write_text("mine")
     result = mini(picture, tmp_path, "-l", "conv3_1")
-    refused(result, f"{manifest} exists and is left as it is; overwrite with --force")
+    refused(result, f"{manifest} already exists. Overwrite with --force")
     assert manifest.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [manifest]
     assert mini(picture, tmp_path, "-l", "conv3_1", "--force").exit_code == 0
@@ -195,7 +234,7 @@ MISTAKES = {
     ),
     "unit and channel": (
         ["--model", "minivgg", "-l", "pool1", "--unit", "3,1,1", "--top", "2"],
-        "leave --top",
+        "leave out --top",
     ),
     "whole channel of a vector": (["--model", "minivgg", "-l", "fc5", "--whole-channel"], "fc5 has no maps"),
     "unknown class": (["--model", "minivgg", "--class", "unicorn"], "no class 'unicorn' among 12"),
@@ -209,7 +248,7 @@ MISTAKES = {
     "columns": (["--model", "minivgg", "-l", "pool1", "--columns", "0"], "--columns"),
     "percentile": (["--model", "minivgg", "-l", "pool1", "--percentile", "0"], "--percentile"),
     "dpi": (["--model", "minivgg", "-l", "pool1", "--dpi", "0"], "--dpi"),
-    "manifest that is not there": (["--from", "nowhere.json"], "no manifest nowhere.json"),
+    "manifest that does not exist": (["--from", "nowhere.json"], "no manifest nowhere.json"),
 }
 
 
@@ -220,7 +259,7 @@ def test_a_mistake_gets_one_message_and_writes_nothing(picture, tmp_path, argume
 
 
 def test_no_picture_at_all(tmp_path):
-    refused(run("--model", "minivgg", "-l", "pool1", "--out", tmp_path / "out"), "name a picture file")
+    refused(run("--model", "minivgg", "-l", "pool1", "--out", tmp_path / "out"), "name an image file")
 
 
 @pytest.mark.parametrize(
@@ -272,7 +311,7 @@ def test_a_manifest_of_other_weights_or_another_picture_is_refused(picture, tmp_
     refused(run("--from", manifest, "--out", tmp_path / "b"), f"is gone: it was {own}")
     refused(run("--from", manifest, "--layer", "pool2", "--out", tmp_path / "b"), "a manifest says itself")
     manifest.write_text('{"format": "deconvviz manifest 1", "network": {}}')
-    refused(run("--from", manifest, "--out", tmp_path / "b"), "is no complete manifest", tmp_path / "b")
+    refused(run("--from", manifest, "--out", tmp_path / "b"), "is not a complete manifest", tmp_path / "b")
 
 
 def test_weights_of_another_network_are_told_apart(picture, tmp_path):
@@ -404,11 +443,11 @@ def test_a_network_of_timms(picture, tmp_path):
 
 
 FORMS = {
-    "a file that is not there": (
-        ["-m", "nets/onw.py:make"], "no Python file 'nets/onw.py': nearest in nets: own.py",
+    "a file that does not exist": (
+        ["-m", "nets/onw.py:make"], "no Python file 'nets/onw.py': similar names in nets: own.py",
     ),
     "no function": (["-m", "nets/own.py:mke"], "no function 'mke' in nets/own.py: there is nets/own.py:make"),
-    "no function named": (["-m", "nets/own.py"], "nets/own.py: which function makes the network?"),
+    "no function named": (["-m", "nets/own.py"], "no function of nets/own.py is named: there is "),
     "an exception": (["-m", "nets/own.py:broken"], "nets/own.py:16: IndexError: list index out of range"),
     "an operation without a rule": (
         ["-m", "nets/own.py:refused"],
@@ -416,7 +455,7 @@ FORMS = {
     ),
     "an argument it does not take": (
         ["-m", "nets/own.py:make", "--model-arg", "w=3"],
-        "make in nets/own.py cannot be called so: got an unexpected keyword argument 'w'",
+        "make in nets/own.py cannot be called with these arguments: got an unexpected keyword argument 'w'",
     ),
     "an argument without =": (["-m", "nets/own.py:make", "--model-arg", "width"], "'width' is no NAME=VALUE"),
     "an argument without name": (["-m", "nets/own.py:make", "--model-arg", "=3"], "'=3' is no NAME=VALUE"),

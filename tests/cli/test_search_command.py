@@ -46,7 +46,7 @@ def mini(source, out, *arguments):
     return run(source, "--model", "minivgg", "--workers", 0, "--out", out, *arguments)
 
 
-def spoken(text):
+def reason_of(text):
     """A message without the box that Typer draws, in one line."""
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
 
@@ -55,7 +55,7 @@ def refused(result, message, folder=None):
     """Exit code 2, the whole message and no traceback on stderr, nothing on stdout, nothing written."""
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
-    said = spoken(result.stderr)
+    said = reason_of(result.stderr)
     assert said.endswith(message) or said.endswith(f"Error {message}"), said
     assert "Traceback" not in said
     if folder is not None:
@@ -82,9 +82,8 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture
-def broken_off(tmp_path, monkeypatch):
+def broken_off(tmp_path):
     """A search of which two of five batches are done."""
-    monkeypatch.setattr(search_module.Saver, "SHARE", 1e6)  # a checkpoint after every batch
     out = tmp_path / "broken"
 
     def stop(progress):
@@ -99,9 +98,7 @@ def broken_off(tmp_path, monkeypatch):
 
 
 def test_the_index_is_a_full_sort_and_opens_in_pandas_polars_and_duckdb(tmp_path):
-    import duckdb
-    import pandas
-    import polars
+    duckdb, pandas, polars = map(pytest.importorskip, ("duckdb", "pandas", "polars"))
 
     result = mini("scenes:40", tmp_path / "out", "--layer", "conv4_2", "-l", "pool1", "--top", 5)
     assert result.exit_code == 0, result.output
@@ -168,7 +165,7 @@ def test_json_is_one_object(pictures, tmp_path):
 
 
 def test_a_layer_by_its_other_name_and_a_limit(tmp_path):
-    module = dv.load("minivgg").layers.find("conv2_1").dotted
+    module = dv.load("minivgg").layers.find("conv2_1").module
     assert mini("scenes:40@3", tmp_path / "a", "-l", module, "--limit", 7).exit_code == 0
     assert mini("scenes:7@3", tmp_path / "b", "-l", "conv2_1", "--batch-size", 7).exit_code == 0
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
@@ -249,7 +246,7 @@ def test_values_that_an_option_does_not_take(tmp_path, monkeypatch, option, valu
     monkeypatch.setattr("deconvviz.loading.ModelRequest.load", None)
     result = run("scenes:8", "-l", "conv1_1", option, value, "--out", tmp_path / "out")
     assert result.exit_code == 2 and result.stdout == ""
-    said = spoken(result.stderr)
+    said = reason_of(result.stderr)
     assert f"'{option}'" in said or f"'{value}'" in said
     assert "Traceback" not in said and not (tmp_path / "out").exists()
 
@@ -257,13 +254,13 @@ def test_values_that_an_option_does_not_take(tmp_path, monkeypatch, option, valu
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nowhere", "deconvviz: no source of pictures 'nowhere': nothing like it here"),
+        ("nowhere", "deconvviz: no source of images 'nowhere': nothing similar here"),
         (
             "scenes:none",
-            "deconvviz: 'scenes:none' are no scenes: write scenes:COUNT or scenes:COUNT@SEED, as "
-            "scenes:1000@7",
+            "deconvviz: 'scenes:none' does not describe scenes: write scenes:COUNT or scenes:COUNT@SEED, for "
+            "example scenes:1000@7",
         ),
-        ("scenes:0", "deconvviz: 0 scenes asked for: give a number from 1 to 10000000"),
+        ("scenes:0", "deconvviz: 0 scenes requested: give a number from 1 to 10000000"),
     ],
 )
 def test_a_source_is_opened_before_weights_are_loaded(tmp_path, monkeypatch, source, message):
@@ -276,19 +273,19 @@ def test_an_empty_folder_and_one_without_a_good_picture(pictures, tmp_path):
     (tmp_path / "empty").mkdir()
     result = mini(tmp_path / "empty", tmp_path / "out", "-l", "conv1_1")
     assert result.exit_code == 2
-    assert f"no pictures in {tmp_path / 'empty'}, however deep: 0 other files" in spoken(result.stderr)
+    assert f"no images in {tmp_path / 'empty'} or its subfolders: 0 other files" in reason_of(result.stderr)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "bad.png").write_bytes(b"bad")
     result = mini(tmp_path / "bad", tmp_path / "out", "-l", "conv1_1")
     assert result.exit_code == 2
-    assert f"none of the 1 pictures of {tmp_path / 'bad'} could be read: bad.png" in spoken(result.stderr)
+    assert f"none of the 1 pictures of {tmp_path / 'bad'} could be read: bad.png" in reason_of(result.stderr)
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
 def test_strict_ends_at_the_first_bad_picture(pictures, tmp_path):
     result = mini(pictures, tmp_path / "out", "-l", "conv1_1", "--strict")
     assert result.exit_code == 2 and result.stdout == ""
-    said = spoken(result.stderr)
+    said = reason_of(result.stderr)
     assert "class-0/empty.png" in said and said.endswith(
         "(without --strict it is counted, listed and left out)"
     )
@@ -296,7 +293,7 @@ def test_strict_ends_at_the_first_bad_picture(pictures, tmp_path):
 
 
 def test_ray_without_ray(tmp_path, monkeypatch):
-    monkeypatch.setattr("deconvviz.cli.support.search_plan.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     refused(
         mini("scenes:8", tmp_path / "out", "-l", "conv1_1", "--engine", "ray"),
         "deconvviz: the engine ray needs Ray: pip install 'deconvviz[ray]'",
@@ -358,7 +355,7 @@ def test_a_search_that_was_broken_off(broken_off, tmp_path):
     ):
         result = mini(*arguments, "--resume")
         assert result.exit_code == 2 and result.stdout == ""
-        said = spoken(result.stderr)
+        said = reason_of(result.stderr)
         assert f"{broken_off / 'checkpoint.npz'} cannot be gone on with: {differs}" in said
         assert said.endswith("(start anew with --force, or choose another --out FOLDER)")
     resumed = mini(*given, "--resume")
@@ -376,12 +373,29 @@ def test_resume_where_nothing_is_starts_at_the_beginning(tmp_path):
     assert len(rows(tmp_path / "out")) == 16 * 4
 
 
-def test_out_of_memory_says_what_to_turn(tmp_path, monkeypatch):
-    def hungry(*arguments, **options):
-        raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
+FAILING = """
+from torch import nn
 
-    monkeypatch.setattr(search_module.local, "run", hungry)
-    result = mini("scenes:40", tmp_path / "out", "-l", "conv1_1", "--batch-size", 16)
+class Failing(nn.Conv2d):
+    def forward(self, x):
+        if len(x) > 1:  # a batch of the search
+            {failure}
+        return super().forward(x)
+
+def make():
+    return nn.Sequential(Failing(3, 4, 3))
+"""
+
+
+def search_that_fails(folder, failure, *arguments):
+    (folder / "failing.py").write_text(FAILING.format(failure=failure))
+    return run(
+        "scenes:40", "--model", folder / "failing.py:make", "-l", "0", "--out", folder / "out", *arguments
+    )
+
+
+def test_out_of_memory_says_what_to_turn(tmp_path):
+    result = search_that_fails(tmp_path, "x.new_empty(1 << 56)", "--batch-size", 16)
     refused(
         result,
         "deconvviz: out of memory with batches of 16 pictures: start anew with --force and a smaller "
@@ -389,15 +403,12 @@ def test_out_of_memory_says_what_to_turn(tmp_path, monkeypatch):
     )
 
 
-def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
-    def wrong(*arguments, **options):
-        raise RuntimeError("something else")
-
-    monkeypatch.setattr(search_module.local, "run", wrong)
-    result = mini("scenes:8", tmp_path / "out", "-l", "conv1_1")
+def test_a_bug_keeps_its_traceback(tmp_path):
+    result = search_that_fails(tmp_path, "raise RuntimeError('something else')")
     assert result.exit_code == 1 and str(result.exception) == "something else"
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(tmp_path):
     out = tmp_path / "out"
     command = [
@@ -491,7 +502,7 @@ def test_on_a_terminal_a_bar_with_both_rates(monkeypatch, still):
     monkeypatch.setenv("COLUMNS", "100")
     with SearchProgress(more_workers=True, quiet=False) as progress:
         progress(heard(skipped=3, reading=10.0, looking=2.5))
-    drawn = spoken(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()))
+    drawn = reason_of(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()))
     assert "250/1000 25/s, 3 skipped 30 s left" in drawn
     assert "reading 25/s, network 100/s; reading is the limit: more --workers" in drawn
 

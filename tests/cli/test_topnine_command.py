@@ -25,7 +25,7 @@ def run(*arguments):
     return invoke("topnine", *arguments)
 
 
-def spoken(text):
+def reason_of(text):
     """A message without the box that Typer draws, in one line."""
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
 
@@ -34,7 +34,7 @@ def refused(result, message, out):
     """Exit code 2, the whole message and no traceback on stderr, nothing on stdout, nothing written."""
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
-    said = spoken(result.stderr)
+    said = reason_of(result.stderr)
     assert said.endswith(message), said
     assert "Traceback" not in said
     assert not out.exists()
@@ -83,7 +83,10 @@ def test_writes_a_figure_and_its_manifest_and_says_where(found, tmp_path, monkey
         assert image.width > 1000 and image.info["Software"] == "deconvviz"
     told = json.loads((tmp_path / "deconvviz-out" / "topnine-conv4_2.json").read_text())
     assert told["search"]["path"] == str(found / "manifest.json")
-    assert told["style"] == {"layout": "panels", "percentile": 99.5, "columns": None, "dpi": 200}
+    assert told["style"] == {
+        "layout": "panels", "percentile": 99.5, "columns": None, "dpi": 200, "crop": "effective",
+        "medium": "screen",
+    }  # fmt: skip
     (layer,) = told["layers"]
     assert layer["name"] == "conv4_2" and len(layer["channels"]) == 3 and len(layer["peaks"]) == 27
 
@@ -108,12 +111,12 @@ def test_json_and_arrays_are_what_python_gives(found, tmp_path):
     for shown, peak in zip(python.shown["conv2_1"][4], peaks["conv2_1"][4], strict=True):
         assert peak == {
             "layer": "conv2_1", "channel": 4, "rank": shown.peak.rank, "activation": shown.peak.activation,
-            "image": shown.peak.image, "y": shown.peak.y, "x": shown.peak.x, "box": list(shown.peak.box),
+            "image": shown.peak.image_id, "y": shown.peak.y, "x": shown.peak.x, "box": list(shown.peak.box),
         }  # fmt: skip
 
 
 def test_several_layers_to_a_page_by_either_name(found, tmp_path):
-    module = dv.load("minivgg").layers.find("conv4_2").dotted
+    module = dv.load("minivgg").layers.find("conv4_2").module
     result = run(
         found, "-l", "output", "-l", module, "-l", "conv4_2", "--channels", 2, "--top", 4, "--out", tmp_path,
         "--layout", "pairs", "--json",
@@ -127,8 +130,7 @@ def test_several_layers_to_a_page_by_either_name(found, tmp_path):
 
 
 def test_channels_by_activation_by_density_and_at_random(found, tmp_path):
-    import pandas
-
+    pandas = pytest.importorskip("pandas")
     table = pandas.read_parquet(found / "channels.parquet")
     table = table[(table.layer == "conv4_2") & ~table.dead]
     chosen = {}
@@ -164,11 +166,12 @@ def test_formats_and_where_they_go(found, tmp_path):
     there = tmp_path / "with.dot" / "topnine-conv2_1-channel1.png"
     before = there.read_bytes()
     again = run(*given, "--out", tmp_path / "with.dot")
-    assert again.exit_code == 2 and f"{there} and 1 more exists and is left as it is" in spoken(again.stderr)
+    assert again.exit_code == 2 and f"{there} and 1 more already exists" in reason_of(again.stderr)
     assert run(*given, "--out", tmp_path / "with.dot", "--force", "--dpi", 100).exit_code == 0
     assert there.read_bytes() != before
 
 
+@pytest.mark.slow
 def test_quiet_says_nothing_and_few_channels_are_told(tmp_path):
     out = searched("scenes:6", tmp_path / "search", "-l", "output")
     loud = run(out, "-l", "output", "--out", tmp_path / "a")
@@ -206,7 +209,7 @@ def test_pictures_that_moved_grew_changed_or_went(pictures, tmp_path):
     moved = tmp_path / "moved"
     shutil.move(pictures, moved)
     gone = run(*given, tmp_path / "a")
-    assert gone.exit_code == 2 and f"no source of pictures '{pictures}'" in spoken(gone.stderr)
+    assert gone.exit_code == 2 and f"no source of images '{pictures}'" in reason_of(gone.stderr)
     assert run(*given, tmp_path / "b", "--source", moved).exit_code == 0
     Image.fromarray(scene(99).image).save(moved / "99.png")
     grown = run(*given, tmp_path / "c", "--source", moved, "--json")
@@ -217,14 +220,14 @@ def test_pictures_that_moved_grew_changed_or_went(pictures, tmp_path):
     Image.fromarray(scene(99).image).save(moved / peaks[0]["image"])
     changed = run(*given, tmp_path / "d", "--source", moved)
     assert changed.exit_code == 2 and changed.stdout == "" and not (tmp_path / "d").exists()
-    said = spoken(changed.stderr)
-    assert "of 18 activations are not those of the index, and nothing is drawn" in said
+    said = reason_of(changed.stderr)
+    assert "of 18 activations do not match the search index; no figure was written" in said
     assert f"in {peaks[0]['image']} was" in said
-    assert said.endswith("(pictures or weights have changed: search again)")
+    assert said.endswith("The images or the weights have changed. Run the search again")
     (moved / peaks[0]["image"]).unlink()
     refused(
         run(*given, tmp_path / "e", "--source", moved, "--channels", 1),
-        f"pictures are not in {moved}: {peaks[0]['image']} (--source PLACE says where they are now)",
+        f"images are not in {moved}: {peaks[0]['image']}. Use --source PLACE to say where they are",
         tmp_path / "e",
     )
 
@@ -326,3 +329,14 @@ def test_a_shell_completes_the_layers_that_were_searched(found, tmp_path):
     assert complete([str(tmp_path)], "") == complete([], "") == []
     given = SimpleNamespace(params={"search": found}, args=[])
     assert complete_searched_layer(given, "o") == ["output"]
+
+
+def test_crop_and_medium(found, tmp_path):
+    out = tmp_path / "one.png"
+    options = ("--for", "paper", "--crop", "field", "--out", out)
+    result = run(found, "--layer", "conv4_2", "--channels", 2, *options)
+    assert result.exit_code == 0, result.output
+    style = json.loads(out.with_suffix(".json").read_text())["style"]
+    assert (style["crop"], style["medium"], style["dpi"]) == ("field", "paper", 300)
+    with Image.open(out) as image:
+        assert image.width == pytest.approx(86 / 25.4 * 300, abs=1)

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.searches import Noise, Row, brute_force, minivgg_field, rows_of, same, scenes_folder, small, told
+from helpers.searches import (
+    Noise,
+    Row,
+    brute_force,
+    channel_statistics,
+    minivgg_field,
+    rows_of,
+    same,
+    scenes_folder,
+    small,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -17,7 +27,7 @@ import deconvviz as dv
 from deconvviz.dataset_search.result import Search
 from deconvviz.dataset_search.search import search
 from deconvviz.image_sources import Source, open_source
-from deconvviz.images.image import Picture
+from deconvviz.images.image import InputImage
 
 COUNT, K = 45, 9
 OTHER_BATCHES = 1e-5
@@ -54,7 +64,7 @@ def test_every_layer_and_channel_equals_brute_force(
     assert list(one_by_one.layers.values())[-4:] == [96, 64, 64, 12]
     assert rows_of(one_by_one) == rows
     assert len(rows) == sum(of_layer.shape[1] for of_layer in peaks.values()) * K
-    kept = told(one_by_one)
+    kept = channel_statistics(one_by_one)
     for layer, of_layer in peaks.items():
         for channel, column in enumerate(of_layer.double().T.tolist()):
             fired = sum(number > 0 for number in column)
@@ -79,7 +89,7 @@ def test_receptive_fields_equal_arithmetic_and_the_projections(net: dv.Network, 
     source = one_by_one.source
     for layer in ("conv1_2", "pool3", "conv4_2", "fc5", "fc6"):
         peak = one_by_one.top(layer, 3)[4]
-        rec = net.record([source.picture(source.names.index(peak.image)).rgb], layer)
+        rec = net.record([source.image(source.names.index(peak.image_id)).rgb], layer)
         projection = rec.project(layer, dv.Unit(0, 3, peak.y, peak.x))
         assert projection.boxes[0] == peak.box
         assert projection.units[0].activation == peak.activation
@@ -133,8 +143,8 @@ class Shuffled(Source):
         self.of = of
         super().__init__(of.place, type(of.names)(reversed(list(of.names))), sizes=of.sizes)
 
-    def read(self, number: int) -> Picture:
-        return self.of.picture(self.of.names.index(self.names[number]))
+    def read(self, number: int) -> InputImage:
+        return self.of.image(self.of.names.index(self.names[number]))
 
 
 def test_the_order_in_which_pictures_are_listed_does_not_matter(
@@ -180,7 +190,7 @@ def test_networks_of_all_kinds() -> None:
     torch.manual_seed(0)
     net, source = small(Odd()), Noise(30)
     layers = ["conv", "act", "conv:2", "act:2", "norm", "wide", "gate", "refused", "scores"]
-    assert net.layers["refused"].refused and net.layers["gate"].held
+    assert net.layers["refused"].unsupported and net.layers["gate"].is_constant
     assert net.layers["wide"].channels_last
     rows, _ = brute_force(net, source, layers, 4, batch=5)
     found = search(net, source, layers, top=4, batch_size=5, workers=0)
@@ -211,15 +221,16 @@ class Kept(Source):
 
     def __init__(self, of: Source) -> None:
         super().__init__(of.place, of.names, sizes=of.sizes)
-        self.of, self.pictures = of, dict[int, Picture]()
+        self.of, self.pictures = of, dict[int, InputImage]()
 
-    def read(self, number: int) -> Picture:
+    def read(self, number: int) -> InputImage:
         if number not in self.pictures:
-            self.pictures[number] = self.of.picture(number)
+            self.pictures[number] = self.of.image(number)
         return self.pictures[number]
 
 
-@pytest.mark.usefixtures("two_threads")
+@pytest.mark.slow
+@pytest.mark.usefixtures("spare_threads")
 def test_squeezenet_on_photographs(real_data: Path) -> None:
     net = dv.load("squeezenet1_0", weights=real_data / "squeezenet1_0.pth")
     source = Kept(open_source(real_data / "imagenet-sample"))
@@ -229,7 +240,7 @@ def test_squeezenet_on_photographs(real_data: Path) -> None:
     module = net.module.eval()
     with torch.no_grad():
         for first in range(0, 300, 20):
-            chosen = [source.picture(number).rgb for number in range(first, first + 20)]
+            chosen = [source.image(number).rgb for number in range(first, first + 20)]
             inputs = torch.stack([net.preprocessing.apply(rgb) for rgb in chosen])
             said = module.features[:10](inputs)  # type: ignore[index, operator]
             peaks.append(said.amax((2, 3)))
@@ -246,7 +257,7 @@ def test_squeezenet_on_photographs(real_data: Path) -> None:
     some = [(channel, rank) for channel in range(0, 384, 32) for rank in (0, 8)]
     for channel, rank in some:
         peak = found.top("features.9", channel)[rank]
-        rec = net.record([source.picture(numbers[peak.image]).rgb], "features.9")
+        rec = net.record([source.image(numbers[peak.image_id]).rgb], "features.9")
         projection = rec.project("features.9", dv.Unit(0, channel, peak.y, peak.x))
         assert projection.boxes[0] == peak.box
         assert math.isclose(projection.units[0].activation, peak.activation, rel_tol=1e-5, abs_tol=1e-5)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +19,12 @@ import deconvviz as dv
 from deconvviz.dataset_search.progress import Progress
 from deconvviz.dataset_search.result import Search
 from deconvviz.dataset_search.search import search
-from deconvviz.errors import PictureError, SearchError
+from deconvviz.errors import ImageError, SearchError
 from deconvviz.image_sources import Source, open_source
-from deconvviz.images.image import Picture
+from deconvviz.images.image import InputImage
 from deconvviz.scenes import scene
 
-pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]  # the warnings are Ray's own
 ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 SOURCE, SIZE = "scenes:320", 8
 
@@ -39,9 +38,9 @@ class Slow(Source):
         self.scenes = open_source(scenes)
         super().__init__(scenes, self.scenes.names)
 
-    def read(self, number: int) -> Picture:
+    def read(self, number: int) -> InputImage:
         time.sleep(0.02)
-        return self.scenes.picture(number)
+        return self.scenes.image(number)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +53,13 @@ def here(net: dv.Network) -> Search:
     """The same search on the local engine, with one thread, as each of Ray's workers has."""
     assert torch.get_num_threads() == 1
     return search(net, SOURCE, "all", batch_size=SIZE, workers=0)
+
+
+@pytest.fixture(autouse=True)
+def sockets_closed() -> Iterator[None]:
+    """Ray leaves sockets to the garbage collector, whose warning would be an error in any later test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
@@ -73,13 +79,15 @@ def _same(one: Search, other: Search) -> bool:
     return bool(one.peaks.equals(other.peaks) and one.channels.equals(other.channels))
 
 
-def _kill(beginning: str) -> bool:
-    """Kill the first process of this name by SIGKILL, of those that this test has started."""
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if " ".join(process.cmdline()).startswith(beginning):
-                os.kill(process.pid, signal.SIGKILL)
-                return True
+def _kill(cluster: Any, beginning: str) -> bool:
+    """Kill one process of this name with SIGKILL: a child of the raylets of this cluster, and no other."""
+    for node in cluster.workers:
+        for raylet in node.all_processes["raylet"]:
+            with suppress(psutil.NoSuchProcess):
+                for process in psutil.Process(raylet.process.pid).children(recursive=True):
+                    if " ".join(process.cmdline()).startswith(beginning):
+                        process.kill()
+                        return True
     return False
 
 
@@ -97,7 +105,8 @@ class Killer:
 
 def test_a_killed_actor_and_a_killed_task_change_nothing(net: dv.Network, here: Search, cluster: Any) -> None:
     killer = Killer(
-        (16, lambda: _kill("ray::Map(_read)")), (40, lambda: _kill("ray::MapWorker(Map(_Looker))"))
+        (16, lambda: _kill(cluster, "ray::Map(_read)")),
+        (40, lambda: _kill(cluster, "ray::MapWorker(Map(_Looker))")),
     )
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import a test
     slow = Slow(SOURCE)
@@ -149,7 +158,7 @@ def test_bad_pictures_checkpoints_and_a_network_of_ones_own(tmp_path: Path) -> N
     assert found.skipped == local.skipped
     assert [image for image, _ in found.skipped] == ["07.png", "11.png"]
     assert found.manifest["engine"] == "ray"
-    with pytest.raises(PictureError, match=r"07\.png"):
+    with pytest.raises(ImageError, match=r"07\.png"):
         search(net, pictures, "all", batch_size=24, engine="ray", strict=True)
     assert not ray.is_initialized()
 
@@ -172,11 +181,26 @@ def make():
 """
 
 
-def test_nothing_answers_at_an_address(net: dv.Network) -> None:
+def test_nothing_answers_at_an_address(net: dv.Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # else "auto" finds any cluster of this machine
     for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "auto"):
         with pytest.raises(SearchError, match=f"^no Ray cluster answers at {address}: .*ray start --head"):
             search(net, "scenes:4", "conv1_1", engine="ray", address=address)
         assert not ray.is_initialized()
+
+
+def test_there_is_no_cluster_to_be_found(net: dv.Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_none(**options: Any) -> None:
+        assert options["address"] == "auto"
+        raise ConnectionError("Could not find any running Ray instance.\nSee the manual.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", find_none)  # it would find any cluster of this machine
+    with pytest.raises(SearchError) as refusal:
+        search(net, "scenes:4", "conv1_1", engine="ray", address="auto")
+    assert str(refusal.value) == (
+        "no Ray cluster answers at auto: See the manual. (start one with: ray start --head)"
+    )
 
 
 def test_without_ray(net: dv.Network, monkeypatch: pytest.MonkeyPatch) -> None:

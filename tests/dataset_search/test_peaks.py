@@ -246,7 +246,7 @@ def test_a_layer_that_is_not_reached_or_changes_its_shape_is_an_error() -> None:
             return self.always(x)
 
     net = small(Picky())  # the sketch is of an empty picture
-    with pytest.raises(LayerError, match="rare of Picky was not reached with these pictures"):
+    with pytest.raises(LayerError, match="rare of Picky was not reached with these images"):
         find(net, ["rare"], pictures())
     with pytest.raises(LayerError, match=r"always of Picky gave \(2, 16, 16\) .* not \(2, 14, 14\)"):
         find(net, ["always"], pictures())

@@ -46,7 +46,7 @@ def peaks(plan: Plan, index: int, skipped: dict[int, str] | None = None) -> Peak
 
 
 def same(one: State, other: State) -> bool:
-    names = ("activation", "image", "place", "fired", "total", "rounding", "pictures")
+    names = ("activation", "image", "place", "fired", "total", "rounding", "lowest", "image_count")
     tops = all(np.array_equal(getattr(one.top, name), getattr(other.top, name)) for name in names)
     types = all(type(getattr(one.top, name)) is type(getattr(other.top, name)) for name in names)
     return tops and types and np.array_equal(one.done, other.done) and one.skipped == other.skipped
@@ -66,7 +66,7 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     again = read(plan, tmp_path)
     assert again is not None and same(again, kept)
     assert again.pending == [1, 2, 4]
-    assert again.seen == 8 and again.top.pictures == 7
+    assert again.seen == 8 and again.top.image_count == 7
     assert progress_of(tmp_path) == (2, 5)
     assert state.batch_size_of(tmp_path) == 4
     for index in (4, 1, 2):
@@ -251,7 +251,9 @@ class Clock:
             self.now += step
 
 
-@pytest.mark.parametrize(("every", "takes"), [(30.0, 0.05), (0.0, 0.05), (0.0, 3.0), (30.0, 3.0), (5.0, 0.0)])
+@pytest.mark.parametrize(
+    ("every", "takes"), [(30.0, 0.05), (0.01, 0.05), (0.01, 3.0), (30.0, 3.0), (5.0, 0.0)]
+)
 def test_checkpoints_take_a_fiftieth_of_the_time_at_most(
     every: float, takes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,3 +265,10 @@ def test_checkpoints_take_a_fiftieth_of_the_time_at_most(
     wanted = max(every, takes * 50)
     assert (gaps >= wanted).all() and (gaps <= wanted + takes + 0.5).all()
     assert takes * len(gaps) <= 0.02 * 3600
+
+
+def test_every_0_writes_a_checkpoint_at_every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, takes=3.0)
+    plan = planned()
+    clock.run(Saver(plan, tmp_path, 0), 100, 0.25, State.begin(plan))
+    assert np.diff(clock.written).tolist() == [3.25] * (len(clock.written) - 1) and len(clock.written) == 31

@@ -71,13 +71,13 @@ def check_against_a_full_sort(top: Top, table: Table, k: int) -> None:
         assert top.image[channel, kept:].tolist() == [NOBODY] * (k - kept)
         assert top.activation[channel, kept:].tolist() == [-math.inf] * (k - kept)
         assert top.fired[channel] == sum(number > 0 for number in column)
-    assert top.pictures == len(table)
+    assert top.image_count == len(table)
     assert not np.signbit(top.activation[top.activation == 0]).any()  # -0.0 is told as 0
 
 
 def equal(one: Top, other: Top) -> bool:
     names = ("activation", "image", "place", "fired", "mean")
-    return one.pictures == other.pictures and all(
+    return one.image_count == other.image_count and all(
         np.array_equal(getattr(one, name), getattr(other, name)) for name in names
     )
 
@@ -168,5 +168,5 @@ def test_numbers_keep_their_precision(dtype: Any) -> None:
 def test_nothing_was_seen() -> None:
     top = Top.empty(3, 2)
     top.add(Peaks(np.empty((0, 3)), np.empty((0, 3), np.int32), np.empty(0, np.int64), {}))
-    assert (top.pictures, top.mean.tolist(), top.k) == (0, [0.0, 0.0, 0.0], 2)
+    assert (top.image_count, top.mean.tolist(), top.k) == (0, [0.0, 0.0, 0.0], 2)
     assert (top.image == NOBODY).all()

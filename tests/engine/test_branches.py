@@ -78,7 +78,7 @@ def test_projections_of_wirings_equal_autograd(wiring: Callable[[Any, Tensor], T
     network = Wired(wiring)
     images = sign * torch.rand(2, 3, 7, 8, generator=torch.Generator().manual_seed(1)).double()
     ours, theirs = passes.run(network, images), Autograd(network, images)
-    activations = ours.said["end"]
+    activations = ours.outputs["end"]
     assert torch.equal(activations, theirs.outputs["end"].detach())
     random = torch.randn(activations.shape, generator=torch.Generator().manual_seed(2)).double()
     for signal in (activations, random):
@@ -154,7 +154,7 @@ def _keeping_size(draw: Any) -> list[nn.Module]:
 def test_projections_of_forks_equal_autograd(case: Any, data: Any) -> None:
     network, images = case
     ours, theirs = passes.run(network, images), Autograd(network, images)
-    activations = ours.said["1"]
+    activations = ours.outputs["1"]
     b, c, h, w = (data.draw(st.integers(0, n - 1)) for n in activations.shape)
     pixels, _ = ours.units("1", [Unit(b, c, h, w), Unit(0, 0, 0, 0)])
     assert difference(pixels[0], theirs.unit("1", b, c, h, w)) <= 1e-11
@@ -167,7 +167,7 @@ def test_projections_of_forks_equal_autograd(case: Any, data: Any) -> None:
 def test_boxes_of_forks_contain_the_pixels_that_can_change_a_unit(case: Any, data: Any) -> None:
     network, images = case
     ours = passes.run(positive(network), images[:1])
-    _, c, h, w = (data.draw(st.integers(0, n - 1)) for n in ours.said["1"].shape)
+    _, c, h, w = (data.draw(st.integers(0, n - 1)) for n in ours.outputs["1"].shape)
     _, [(x0, y0, x1, y1)] = ours.units("1", [Unit(0, c, h, w)])
     seen = seen_pixels(network, "1", images.shape[1:], (c, h, w))
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
@@ -188,7 +188,7 @@ def test_boxes_and_projections_of_means_and_broadcast_sums(wiring: Any) -> None:
     network = Wired(wiring)
     images = torch.randn(1, 3, 9, 11, generator=torch.Generator().manual_seed(4)).double()
     ours, theirs = passes.run(network, images), Autograd(network, images)
-    _, c, h, w = (n - 1 for n in ours.said["end"].shape)
+    _, c, h, w = (n - 1 for n in ours.outputs["end"].shape)
     for place in ((0, 0, 0), (c, h, w), (c, h // 2, w // 2)):
         [pixels], _ = ours.units("end", [Unit(0, *place)])
         assert difference(pixels, theirs.unit("end", 0, *place)) <= 1e-11
@@ -212,6 +212,6 @@ def test_relu_like_activation_rectifies_the_signal(activation: nn.Module) -> Non
     network = Wired(lambda net, x: net.b(activation(net.a(x))))
     images = torch.randn(2, 3, 7, 8, generator=torch.Generator().manual_seed(3)).double()
     ours, theirs = passes.run(network, images), Autograd(network, images)
-    activations = ours.said["end"]
+    activations = ours.outputs["end"]
     assert torch.equal(activations, theirs.outputs["end"].detach())
     assert difference(ours.signals("end", activations, [0, 1]), theirs.project("end", activations)) <= 1e-12

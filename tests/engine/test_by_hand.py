@@ -34,7 +34,7 @@ def test_3x3_convolution_by_hand() -> None:
     ours = passes.run(nn.Sequential(layer).double(), _arange())
     pixels, boxes = ours.units("0", [Unit(0, 0, 0, 1)])
     activations = 100 + (2 * 1 + 3 * 2) + (5 * 2 + 6 * 2) + (10 * 1 + 11 * 2)
-    assert ours.said["0"][0, 0, 0, 1] == activations
+    assert ours.outputs["0"][0, 0, 0, 1] == activations
     assert (pixels[0, 0] / activations).tolist() == [[0, 0, 1, 2], [0, 2, 2, 0], [0, 0, 1, 2], [0, 0, 0, 0]]
     assert boxes == [(1, 0, 4, 3)]
 

@@ -210,7 +210,7 @@ def test_unsupported_call_raises(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in CALLS if name not in UNSUPPORTED])
 def test_projection_through_call_equals_autograd(name: str) -> None:
     ours, theirs = _case(name)
-    activations = ours.said[""]
+    activations = ours.outputs[""]
     assert difference(activations, theirs.outputs[""].detach()) <= EXACT
     units = passes.some_units(activations, torch.Generator().manual_seed(1))
     pixels, boxes = ours.units("", units)

@@ -47,7 +47,7 @@ def _last(network: nn.Sequential) -> str:
 def _assert_projections_equal_autograd(network: nn.Sequential, images: torch.Tensor, data: Any) -> None:
     ours, theirs = passes.run(network, images), Autograd(network, images)
     layer = _last(network)
-    activations = ours.said[layer]
+    activations = ours.outputs[layer]
     assert torch.equal(activations, theirs.outputs[layer].detach())
     units = _units(data.draw, activations)
     pixels, _ = ours.units(layer, units)
@@ -89,7 +89,7 @@ def test_projections_of_chains_equal_autograd(case: Any, data: Any) -> None:
 def test_boxes_are_the_pixels_that_can_change_a_unit(case: Any, data: Any) -> None:
     network, images = case
     ours = passes.run(positive(network), images[:1])
-    units = _units(data.draw, ours.said[_last(network)])
+    units = _units(data.draw, ours.outputs[_last(network)])
     _, boxes = ours.units(_last(network), units)
     for unit, (x0, y0, x1, y1) in zip(units, boxes, strict=True):
         place = (unit.channel, unit.y, unit.x)
@@ -105,7 +105,7 @@ def test_boxes_are_the_pixels_that_can_change_a_unit(case: Any, data: Any) -> No
 def test_projection_is_zero_outside_its_box(case: Any, data: Any) -> None:
     network, images = case
     ours = passes.run(network, images)
-    pixels, boxes = ours.units(_last(network), _units(data.draw, ours.said[_last(network)]))
+    pixels, boxes = ours.units(_last(network), _units(data.draw, ours.outputs[_last(network)]))
     for one, (x0, y0, x1, y1) in zip(pixels, boxes, strict=True):
         outside = one.clone()
         outside[:, y0:y1, x0:x1] = 0
@@ -120,7 +120,7 @@ def test_receptive_field_equals_the_pixels_that_change_a_unit_in_the_middle(case
     layer = _last(network)
     field = fields(ours.tape)[ours.values[layer]]
     assert field is not None
-    h, w = ours.said[layer].shape[2:]
+    h, w = ours.outputs[layer].shape[2:]
     y, x = h // 2, w // 2
     seen = seen_pixels(network, layer, images.shape[1:], (0, y, x))
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
@@ -136,7 +136,7 @@ def test_windows_and_batches_do_not_change_the_projection(case: Any, data: Any) 
     network, images = case
     ours = passes.run(network, images)
     layer = _last(network)
-    units = _units(data.draw, ours.said[layer], most=9)
+    units = _units(data.draw, ours.outputs[layer], most=9)
     together, _ = ours.units(layer, units)
     one_by_one, _ = ours.units(layer, units, memory=1)
     assert difference(one_by_one, together) <= EXACT

@@ -23,12 +23,12 @@ CONSTANT = (nn.Tanh, nn.Sigmoid)  # they receive no signal
 
 @lru_cache(maxsize=1)
 def _recorded(name: str) -> tuple[nn.Module, passes.Pass, Autograd]:
-    network, images = decoders.build(name), decoders.pictures(name)
+    network, images = decoders.build(name), decoders.images(name)
     return network, passes.run(network, images), Autograd(network, images)
 
 
 def _layers(network: nn.Module, ours: passes.Pass) -> list[str]:
-    return [name for name in ours.said if not isinstance(network.get_submodule(name), CONSTANT)]
+    return [name for name in ours.outputs if not isinstance(network.get_submodule(name), CONSTANT)]
 
 
 @pytest.mark.parametrize("name", decoders.DECODERS)
@@ -36,7 +36,7 @@ def test_projections_of_units_of_every_layer_equal_autograd(name: str) -> None:
     network, ours, theirs = _recorded(name)
     generator = torch.Generator().manual_seed(2)
     alive, count = 0, 0
-    for layer, activations in ours.said.items():
+    for layer, activations in ours.outputs.items():
         assert torch.equal(activations, theirs.outputs[layer].detach())
         units = passes.some_units(activations, generator)
         pixels, _ = ours.units(layer, units)
@@ -55,7 +55,7 @@ def test_projections_of_units_of_every_layer_equal_autograd(name: str) -> None:
 @pytest.mark.parametrize("name", decoders.DECODERS)
 def test_projections_of_any_signal_at_every_layer_equal_autograd(name: str) -> None:
     _, ours, theirs = _recorded(name)
-    for layer, activations in ours.said.items():
+    for layer, activations in ours.outputs.items():
         generator = torch.Generator().manual_seed(5)
         signal = torch.randn(activations.shape, generator=generator, dtype=torch.float64)
         assert difference(ours.signals(layer, signal, [0, 1]), theirs.project(layer, signal)) <= EXACT, layer
@@ -64,10 +64,10 @@ def test_projections_of_any_signal_at_every_layer_equal_autograd(name: str) -> N
 @pytest.mark.parametrize("name", decoders.DECODERS)
 def test_boxes_of_every_layer_are_the_pixels_that_can_change_a_unit(name: str) -> None:
     network, shape = positive(decoders.build(name)), decoders.DECODERS[name][1]
-    ours = passes.run(network, decoders.pictures(name)[:1])
+    ours = passes.run(network, decoders.images(name)[:1])
     generator = torch.Generator().manual_seed(6)
     for layer in _layers(network, ours):
-        activations = ours.said[layer]
+        activations = ours.outputs[layer]
         units = passes.some_units(activations, generator)
         _, boxes = ours.units(layer, units)
         for unit, box in zip(units, boxes, strict=True):
@@ -85,7 +85,7 @@ def _area(box: tuple[int, int, int, int]) -> int:
 
 def test_generator_is_projected_to_its_latent_code() -> None:
     _, ours, theirs = _recorded("dcgan")
-    assert ours.said["10"].shape == (2, 3, 32, 32)  # below the tanh
+    assert ours.outputs["10"].shape == (2, 3, 32, 32)  # below the tanh
     pixels, boxes = ours.units("9", [Unit(0, 1, 9, 20)])
     assert pixels.shape == (1, 100, 1, 1) and boxes == [(0, 0, 1, 1)]
     assert bool(pixels.any())
@@ -111,16 +111,16 @@ def _check_layer(layer: nn.Module, shape: tuple[int, ...]) -> None:
     network.double().eval()
     images = torch.randn(2, *shape, dtype=torch.float64)
     ours, theirs = passes.run(network, images), Autograd(network, images)
-    units = passes.some_units(ours.said["2"], torch.Generator().manual_seed(2))
+    units = passes.some_units(ours.outputs["2"], torch.Generator().manual_seed(2))
     pixels, _ = ours.units("2", units)
     for one, unit in zip(pixels, units, strict=True):
         want = theirs.unit("2", unit.image, unit.channel, unit.y, unit.x)  # type: ignore[arg-type]
         assert difference(one, want) <= EXACT, unit
-    signal = torch.randn_like(ours.said["2"])
+    signal = torch.randn_like(ours.outputs["2"])
     assert difference(ours.signals("2", signal, [0, 1]), theirs.project("2", signal)) <= EXACT
 
     ours = passes.run(positive(network), images[:1])
-    units = passes.some_units(ours.said["2"], torch.Generator().manual_seed(3))
+    units = passes.some_units(ours.outputs["2"], torch.Generator().manual_seed(3))
     _, boxes = ours.units("2", units)
     for unit, box in zip(units, boxes, strict=True):
         place = (unit.channel, unit.y, unit.x)
@@ -156,7 +156,7 @@ def test_projection_of_a_transposed_convolution_is_its_adjoint(options: dict[str
     layer = nn.ConvTranspose2d(2, 3, **options).double()
     image = torch.randn(1, 2, 8, 7, dtype=torch.float64)
     ours = passes.run(nn.Sequential(layer), image)
-    signal = torch.randn_like(ours.said["0"])
+    signal = torch.randn_like(ours.outputs["0"])
     [below] = ours.signals("0", signal, [0])
     geometry = (layer.stride, layer.padding, layer.dilation)
     weight = layer.weight.detach().numpy()

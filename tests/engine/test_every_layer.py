@@ -1,4 +1,4 @@
-"""Every layer of five networks against backpropagation with the activations replaced, and against captum."""
+"""Projections at every layer of five networks equal those of modified backpropagation and of captum."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}
 QUICK = ("minivgg", "squeezenet1_0")
 
 
-def lively(network: nn.Module) -> nn.Module:
-    """Random weights that keep a deep network's maps alive, and batch statistics that do something."""
-    dice = Dice()
+def with_random_weights(network: nn.Module) -> nn.Module:
+    """Set random weights for which deep maps are not zero, and random batch statistics."""
+    dice = RandomNumbers()
     with torch.no_grad():
         for part in network.modules():
             if isinstance(part, nn.Conv2d | nn.Linear):
@@ -45,8 +45,8 @@ def lively(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-class Dice:
-    """A million random numbers, over and over from another place: a hundred million would take long."""
+class RandomNumbers:
+    """A million random numbers, reused from different starts, because drawing all weights would be slow."""
 
     def __init__(self) -> None:
         self.numbers = torch.rand(1_000_003, generator=torch.Generator().manual_seed(5))
@@ -62,32 +62,32 @@ class Dice:
 
 
 def build(name: str, dtype: torch.dtype) -> nn.Module:
-    with torch.device("meta"):  # nothing is drawn here
+    with torch.device("meta"):  # weights are not initialised here
         if name == "minivgg":
             network: nn.Module = minivgg()
         else:
             builder: Callable[..., nn.Module] = getattr(torchvision.models, name)
             network = builder(num_classes=11, **({"init_weights": False} if name.startswith("vgg") else {}))
-    return lively(network.to(dtype).to_empty(device="cpu"))
+    return with_random_weights(network.to(dtype).to_empty(device="cpu"))
 
 
 @dataclass
 class Compared:
-    """One network, the same pictures through the engine and through the oracle."""
+    """A network with its recordings by the engine and by the autograd oracle."""
 
     network: nn.Module
-    pictures: Tensor
+    images: Tensor
     ours: passes.Pass
     theirs: Autograd
     layers: list[str]
 
 
-@lru_cache(maxsize=1)  # a vgg19 in float64 takes a gigabyte
+@lru_cache(maxsize=1)  # a VGG-19 in float64 takes a gigabyte
 def compared(name: str, dtype: torch.dtype) -> Compared:
     network = build(name, dtype)
-    pictures = torch.randn(2, 3, *SIZES[name], generator=torch.Generator().manual_seed(1)).to(dtype)
+    images = torch.randn(2, 3, *SIZES[name], generator=torch.Generator().manual_seed(1)).to(dtype)
     layers = [dotted for dotted, part in network.named_modules() if isinstance(part, KINDS)]
-    return Compared(network, pictures, passes.run(network, pictures), Autograd(network, pictures), layers)
+    return Compared(network, images, passes.run(network, images), Autograd(network, images), layers)
 
 
 pytestmark = pytest.mark.usefixtures("spare_threads")
@@ -106,47 +106,49 @@ def both(request: pytest.FixtureRequest) -> Iterator[tuple[Compared, float]]:
     yield compared(name, dtype), EXACT[dtype]
 
 
-def test_units_of_every_layer(both: tuple[Compared, float]) -> None:
+def test_projections_of_units_of_every_layer_equal_autograd(both: tuple[Compared, float]) -> None:
     these, exact = both
     generator = torch.Generator().manual_seed(2)
     assert set(these.layers) <= set(these.ours.values)
     alive = 0
     for layer in these.layers:
-        said = these.ours.said[layer]
-        assert torch.equal(said, these.theirs.outputs[layer].detach())
-        units = passes.some_units(said, generator)
+        activations = these.ours.outputs[layer]
+        assert torch.equal(activations, these.theirs.outputs[layer].detach())
+        units = passes.some_units(activations, generator)
         pixels, _ = these.ours.units(layer, units)
-        for group in passes.by_picture(units, len(said)):
-            signal = torch.zeros_like(said)
+        for group in passes.groups_by_image(units, len(activations)):
+            signal = torch.zeros_like(activations)
             for unit in (units[k] for k in group):
                 place = (unit.image, unit.channel) + (() if unit.y is None else (unit.y, unit.x))
-                signal[place] = said[place]
+                signal[place] = activations[place]
             want = these.theirs.project(layer, signal)
             for k in group:
                 assert difference(pixels[k], want[units[k].image]) <= exact, (layer, units[k])
                 alive += bool(want[units[k].image].any())
-    assert alive > 4 * len(these.layers)  # not a comparison of zeros with zeros
+    assert alive > 4 * len(these.layers)  # most projections are not zero
 
 
-def test_whole_channels_and_any_signal_at_some_layers(both: tuple[Compared, float]) -> None:
+def test_projections_of_whole_channels_and_random_signals_equal_autograd(
+    both: tuple[Compared, float],
+) -> None:
     these, exact = both
     for layer in these.layers[3::7]:
-        said = these.ours.said[layer]
-        best = int(said.transpose(0, 1).flatten(1).amax(1).argmax())
-        pixels, _ = these.ours.units(layer, [Unit(b, best) for b in range(len(said))])
-        signal = torch.zeros_like(said)
-        signal[:, best] = said[:, best]
+        activations = these.ours.outputs[layer]
+        best = int(activations.transpose(0, 1).flatten(1).amax(1).argmax())
+        pixels, _ = these.ours.units(layer, [Unit(b, best) for b in range(len(activations))])
+        signal = torch.zeros_like(activations)
+        signal[:, best] = activations[:, best]
         assert difference(pixels, these.theirs.project(layer, signal)) <= exact, layer
 
         generator = torch.Generator().manual_seed(3)
-        anything = torch.randn(said.shape, generator=generator, dtype=torch.float64).to(said)
+        anything = torch.randn(activations.shape, generator=generator, dtype=torch.float64).to(activations)
         pixels = these.ours.signals(layer, anything.flip(0), [1, 0])
         assert difference(pixels, these.theirs.project(layer, anything).flip(0)) <= exact, layer
 
 
-def test_class_scores(both: tuple[Compared, float]) -> None:
+def test_projections_of_class_scores_equal_autograd(both: tuple[Compared, float]) -> None:
     these, exact = both
-    scores = these.ours.said[""]
+    scores = these.ours.outputs[""]
     assert scores.shape == (2, 12 if "MiniVGG" in repr(these.network) else 11)
     units = [Unit(b, c) for b in range(2) for c in (0, 7)]
     pixels, boxes = these.ours.units("", units)
@@ -154,7 +156,7 @@ def test_class_scores(both: tuple[Compared, float]) -> None:
         signal = torch.zeros_like(scores)
         signal[:, c] = scores[:, c]
         assert difference(pixels[[first, second]], these.theirs.project("", signal)) <= exact
-    h, w = these.pictures.shape[2:]
+    h, w = these.images.shape[2:]
     assert all(x1 <= w and y1 <= h for _, _, x1, y1 in boxes)
 
 
@@ -176,21 +178,22 @@ CAPTUM = [
     ("name", "layer", "position"),
     [pytest.param(*case, marks=[] if case[0] in QUICK else pytest.mark.slow) for case in CAPTUM],
 )
-def test_captum_agrees(name: str, layer: str, position: tuple[int, ...]) -> None:
+def test_projection_equals_that_of_captum(name: str, layer: str, position: tuple[int, ...]) -> None:
+    pytest.importorskip("captum")
     these = compared(name, torch.float64)
-    channel = int(these.ours.said[layer][(0, slice(None), *position)].argmax())
+    channel = int(these.ours.outputs[layer][(0, slice(None), *position)].argmax())
     place = (channel, *position)
     ours, _ = these.ours.units(layer, [Unit(0, *place)])
-    theirs = captum_unit(these.network, layer, these.pictures[:1], place)
+    theirs = captum_unit(these.network, layer, these.images[:1], place)
     assert bool(theirs.any())
     assert difference(ours, theirs) <= 1e-10
 
 
-def test_twice_the_activation_gives_twice_the_picture_and_zero_gives_zero() -> None:
+def test_projection_is_homogeneous_and_zero_for_a_zero_signal() -> None:
     these = compared("minivgg", torch.float64)
     layer = "features.12"
-    said = these.ours.said[layer]
-    once = these.ours.signals(layer, said, [0, 1])
+    activations = these.ours.outputs[layer]
+    once = these.ours.signals(layer, activations, [0, 1])
     assert bool(once.any())
-    assert torch.equal(these.ours.signals(layer, 2 * said, [0, 1]), 2 * once)
-    assert torch.equal(these.ours.signals(layer, 0 * said, [0, 1]), torch.zeros_like(once))
+    assert torch.equal(these.ours.signals(layer, 2 * activations, [0, 1]), 2 * once)
+    assert torch.equal(these.ours.signals(layer, 0 * activations, [0, 1]), torch.zeros_like(once))

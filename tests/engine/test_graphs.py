@@ -32,7 +32,7 @@ def test_projections_of_units_and_signals_equal_autograd(case: Any, data: Any) -
     network, images = case
     theirs = Autograd(copy.deepcopy(network), images)  # some layers overwrite their buffers
     ours = passes.run(network, images)
-    activations = ours.said[""]
+    activations = ours.outputs[""]
     assert difference(activations, theirs.outputs[""].detach()) <= EXACT
     units = _units(data.draw, activations)
     pixels, boxes = ours.units("", units)
@@ -53,7 +53,7 @@ def _boxes_and_hulls(case: Any, data: Any) -> list[tuple[Unit, Any, Any]]:
     """Return units, their boxes, and the smallest boxes around the pixels that can change them."""
     network, images = case
     ours = passes.run(positive(network), images[:1])
-    units = _units(data.draw, ours.said[""])
+    units = _units(data.draw, ours.outputs[""])
     _, boxes = ours.units("", units)
     places = [(unit.channel, unit.y, unit.x) for unit in units]
     hulls = [hull(seen_pixels(network, "", images.shape[1:], place)) for place in places]  # type: ignore[arg-type]

@@ -93,7 +93,7 @@ def test_projection_equals_the_formula(name: str) -> None:
     torch.testing.assert_close(ours.signals("", SIGNAL, [0, 1]), want, rtol=0, atol=1e-13)
     peak = Unit(1, 2, 3, 4)
     alone = torch.zeros_like(SIGNAL[:1])
-    alone[0, 2, 3, 4] = ours.said[""][1, 2, 3, 4]
+    alone[0, 2, 3, 4] = ours.outputs[""][1, 2, 3, 4]
     in_a_window, _ = ours.units("", [peak])
     torch.testing.assert_close(in_a_window, ours.signals("", alone, [1]), rtol=0, atol=1e-13)
 

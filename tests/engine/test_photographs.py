@@ -25,13 +25,13 @@ def test_projections_of_photographs_equal_full_size_and_autograd(real_data: Path
     network = net.module.double().eval()
     ours, theirs = passes.run(network, images), Autograd(network, images, DEPTHS)
     for layer in DEPTHS:
-        activations = ours.said[layer]
+        activations = ours.outputs[layer]
         every = passes.some_units(activations, torch.Generator().manual_seed(batch))
         units = [every[batch], *every[-len(some) :]]
         pixels, boxes = ours.units(layer, units)
         full = ours.units_at_full_size(layer, units)
         assert difference(pixels, full) <= 1e-10
-        for numbers in passes.by_picture(units, len(some)):
+        for numbers in passes.groups_by_image(units, len(some)):
             signal = torch.zeros_like(activations)
             for unit in (units[k] for k in numbers):
                 place = (unit.image, unit.channel) + (() if unit.y is None else (unit.y, unit.x))

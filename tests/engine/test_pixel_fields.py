@@ -73,12 +73,12 @@ def _case(name: str) -> tuple[nn.Module, passes.Pass, list[tuple[int, int]]]:
     network = positive(Wired(WIRINGS[name]))
     image = torch.rand(1, 3, 8, 9, generator=torch.Generator().manual_seed(1)).double()
     ours = passes.run(network, image)
-    return network, ours, list(product(*map(range, ours.said["end"].shape[2:])))
+    return network, ours, list(product(*map(range, ours.outputs["end"].shape[2:])))
 
 
 def _boxes(ours: passes.Pass, places: list[tuple[int, int]]) -> list[tuple[int, ...]]:
     units = [Unit(0, 0, *place) for place in places]
-    seed = UnitSeed(ours.said["end"], units)
+    seed = UnitSeed(ours.outputs["end"], units)
     return [*PixelFields(ours.tape).boxes(ours.values["end"], seed.seen)]
 
 
@@ -94,7 +94,7 @@ def test_boxes_equal_the_pixels_that_can_change_a_unit(
 ) -> None:
     monkeypatch.setattr(pixel_fields, "MOST_PRODUCTS", most)  # 0: masks for every value
     network, ours, places = _case(name)
-    channels = range(ours.said["end"].shape[1])
+    channels = range(ours.outputs["end"].shape[1])
     wanted = []
     for y, x in places:
         seen = np.any([seen_pixels(network, "end", (3, 8, 9), (c, y, x)) for c in channels], axis=0)
@@ -177,7 +177,7 @@ def test_products_of_each_value_are_computed_once(monkeypatch: pytest.MonkeyPatc
         return real(self, step)  # type: ignore[arg-type]
 
     monkeypatch.setattr(PixelFields, "_through", counted)
-    seed = UnitSeed(ours.said["end"], [Unit(0, 0, *place) for place in places[:2]])
+    seed = UnitSeed(ours.outputs["end"], [Unit(0, 0, *place) for place in places[:2]])
     for _ in range(2):
         fields.boxes(ours.values["end"], seed.seen)
     assert len(followed) == len(ours.tape.path(ours.values["end"]))

@@ -218,7 +218,7 @@ def test_weights_computed_from_the_image_are_unsupported(
     wiring: Callable[[Tensor], Tensor], message: str
 ) -> None:
     ours = passes.run(ComputedWeights(wiring), torch.randn(3, 3, 6, 6))
-    place = (0, 0) if ours.said[""].dim() == 4 else ()
+    place = (0, 0) if ours.outputs[""].dim() == 4 else ()
     with pytest.raises(RefusedOp) as error:
         ours.units("", [Unit(0, 0, *place)])
     assert str(error.value) == message

@@ -65,7 +65,7 @@ class Unreachable(nn.Module):
 def test_recording_stops_at_the_deepest_requested_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     net = nn.Sequential(*_net()[:4], Unreachable())
     ours = passes.run(net, IMAGES, deepest="3")
-    assert list(ours.said) == ["0", "1", "2", "3"]
+    assert list(ours.outputs) == ["0", "1", "2", "3"]
     network = dv.Network(net, size=8)
     with monkeypatch.context() as unarmed:
         unarmed.setattr(Unreachable, "armed", False)
@@ -205,7 +205,7 @@ def test_weight_computed_in_the_forward_pass_is_a_constant() -> None:
     ours = passes.run(net, IMAGES.double())
     pixels, _ = ours.units("0", [Unit(0, 1, 2, 2)])
     weight = net[0].weight - net[0].weight.mean((1, 2, 3), keepdim=True)  # type: ignore[union-attr, operator]
-    activations = ours.said["0"][0, 1, 2, 2]
+    activations = ours.outputs["0"][0, 1, 2, 2]
     torch.testing.assert_close(pixels[0, :, 2:5, 2:5], (weight[1] * activations).detach(), rtol=0, atol=1e-14)
 
 

@@ -57,7 +57,7 @@ def _transposed(stride: int = 1, padding: int = 0, output_padding: int = 0) -> n
 
 
 def _forward(layer: nn.Module, image: Tensor) -> Tensor:
-    return passes.run(nn.Sequential(layer), image[None, None]).said["0"][0, 0]
+    return passes.run(nn.Sequential(layer), image[None, None]).outputs["0"][0, 0]
 
 
 def _project(layer: nn.Module, image: Tensor, signal: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def test_recording_keeps_training_flags_hooks_and_outputs(net: Net, images: Tens
         ours = passes.run(net, images)
         ours.units("features.5", [Unit(0, 0, 1, 1)])
     assert called == [1, 1]  # the user's own hook still runs
-    assert torch.equal(ours.said[""], before)  # recorded as in evaluation mode
+    assert torch.equal(ours.outputs[""], before)  # recorded as in evaluation mode
     assert torch.equal(net.eval()(images), before)
     net(images).sum().backward()  # it can still be trained
     assert all(number.grad is not None for number in net.parameters())
@@ -114,7 +114,7 @@ def test_recording_does_not_change_the_images(net: Net, images: Tensor) -> None:
     before = images.detach().clone()
     ours = passes.run(in_place, images)
     assert torch.equal(images, before) and images.grad is None and images._version == 0
-    assert not ours.said[""].requires_grad
+    assert not ours.outputs[""].requires_grad
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
@@ -152,7 +152,7 @@ def test_network_is_unchanged_after_an_exception_in_the_forward_pass(
     monkeypatch.undo()
     for handle in handles:
         handle.remove()
-    assert passes.run(net, images).said[""].shape == (2, 5)  # it can be recorded again
+    assert passes.run(net, images).outputs[""].shape == (2, 5)  # it can be recorded again
 
 
 def test_network_is_unchanged_after_an_exception_in_a_rule(
@@ -187,7 +187,7 @@ def test_network_that_catches_all_exceptions_is_stopped(images: Tensor) -> None:
     net = CatchesExceptions().eval()
     with unchanged(net):
         ours = passes.run(net, images, deepest="features.2")
-    assert "features.3" not in ours.said and "features.2" in ours.said
+    assert "features.3" not in ours.outputs and "features.2" in ours.outputs
 
 
 def test_recording_inside_a_hook_of_another_recording(net: Net, images: Tensor) -> None:

@@ -1,7 +1,8 @@
-"""Every convolutional network of torchvision, and each family of timm: the mirror against the oracle.
+"""Projections through every network of torchvision and each family of timm equal those of autograd.
 
-Random weights in float64, small pictures, units of a shallow, a middle and a deep layer, and class scores.
-A network is within 1e-8 of the oracle everywhere, or stands in REFUSED with the operations that stop it.
+The networks have random weights in float64. Units of a shallow, a middle and a deep layer and class scores
+are projected from small images. A network is within 1e-8 of autograd, or is listed in UNSUPPORTED with the
+operation that cannot be projected.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from deconvviz.loading import sketch
 
 EXACT = 1e-8
 
-REFUSED = {
-    # filters that are mixed for each picture: a batch becomes groups of one picture
+UNSUPPORTED = {
+    # filters that are computed for each image: the batch becomes groups of one convolution
     "timm:tf_efficientnet_cc_b0_4e": "aten.view",
-    # a product of matrices that are cut out of each other
+    # a product of matrices that are slices of one map
     "timm:bat_resnext26ts": "aten.view",
-    # a cosine transform by indexed frequencies
+    # a cosine transform with indexed frequencies
     "timm:csatv2": "aten.index",
 }
-"""network: the operation that has no mirror."""
+"""The unsupported operation of each of these networks."""
 
 NETWORKS = [*zoo.TORCHVISION, *zoo.SEGMENTATION, *(f"timm:{name}" for name in zoo.TIMM)]
 
@@ -38,7 +39,7 @@ QUICK = (
     "squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5", "mobilenet_v3_small", "resnet18",
     "timm:test_efficientnet_ln", "timm:test_nfnet", "timm:test_coatnet", "timm:test_maxvit",
 )  # fmt: skip
-"""tested every day."""
+"""Networks that are tested in every run."""
 
 NIGHTLY = {
     **dict.fromkeys(("vgg13", "vgg16"), "vgg11"),
@@ -55,88 +56,88 @@ NIGHTLY = {
     **dict.fromkeys(("efficientnet_v2_m", "efficientnet_v2_l"), "efficientnet_v2_s"),
     **dict.fromkeys(("convnext_small", "convnext_base", "convnext_large"), "convnext_tiny"),
 }
-"""large network: the smaller one of its family that covers it, and has the same operations (tested below)."""
+"""For each large network, the smaller one of its family that has the same operations (tested below)."""
 
 
-def _in_its_tier(name: str) -> Any:
+def _with_mark(name: str) -> Any:
     if name in NIGHTLY:
         return pytest.param(name, marks=pytest.mark.nightly)
     return name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("name", [_in_its_tier(name) for name in NETWORKS])
-def test_units_at_several_depths(name: str) -> None:
+@pytest.mark.parametrize("name", [_with_mark(name) for name in NETWORKS])
+def test_projections_at_several_depths_equal_autograd(name: str) -> None:
     if name.startswith("timm:"):
         pytest.importorskip("timm")
-    network, pictures = zoo.build(name), zoo.pictures(name)
-    ours = passes.run(network, pictures)
+    network, images = zoo.build(name), zoo.images(name)
+    ours = passes.run(network, images)
     layers = zoo.depths(ours)
     assert len(layers) >= 3
-    theirs = Autograd(network, pictures, layers)
-    alive, refused = 0, set()
+    theirs = Autograd(network, images, layers)
+    alive, unsupported = 0, set()
     for layer in layers:
-        said, units = ours.said[layer], _units(ours.said[layer])
-        assert difference(ours.laid_out(layer, said), theirs.outputs[layer].detach()) <= EXACT
+        activations, units = ours.outputs[layer], _units(ours.outputs[layer])
+        assert difference(ours.in_module_layout(layer, activations), theirs.outputs[layer].detach()) <= EXACT
         try:
             pixels, _ = ours.units(layer, units)
-        except RefusedOp as refusal:
-            refused.add(_operation(refusal))
+        except RefusedOp as error:
+            unsupported.add(_operation(error))
             continue
-        want = theirs.project(layer, ours.laid_out(layer, _signal(said, units)))
+        want = theirs.project(layer, ours.in_module_layout(layer, _signal(activations, units)))
         for one, unit in zip(pixels, units, strict=True):
             assert difference(one, want[unit.image]) <= EXACT, (layer, unit)
             alive += bool(want[unit.image].any())
-    assert refused == ({REFUSED[name]} if name in REFUSED else set())
-    assert alive >= (0 if refused else 2 * len(layers) - 2)  # a comparison of zeros with zeros is none
+    assert unsupported == ({UNSUPPORTED[name]} if name in UNSUPPORTED else set())
+    assert alive >= (0 if unsupported else 2 * len(layers) - 2)  # most projections are not zero
 
 
-def _units(said: Tensor) -> list[Unit]:
-    """Of the first picture one at the border, of the second the strongest."""
-    strongest = [int(n) for n in torch.unravel_index(said[1].argmax(), said.shape[1:])]
-    if said.dim() == 2:
-        return [Unit(0, int(said[0].abs().argmax())), Unit(1, *strongest)]
-    bottom = said.shape[2] - 1
-    return [Unit(0, int(said[0, :, bottom, 0].abs().argmax()), bottom, 0), Unit(1, *strongest)]
+def _units(activations: Tensor) -> list[Unit]:
+    """Return a unit at the border in the first image, and the strongest unit in the second."""
+    strongest = [int(n) for n in torch.unravel_index(activations[1].argmax(), activations.shape[1:])]
+    if activations.dim() == 2:
+        return [Unit(0, int(activations[0].abs().argmax())), Unit(1, *strongest)]
+    bottom = activations.shape[2] - 1
+    return [Unit(0, int(activations[0, :, bottom, 0].abs().argmax()), bottom, 0), Unit(1, *strongest)]
 
 
-def _signal(said: Tensor, units: list[Unit]) -> Tensor:
-    signal = torch.zeros_like(said)
+def _signal(activations: Tensor, units: list[Unit]) -> Tensor:
+    signal = torch.zeros_like(activations)
     for unit in units:
         place = (unit.image, unit.channel) + (() if unit.y is None else (unit.y, unit.x))
-        signal[place] = said[place]
+        signal[place] = activations[place]
     return signal
 
 
-def _operation(refusal: RefusedOp) -> str:
-    found = re.match(r"(aten|\w+)\.(\w+)\.", str(refusal))
-    assert found, refusal
+def _operation(error: RefusedOp) -> str:
+    found = re.match(r"(aten|\w+)\.(\w+)\.", str(error))
+    assert found, error
     return f"{found[1]}.{found[2]}"
 
 
-def test_names_are_networks_of_the_zoo() -> None:
-    assert {*REFUSED, *QUICK, *NIGHTLY, *NIGHTLY.values()} <= set(NETWORKS)
+def test_listed_names_are_networks_of_the_zoo() -> None:
+    assert {*UNSUPPORTED, *QUICK, *NIGHTLY, *NIGHTLY.values()} <= set(NETWORKS)
     assert not set(NIGHTLY) & {*QUICK, *NIGHTLY.values()}
 
 
 @cache
 def _operations(name: str) -> frozenset[tuple[str, str, str]]:
-    """The operations of a network, their support and its notes; nothing is computed."""
+    """Return the operations of a network with their support and notes, without computing anything."""
     return frozenset((use.op, use.support.name, use.note) for use in sketch(name).coverage().uses)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("large", NIGHTLY)
-def test_nightly_network_has_the_operations_of_the_one_that_covers_it(large: str) -> None:
+def test_nightly_network_has_the_operations_of_its_smaller_relative(large: str) -> None:
     assert _operations(large) == _operations(NIGHTLY[large])
 
 
-def test_every_cnn_of_torchvision_is_here() -> None:
+def test_every_cnn_of_torchvision_is_tested() -> None:
     assert len(zoo.TORCHVISION) >= 69 and len(zoo.SEGMENTATION) == 6
 
 
-def test_every_cnn_family_of_timm_is_here() -> None:
+def test_every_cnn_family_of_timm_is_tested() -> None:
     timm = pytest.importorskip("timm")
     for family in zoo.TIMM_FAMILIES:
         members = timm.list_models(module=family)
-        assert members, f"timm has no {family} any more"
-        assert set(members) & set(zoo.TIMM), f"no network of timm's {family} is tested"
+        assert members, f"timm no longer has {family}"
+        assert set(members) & set(zoo.TIMM), f"no network of the timm family {family} is tested"

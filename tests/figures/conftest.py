@@ -1,4 +1,4 @@
-"""Sheets of random tiles: crops of one picture, as the rest of the package makes them."""
+"""Sheets of random tiles for the tests in this folder."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ def build(
     zero: tuple[int, ...] = (),
     **sheet: object,
 ) -> Sheet:
-    """`count` tiles on a picture of `size` (height, width); a `field` of None is the whole picture."""
+    """Return a sheet of `count` tiles on an image of `size` (height, width).
+
+    `field` is the side of the receptive fields in pixels; None is the whole image. Tiles in `zero` are zero.
+    """
     random = np.random.default_rng(count)
     height, width = size
-    picture = random.random((height, width, 3))
+    image = random.random((height, width, 3))
     tiles = []
     for number in range(1, count + 1):
         y, x = int(random.integers(height)), int(random.integers(width))
@@ -40,7 +43,7 @@ def build(
                 number,
                 (f"conv3_4 · channel {number * 7}", f"at ({y}, {x}) · activation {number * 1.7:.4g}"),
                 projection,
-                picture[y0:y1, x0:x1],
+                image[y0:y1, x0:x1],
                 box,
                 note="zero: this unit is not active here" if number in zero else None,
             )
@@ -50,7 +53,7 @@ def build(
         **{
             "title": TITLE,
             "tiles": tuple(tiles),
-            "picture": picture,
+            "image": image,
             "footer": "deconvviz",
             "style": SheetStyle(**{"percentile": 100, **style}),
             **sheet,

@@ -1,4 +1,4 @@
-"""What is on curves and where: the figure's artists are asked, never its pixels."""
+"""Drawing of curves, checked through the matplotlib artists rather than pixels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from helpers.artists import check_texts, gids, said, texts
+from helpers.artists import check_texts, gids, text_of, texts
 from helpers.tile_grids import LONG, random_curves
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,7 +38,7 @@ def one(*curves: Curve, **panel: object) -> Curves:
 @pytest.mark.parametrize("panels", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("count", [1, 4, 12])
 @pytest.mark.parametrize("long", [False, True])
-def test_texts_have_their_room(panels, count, long):
+def test_texts_do_not_overlap(panels, count, long):
     for shared in (True, False):
         figure = draw(random_curves(panels, count, long=long, shared_y=shared))
         check_texts(figure)
@@ -47,14 +47,14 @@ def test_texts_have_their_room(panels, count, long):
 
 
 @pytest.mark.parametrize("width", [2, 3.45, 14])
-def test_texts_have_their_room_at_other_widths(width):
+def test_texts_do_not_overlap_at_other_widths(width):
     figure = draw(random_curves(1, 3, long=True), width=width)
     assert figure.get_figwidth() == pytest.approx(width)
     check_texts(figure)
 
 
 @pytest.mark.parametrize("dpi", [50, 300])
-def test_texts_have_their_room_at_other_resolutions(dpi):
+def test_texts_do_not_overlap_at_other_resolutions(dpi):
     check_texts(draw(random_curves(4, 5, long=True)), dpi)
 
 
@@ -66,7 +66,7 @@ def test_texts_have_their_room_at_other_resolutions(dpi):
     width=st.none() | st.floats(2, 20),
     size=st.floats(1e-9, 1e9),
 )
-def test_panels_lie_apart_and_on_the_page(panels, count, columns, width, size):
+def test_panels_are_separate_and_inside_the_page(panels, count, columns, width, size):
     curve = [Curve(f"line {n}", X, X * size * (n - 3)) for n in range(count)]
     curves = Curves(("net",), [CurvePanel(curve, "x", "y", "title")] * panels, CurvesStyle(columns=columns))
     try:
@@ -90,7 +90,7 @@ def test_panels_lie_apart_and_on_the_page(panels, count, columns, width, size):
         assert entry.y > max(placed.plot.bottom for placed in body.panels)
 
 
-def test_a_line_runs_through_its_values():
+def test_curve_passes_through_its_values():
     figure = draw(one(Curve("image", X, [0, 4, 2, 4])))
     (grid,) = ({gid: line.get_xydata() for gid, line in lines(figure, "grid").items()},)
     (points,) = (line.get_xydata() for line in lines(figure, "curve").values())
@@ -99,13 +99,13 @@ def test_a_line_runs_through_its_values():
     per_degree = (x["80"] - x["0"]) / 80
     np.testing.assert_allclose(points[:, 0], x["0"] + X * per_degree)
     np.testing.assert_allclose(points[:, 1], [y["0"], y["4"], y["2"], y["4"]])
-    assert y["4"] < y["2"] < y["0"]  # the page's y runs downwards
+    assert y["4"] < y["2"] < y["0"]  # y increases downwards on the page
     for text, place in x.items():
         (label,) = [t for t in texts(figure, "x-tick") if t.get_text() == text]
         assert label.get_position()[0] == pytest.approx(place)
 
 
-def test_panels_share_their_y_axis_or_have_their_own():
+def test_panels_share_one_y_axis_only_if_requested():
     ticks = [
         [
             [t.get_text() for t in texts(draw(random_curves(3, 2, shared_y=shared)), f"y-tick-{n}")]
@@ -117,23 +117,23 @@ def test_panels_share_their_y_axis_or_have_their_own():
     assert ticks[1][0] != ticks[1][2]
 
 
-def test_a_label_has_one_colour_in_all_panels_and_in_the_legend():
+def test_curves_with_the_same_label_have_the_same_colour():
     names = ["a", "b", "c"]
     panels = [CurvePanel([Curve(n, X, X) for n in names[start:]], "x", "y") for start in (0, 1)]
     figure = draw(Curves(("net",), panels))
     shown = {gid: line.get_color() for gid, line in lines(figure, "").items()}
     assert shown["curve-0-1"] == shown["curve-1-0"] == shown["legend-line-1"]
     assert len({shown[f"legend-line-{n}"] for n in range(3)}) == 3
-    assert [said(figure, f"legend-{n}") for n in range(3)] == names
+    assert [text_of(figure, f"legend-{n}") for n in range(3)] == names
 
 
-def test_twelve_lines_can_be_told_apart():
+def test_twelve_curves_have_different_colours_or_dashes():
     figure = draw(random_curves(1, 12))
     looks = {(line.get_color(), str(line._dash_pattern)) for line in lines(figure, "curve").values()}
     assert len(looks) == 12 and len(lines(figure, "legend-line")) == 12
 
 
-def test_a_gap_is_a_gap_and_a_lone_point_has_a_marker():
+def test_nan_leaves_a_gap_and_an_isolated_point_has_a_marker():
     figure = draw(one(Curve("gap", X, [0, np.nan, 1, 1], markers=False), Curve("whole", X, X, markers=False)))
     shown = lines(figure, "curve")
     assert np.isnan(shown["curve-0-0"].get_ydata()[1])
@@ -141,7 +141,7 @@ def test_a_gap_is_a_gap_and_a_lone_point_has_a_marker():
     assert lines(figure, "legend-line-1")["legend-line-1"].get_marker() == "None"
 
 
-def test_bands_are_around_their_line():
+def test_bands_surround_their_curve():
     low, high = X - 5, X + 10
     low[1] = high[1] = np.nan
     figure = draw(one(Curve("mean", X, X, band=(low, high))))
@@ -153,17 +153,17 @@ def test_bands_are_around_their_line():
     assert corners[0, 1] > points[2, 1] > corners[3, 1]
 
 
-def test_references_cross_their_panel_and_are_in_the_legend():
+def test_reference_lines_cross_the_panel_and_have_legend_entries():
     references = (Reference(0.5, "chance"), Reference(45, "eighth turn", "x"))
     figure = draw(one(Curve("image", X, X / 90), references=references))
     shown = lines(figure, "reference")
     across, down = shown["reference-0-0"].get_xydata(), shown["reference-0-1"].get_xydata()
     assert across[0, 1] == across[1, 1] and down[0, 0] == down[1, 0]
     assert across[0, 0] < down[0, 0] < across[1, 0]
-    assert [said(figure, f"legend-{n}") for n in range(3)] == ["image", "chance", "eighth turn"]
+    assert [text_of(figure, f"legend-{n}") for n in range(3)] == ["image", "chance", "eighth turn"]
 
 
-def test_values_outside_a_given_range_are_cut_off():
+def test_values_outside_the_given_range_are_clipped():
     figure = draw(one(Curve("image", X, [0, 5, -5, 1]), y_range=(0, 1)))
     (line,) = lines(figure, "curve").values()
     top, bottom = (lines(figure, "axes")["axes-0"].get_ydata()[n] for n in (0, 1))
@@ -172,26 +172,26 @@ def test_values_outside_a_given_range_are_cut_off():
     assert max(box.y0, box.y1) == pytest.approx(bottom + 0.03, abs=1e-6)
 
 
-def test_long_labels_are_shortened_not_lost():
+def test_long_labels_are_shortened():
     figure = draw(random_curves(8, 2, long=True))
-    assert "…" in said(figure, "y-label-0") and said(figure, "y-label-0").endswith("ormalised)")
-    assert said(figure, "panel-3-").startswith(LONG.split()[0])
+    assert "…" in text_of(figure, "y-label-0") and text_of(figure, "y-label-0").endswith("ormalised)")
+    assert text_of(figure, "panel-3-").startswith(LONG.split()[0])
 
 
-def test_too_many_columns_are_refused():
+def test_too_many_columns_for_the_width_raise():
     with pytest.raises(
-        FigureError, match=r"8 panels side by side do not fit, .* fewer columns or a wider figure"
+        FigureError, match=r"8 panels side by side do not fit: .* fewer columns or a wider figure"
     ):
         draw(random_curves(8, 1, columns=8), width=4)
 
 
-def test_names_from_anywhere(tmp_path):
+def test_unusual_characters_in_names_are_drawn(tmp_path):
     name = "猫 $x_1^2$ \\alpha %d {} <&> \ud800\x00\x1b \u202e"
     panel = CurvePanel([Curve(name, X, X)], name, name, name, name, name, references=(Reference(1, name),))
     figure = draw(Curves((name,), (panel,), footer=name))
     ElementTree.fromstring(save(figure, tmp_path / "curves.svg").read_bytes())
 
 
-def test_the_same_spec_gives_the_same_file(tmp_path):
+def test_same_spec_gives_the_same_file(tmp_path):
     first = save(draw(random_curves(2, 4)), tmp_path / "first.svg").read_bytes()
     assert save(draw(random_curves(2, 4)), tmp_path / "again.svg").read_bytes() == first

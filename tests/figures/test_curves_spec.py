@@ -1,4 +1,4 @@
-"""Curves are checked whole before anything is drawn; ticks and ranges are arithmetic."""
+"""Validation of curves before they are drawn, and computation of ranges and ticks."""
 
 from __future__ import annotations
 
@@ -33,47 +33,47 @@ def panel(*curves: Curve, **changes: object) -> CurvePanel:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: curve(label=" "), "curve label ' ': say what the line shows"),
+        (lambda: curve(label=" "), "curve label ' ': it must be text that is not empty"),
         (lambda: curve(y=X[1:]), "image 1: y has 3 values and x has 4"),
         (lambda: curve(band=(X, X[1:])), "image 1: band has 3 values and x has 4"),
-        (lambda: curve(band=(X + 1, X)), "image 1: band has a low value above its high value"),
-        (lambda: curve(x=X * np.nan), "image 1: x has a value that is not a number"),
-        (lambda: curve(y=X / 0.0), "image 1: y has a value beyond 1e+300"),
+        (lambda: curve(band=(X + 1, X)), "image 1: band has a lower limit above its upper limit"),
+        (lambda: curve(x=X * np.nan), "image 1: x contains NaN"),
+        (lambda: curve(y=X / 0.0), "image 1: y has an absolute value above 1e+300"),
         (
             lambda: curve(y=np.ones((2, 2))),
-            "image 1: y must be one or more numbers in a row, not float64 (2, 2)",
+            "image 1: y must be a one-dimensional array of numbers, not float64 (2, 2)",
         ),
-        (lambda: curve(x=[], y=[]), "image 1: x must be one or more numbers"),
-        (lambda: curve(y=["a"] * 4), "image 1: y must be one or more numbers"),
+        (lambda: curve(x=[], y=[]), "image 1: x must be a one-dimensional array of numbers"),
+        (lambda: curve(y=["a"] * 4), "image 1: y must be a one-dimensional array of numbers"),
         (lambda: curve(markers=1), "image 1: markers 1: it must be True or False"),
         (lambda: CurvePanel((), "x", "y"), "a panel of curves needs at least one curve"),
         (lambda: panel(curve(), curve()), "two curves of a panel have the label 'image 1'"),
         (lambda: panel(curve(y=X * np.nan)), "no curve of a panel has a finite value"),
-        (lambda: panel(y_range=(1, 1)), "y range (1, 1): the first must be below the second"),
+        (lambda: panel(y_range=(1, 1)), "y range (1, 1): the lower limit must be below the upper limit"),
         (lambda: panel(title=3), "title must be text, not 3"),
-        (lambda: Reference(1, ""), "reference label '': say what the line shows"),
-        (lambda: Reference(1, "chance", "z"), "no axis 'z'; there are x, y"),
+        (lambda: Reference(1, ""), "reference label '': it must be text that is not empty"),
+        (lambda: Reference(1, "chance", "z"), "unknown axis 'z': choose from x, y"),
         (lambda: Reference(np.nan, "chance"), "chance: value nan must be finite"),
         (lambda: Curves(("net",), ()), "curves need at least one panel"),
-        (lambda: CurvesStyle(columns=0), "columns 0: it must be a whole number from 1 on, or None"),
+        (lambda: CurvesStyle(columns=0), "columns 0: it must be a whole number of at least 1, or None"),
         (lambda: CurvesStyle(shared_y="yes"), "shared_y 'yes': it must be True or False"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
-def test_what_cannot_be_drawn_is_refused(make, message):
+def test_invalid_curves_raise(make, message):
     with pytest.raises(FigureError, match=re.escape(message)):
         make()
 
 
 @given(st.lists(arrays(np.float64, st.integers(1, 5), elements=values), min_size=1, max_size=3))
-def test_a_range_has_room_around_all_its_values(several):
+def test_range_has_space_around_all_values(several):
     low, high = around_values(several)
     every = np.concatenate(several)
     assert np.isfinite(low) and np.isfinite(high)
     assert low < every.min() and every.max() < high
 
 
-def test_shared_and_own_ranges():
+def test_y_ranges_are_shared_or_separate():
     small, large = panel(curve(y=[0, 1, 0, 1])), panel(curve(y=[0, 10, 0, 10]))
     fixed = panel(y_range=(0, 2))
     shared = Curves(("net",), (small, large, fixed)).y_ranges()
@@ -82,7 +82,7 @@ def test_shared_and_own_ranges():
     assert own == (pytest.approx((-0.05, 1.05)), pytest.approx((-0.5, 10.5)), (0, 2))
 
 
-def test_bands_and_references_are_in_the_range():
+def test_range_includes_bands_and_reference_lines():
     made = panel(curve(y=[0, 1, np.nan, 1], band=([-3, 0, np.nan, 0], [1, 2, np.nan, 2])))
     assert Curves(("net",), (made,)).y_ranges()[0] == pytest.approx((-3.25, 2.25))
     made = panel(references=(Reference(100, "chance"), Reference(-6, "start", "x")))
@@ -91,7 +91,7 @@ def test_bands_and_references_are_in_the_range():
 
 
 @given(low=values, size=st.floats(1e-6, 1e6), most=st.integers(2, 9))
-def test_ticks_are_round_even_and_inside(low, size, most):
+def test_ticks_are_round_numbers_at_equal_distances_inside_the_range(low, size, most):
     high = low + size * max(abs(low), 1e-250)
     assume(np.isfinite(high) and high > low)
     found = ticks(low, high, most)
@@ -121,11 +121,11 @@ def test_ticks_are_round_even_and_inside(low, size, most):
         ((0, 3e-7), 4, ("0", "1e-07", "2e-07", "3e-07")),
     ],
 )
-def test_ticks_by_hand(ends, most, labels):
+def test_ticks_match_values_computed_by_hand(ends, most, labels):
     assert tick_labels(ticks(*ends, most)) == labels
 
 
-def test_one_label_is_one_entry():
+def test_legend_labels_are_not_repeated():
     made = random_curves(3, 4)
     assert made.curve_labels == ("image 0", "image 1", "image 2", "image 3")
     chance = Reference(0, "chance")
@@ -135,7 +135,7 @@ def test_one_label_is_one_entry():
     assert made.reference_labels == ("chance", "start")
 
 
-def test_labels_have_their_units():
+def test_labels_include_units():
     assert panel(x_units="degrees").labels() == ("angle (degrees)", "distance")
 
 

@@ -1,4 +1,4 @@
-"""One function draws every spec, with one look, and imports matplotlib only when it is called."""
+"""`draw` accepts every spec, uses one style, and imports matplotlib only when it is called."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ SPECS = [
 
 
 @pytest.mark.parametrize("make", SPECS)
-def test_every_spec_has_one_look(make):
+def test_draw_ignores_and_restores_the_users_settings(make):
     spec = make()
     plain = draw(spec)
-    theirs = {
+    user_settings = {
         "text.usetex": True, "font.family": "serif", "font.weight": "bold", "figure.facecolor": "black",
         "text.color": "red", "image.origin": "lower", "lines.linewidth": 9, "lines.marker": "x",
         "axes.prop_cycle": matplotlib.cycler(color=["red"]), "path.sketch": (5, 5, 5),
     }  # fmt: skip
-    with matplotlib.rc_context(theirs):
+    with matplotlib.rc_context(user_settings):
         before = dict(matplotlib.rcParams)
         figure = draw(spec)
         assert dict(matplotlib.rcParams) == before
@@ -53,17 +53,17 @@ def test_every_spec_has_one_look(make):
 
 @pytest.mark.parametrize("make", SPECS)
 @pytest.mark.parametrize("width", [0, float("nan"), 1000])
-def test_a_width_out_of_reason(make, width):
+def test_width_out_of_range_raises(make, width):
     with pytest.raises(FigureError, match="from 1 to 300 inches"):
         draw(make(), width=width)
 
 
-def test_what_is_no_spec():
-    with pytest.raises(TypeError, match="list is no spec of a figure"):
+def test_draw_rejects_other_types():
+    with pytest.raises(TypeError, match="list is not a figure spec"):
         draw([])
 
 
-def test_figures_and_specs_import_no_matplotlib():
+def test_figures_and_specs_do_not_import_matplotlib():
     code = (
         "import sys, deconvviz.figures, deconvviz.figures.spec as spec;"
         "print(spec.Spec and [m for m in ('torch', 'matplotlib', 'PIL') if m in sys.modules]);"
@@ -77,7 +77,7 @@ def test_figures_and_specs_import_no_matplotlib():
     assert run.stdout.split("\n")[:3] == ["[]", "False", "True False"]
 
 
-def test_checks_make_no_copy():
+def test_checks_do_not_copy_arrays():
     array = np.full((400, 400, 3), 0.5, np.float32)
     tracemalloc.start()
     check_signed(array, "tile")

@@ -1,4 +1,4 @@
-"""The smallest squares that hold most of a projection, against loops over all squares."""
+"""Smallest squares that contain most of a projection, compared with a search over all squares."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from deconvviz.figures.spec.effective_crop import effective_boxes, reachable, ti
 Box = tuple[int, int, int, int]
 
 
-def placed(projection: np.ndarray, field: Box, size: tuple[int, int]) -> np.ndarray:
-    """The energy of each pixel of the image."""
+def image_energy(projection: np.ndarray, field: Box, size: tuple[int, int]) -> np.ndarray:
+    """Return the energy of each pixel of the image."""
     energy = np.zeros(size)
     energy[field[1] : field[3], field[0] : field[2]] = (projection.astype(float) ** 2).sum(axis=0)
     return energy
 
 
 def smallest_side(energy: np.ndarray, share: float) -> int:
-    """By trying every square inside the image, cut to it where it is larger."""
+    """Return the side of the smallest square with this share of the energy, by trying every square."""
     rows, columns = energy.shape
     for side in range(1, max(rows, columns) + 1):
         height, width = min(side, rows), min(side, columns)
         for y, x in itertools.product(range(rows - height + 1), range(columns - width + 1)):
             if energy[y : y + height, x : x + width].sum() >= share * energy.sum() * (1 - 1e-12):
                 return side
-    raise AssertionError("the whole image holds everything")
+    raise AssertionError("unreachable: the whole image contains all energy")
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[list[np.ndarray], list[Box], tuple[int, int]]:
-    """Whole numbers in fields of any shape, some of them zero, some sparse."""
+    """Projections of whole numbers in fields of any shape; some are zero, some sparse."""
     size = draw(st.integers(1, 9)), draw(st.integers(1, 9))
     projections, fields = [], []
     for _ in range(draw(st.integers(1, 3))):
@@ -50,10 +50,10 @@ def cases(draw: st.DrawFn) -> tuple[list[np.ndarray], list[Box], tuple[int, int]
 
 @settings(max_examples=150, deadline=None)
 @given(cases(), st.sampled_from([0.3, 0.5, 0.98, 1.0]))
-def test_the_common_size_is_that_of_a_loop_over_all_squares(case, share):
+def test_common_size_matches_a_search_over_all_squares(case, share):
     projections, fields, size = case
     boxes = effective_boxes(projections, fields, size, energy=share)
-    energies = [placed(*one, size) for one in zip(projections, fields, strict=True)]
+    energies = [image_energy(*one, size) for one in zip(projections, fields, strict=True)]
     if not any(energy.any() for energy in energies):
         assert boxes == tuple(fields)
         return
@@ -66,7 +66,7 @@ def test_the_common_size_is_that_of_a_loop_over_all_squares(case, share):
 
 @settings(max_examples=100, deadline=None)
 @given(cases(), st.sampled_from([0.5, 0.98]))
-def test_squares_lie_in_the_field_where_there_is_room_and_else_cover_it(case, share):
+def test_squares_are_inside_the_field_or_cover_it(case, share):
     projections, fields, size = case
     boxes = effective_boxes(projections, fields, size, energy=share)
     most = max(max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in fields)
@@ -78,13 +78,13 @@ def test_squares_lie_in_the_field_where_there_is_room_and_else_cover_it(case, sh
             assert around[low] <= box[low] and box[high] <= around[high]
 
 
-def test_one_pixel_holds_everything():
+def test_box_of_a_single_non_zero_pixel_is_that_pixel():
     projection = np.zeros((3, 20, 30))
     projection[:, 7, 11] = 1, -2, 3
     assert tightest_box(projection, (100, 200, 130, 220)) == (111, 207, 112, 208)
 
 
-def test_a_pixel_of_two_percent_is_left_out_and_one_of_more_is_not():
+def test_pixel_with_two_percent_of_the_energy_is_excluded_and_one_with_more_is_not():
     projection = np.zeros((1, 1, 10))
     projection[0, 0, :2], projection[0, 0, 9] = 7, np.sqrt(2)  # 98 and 2 of 100
     assert tightest_box(projection, (0, 0, 10, 1)) == (0, 0, 2, 1)
@@ -92,14 +92,14 @@ def test_a_pixel_of_two_percent_is_left_out_and_one_of_more_is_not():
     assert tightest_box(projection, (0, 0, 10, 1)) == (0, 0, 10, 1)
 
 
-def test_a_field_cut_by_the_border_gets_a_square_that_is_moved_into_the_image():
+def test_square_of_a_field_cut_at_the_border_is_moved_into_the_image():
     wide, corner = np.ones((3, 20, 20)), np.ones((3, 8, 8))
     fields = [(40, 40, 60, 60), (0, 0, 8, 8)]
     first, second = effective_boxes([wide, corner], fields, (100, 100), energy=1.0)
     assert first == (40, 40, 60, 60) and second == (0, 0, 20, 20)
 
 
-def test_a_zero_projection_has_no_part_in_the_size_and_is_shown_in_the_middle_of_its_field():
+def test_zero_projection_does_not_affect_the_size_and_its_box_is_centred():
     small = np.zeros((1, 21, 21))
     small[0, 8:13, 8:13] = 1
     zero = np.zeros((1, 41, 41))
@@ -107,27 +107,27 @@ def test_a_zero_projection_has_no_part_in_the_size_and_is_shown_in_the_middle_of
     assert first == (8, 8, 13, 13) and second == (48, 48, 53, 53)
 
 
-def test_the_size_is_cut_to_a_narrow_image():
+def test_box_is_cut_to_a_narrow_image():
     flat = np.ones((1, 4, 30))
     assert effective_boxes([flat], [(0, 0, 30, 4)], (4, 50), energy=1.0) == ((0, 0, 30, 4),)
 
 
 @pytest.mark.parametrize("scale", [1e300, 1e-300, 5e-324, 1e30])
-def test_values_of_any_size(scale):
+def test_box_does_not_depend_on_the_size_of_values(scale):
     projection = np.zeros((1, 9, 9))
     projection[0, 2:5, 3:6] = scale
     assert tightest_box(projection, (0, 0, 9, 9), 1.0) == (3, 2, 6, 5)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite(bad):
+def test_non_finite_values_raise(bad):
     projection = np.ones((3, 4, 4))
     projection[1, 2, 3] = bad
-    with pytest.raises(FigureError, match="projection cannot be shown, 1 of its values is NaN or infinite"):
+    with pytest.raises(FigureError, match="projection cannot be drawn: 1 of its values is NaN or infinite"):
         effective_boxes([projection], [(0, 0, 4, 4)], (8, 8))
 
 
 @pytest.mark.parametrize("energy", [0, -1, 1.01, float("nan"), float("inf")])
-def test_a_share_out_of_range(energy):
+def test_energy_share_out_of_range_raises(energy):
     with pytest.raises(FigureError, match=r"it must be above 0 and at most 1\. Give the share"):
         effective_boxes([np.ones((1, 2, 2))], [(0, 0, 2, 2)], (2, 2), energy=energy)

@@ -1,4 +1,4 @@
-"""Figures as files: whole, never over another without force, and the same bytes for the same figure."""
+"""Saving figures: complete files, no overwriting without `force`, and reproducible bytes."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def figure(make_sheet) -> Figure:
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".PDF", b"%PDF")])
-def test_the_suffix_chooses_the_format(figure, tmp_path, suffix, magic):
+def test_suffix_selects_the_format(figure, tmp_path, suffix, magic):
     path = save(figure, tmp_path / f"grid{suffix}")
     assert path.read_bytes().startswith(magic)
     assert [entry.name for entry in tmp_path.iterdir()] == [f"grid{suffix}"]
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
-def test_the_same_sheet_gives_the_same_file(make_sheet, tmp_path, suffix):
+def test_same_sheet_gives_the_same_file(make_sheet, tmp_path, suffix):
     first = save(draw_sheet(make_sheet(3)), tmp_path / f"first.{suffix}").read_bytes()
     figure = draw_sheet(make_sheet(3))
     again = save(figure, tmp_path / f"again.{suffix}").read_bytes()
@@ -44,17 +44,17 @@ def test_the_same_sheet_gives_the_same_file(make_sheet, tmp_path, suffix):
     assert not re.search(rb"CreationDate|<dc:date>|tIME", first)
 
 
-@pytest.mark.parametrize(("name", "said"), [("grid.jpg", "the suffix '.jpg'"), ("grid", "no suffix")])
-def test_other_formats_are_refused_before_anything_is_drawn(tmp_path, name, said):
+@pytest.mark.parametrize(
+    ("name", "problem"), [("grid.jpg", "'.jpg' is not a figure format"), ("grid", "the name has no suffix")]
+)
+def test_unsupported_formats_raise_before_drawing(tmp_path, name, problem):
     with pytest.raises(OutputError) as caught:
         save(Figure(), tmp_path / "new" / name)
-    assert str(caught.value) == (
-        f"cannot write {tmp_path / 'new' / name}: {said} is no format for a figure; use .png, .svg or .pdf"
-    )
+    assert str(caught.value) == (f"cannot write {tmp_path / 'new' / name}: {problem}. Use .png, .svg or .pdf")
     assert not (tmp_path / "new").exists()
 
 
-def test_force(figure, tmp_path):
+def test_save_overwrites_only_with_force(figure, tmp_path):
     target = tmp_path / "grid.png"
     target.write_bytes(b"old")
     with pytest.raises(OutputError, match="force=True"):
@@ -66,7 +66,7 @@ def test_force(figure, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 @pytest.mark.parametrize("problem", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
-def test_a_failure_in_the_middle_leaves_the_old_file(figure, tmp_path, monkeypatch, suffix, problem):
+def test_failed_save_keeps_the_old_file(figure, tmp_path, monkeypatch, suffix, problem):
     target = tmp_path / f"grid.{suffix}"
     target.write_bytes(b"old")
     real = Figure.savefig
@@ -83,37 +83,37 @@ def test_a_failure_in_the_middle_leaves_the_old_file(figure, tmp_path, monkeypat
     assert [entry.name for entry in tmp_path.iterdir()] == [target.name]
 
 
-def test_dpi(figure, tmp_path):
+def test_dpi_sets_the_size_in_pixels(figure, tmp_path):
     wide, high = figure.get_size_inches()
     for dpi in (50, 200):
-        with Image.open(save(figure, tmp_path / f"{dpi}.png", dpi=dpi)) as picture:
-            assert picture.size == pytest.approx((wide * dpi, high * dpi), abs=1)
-            assert picture.info["dpi"] == pytest.approx((dpi, dpi), abs=0.1)
+        with Image.open(save(figure, tmp_path / f"{dpi}.png", dpi=dpi)) as image:
+            assert image.size == pytest.approx((wide * dpi, high * dpi), abs=1)
+            assert image.info["dpi"] == pytest.approx((dpi, dpi), abs=0.1)
     assert figure.dpi == 100
 
 
 @pytest.mark.parametrize(
     ("size", "dpi", "message"),
     [
-        ((5, 5), 0, "dpi 0: choose from 10 to 4800"),
+        ((5, 5), 0, "dpi 0: it must be from 10 to 4800"),
         ((5, 5), float("nan"), "dpi nan"),
         (
             (5, 100),
             1000,
-            "dpi 1000 makes this figure 100000 px long and 65535 is the most: choose a dpi up to 655",
+            "dpi 1000 makes this figure 100000 px long: the limit is 65535 px. Use a dpi of at most 655",
         ),
     ],
 )
-def test_a_dpi_out_of_reason(size, dpi, message):
+def test_dpi_out_of_range_raises(size, dpi, message):
     with pytest.raises(OutputError, match=message):
         render_png(Figure(figsize=size), dpi)
 
 
-def test_render_png_is_what_save_writes(figure, tmp_path):
+def test_render_png_returns_the_bytes_that_save_writes(figure, tmp_path):
     assert render_png(figure, 120) == save(figure, tmp_path / "grid.png", dpi=120).read_bytes()
 
 
-def test_svg_text_is_text(figure, tmp_path):
+def test_svg_contains_text_and_ids(figure, tmp_path):
     root = ElementTree.parse(save(figure, tmp_path / "grid.svg")).getroot()
     written = " ".join("".join(element.itertext()) for element in root.iter(f"{SVG}text"))
     assert "conv3_4 · channel 7" in written and "zero: this unit" in written
@@ -121,7 +121,7 @@ def test_svg_text_is_text(figure, tmp_path):
     assert {"patch-1", "projection-3", "box-2", "caption-1-0"} <= set(identities)
     assert (
         len(list(root.iter(f"{SVG}image"))) == 1 + 2 * 3 + 1
-    )  # picture, pairs, key: none composed into another
+    )  # image, pairs and colour bar are separate images
 
 
 def test_pdf_fonts_are_truetype(figure, tmp_path):
@@ -129,36 +129,36 @@ def test_pdf_fonts_are_truetype(figure, tmp_path):
     assert b"/FontFile2" in content and b"/Type3" not in content
 
 
-def test_the_title_is_in_the_file(figure, tmp_path):
-    with Image.open(save(figure, tmp_path / "grid.png")) as picture:
-        assert picture.info["Title"].startswith("vgg19 · conv3_4 · cat.jpg – weights")
+def test_png_metadata_contains_the_title(figure, tmp_path):
+    with Image.open(save(figure, tmp_path / "grid.png")) as image:
+        assert image.info["Title"].startswith("vgg19 · conv3_4 · cat.jpg – weights")
 
 
-def test_mid_grey_is_mid_grey_on_screen(tmp_path):
+def test_zero_is_one_shade_of_mid_grey_in_the_png(tmp_path):
     tile = Tile(1, ("conv1_1",), np.zeros((9, 9)), np.ones((9, 9)))
     sheet = draw_sheet(Sheet(("net",), (tile,), style=SheetStyle(projection_only=True)))
-    with Image.open(io.BytesIO(render_png(sheet))) as picture:
-        colours = {colour: count for count, colour in picture.convert("RGB").getcolors(1 << 20)}
+    with Image.open(io.BytesIO(render_png(sheet))) as image:
+        colours = {colour: count for count, colour in image.convert("RGB").getcolors(1 << 20)}
     greys = [colour for colour in ((127,) * 3, (128,) * 3) if colours.get(colour, 0) > 10_000]
-    assert len(greys) == 1  # one grey all over, and not two that alternate
+    assert len(greys) == 1  # one shade, not two that alternate
 
 
-def test_the_users_settings_neither_spoil_the_file_nor_change(make_sheet, tmp_path):
+def test_save_ignores_and_restores_the_users_settings(make_sheet, tmp_path):
     sheet = make_sheet(2)
     plain = save(draw_sheet(sheet), tmp_path / "plain.svg").read_bytes()
-    theirs = {
+    user_settings = {
         "text.usetex": True, "svg.fonttype": "path", "savefig.bbox": "tight", "savefig.facecolor": "black",
         "savefig.transparent": True, "image.composite_image": True, "path.sketch": (5, 5, 5),
         "svg.hashsalt": "theirs", "savefig.dpi": 30,
     }  # fmt: skip
-    with matplotlib.rc_context(theirs):
+    with matplotlib.rc_context(user_settings):
         before = dict(matplotlib.rcParams)
         assert save(draw_sheet(sheet), tmp_path / "theirs.svg").read_bytes() == plain
         assert dict(matplotlib.rcParams) == before
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
-def test_names_from_anywhere(make_sheet, tmp_path, suffix):
+def test_unusual_characters_in_names_are_saved(make_sheet, tmp_path, suffix):
     name = "猫 $x_1^2$ \\alpha %d {} <&> \ud800\x00\x1b \u202e \U0001f600.jpg"
     sheet = make_sheet(1, title=(name, name), footer=name)
     content = save(draw_sheet(sheet), tmp_path / f"grid.{suffix}").read_bytes()

@@ -1,4 +1,4 @@
-"""Boxes and numbers of units can be told apart, also in grey print and by the colour-blind."""
+"""Boxes and numbers of units are distinguishable, even in grey and with colour-vision deficiencies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def hex_of(colour: str) -> str:
     return HEX.get(colour, colour)
 
 
-def test_the_simulation_itself():
+def test_simulation_of_colour_vision():
     assert difference("#ff0000", "#00a000", "normal") > 100
     assert difference("#b35a00", "#6e7a00", "deuteranopia") < 20  # an orange and a green of one lightness
     assert difference("#c06060", "#60a0a0", "protanopia") < difference("#c06060", "#60a0a0", "normal") / 2
@@ -34,16 +34,16 @@ def test_eight_colours_differ_in_every_view(view, least):
         assert difference(one, other, view) >= least, (one, other)
 
 
-def test_24_units_have_looks_of_their_own():
-    looks = [mark_of(number) for number in range(1, 25)]
-    assert len(set(looks)) == 24
+def test_24_units_have_different_marks():
+    marks = [mark_of(number) for number in range(1, 25)]
+    assert len(set(marks)) == 24
     assert mark_of(1).colour == mark_of(9).colour == mark_of(17).colour
     assert [mark_of(number).core for number in (1, 9, 17)] == [None, "white", "black"]
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_units_of_one_colour_differ_in_their_line_or_in_the_ground_of_their_number(view):
-    """At least one of the two differs in lightness so much that it is seen in any print."""
+def test_units_of_one_colour_differ_in_core_and_number_background(view):
+    """Both backgrounds and cores of two units of one colour differ in every view."""
     for first in range(1, 9):
         for one, other in itertools.combinations(
             (mark_of(first), mark_of(first + 8), mark_of(first + 16)), 2
@@ -54,20 +54,20 @@ def test_units_of_one_colour_differ_in_their_line_or_in_the_ground_of_their_numb
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_numbers_can_be_read_on_their_ground(view):
+def test_numbers_contrast_with_their_background(view):
     for number in range(1, 25):
         mark = mark_of(number)
         least = 4.5 if view in ("normal", "grey") else 3.5
         assert contrast(hex_of(mark.ground), hex_of(mark.ink), view) >= least, number
 
 
-def test_lines_have_an_edge_that_differs_from_them():
+def test_lines_contrast_with_their_edge():
     for number in range(1, 25):
         mark = mark_of(number)
         assert contrast(mark.colour, hex_of(mark.halo), "grey") > 3, number
 
 
-def test_every_box_of_a_sheet_has_its_number_in_the_picture_and_below_its_tile():
+def test_box_of_each_unit_has_its_number_in_the_image_and_below_its_tile():
     figure = draw_sheet(build(16))
     for number in range(1, 17):
         (box,) = [artist for artist in figure.findobj() if artist.get_gid() == f"box-{number}"]

@@ -21,31 +21,31 @@ def smallest_type(figure: Figure) -> float:
 
 @pytest.mark.parametrize("medium", MEDIA)
 @pytest.mark.parametrize("count", [1, 2, 9, 16, 25])
-def test_texts_of_a_sheet_have_their_room(count, medium):
+def test_sheet_texts_do_not_overlap_for_each_medium(count, medium):
     check_texts(draw(build(count, medium=medium, percentile=98, crop_text="cut somewhere " * 3)))
 
 
 @pytest.mark.parametrize("medium", ["paper", "slide"])
 @pytest.mark.parametrize("size", [(30, 150), (150, 30)])
-def test_texts_have_their_room_with_tall_and_wide_pictures(size, medium):
+def test_sheet_texts_do_not_overlap_with_tall_and_wide_images(size, medium):
     check_texts(draw(build(5, size, medium=medium, scale="row", zero=(2,))))
 
 
 @pytest.mark.parametrize("medium", ["paper", "slide"])
-def test_texts_have_their_room_without_patches_or_picture(medium):
+def test_sheet_texts_do_not_overlap_without_patches_or_image(medium):
     check_texts(draw(build(6, medium=medium, projection_only=True)))
-    check_texts(draw(build(6, medium=medium, picture=None)))
+    check_texts(draw(build(6, medium=medium, image=None)))
 
 
 @pytest.mark.parametrize("medium", ["paper", "slide"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("channels", [1, 2, (4, 3), 16])
-def test_texts_of_top_nine_figures_have_their_room(channels, layout, medium):
+def test_top_nine_texts_do_not_overlap_for_each_medium(channels, layout, medium):
     check_texts(draw(random_top_nine(channels, layout=layout, medium=medium, zero=(2,), note="silent")))
 
 
 @pytest.mark.parametrize("make", [build, random_top_nine])
-def test_a_figure_for_a_paper_is_one_column_wide_with_type_of_six_points(make):
+def test_paper_figure_is_one_column_wide_with_type_of_at_least_six_points(make):
     figure = draw(make(9, medium="paper"))
     assert figure.get_figwidth() == pytest.approx(COLUMN)
     assert smallest_type(figure) >= 6 and figure.get_figheight() <= 9.4
@@ -53,18 +53,18 @@ def test_a_figure_for_a_paper_is_one_column_wide_with_type_of_six_points(make):
 
 @pytest.mark.parametrize("make", [build, random_top_nine])
 @pytest.mark.parametrize("count", [1, 4, 9, 16])
-def test_a_slide_is_16_to_9(make, count):
+def test_slide_has_aspect_ratio_16_to_9(make, count):
     figure = draw(make(count, medium="slide"))
     assert figure.get_size_inches() == pytest.approx((40 / 3, 7.5))
 
 
 @pytest.mark.parametrize(("count", "least"), [(1, 13), (4, 12), (9, 10.5)])
-def test_a_slide_has_large_type(count, least):
+def test_slide_has_large_type(count, least):
     assert smallest_type(draw(build(count, medium="slide"))) >= least
     assert min(text.get_fontsize() for text in texts(draw(build(count, medium="slide")), "title-0")) >= 15
 
 
-def test_lines_grow_with_the_slide():
+def test_line_width_scales_with_the_slide():
     def line_width(medium: str) -> float:
         figure = draw(build(4, medium=medium))
         (box,) = [artist for artist in figure.findobj() if artist.get_gid() == "box-1"]
@@ -73,7 +73,7 @@ def test_lines_grow_with_the_slide():
     assert line_width("slide") > 1.8 * line_width("screen") == 1.8 * line_width("paper")
 
 
-def test_a_slide_fits_its_page():
+def test_slide_images_are_inside_the_page():
     for spec in (build(9, medium="slide"), random_top_nine(9, medium="slide")):
         figure = draw(spec)
         width, height = figure.axes[0].get_xlim()[1], figure.axes[0].get_ylim()[0]
@@ -82,7 +82,7 @@ def test_a_slide_fits_its_page():
             assert 0 <= left < right <= width and 0 <= top < bottom <= height, gid
 
 
-def test_pixels_of_a_slide_are_not_stretched():
+def test_slide_pixels_are_square():
     figure = draw(build(9, (50, 90), field=21, medium="slide"))
     for image in figure.axes[0].get_images():
         if image.get_gid() != "key":
@@ -92,18 +92,18 @@ def test_pixels_of_a_slide_are_not_stretched():
 
 
 @pytest.mark.parametrize("width", [5.0, 10.0])
-def test_a_width_of_ones_own(width):
+def test_given_width_replaces_the_width_of_the_medium(width):
     assert draw(build(4, medium="paper"), width=width).get_figwidth() == pytest.approx(width)
     slide = draw(build(4, medium="slide"), width=width)
     assert slide.get_size_inches() == pytest.approx((width, width * 9 / 16))
     check_texts(slide)
 
 
-def test_columns_are_kept_on_a_slide():
+def test_slide_uses_the_given_number_of_columns():
     figure = draw(build(6, medium="slide", columns=6))
     assert len({round(extent(figure, f"patch-{n}")[3], 4) for n in range(1, 7)}) == 1
 
 
-def test_too_many_tiles_for_a_slide():
+def test_too_many_tiles_for_a_slide_raise():
     with pytest.raises(FigureError, match=r"does not fit on a slide: it has too many tiles\. Show fewer"):
         draw(build(200, medium="slide", columns=1))

@@ -1,4 +1,4 @@
-"""What is on a tile grid and where: the figure's artists are asked, never its pixels."""
+"""Drawing of tile grids, checked through the matplotlib artists rather than pixels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from helpers.artists import check_texts, extent, gids, images, said, texts
+from helpers.artists import check_texts, extent, gids, images, text_of, texts
 from helpers.tile_grids import random_grid, signed
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,14 +27,14 @@ RANDOM = np.random.default_rng(5)
 SIZES = [(1, 1), (1, 2), (2, 1), (3, 3), (4, 6), (1, 12), (8, 1), (8, 12)]
 
 
-def words(figure) -> str:
-    return said(figure, "scale") + said(figure, "foot")
+def footer_text(figure) -> str:
+    return text_of(figure, "scale") + text_of(figure, "foot")
 
 
 @pytest.mark.parametrize("scale", GRID_SCALES)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("long", [False, True])
-def test_texts_have_their_room(size, scale, long):
+def test_texts_do_not_overlap(size, scale, long):
     figure = draw(random_grid(*size, scale=scale, long=long))
     check_texts(figure)
     assert COLUMN <= figure.get_figwidth() <= PAGE + 1e-9
@@ -42,14 +42,14 @@ def test_texts_have_their_room(size, scale, long):
 
 
 @pytest.mark.parametrize("width", [2.5, 5, 14])
-def test_texts_have_their_room_at_other_widths(width):
+def test_texts_do_not_overlap_at_other_widths(width):
     figure = draw(random_grid(3, 4, long=True), width=width)
     assert figure.get_figwidth() == pytest.approx(width)
     check_texts(figure)
 
 
 @pytest.mark.parametrize("dpi", [50, 300])
-def test_texts_have_their_room_at_other_resolutions(dpi):
+def test_texts_do_not_overlap_at_other_resolutions(dpi):
     check_texts(draw(random_grid(3, 5, long=True, scale="row")), dpi)
 
 
@@ -62,7 +62,7 @@ def test_texts_have_their_room_at_other_resolutions(dpi):
     labels=st.booleans(),
     width=st.none() | st.floats(3, 20),
 )
-def test_frames_lie_apart_and_on_the_page(rows, columns, sizes, scale, labels, width):
+def test_frames_are_separate_and_inside_the_page(rows, columns, sizes, scale, labels, width):
     tiles = [[GridTile(np.ones(sizes[r % len(sizes)]))] * columns for r in range(rows)]
     names = (["row"] * rows, ["column"] * columns) if labels else ((), ())
     grid = TileGrid(("net",), tiles, *names, TileGridStyle(scale))
@@ -84,22 +84,22 @@ def test_frames_lie_apart_and_on_the_page(rows, columns, sizes, scale, labels, w
         assert apart >= 0.06 - 1e-9
 
 
-def test_more_columns_than_a_page_has_make_a_wider_figure():
+def test_many_columns_make_a_wider_figure():
     figure = draw(random_grid(1, 30))
     assert figure.get_figwidth() > PAGE
     check_texts(figure)
 
 
-def test_more_columns_than_the_width_asked_for_are_refused():
+def test_too_many_columns_for_the_width_raise():
     grid = random_grid(1, 12)
     with pytest.raises(
-        FigureError, match=r"12 columns do not fit .* 3 inches wide, they need (4\.\d+)"
-    ) as no:
+        FigureError, match=r"12 columns do not fit .* 3 inches wide: they need (4\.\d+) inches\."
+    ) as caught:
         draw(grid, width=3)
-    draw(grid, width=float(str(no.value).split("need ")[1].split(":")[0]))
+    draw(grid, width=float(str(caught.value).split("need ")[1].split(" ")[0]))
 
 
-def test_every_tile_is_there_with_its_colours():
+def test_each_tile_is_drawn_with_its_colours():
     grid = random_grid(3, 4, percentile=97)
     shown = images(draw(grid), "tile")
     assert set(shown) == {f"tile-{r}-{c}" for r in range(3) for c in range(4)} - {"tile-2-2"}
@@ -130,63 +130,64 @@ def test_labels_are_next_to_their_rows_and_columns():
         assert label.get_position()[0] == pytest.approx(left) and label.get_position()[1] < top
 
 
-def test_the_scale_of_the_grid_is_stated():
+def test_scale_grid_is_described():
     grid = random_grid(2, 4, units="in pixel values", percentile=97, map_name="probability")
     figure = draw(grid, width=12)
-    assert words(figure) == (
+    assert footer_text(figure) == (
         "one colour scale for all tiles; grey is zero · clipped at the 97th percentile · "
         "probability: blue is low, yellow is high"
     )
-    assert [said(figure, f"key-{end}") for end in ("low", "middle", "high")] == ["−", "0", "+"]
+    assert [text_of(figure, f"key-{end}") for end in ("low", "middle", "high")] == ["−", "0", "+"]
     interval = grid.intervals[0, 3]
-    ends = (said(figure, "map-key-low"), said(figure, "map-key-high"))
+    ends = (text_of(figure, "map-key-low"), text_of(figure, "map-key-high"))
     assert ends == (f"{interval.low:.3g}", f"{interval.high:.3g}")
     assert set(images(figure, "key")) == {"key"} and set(images(figure, "map-key")) == {"map-key"}
 
 
 @pytest.mark.parametrize(
     ("scale", "where"),
-    [("row", "at the right of the row"), ("column", "below the column"), ("tile", "below the tile")],
+    [("row", "to the right of each row"), ("column", "below each column"), ("tile", "below each tile")],
 )
-def test_other_scales_are_stated_with_each_value(scale, where):
+def test_other_scales_are_described_and_their_limits_are_shown(scale, where):
     tiles = [[signed(RANDOM, size=10.0**n) for n in range(3)] for _ in range(2)]
     tiles[1][1] = GridTile(np.arange(6.0).reshape(2, 3), "map")
     grid = TileGrid(("net",), tiles, style=TileGridStyle(scale, 100))
     figure = draw(grid)
     check_texts(figure)
-    assert f"one colour scale for each {scale}: grey is zero, full colour is the ± {where}" in words(figure)
-    assert f"maps: blue is low, yellow is high, the values are {where}" in words(figure)
-    assert "clipped" not in words(figure)
-    assert (said(figure, "map-key-low"), said(figure, "map-key-high")) == ("lowest", "highest")
+    limits_text = f"each {scale} has its own colour scale; grey is zero (limits network input units {where})"
+    assert limits_text in footer_text(figure)
+    assert f"maps: blue is low, yellow is high (ranges {where})" in footer_text(figure)
+    assert "clipped" not in footer_text(figure)
+    assert (text_of(figure, "map-key-low"), text_of(figure, "map-key-high")) == ("lowest", "highest")
     found = {
         "row": {f"row-scale-{r}": [grid.limits[r, 0]] for r in range(2)},
         "column": {f"column-scale-{c}": [grid.limits[0, c]] for c in range(3)},
         "tile": {f"caption-{r}-{c}": [limit] for (r, c), limit in grid.limits.items()},
     }[scale]
     for gid, limits in found.items():
-        assert said(figure, gid).startswith(str(limits[0]))
+        assert text_of(figure, gid).startswith(str(limits[0]))
     assert "0 … 5" in " ".join(text.get_text() for text in texts(figure))
 
 
-def test_images_alone_have_no_scale():
+def test_grid_of_images_has_no_colour_bar():
     figure = draw(TileGrid(("net",), [[GridTile(np.full((3, 3), 0.5), "image")] * 2]))
-    assert not gids(figure, "key") and not gids(figure, "map-key") and not words(figure)
+    assert not gids(figure, "key") and not gids(figure, "map-key") and not footer_text(figure)
 
 
-def test_a_grid_of_zeros_says_so():
+def test_grid_of_zeros_is_described():
     figure = draw(
         TileGrid(("net",), [[GridTile(np.zeros((3, 3)), note="silent")]], style=TileGridStyle("tile"))
     )
-    assert words(figure) == "every signed tile is zero: all grey"
-    assert said(figure, "caption-0-0") == "all zero" and said(figure, "note-0-0") == "silent"
+    assert footer_text(figure) == "all signed tiles are zero"
+    assert text_of(figure, "caption-0-0") == "all zero" and text_of(figure, "note-0-0") == "silent"
     assert set(np.unique(images(figure, "tile")["tile-0-0"].get_array())) == {128}
 
 
-def test_missing_tiles_say_why():
+def test_missing_tile_is_an_empty_frame_with_its_note():
     tiles = [[signed(RANDOM), GridTile(None, note="unsupported"), None]]
     figure = draw(TileGrid(("net",), tiles))
     assert list(images(figure, "tile")) == ["tile-0-0"]
-    assert said(figure, "note-0-1") == "unsupported" and not texts(figure, "note-0-2")
+    assert text_of(figure, "note-0-1") == "unsupported" and not texts(figure, "note-0-2")
     (ground,) = [artist for artist in figure.axes[0].patches if artist.get_width() < 3]
     (note,) = texts(figure, "note-0-1")
     x, y = note.get_position()
@@ -194,14 +195,14 @@ def test_missing_tiles_say_why():
     assert ground.get_y() < y < ground.get_y() + ground.get_height()
 
 
-def test_notes_become_letters_where_they_do_not_fit():
+def test_notes_that_do_not_fit_are_replaced_by_letters():
     row = [signed(RANDOM) for _ in range(11)]
     figure = draw(TileGrid(("net",), [[*row, GridTile(None, note="unsupported operations")]]))
-    assert said(figure, "note-0-11") == "a"
-    assert "a: unsupported operations" in words(figure)
+    assert text_of(figure, "note-0-11") == "a"
+    assert "a: unsupported operations" in footer_text(figure)
 
 
-def test_marks_lie_where_they_say():
+def test_marks_are_drawn_at_their_boxes():
     tile = GridTile(
         np.full((20, 40, 3), 0.5), "image", marks=(Mark((10, 5, 20, 15), 3), Mark((0, 0, 40, 20)))
     )
@@ -211,11 +212,11 @@ def test_marks_lie_where_they_say():
     zoom = (right - left) / 40
     assert box.get_x() == pytest.approx(left + 10 * zoom) and box.get_width() == pytest.approx(10 * zoom)
     assert box.get_y() == pytest.approx(top + 5 * zoom) and box.get_height() == pytest.approx(10 * zoom)
-    assert said(figure, "label-0-0-3") == "3" and len(texts(figure, "label")) == 1
+    assert text_of(figure, "label-0-0-3") == "3" and len(texts(figure, "label")) == 1
     assert gids(figure, "mark") == ["mark-0-0-0", "mark-0-0-1"]
 
 
-def test_one_zoom_for_a_row_and_maps_fill_their_frames():
+def test_tiles_of_a_row_share_one_zoom_and_maps_fill_their_frames():
     tiles = [
         GridTile(np.full((20, 20), 0.5), "image"),
         GridTile(np.ones((20, 12)), cut=Cut(left=True)),
@@ -225,12 +226,12 @@ def test_one_zoom_for_a_row_and_maps_fill_their_frames():
     image, cut, heat = (extent(figure, f"tile-0-{n}") for n in range(3))
     side = image[1] - image[0]
     assert cut[1] - cut[0] == pytest.approx(side * 12 / 20)
-    assert cut[1] - image[1] == pytest.approx(side + 0.06)  # at the right of its frame
+    assert cut[1] - image[1] == pytest.approx(side + 0.06)  # aligned with the right of its frame
     assert heat[1] - heat[0] == pytest.approx(side) and heat[2] - heat[3] == pytest.approx(side)
-    assert "light grey: outside the image" in words(figure)
+    assert "light grey: outside the image" in footer_text(figure)
 
 
-def test_pixels_are_never_stretched():
+def test_pixels_are_square():
     sizes = [(3, 40), (40, 3), (7, 9)]
     tiles = [
         [GridTile(np.ones(sizes[(r + c) % 3]), "map" if r == 2 else "signed") for c in range(3)]
@@ -242,21 +243,21 @@ def test_pixels_are_never_stretched():
         assert (right - left) / columns == pytest.approx((bottom - top) / rows), gid
 
 
-def test_captions_stand_below_their_tiles():
+def test_captions_are_below_their_tiles():
     tiles = [[GridTile(np.ones((3, 3)), caption=("activation 1.5", "epoch 3"))] * 2] * 2
     figure = draw(TileGrid(("net",), tiles))
     check_texts(figure)
-    assert said(figure, "caption-1-0-") == "activation 1.5 epoch 3"
+    assert text_of(figure, "caption-1-0-") == "activation 1.5 epoch 3"
     assert texts(figure, "caption-0-1-0")[0].get_position()[1] > extent(figure, "tile-0-1")[2]
 
 
-def test_names_from_anywhere(tmp_path):
+def test_unusual_characters_in_names_are_drawn(tmp_path):
     name = "猫 $x_1^2$ \\alpha %d {} <&> \ud800\x00\x1b \u202e.jpg"
     tile = GridTile(np.ones((3, 3)), caption=(name,), note=name)
     grid = TileGrid((name,), [[tile]], (name,), (name,), TileGridStyle("tile"), name, name, name)
     ElementTree.fromstring(save(draw(grid), tmp_path / "grid.svg").read_bytes())
 
 
-def test_the_same_spec_gives_the_same_file(tmp_path):
+def test_same_spec_gives_the_same_file(tmp_path):
     first = save(draw(random_grid(2, 4)), tmp_path / "first.png").read_bytes()
     assert save(draw(random_grid(2, 4)), tmp_path / "again.png").read_bytes() == first

@@ -1,4 +1,4 @@
-"""A tile grid is checked whole before anything is drawn; its scales are those that it states."""
+"""Validation of tile grids before they are drawn, and computation of their colours and scales."""
 
 from __future__ import annotations
 
@@ -28,28 +28,34 @@ def grid(*rows: list[GridTile | None], **changes: object) -> TileGrid:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GridTile(GREY, "photo"), "no kind of tile 'photo'; there are signed, image, map"),
-        (lambda: GridTile(GREY * 9, "image"), "tile: image has values from 4.5 to 4.5: true colours lie"),
+        (lambda: GridTile(GREY, "photo"), "unknown kind of tile 'photo': choose from signed, image, map"),
+        (lambda: GridTile(GREY * 9, "image"), "tile: image has values from 4.5 to 4.5: colours must be"),
         (lambda: GridTile(GREY, "map"), "tile: map has shape (4, 6, 3): it must be (height, width)"),
-        (lambda: GridTile(GREY * np.nan), "tile: signed cannot be shown, 72 of its values are NaN"),
+        (lambda: GridTile(GREY * np.nan), "tile: signed cannot be drawn: 72 of its values are NaN"),
         (lambda: GridTile(np.zeros((4, 6, 5))), "choose one or three of them"),
-        (lambda: GridTile(None), "a tile without values needs a note that says what is missing"),
-        (lambda: GridTile(None, note="x", marks=(Mark((0, 0, 1, 1)),)), "has no place for marks"),
+        (lambda: GridTile(None), "a tile without values needs a note. Say what is missing"),
+        (lambda: GridTile(None, note="x", marks=(Mark((0, 0, 1, 1)),)), "cannot have marks"),
         (lambda: GridTile(GREY, note=3), "tile: note must be text, not 3"),
-        (lambda: GridTile(GREY, marks=(Mark((0, 0, 7, 4)),)), "reaches outside the tile of 6x4 px"),
-        (lambda: Mark((0, 0, 0, 4)), "is empty or begins below 0"),
+        (lambda: GridTile(GREY, marks=(Mark((0, 0, 7, 4)),)), "is not inside the tile of 6x4 px"),
+        (lambda: Mark((0, 0, 0, 4)), "is empty or has negative coordinates"),
         (lambda: Mark((0, 0, 1, 4), 1.5), "mark number 1.5"),
         (lambda: grid([None]), "a tile grid needs at least one tile"),
         (lambda: TileGrid(("net",), ()), "a tile grid needs at least one tile"),
-        (lambda: grid([GridTile(GREY)], [None, None]), "rows of 1 and of 2 tiles: give None where"),
-        (lambda: grid(row_labels=("a", "b")), "2 row labels for 1 rows: give one for each, or none"),
+        (
+            lambda: grid([GridTile(GREY)], [None, None]),
+            "rows of 1 and of 2 tiles: all rows must have the same length",
+        ),
+        (lambda: grid(row_labels=("a", "b")), "2 row labels for 1 rows. Give one for each, or none"),
         (lambda: grid(column_labels=("a", "b")), "2 column labels for 1 columns"),
-        (lambda: grid(map_interval=(1, 1)), "map interval (1, 1): the first must be below the second"),
-        (lambda: TileGridStyle("sheet"), "no scale 'sheet'; there are grid, row, column, tile"),
+        (
+            lambda: grid(map_interval=(1, 1)),
+            "map interval (1, 1): the lower limit must be below the upper limit",
+        ),
+        (lambda: TileGridStyle("sheet"), "unknown scale 'sheet': choose from grid, row, column, tile"),
         (lambda: TileGridStyle(percentile=0), "percentile 0: it must be above 0"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(make, message):
+def test_invalid_grids_raise(make, message):
     with pytest.raises(FigureError, match=re.escape(message)):
         make()
 
@@ -61,7 +67,7 @@ def test_what_cannot_be_drawn_is_refused(make, message):
     percentile=st.sampled_from([100.0, 90.0]),
     data=st.data(),
 )
-def test_tiles_of_one_group_share_their_scale_and_keep_their_ratios(rows, columns, scale, percentile, data):
+def test_tiles_of_a_group_share_one_scale(rows, columns, scale, percentile, data):
     cell = st.none() | arrays(np.float64, (2, 3), elements=values)
     kinds = st.sampled_from(["signed", "map"])
     tiles = [
@@ -100,7 +106,7 @@ def test_tiles_of_one_group_share_their_scale_and_keep_their_ratios(rows, column
         np.testing.assert_allclose(made.colours(place)[:, :, 0], 0.5 + expected / 2, atol=1e-12)
 
 
-def test_colours_by_hand():
+def test_colours_match_values_computed_by_hand():
     image, signed = np.array([[0.25, 1.0]]), np.array([[-2.0, 0.0]])
     made = grid([GridTile(image, "image"), GridTile(signed), GridTile(signed + 2, "map"), None])
     np.testing.assert_array_equal(made.colours((0, 0))[0, :, 1], [0.25, 1])
@@ -109,28 +115,28 @@ def test_colours_by_hand():
     assert made.colours((0, 3)) is None
 
 
-def test_the_heat_colours_are_viridis_but_for_its_curves():
+def test_heat_colours_are_close_to_viridis():
     ramp = np.linspace(0, 1, 500)[None]
     viridis = matplotlib.colormaps["viridis"](ramp)[..., :3]
     np.testing.assert_allclose(heat_rgb(ramp, Interval(0, 1)), viridis, atol=0.03)
 
 
 @given(arrays(np.float64, (3, 4), elements=st.floats(-1.7e308, 1.7e308)))
-def test_heat_colours_of_any_values(array):
+def test_heat_colours_are_finite_and_monotonic(array):
     interval = interval_of([array])
     colours = heat_rgb(array, interval)
     assert np.all(np.isfinite(colours)) and colours.min() >= 0 and colours.max() <= 1
     order = np.argsort(array.ravel())
-    assert np.all(np.diff(colours[:, :, 1].ravel()[order]) >= -1e-12)  # green grows all the way
+    assert np.all(np.diff(colours[:, :, 1].ravel()[order]) >= -1e-12)  # green increases with the value
 
 
-def test_a_given_interval_clips_maps():
+def test_maps_are_clipped_to_the_given_interval():
     made = grid([GridTile(np.array([[-1.0, 0.5, 3.0]]), "map")], map_interval=(0, 1))
     shown = made.colours((0, 0))[0]
     np.testing.assert_array_equal(shown[[0, 2]], heat_rgb(np.array([[0.0, 1.0]]), Interval(0, 1))[0])
 
 
-def test_what_fills_a_frame():
+def test_largest_in_row_ignores_maps_unless_alone():
     wide, tall, coarse = np.ones((3, 9)), np.ones((8, 2)), np.ones((50, 50))
     made = grid([GridTile(wide), GridTile(tall), GridTile(coarse, "map"), None])
     assert made.largest_in_row(0) == (8, 9)
@@ -138,7 +144,7 @@ def test_what_fills_a_frame():
     assert grid([GridTile(wide)], [GridTile(None, note="no")]).largest_in_row(1) == (1, 1)
 
 
-def test_arrays_are_neither_copied_nor_modified():
+def test_grid_neither_copies_nor_modifies_arrays():
     array = np.ones((4, 4), np.float32)
     array.flags.writeable = False
     made = grid([GridTile(array), GridTile(array, "image"), GridTile(array, "map")])

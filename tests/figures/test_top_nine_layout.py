@@ -1,4 +1,4 @@
-"""Where blocks, frames and crops stand, for any number and size of them."""
+"""Positions of blocks, frames and crops in top-nine figures, for any number and size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def zeros(height: int, width: int, **cuts: bool) -> Crop:
 
 
 def top_nine_of(sizes: list[tuple[int, int]], channels: int, k: int, **style: object) -> TopNineFigure:
-    """A panel for each size (height, width), with the same number of channels."""
+    """Return a spec with a panel for each size (height, width), each with the same number of channels."""
     panels = [
         LayerPanel(
             ("conv",),
@@ -66,7 +66,7 @@ sizes = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, 
     columns=st.none() | st.integers(1, 12),
     width=st.none() | st.floats(1.4, 20),
 )
-def test_blocks_lie_apart_and_on_the_page(sizes, channels, k, layout, columns, width):
+def test_blocks_are_separate_and_inside_the_page(sizes, channels, k, layout, columns, width):
     spec = top_nine_of(sizes, channels, k, layout=layout, columns=columns)
     try:
         body = arranged(spec, width)
@@ -87,12 +87,12 @@ def test_blocks_lie_apart_and_on_the_page(sizes, channels, k, layout, columns, w
         assert block.right <= body.width + 1e-9 and block.bottom < body.height
     for one, other in itertools.combinations(blocks, 2):
         apart = max(one.x - other.right, other.x - one.right, one.y - other.bottom, other.y - one.bottom)
-        assert apart >= 0.05 - 1e-9  # clearly more than the hairlines in a block
+        assert apart >= 0.05 - 1e-9  # clearly more than the gaps in a block
 
 
 @settings(max_examples=60, deadline=None)
 @given(sizes=sizes, channels=st.integers(1, 20), k=st.integers(1, 10), layout=st.sampled_from(LAYOUTS))
-def test_captions_have_their_room(sizes, channels, k, layout):
+def test_captions_do_not_overlap_blocks(sizes, channels, k, layout):
     body = arranged(top_nine_of(sizes, channels, k, layout=layout))
     blocks = rectangles(body)
     for panel in body.panels:
@@ -110,7 +110,7 @@ def test_captions_have_their_room(sizes, channels, k, layout):
     columns=st.integers(1, 6),
     block=st.tuples(st.floats(-3, 3), st.floats(-3, 3), st.floats(0.5, 4), st.floats(0.5, 4)),
 )
-def test_frames_fill_their_block_but_for_hairlines(rows, columns, block):
+def test_frames_fill_their_block_except_for_the_gaps(rows, columns, block):
     whole = Rect(*block)
     frames = list(frames_of(whole, (rows, columns)))
     assert len(frames) == rows * columns
@@ -130,7 +130,7 @@ def test_frames_fill_their_block_but_for_hairlines(rows, columns, block):
     cuts=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()),
     ratio=st.floats(0.25, 4),
 )
-def test_crops_of_a_panel_have_one_zoom_and_stay_in_their_frames(sizes, cuts, ratio):
+def test_crops_of_a_panel_share_one_zoom_and_are_inside_their_frames(sizes, cuts, ratio):
     left, top, right, bottom = cuts
     crops = [zeros(*size, cut_left=left, cut_top=top, cut_right=right, cut_bottom=bottom) for size in sizes]
     panel = LayerPanel(("conv",), (ChannelBlock("channel 3", (), crops),))
@@ -160,20 +160,20 @@ def test_crops_of_a_panel_have_one_zoom_and_stay_in_their_frames(sizes, cuts, ra
     ("channels", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (6, 3), (8, 3), (9, 3), (16, 4), (25, 4)]
 )
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_columns_that_a_person_would_choose(channels, columns, layout):
+def test_number_of_columns_for_each_number_of_channels(channels, columns, layout):
     body = arranged(top_nine_of([(63, 63)], channels, 9, layout=layout))
     assert body.columns == columns
     assert body.height <= 9.4
 
 
-def test_several_layers_take_a_page_where_they_can():
+def test_several_layers_fit_on_one_page():
     for layers, channels in ((2, 4), (3, 4), (5, 3), (5, 4)):
         body = arranged(top_nine_of([(31, 31)] * layers, channels, 9))
         assert body.height <= 9.4, (layers, channels)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_sides(layout):
+def test_projections_and_patches_are_arranged_by_layout(layout):
     body = arranged(top_nine_of([(31, 31)], 6, 9, layout=layout, columns=3))
     blocks = body.panels[0].blocks
     for block in blocks:
@@ -187,7 +187,7 @@ def test_the_sides(layout):
         assert blocks[0].patches.right < blocks[1].projections.x
 
 
-def test_more_columns_than_a_page_has_make_a_wider_page():
+def test_many_columns_make_a_wider_page():
     body = arranged(top_nine_of([(31, 31)], 12, 9, columns=12))
     assert body.columns == 12 and body.room > TOP_NINE_PAGE
     assert math.isclose(body.width, body.room)
@@ -196,15 +196,19 @@ def test_more_columns_than_a_page_has_make_a_wider_page():
 @pytest.mark.parametrize(
     ("columns", "width", "message"),
     [
-        (4, 3.0, "4 columns do not fit into a figure 3 inches wide, they need 4.92: ask for fewer columns"),
+        (
+            4,
+            3.0,
+            "4 columns do not fit into a figure 3 inches wide: they need 4.92 inches. Choose fewer columns",
+        ),
         (
             None,
             1.1,
-            "side by side do not fit into a figure 1.1 inches wide, they need 1.32: ask for a wider",
+            "side by side do not fit into a figure 1.1 inches wide: they need 1.32 inches. Choose a wider",
         ),
     ],
 )
-def test_pages_that_are_too_narrow_are_refused(columns, width, message):
+def test_page_that_is_too_narrow_raises(columns, width, message):
     spec = top_nine_of([(31, 31)], 9, 9, columns=columns)
     with pytest.raises(FigureError, match=message):
         arranged(spec, width)

@@ -1,4 +1,4 @@
-"""A top-nine figure is checked whole before anything is drawn, and says what is wrong with it."""
+"""Validation of top-nine figures before they are drawn."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def top_nine(*panels: LayerPanel, **changes: object) -> TopNineFigure:
     [
         (
             lambda: crop(patch=GREY[1:]),
-            "crop: the patch is 6x3 px and the projection 6x4 px: cut both at the same box",
+            "crop: the patch has 6x3 px and the projection 6x4 px. Crop both to the same box",
         ),
         (
             lambda: crop(patch=GREY * 255),
-            "crop: patch has values from 128 to 128: true colours lie from 0 to 1",
+            "crop: patch has values from 128 to 128: colours must be from 0 to 1",
         ),
         (
             lambda: crop(projection=np.full((4, 6), np.nan)),
-            "crop: projection cannot be shown, 24 of its values",
+            "crop: projection cannot be drawn: 24 of its values",
         ),
         (lambda: crop(projection=np.zeros((4, 6, 5))), "choose one or three of them"),
         (
@@ -57,32 +57,32 @@ def top_nine(*panels: LayerPanel, **changes: object) -> TopNineFigure:
             "crop: projection has shape",
         ),
         (lambda: crop(note=3), "crop: note must be text, not 3"),
-        (lambda: block(name=" "), "block name ' ': say which channel it is"),
-        (lambda: block(name=50), "block name 50: say which channel it is"),
+        (lambda: block(name=" "), "block name ' ': it must be text that is not empty. Give the name"),
+        (lambda: block(name=50), "block name 50: it must be text that is not empty. Give the name"),
         (lambda: block(caption=(3,)), "channel 3: caption must be lines of text"),
         (lambda: block(crops=()), "channel 3 has no crops: a block needs at least one"),
-        (lambda: panel(title=()), "a panel has no title: say which layer it is"),
-        (lambda: panel(title=("",)), "a panel has no title: say which layer it is"),
-        (lambda: panel(blocks=()), "conv1_1 has no blocks: choose at least one channel"),
+        (lambda: panel(title=()), "a panel has no title. Give the name of the layer"),
+        (lambda: panel(title=("",)), "a panel has no title. Give the name of the layer"),
+        (lambda: panel(blocks=()), "conv1_1 has no blocks. Choose at least one channel"),
         (
             lambda: top_nine(panels=()),
-            "a top-nine figure needs at least one panel: choose at least one layer",
+            "a top-nine figure needs at least one panel. Choose at least one layer",
         ),
-        (lambda: top_nine(layout="rows"), "no layout 'rows'; there are panels, pairs"),
+        (lambda: top_nine(layout="rows"), "unknown layout 'rows': choose from panels, pairs"),
         (lambda: top_nine(percentile=0), "percentile 0: it must be above 0"),
         (lambda: top_nine(percentile=101), "percentile 101"),
         (lambda: top_nine(percentile=float("nan")), "percentile nan"),
-        (lambda: top_nine(columns=0), "columns 0: it must be a whole number from 1 on, or None"),
+        (lambda: top_nine(columns=0), "columns 0: it must be a whole number of at least 1, or None"),
         (lambda: top_nine(columns=1.5), "columns 1.5"),
-        (lambda: top_nine(top=0), "top 0: it must be a whole number from 1 on, or None"),
+        (lambda: top_nine(top=0), "top 0: it must be a whole number of at least 1, or None"),
         (lambda: top_nine(top=True), "top True"),
         (
             lambda: top_nine(panel(block(*[crop()] * 5)), top=4),
-            "conv1_1, channel 3 has 5 crops and top is 4: leave the weakest out, or make room for them",
+            "conv1_1, channel 3 has 5 crops, but top is 4. Leave out the weakest crops, or increase top",
         ),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(make, message):
+def test_invalid_figures_raise(make, message):
     with pytest.raises(FigureError, match=re.escape(message)):
         make()
 
@@ -92,23 +92,23 @@ def test_what_cannot_be_drawn_is_refused(make, message):
     [(1, None, (1, 1)), (2, None, (1, 2)), (3, None, (2, 2)), (4, None, (2, 2)), (5, None, (2, 3)),
      (7, None, (3, 3)), (9, None, (3, 3)), (10, None, (3, 4)), (16, None, (4, 4)), (2, 9, (3, 3))],
 )  # fmt: skip
-def test_blocks_are_as_square_as_they_can_be(crops, top, shape):
+def test_block_shape_is_as_square_as_possible(crops, top, shape):
     assert top_nine(panel(block(*[crop()] * crops), block()), top=top).block_shape == shape
 
 
-def test_the_largest_crop_may_be_two():
+def test_largest_crop_combines_height_and_width_of_different_crops():
     tall, wide = np.full((9, 2, 3), 0.5), np.full((3, 7, 3), 0.5)
     made = panel(block(crop(projection=tall, patch=tall)), block(crop(projection=wide, patch=wide)))
     assert made.largest_crop == (9, 7)
 
 
-def test_a_block_has_one_limit_for_its_crops():
+def test_crops_of_a_block_share_one_limit():
     crops = [crop(projection=GREY * size) for size in (1, -6, 2)]
     assert block(*crops).limit(100).value == 3.0
     assert block(*crops).limit(60) == limit_of([each.projection for each in crops], percentile=60)
 
 
-def test_grey_networks_and_single_lines():
+def test_grey_crops_and_single_line_titles_are_accepted():
     assert crop(projection=GREY[:, :, 0], patch=GREY[:, :, :1]).size == (4, 6)
     made = top_nine(panel(title="conv1_1"), title="vgg19")
     assert made.title == ("vgg19",) and made.panels[0].title == ("conv1_1",)

@@ -1,1 +1,1 @@
-"""What several tests share: oracles that know nothing of the package, small networks, and comparisons."""
+"""Helpers shared by tests: independent reference implementations, small networks and comparisons."""

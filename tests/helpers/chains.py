@@ -1,4 +1,4 @@
-"""Random small networks, drawn by hypothesis: any geometry that PyTorch accepts."""
+"""Hypothesis strategies for random small networks with any geometry that PyTorch accepts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 Draw = Any
-CHANNELS = 4  # between layers, so that groups of 1, 2 and 4 fit everywhere
+CHANNELS = 4  # of every layer; divisible by groups of 1, 2 and 4
 
 
 @st.composite
@@ -72,46 +72,48 @@ ANY = st.one_of(SLIDING, SLIDING, adaptive_pools())
 
 @st.composite
 def chains(draw: Draw, layers: Any = ANY, longest: int = 5, sizes: tuple[int, int] = (3, 13)) -> Any:
-    """(network, pictures): a chain of layers, those left out for which nothing would be left of the map."""
+    """Draw (network, images): a chain of layers, without layers that the feature map is too small for."""
     torch.manual_seed(draw(st.integers(0, 9999)))
-    pictures = torch.randn(draw(st.integers(1, 3)), CHANNELS, *draw(pairs(*sizes)), dtype=torch.float64)
+    images = torch.randn(draw(st.integers(1, 3)), CHANNELS, *draw(pairs(*sizes)), dtype=torch.float64)
     network = nn.Sequential()
     for layer in draw(st.lists(layers, min_size=1, max_size=longest)):
-        _enliven(layer)
+        _randomise_statistics(layer)
         network.append(layer.double())
-        if not _fits(network.eval(), pictures):
+        if not _fits(network.eval(), images):
             del network[-1]
-    network.append(nn.Identity())  # never empty, and its output has a name
-    return network, pictures
+    network.append(nn.Identity())  # so that the network is never empty and its last layer has a name
+    return network, images
 
 
 def positive(network: nn.Module) -> nn.Module:
-    """The same network with every number above zero, so that nothing that it sees can cancel."""
+    """Make every parameter and buffer positive, so that inputs cannot cancel. Returns the network."""
     with torch.no_grad():
         for number in (*network.parameters(), *network.buffers()):
             number.abs_()
     return network
 
 
-def _enliven(layer: nn.Module) -> None:
+def _randomise_statistics(layer: nn.Module) -> None:
     if isinstance(layer, nn.BatchNorm2d):
         for number in (*layer.parameters(), layer.running_mean, layer.running_var):
             nn.init.uniform_(number, 0.5, 2)  # type: ignore[arg-type]
 
 
-def _fits(network: nn.Module, pictures: Tensor) -> bool:
+def _fits(network: nn.Module, images: Tensor) -> bool:
     try:
         with torch.no_grad():
-            said = network(pictures.clone())
-            return bool(said.numel() and said.isfinite().all())  # a maximum over padding alone is -inf
-    except RuntimeError:  # PyTorch's word for a map that is too small
+            output = network(images.clone())
+            return bool(output.numel() and output.isfinite().all())  # the maximum of padding alone is -inf
+    except RuntimeError:  # raised by PyTorch for a map that is too small
         return False
 
 
 def pairs(low: int, high: int) -> Any:
+    """Strategy for two whole numbers, often equal."""
     one = st.integers(low, high)
     return st.one_of(one.map(lambda n: (n, n)), st.tuples(one, one))
 
 
 def half_of(kernel: tuple[int, int]) -> Any:
+    """Strategy for paddings that are valid for a pooling kernel."""
     return st.tuples(*(st.integers(0, n // 2) for n in kernel))

@@ -1,4 +1,4 @@
-"""A small network whose tensors are all different from their initial values."""
+"""Small networks whose tensors all differ from their initial values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Backbone(nn.Module):
-    """Two convolutions with a normalisation."""
+    """Two convolutions with batch normalisation between them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Backbone(nn.Module):
 
 
 class Classifier(nn.Module):
-    """The backbone, and two layers above it."""
+    """The backbone and a head of two fully connected layers."""
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__()
@@ -51,5 +51,5 @@ def state(seed: int = 1, prefix: str = "", make: Callable[[], nn.Module] = Class
 
 
 def without(values: dict[str, Tensor], *beginnings: str) -> dict[str, Tensor]:
-    """Return the tensors whose names do not start like this."""
+    """Return the tensors whose names do not begin with any of these strings."""
     return {key: value for key, value in values.items() if not key.startswith(beginnings)}

@@ -1,4 +1,4 @@
-"""The networks that are called deconvolutional, small and seeded: what goes up again after it went down."""
+"""Small seeded networks with an expanding path: decoders, segmentation networks and generators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _up(into: int, out: int, kernel: int = 3, padding: int = 1) -> nn.Sequential
 
 
 class Unpooling(nn.Module):
-    """Convolution and deconvolution, pools and their unpools mirrored: Noh et al., ICCV 2015."""
+    """Deconvolution network with pooling and unpooling, as in Noh et al., ICCV 2015."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Unpooling(nn.Module):
 
 
 def bilinear_(layer: nn.ConvTranspose2d) -> None:
-    """Weights that stretch each map by the layer's stride, as FCN starts with."""
+    """Set weights of bilinear upsampling by the layer's stride, as FCN initialises them."""
     length = layer.kernel_size[0]
     factor = (length + 1) // 2
     middle = factor - 1 if length % 2 else factor - 0.5
@@ -57,7 +57,7 @@ def bilinear_(layer: nn.ConvTranspose2d) -> None:
 
 
 class FullyConvolutional(nn.Module):
-    """FCN-8s in small: padded by far too much, scores of two depths added, everything cropped to fit."""
+    """Small FCN-8s: large padding, sum of scores from two depths, and crops to the input size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class FullyConvolutional(nn.Module):
 
 
 class UNet(nn.Module):
-    """A contracting and an expanding path, concatenated; valid convolutions and crops, or padded ones."""
+    """U-Net with skip connections: valid convolutions with crops, or padded convolutions."""
 
     def __init__(self, padded: bool) -> None:
         super().__init__()
@@ -97,12 +97,12 @@ class UNet(nn.Module):
         one = self.down1(x)
         two = self.down2(F.max_pool2d(one, 2))
         x = self.up2(self.bottom(F.max_pool2d(two, 2)))
-        x = self.join2(_beside(two, x))
-        return self.score(self.join1(_beside(one, self.up1(x))))
+        x = self.join2(_concatenated(two, x))
+        return self.score(self.join1(_concatenated(one, self.up1(x))))
 
 
-def _beside(skipped: Tensor, x: Tensor) -> Tensor:
-    """Both in one map: what was skipped is cropped in its middle, or what came up is padded by one row."""
+def _concatenated(skipped: Tensor, x: Tensor) -> Tensor:
+    """Concatenate a skip connection with `x`, cropping its centre or padding `x` by at most one pixel."""
     more = [n - m for n, m in zip(skipped.shape[2:], x.shape[2:], strict=True)]
     if max(more) <= 1:
         x = F.pad(x, (0, more[1], 0, more[0]))
@@ -113,7 +113,7 @@ def _beside(skipped: Tensor, x: Tensor) -> Tensor:
 
 
 def sub_pixel() -> nn.Module:
-    """ESPCN: Shi et al., CVPR 2016, with ReLU in place of tanh."""
+    """Return an ESPCN as in Shi et al., CVPR 2016, with ReLU instead of tanh."""
     return nn.Sequential(
         nn.Conv2d(3, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 6, 3, padding=1), nn.ReLU(),
         nn.Conv2d(6, 3 * 9, 3, padding=1), nn.PixelShuffle(3),
@@ -121,7 +121,7 @@ def sub_pixel() -> nn.Module:
 
 
 def resize_convolution() -> nn.Module:
-    """Odena et al., Distill 2016: stretch by nearest neighbour behind a reflected border, then convolve."""
+    """Return a resize-convolution network as in Odena et al., Distill 2016: upsample, then convolve."""
     return nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1, padding_mode="replicate"), nn.ReLU(),
         nn.Upsample(scale_factor=2, mode="nearest"), nn.ReflectionPad2d(1), nn.Conv2d(6, 6, 3),
@@ -131,7 +131,7 @@ def resize_convolution() -> nn.Module:
 
 
 def dcgan() -> nn.Module:
-    """The generator of Radford et al., 2016: from (B, 100, 1, 1) to (B, 3, 32, 32), and tanh."""
+    """Return a generator as in Radford et al., 2016: from (B, 100, 1, 1) to (B, 3, 32, 32)."""
     parts: list[nn.Module] = []
     for into, out, stride, padding in ((100, 12, 1, 0), (12, 8, 2, 1), (8, 6, 2, 1)):
         parts += [
@@ -143,7 +143,7 @@ def dcgan() -> nn.Module:
 
 
 def auto_encoder() -> nn.Module:
-    """Strides down, through a narrow fully connected code, and up with output padding."""
+    """Return an auto-encoder with strided convolutions, a fully connected code and output padding."""
     return nn.Sequential(
         nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.ReLU(),
         nn.Conv2d(6, 8, 3, stride=2, padding=1), nn.ReLU(),
@@ -177,6 +177,7 @@ DECODERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
 
 
 def build(name: str) -> nn.Module:
+    """Return a network in float64 and evaluation mode, with the same weights each time."""
     torch.manual_seed(3)
     network = DECODERS[name][0]().double().eval()
     for part in network.modules():
@@ -189,6 +190,7 @@ def build(name: str) -> nn.Module:
     return network
 
 
-def pictures(name: str) -> Tensor:
+def images(name: str) -> Tensor:
+    """Return two noise images for a network, the same each time."""
     generator = torch.Generator().manual_seed(4)
     return torch.randn(2, *DECODERS[name][1], generator=generator, dtype=torch.float64)

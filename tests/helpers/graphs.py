@@ -1,4 +1,4 @@
-"""Random small graphs, drawn by hypothesis: rows of any layers, and forks whose branches are joined again."""
+"""Hypothesis strategies for random small networks with branches that are joined again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ACTIVATIONS: list[Callable[[], nn.Module]] = [
 
 
 class Call(nn.Module):
-    """A function as a layer, with a name to read in a failing example."""
+    """Module that calls a function, with a name for the report of a failing example."""
 
     def __init__(self, name: str, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Call(nn.Module):
 
 
 class LayerNormOverChannels(nn.LayerNorm):
-    """As ConvNeXt has it."""
+    """LayerNorm over the channels of (B, C, H, W), as in ConvNeXt."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -61,7 +61,7 @@ class SqueezeAndExcite(nn.Module):
 
 
 class Attend(nn.Module):
-    """Each position a mixture of all positions, by softmax."""
+    """Self-attention: each position becomes a softmax-weighted mean of all positions."""
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.flatten(2)  # (B, C, H * W)
@@ -70,38 +70,38 @@ class Attend(nn.Module):
 
 
 class Antialiased(nn.Module):
-    """Interpolation as torchvision's Resize has it."""
+    """Interpolation with antialiasing, as in torchvision's Resize."""
 
-    def __init__(self, **how: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
-        self.how = how
+        self.options = options
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.interpolate(x, antialias=True, align_corners=False, **self.how)
+        x = F.interpolate(x, antialias=True, align_corners=False, **self.options)
         if 1 in x.shape[2:]:
-            raise ValueError("PyTorch's kernel is wrong for maps that become one position wide")
+            raise ValueError("PyTorch's kernel is wrong for outputs that are one position wide or high")
         return x
 
     def extra_repr(self) -> str:
-        return str(self.how)
+        return str(self.options)
 
 
 class Counting(nn.Module):
-    """Counts its calls and keeps a running mean, in buffers."""
+    """Module that counts its calls and updates a running mean, in buffers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.register_buffer("mean", torch.zeros(CHANNELS))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen += 1
+        self.calls += 1
         self.mean.mul_(0.9).add_(0.1 * x.detach().mean((0, 2, 3)))
         return x + 1
 
 
 class Rescaling(nn.Module):
-    """Multiplies by a buffer that it has just overwritten."""
+    """Module that overwrites a buffer and then multiplies by it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,41 +113,42 @@ class Rescaling(nn.Module):
 
 
 class Fork(nn.Module):
-    """Two branches over one map, cropped to what both have, and joined.
+    """Two branches of one input, cropped to a common size and joined.
 
-    A product of a map with a function of itself can be an activation function; `CALLS` has these.
+    The input of the second branch is transformed first for products, because the product of a map with a
+    function of itself can be an activation function. `CALLS` contains such products.
     """
 
-    def __init__(self, left: nn.Module, right: nn.Module, joined: str) -> None:
+    def __init__(self, left: nn.Module, right: nn.Module, join: str) -> None:
         super().__init__()
-        self.left, self.right, self.joined = left, right, joined
-        if joined == "concat":
+        self.left, self.right, self.join = left, right, join
+        if join == "concat":
             self.mix = nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
-        self.apart = nn.Conv2d(CHANNELS, CHANNELS, 1) if joined in ("product", "gate") else nn.Identity()
+        self.apart = nn.Conv2d(CHANNELS, CHANNELS, 1) if join in ("product", "gate") else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        left, right = self.left(x), self.right(self.apart(x.clone()))  # autograd minds what the left one kept
+        left, right = self.left(x), self.right(self.apart(x.clone()))  # a copy: autograd saved x
         h, w = (min(left.shape[d], right.shape[d]) for d in (2, 3))
         left, right = left[:, :, :h, :w], right[:, :, right.shape[2] - h :, right.shape[3] - w :]
         return self._join(left, right)
 
     def _join(self, left: Tensor, right: Tensor) -> Tensor:
-        if self.joined == "add":
+        if self.join == "add":
             return left + right
-        if self.joined == "add half":
+        if self.join == "add half":
             return torch.add(left, right, alpha=0.5)
-        if self.joined == "product":
+        if self.join == "product":
             return left * right
-        if self.joined == "gate":
+        if self.join == "gate":
             return left * torch.sigmoid(right)
-        if self.joined == "gate of each channel":
+        if self.join == "gate of each channel":
             return left * F.hardsigmoid(right.mean((2, 3), keepdim=True))
-        if self.joined == "add a mean":
+        if self.join == "add a mean":
             return left + right.mean((2, 3), keepdim=True)
         return self.mix(torch.cat([left, right], 1))
 
     def extra_repr(self) -> str:
-        return self.joined
+        return self.join
 
 
 JOINS = ["add", "add half", "concat", "concat", "product", "gate", "gate of each channel", "add a mean"]
@@ -173,14 +174,14 @@ def transposed(draw: Draw) -> nn.Module:
 @st.composite
 def upsamplings(draw: Draw) -> nn.Module:
     mode = draw(st.sampled_from(["nearest", "nearest-exact", "bilinear", "bicubic"]))
-    how: dict[str, Any] = {"size": draw(pairs(1, 11))}
+    options: dict[str, Any] = {"size": draw(pairs(1, 11))}
     if draw(st.booleans()):
-        how = {"scale_factor": draw(st.sampled_from([2.0, 3.0, 1.5, 0.7, (2.0, 1.3)]))}
+        options = {"scale_factor": draw(st.sampled_from([2.0, 3.0, 1.5, 0.7, (2.0, 1.3)]))}
     if mode.startswith("bi") and draw(st.booleans()):
-        return Antialiased(mode=mode, **how)
+        return Antialiased(mode=mode, **options)
     if mode.startswith("bi"):
-        how["align_corners"] = draw(st.booleans())
-    return nn.Upsample(mode=mode, **how)
+        options["align_corners"] = draw(st.booleans())
+    return nn.Upsample(mode=mode, **options)
 
 
 @st.composite
@@ -205,7 +206,7 @@ def norms(draw: Draw) -> nn.Module:
         return LayerNormOverChannels(CHANNELS, eps)
     if kind == "group":
         return nn.GroupNorm(draw(st.sampled_from([1, 2, 4])), CHANNELS, eps, affine=draw(st.booleans()))
-    return Call("divided by its length", lambda x: x / (x.norm(dim=1, keepdim=True) + 0.1))
+    return Call("divided by its norm", lambda x: x / (x.norm(dim=1, keepdim=True) + 0.1))
 
 
 CALLS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -216,12 +217,12 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed twice": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
     "every other row": lambda x: x[:, :, ::2],
     "square": lambda x: x**2 / 4,
-    "highest of each row, stretched": lambda x: x + x.amax(3, keepdim=True),
+    "maximum of each row, added": lambda x: x + x.amax(3, keepdim=True),
     "x * sigmoid(x)": lambda x: x * x.sigmoid(),
     "maximum with 0": lambda x: torch.maximum(x, x.new_zeros(())),
-    "where on its own sign": lambda x: torch.where(x > 0, x, 0 * x),
-    "where on its own sign, leaky": lambda x: torch.where(x > 0, x, 0.2 * x),
-    "a mask of its own sign": lambda x: x * (x > 0),
+    "where by its own sign": lambda x: torch.where(x > 0, x, 0 * x),
+    "where by its own sign, leaky": lambda x: torch.where(x > 0, x, 0.2 * x),
+    "times its own sign mask": lambda x: x * (x > 0),
     "scaled in place": lambda x: x.clone().mul_(0.5).add_(1),
     "mean of channels, added": lambda x: x.sub(x.mean(1, keepdim=True), alpha=0.5),
 }
@@ -235,16 +236,16 @@ def calls(draw: Draw) -> nn.Module:
 
 @st.composite
 def others(draw: Draw) -> nn.Module:
-    what = draw(st.sampled_from(["activation", "unpool", "excite", "attend", "adaptive max", "buffer"]))
-    if what == "activation":
+    kind = draw(st.sampled_from(["activation", "unpool", "excite", "attend", "adaptive max", "buffer"]))
+    if kind == "activation":
         return draw(st.sampled_from(ACTIVATIONS))()
-    if what == "unpool":
+    if kind == "unpool":
         return PoolAndBack(draw(pairs(1, 3)))
-    if what == "excite":
+    if kind == "excite":
         return SqueezeAndExcite(draw(st.sampled_from([nn.Sigmoid, nn.Hardsigmoid, nn.Tanh]))())
-    if what == "buffer":
+    if kind == "buffer":
         return draw(st.sampled_from([Counting, Rescaling]))()
-    return Attend() if what == "attend" else nn.AdaptiveMaxPool2d(draw(pairs(1, 5)))
+    return Attend() if kind == "attend" else nn.AdaptiveMaxPool2d(draw(pairs(1, 5)))
 
 
 ACTIVATING = st.sampled_from(ACTIVATIONS).map(lambda make: make())
@@ -256,16 +257,16 @@ LAYERS = st.one_of(
 
 @st.composite
 def graphs(draw: Draw, depth: int = 2) -> tuple[nn.Module, Tensor]:
-    """(network, pictures): layers and forks in a row, those left out for which nothing would be left."""
+    """Draw (network, images): a sequence of layers and forks, without those that the map is too small for."""
     torch.manual_seed(draw(st.integers(0, 9999)))
-    pictures = torch.randn(draw(st.integers(1, 2)), CHANNELS, *draw(pairs(3, 11)), dtype=torch.float64)
-    network = nn.Sequential(*draw(rows(pictures, depth, shortest=2, longest=6)), nn.Identity())
-    return network.eval(), pictures
+    images = torch.randn(draw(st.integers(1, 2)), CHANNELS, *draw(pairs(3, 11)), dtype=torch.float64)
+    network = nn.Sequential(*draw(rows(images, depth, shortest=2, longest=6)), nn.Identity())
+    return network.eval(), images
 
 
 @st.composite
 def rows(draw: Draw, x: Tensor, depth: int, shortest: int, longest: int) -> list[nn.Module]:
-    """Layers and forks that can follow a map like x."""
+    """Draw a sequence of layers and forks that can be applied to `x`."""
     kept: list[nn.Module] = []
     for _ in range(draw(st.integers(shortest, longest))):
         if depth and draw(st.integers(0, 2)) == 0:
@@ -273,15 +274,15 @@ def rows(draw: Draw, x: Tensor, depth: int, shortest: int, longest: int) -> list
             layer: nn.Module = Fork(*branches, draw(st.sampled_from(JOINS)))
         else:
             layer = draw(LAYERS)
-        _enliven(layer.double().eval())
-        after = _after(layer, x)
+        _randomise_statistics(layer.double().eval())
+        after = _output_of(layer, x)
         if after is not None:
             kept.append(layer)
             x = after
     return kept
 
 
-def _enliven(layer: nn.Module) -> None:
+def _randomise_statistics(layer: nn.Module) -> None:
     for part in layer.modules():
         if isinstance(part, nn.BatchNorm2d):
             for number in (*part.parameters(), part.running_mean, part.running_var):
@@ -290,13 +291,13 @@ def _enliven(layer: nn.Module) -> None:
             nn.init.uniform_(part.weight, 0.5, 2)
 
 
-def _after(layer: nn.Module, x: Tensor) -> Tensor | None:
-    """What a layer makes of a map; None where PyTorch refuses, or where nothing or too much is left."""
+def _output_of(layer: nn.Module, x: Tensor) -> Tensor | None:
+    """Return the output of a layer, or None if PyTorch raises or the output is unsuitable."""
     try:
         with torch.no_grad():
-            layer(x[:1].clone())  # a norm of single numbers wants two pictures
+            layer(x[:1].clone())  # raises for a norm of single numbers, which needs two images
             x = layer(x.clone())
-    except (RuntimeError, ValueError):  # PyTorch's words for a map that is too small, or does not divide
+    except (RuntimeError, ValueError):  # raised by PyTorch for a size that does not fit the layer
         return None
     if not 0 < x.numel() <= 40_000 or x.shape[1] != CHANNELS:
         return None

@@ -1,4 +1,4 @@
-"""File names that break programs which print, store or parse names."""
+"""File names that are difficult to print, store or parse."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ HOSTILE = (
     b"{} {0} {task.description} %s %(a)s.png",
     "👩‍🔬 🏴\U000e0067\U000e007f 👍🏽.png".encode(),
     "e\u0301 cafe\u0301.png".encode(),  # decomposed, as macOS writes names
-    "\u00e9 caf\u00e9.png".encode(),  # the same, composed
+    "\u00e9 caf\u00e9.png".encode(),  # the same names, composed
     "猫の写真.png".encode(),
     "שלום مرحبا.png".encode(),
     b"not utf-8 \xff\xfe.png",
-    rb"not utf-8 \xff\xfe.png",  # looks like the escapes of the one before
+    rb"not utf-8 \xff\xfe.png",  # looks like the escaped form of the previous name
     rb"\x5cxff \x5c.png",
     b"\xed\xa0\x80 half a surrogate pair.png",
     b"%20 %2f?a=b#part&c.png",
@@ -37,11 +37,11 @@ HOSTILE = (
     b"\xc3\xa9" * 125 + b".png",
 )
 
-any_bytes = pytest.mark.skipif(sys.platform != "linux", reason="file names must be valid there")
+any_bytes = pytest.mark.skipif(sys.platform != "linux", reason="only Linux allows any bytes in file names")
 
 
 def write_all(folder: Path, contents: bytes) -> list[Path]:
-    """Write a file of each name."""
+    """Write a file with each of the names, and return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [Path(os.fsdecode(os.path.join(os.fsencode(folder), name))) for name in HOSTILE]
     for path in paths:

@@ -1,4 +1,4 @@
-"""Networks by a plain name, minivgg and torchvision's, through the provider that each has."""
+"""Access to named networks (minivgg and those of torchvision) through their providers."""
 
 from __future__ import annotations
 
@@ -28,15 +28,11 @@ def load_network(name: str, spec: Spec = "default", **options: Any) -> tuple[nn.
     return weights.load_network(provider(name), name, spec, **options)
 
 
-def load_weights(module: nn.Module, name: str, spec: Spec = "default", **options: Any) -> WeightsInfo:
-    return weights.load_weights(provider(name), module, name, spec, **options)
-
-
 def preprocessing_of_network(name: str) -> Preprocessing:
     return provider(name).expected(name)[0]
 
 
 def listed(name: str) -> ListedModel:
-    """The line of ``deconvviz models``."""
+    """Return the entry of a network in ``deconvviz models``."""
     (found,) = (one for provider in PROVIDERS for one in provider.listed() if one.name == name)
     return found

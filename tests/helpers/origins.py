@@ -1,4 +1,4 @@
-"""How tensors are made of one another, number by number: to recognise an activation written out."""
+"""Tracking of element-wise functions between tensors, to recognise activations composed of simple calls."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ _T = torch.Tensor
 
 
 def forms(*names: str) -> list[Any]:
-    """Every function and method of PyTorch with one of these names, in place or not."""
-    rooms = (torch, F, torch.Tensor, torch.special, torch.linalg, torch._C._nn)
-    found = [getattr(room, n, None) for room in rooms for name in names for n in (name, f"{name}_")]
+    """Return all PyTorch functions and methods with one of these names, including in-place forms."""
+    namespaces = (torch, F, torch.Tensor, torch.special, torch.linalg, torch._C._nn)
+    found = [getattr(space, n, None) for space in namespaces for name in names for n in (name, f"{name}_")]
     return [call for call in found if callable(call)]
 
 
 def overwrites(call: Any) -> bool:
+    """Return True if a call works in place."""
     name = getattr(call, "__name__", "")
     if name.startswith("__"):
         return name == "__setitem__" or (name.startswith("__i") and name != "__invert__")
@@ -28,7 +29,7 @@ def overwrites(call: Any) -> bool:
 
 
 def is_zero(number: Any) -> bool:
-    """Whether this is 0, or a tensor of zeros that does not come from the picture."""
+    """Return True for 0, or for a tensor of zeros that does not depend on the image."""
     if isinstance(number, Tensor):
         return not number.requires_grad and not bool(number.any())
     return isinstance(number, int | float) and number == 0
@@ -41,7 +42,7 @@ DIVISION = [*forms("div", "divide", "true_divide"), _T.__truediv__, _T.__itruedi
 TIMES = [*forms("mul", "multiply"), _T.__mul__, _T.__rmul__, _T.__imul__]
 PLUS = [*forms("add"), _T.__add__, _T.__radd__, _T.__iadd__]
 MINUS = [*forms("sub", "subtract"), _T.__sub__, _T.__isub__]
-TAKEN = [torch.rsub, _T.__rsub__]
+REVERSED_MINUS = [torch.rsub, _T.__rsub__]
 ABOVE = [*forms("gt", "ge", "greater", "greater_equal"), _T.__gt__, _T.__ge__]
 BELOW = [*forms("lt", "le", "less", "less_equal"), _T.__lt__, _T.__le__]
 NOT = [*forms("logical_not", "bitwise_not"), _T.__invert__]
@@ -52,25 +53,26 @@ SAME = forms(
 
 @dataclass(frozen=True)
 class Origin:
-    """A tensor is some function of another one, its source."""
+    """Relation between a tensor and its source: the tensor is an element-wise function of the source."""
 
-    how: str  # multiple (factor * x + shift), scaled (each channel by its own), above, below, softplus, gate
+    how: str  # multiple (factor * x + shift), scaled (one factor per channel), above, below, softplus, gate
     source: Tensor
-    written: int  # how often the source had been overwritten then
-    factor: float = 1.0  # of a gate: how high it goes
+    written: int  # version of the source at that time
+    factor: float = 1.0  # for a gate: its upper limit
     shift: float = 0.0
 
     @property
     def itself(self) -> bool:
+        """True if the tensor equals its source."""
         return (self.how, self.factor, self.shift) == ("multiple", 1, 0)
 
     @property
     def hard(self) -> bool:
-        """Whether relu6 makes a hard sigmoid of it."""
+        """True if relu6 of the tensor is a multiple of a hard sigmoid of the source."""
         return (self.how, self.shift) == ("multiple", 3)
 
     def then(self, call: Any, args: Any) -> Origin | None:
-        """What a call makes of it."""
+        """Return the origin of the result of a call with this tensor, or None if it is not known."""
         if call in SAME:
             return self
         if call in NOT and self.how in ("above", "below"):
@@ -97,14 +99,14 @@ class Origin:
             return replace(self, factor=self.factor * factor, shift=self.shift * factor)
         if self.how == "gate":
             return None
-        if call in TAKEN:
+        if call in REVERSED_MINUS:
             return replace(self, factor=-self.factor, shift=number - self.shift)
         if call in PLUS + MINUS:
             return replace(self, shift=self.shift + (number if call in PLUS else -number))
         return None
 
     def _height(self, call: Any) -> float:
-        """How high the gate goes that a call makes of it; 0 if it makes none."""
+        """Return the upper limit of the gate that a call computes, or 0 if the result is not a gate."""
         rising = self.how == "scaled" or (self.how == "multiple" and self.factor > 0)
         if call in RELU6:
             return 6.0 if rising and self.hard else 0.0
@@ -117,7 +119,7 @@ class Origin:
 
 
 def _number(argument: Any) -> float | Tensor | None:
-    """A number; or one above zero for each channel, as a tensor; None for anything else."""
+    """Return a number, or a tensor with one positive number per channel, or None for anything else."""
     if isinstance(argument, int | float):
         return argument
     if not isinstance(argument, Tensor) or argument.requires_grad or not argument.is_floating_point():
@@ -131,13 +133,13 @@ def _number(argument: Any) -> float | Tensor | None:
 
 
 class Origins:
-    """The origins of all tensors in a forward pass, each of every tensor that it is a function of."""
+    """Origins of all tensors in a forward pass: one for each tensor of which a tensor is a function."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Tensor, int, list[Origin]]] = {}
 
     def of(self, tensor: Any) -> list[Origin]:
-        """What is known of a tensor, of those that were not overwritten since."""
+        """Return the origins of a tensor whose sources have not been overwritten since."""
         if not isinstance(tensor, Tensor):
             return []
         found, version, origins = self._known.get(id(tensor), (None, 0, []))
@@ -146,7 +148,7 @@ class Origins:
         return [Origin("multiple", tensor, tensor._version), *sources]
 
     def after(self, call: Any, args: Any, kwargs: Any) -> list[Origin]:
-        """Those of the result of a call; asked before the call, that may overwrite its arguments."""
+        """Return the origins of the result of a call. Must run before the call, which may work in place."""
         x = args[0] if args else kwargs.get("input")
         if overwrites(call):
             return []
@@ -155,9 +157,10 @@ class Origins:
         return [then for one in self.of(x) if (then := one.then(call, args)) is not None]
 
     def note(self, result: Any, origins: list[Origin]) -> None:
+        """Store the origins of the result of a call."""
         if not isinstance(result, Tensor):
             return
-        signs = ("above", "below")  # an integer made of anything else is not the same number
+        signs = ("above", "below")  # conversion to integers changes other values
         kept = [
             one
             for one in origins
@@ -167,24 +170,24 @@ class Origins:
             self._known[id(result)] = (result, result._version, kept)
 
     def _pairs(self, one: Any, other: Any) -> Iterator[tuple[Origin, Origin]]:
-        """Origins of two tensors in the same one."""
+        """Yield pairs of origins of two tensors that have the same source."""
         others = self.of(other)
         return ((a, b) for a in self.of(one) for b in others if a.source is b.source)
 
     def sign(self, mask: Any, x: Any) -> str:
-        """Which side of zero of `x` a mask is: "above", "below", or neither."""
+        """Return "above" or "below" if a mask selects one side of zero of `x`, else an empty string."""
         found = (a.how for a, b in self._pairs(mask, x) if a.how in ("above", "below") and b.itself)
         return next(found, "")
 
     def multiple(self, x: Any, other: Any) -> float | None:
-        """By what number `x` is multiplied in the other tensor; None if that is something else."""
+        """Return the factor by which the other tensor is a multiple of `x`, or None."""
         found = (
             b.factor for a, b in self._pairs(x, other) if a.itself and (b.how, b.shift) == ("multiple", 0)
         )
         return next(found, None)
 
     def gate(self, x: Any, gate: Any) -> float:
-        """How high the gate goes of an activation written out (x * (x > 0), x * sigmoid(x) ...); else 0."""
+        """Return the upper limit of `gate` if x * gate is an activation, such as x * sigmoid(x); else 0."""
         if self.sign(gate, x) == "above":
             return 1.0
         found = (
@@ -195,5 +198,5 @@ class Origins:
         return next(found, 0.0)
 
     def hard(self, x: Tensor) -> bool:
-        """Whether relu6 makes a hard sigmoid of it."""
+        """Return True if relu6 of `x` is a multiple of a hard sigmoid."""
         return any(one.hard for one in self.of(x))

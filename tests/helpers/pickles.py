@@ -1,4 +1,4 @@
-"""Files of torch.save with operations added to their pickle, and a watch for anything that is run."""
+"""Files of torch.save with extra pickle operations, and a check that loading them runs no code."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ RUNS = {
     "pickle.find_class", "exec", "compile", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove",
     "subprocess.Popen", "socket.connect", "shutil.rmtree", "ctypes.dlopen", "marshal.loads",
 }  # fmt: skip
-"""Audit events of Python that no reading of weights may raise."""
+"""Python audit events that must not occur while weights are read."""
 
-"".encode("cp437")  # zipfile imports this when it reads its first old name
+"".encode("cp437")  # imported here, because zipfile imports it when it first reads an old name
 
 _seen: list[str] = []
 _watching = [False]
@@ -28,9 +28,9 @@ _installed: list[bool] = []
 
 @contextmanager
 def nothing_is_run(*imports: str) -> Iterator[None]:
-    """Fail if Python runs code, unpickles, starts a process, or imports one of these modules."""
+    """Check that Python does not run code, unpickle, start a process, or import one of these modules."""
     if not _installed:
-        sys.addaudithook(_hook)  # there is no way to remove one
+        sys.addaudithook(_hook)  # audit hooks cannot be removed
         _installed.append(True)
     _seen.clear()
     _watching[0] = True
@@ -47,40 +47,40 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def text(value: str) -> bytes:
-    """The operation that pushes text."""
+    """Return the operation that pushes a string."""
     data = value.encode("utf-8", "surrogatepass")
     return b"X" + len(data).to_bytes(4, "little") + data
 
 
 def number(value: int) -> bytes:
-    """The operation that pushes a whole number of any size."""
+    """Return the operation that pushes a whole number of any size."""
     data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
     return b"\x8b" + len(data).to_bytes(4, "little") + data
 
 
 def of_class(module: str, name: str) -> bytes:
-    """The operation that pushes a class or function by its name."""
+    """Return the operation that pushes a class or function by its name."""
     return f"c{module}\n{name}\n".encode()
 
 
 def call(function: bytes, *arguments: bytes) -> bytes:
-    """The operations that call a function."""
+    """Return the operations that call a function."""
     return function + b"(" + b"".join(arguments) + b"tR"
 
 
 def many(*items: bytes) -> bytes:
-    """The operations that push a tuple."""
+    """Return the operations that push a tuple."""
     return b"(" + b"".join(items) + b"t"
 
 
 def storage(kind: bytes, key: bytes, count: bytes, *, legacy: bool = False) -> bytes:
-    """The operations that push a storage by its persistent id."""
+    """Return the operations that push a storage by its persistent id."""
     view = (b"N",) if legacy else ()
     return many(text("storage"), kind, key, text("cpu"), count, *view) + b"Q"
 
 
 def save_with(path: Path, stored: dict[str, Any], extra: bytes, *, legacy: bool = False) -> Path:
-    """Save a mapping with one more entry, ``extra``, whose value these operations push."""
+    """Save a mapping with an additional entry ``extra``, whose value is pushed by the operations `extra`."""
     torch.save(stored, path, _use_new_zipfile_serialization=not legacy)
     if legacy:
         return _rewrite_legacy(path, extra)
@@ -88,7 +88,7 @@ def save_with(path: Path, stored: dict[str, Any], extra: bytes, *, legacy: bool 
 
 
 def rewrite(path: Path, change: Any, *, compression: int = zipfile.ZIP_STORED) -> Path:
-    """Write the records of a zip archive again, each after a change; None leaves one out."""
+    """Rewrite a zip archive with the records that `change` returns; None drops a record."""
     with zipfile.ZipFile(path) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w", compression) as archive:
@@ -99,7 +99,7 @@ def rewrite(path: Path, change: Any, *, compression: int = zipfile.ZIP_STORED) -
 
 
 def write_zip(path: Path, pickled: bytes, **storages: bytes) -> Path:
-    """Write an archive as torch.save lays it out, from a pickle and the bytes of its storages."""
+    """Write an archive in the format of torch.save from a pickle and the bytes of its storages."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/data.pkl", pickled)
         for key, data in storages.items():
@@ -109,7 +109,7 @@ def write_zip(path: Path, pickled: bytes, **storages: bytes) -> Path:
 
 
 def pickles(data: bytes, count: int) -> list[bytes]:
-    """The first pickles of a stream, and what follows them."""
+    """Split bytes into the first `count` pickles and the rest."""
     stream, found, start = BytesIO(data), [], 0
     for _ in range(count):
         for _ in pickletools.genops(stream):

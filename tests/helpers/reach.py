@@ -1,4 +1,4 @@
-"""What can change a unit: a forward pass in which nothing that counts is lost."""
+"""Forward pass whose gradient is non-zero for every input that can change a unit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DIFFERENCE = [torch.neg, _T.neg, _T.__neg__, torch.sub, torch.rsub, _T.sub, _T._
 
 
 class EverythingCounts(Semantics):
-    """Nothing is rectified, maxima are sums, and weights of interpolation are either zero or above it."""
+    """Mode without rectification, with sums instead of maxima and absolute interpolation weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class EverythingCounts(Semantics):
         return x
 
     def _multiply(self, call: Any, input: Any, other: Any) -> Tensor:
-        """Both factors count, also where one of them, or a gate, happens to be zero."""
+        """Add the factors instead of multiplying them, so that a factor of zero does not hide the other."""
         both = all(isinstance(n, Tensor) and n.requires_grad for n in (input, other))
         if "mul" not in call.__name__ or "mat" in call.__name__:
             return super()._multiply(call, input, other)
@@ -44,7 +44,7 @@ class EverythingCounts(Semantics):
         return input.copy_(total) if overwrites(call) else total
 
     def _difference(self, call: Any, input: Tensor, *other: Any, **options: Any) -> Tensor:
-        """What is taken away counts as what is added."""
+        """Add instead of subtracting, so that inputs cannot cancel."""
         if not other:
             return input.clone()
         assert not overwrites(call)
@@ -81,12 +81,12 @@ class EverythingCounts(Semantics):
         step, pad = _pair(stride or kernel_size), _pair(padding)
         spread = F.conv_transpose2d(input, ones, stride=step, groups=channels)[:, :, pad[0] :, pad[1] :]
         more = [n - m for n, m in zip(size, spread.shape[2:], strict=True)]
-        return F.pad(spread, (0, more[1], 0, more[0]))  # less than nothing is cut off
+        return F.pad(spread, (0, more[1], 0, more[0]))  # negative padding crops
 
     def _interpolate(self, call: Any, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         for dim, taps in interpolation(call, input, args, kwargs).items():
             taps = taps.abs()
-            taps[taps < 1e-9] = 0  # rounding: this tap has no weight
+            taps[taps < 1e-9] = 0  # a weight of zero, apart from rounding
             input = torch.tensordot(input, taps, dims=([dim], [0])).movedim(-1, dim)
         return input
 
@@ -99,7 +99,7 @@ def _sum_pool(
     dilation: Any = 1,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """What a max-pool sees, added up."""
+    """Return the sum over each window of a max-pooling."""
     size = F.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode).shape[2:]
     kernel, step, pad, apart = (_pair(n) for n in (kernel_size, stride or kernel_size, padding, dilation))
     needed = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(size, step, kernel, apart, strict=True)]
@@ -112,7 +112,7 @@ def _sum_pool(
 
 
 def _open(factor: Any) -> Any:
-    """A gate that is shut here is open for another picture."""
+    """Replace zeros of a gate by ones, because the gate may be open for another image."""
     if not isinstance(factor, Tensor) or factor.requires_grad:
         return factor
     return factor.masked_fill(factor == 0, 1)

@@ -1,4 +1,4 @@
-"""Small networks and sources for searches, and the same index by a plain loop and a full sort."""
+"""Small networks and sources for searches, and a reference search with a plain loop and a full sort."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import deconvviz as dv
 from deconvviz.dataset_search.result import Search
 from deconvviz.image_sources import Source
 from deconvviz.image_sources.image_ids import Names
-from deconvviz.images.image import Picture
+from deconvviz.images.image import InputImage
 from deconvviz.scenes import scene
 
 
 class Noise(Source):
-    """`count` pictures of noise in memory; some of them copies of others."""
+    """Source of `count` noise images in memory. `copies` are pairs (image, image that it copies)."""
 
     kind = "noise"
 
@@ -28,13 +28,13 @@ class Noise(Source):
         self.size, self.copies = size, dict(copies)
         super().__init__("noise", Names(f"noise-{number:04d}" for number in range(count)))
 
-    def read(self, number: int) -> Picture:
-        dice = np.random.default_rng(self.copies.get(number, number))
-        return Picture(dice.integers(0, 256, (self.size, self.size, 3), dtype=np.uint8))
+    def read(self, number: int) -> InputImage:
+        random = np.random.default_rng(self.copies.get(number, number))
+        return InputImage(random.integers(0, 256, (self.size, self.size, 3), dtype=np.uint8))
 
 
 def small(module: nn.Module | None = None, size: int = 16, seed: int = 0, **more: Any) -> dv.Network:
-    """A network for noise, with the same weights each time if it is made here."""
+    """Wrap a module as a network for `Noise`; without one, build a small module with seeded weights."""
     if module is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -51,7 +51,7 @@ def small(module: nn.Module | None = None, size: int = 16, seed: int = 0, **more
 
 
 def scenes_folder(folder: Path, count: int, first: int = 0) -> Path:
-    """Scenes as files, in two folders."""
+    """Write drawn scenes as PNG files into two subfolders, and return the folder."""
     for seed in range(first, first + count):
         path = folder / ("even" if seed % 2 == 0 else "odd") / f"{seed:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def scenes_folder(folder: Path, count: int, first: int = 0) -> Path:
 
 
 class Row(NamedTuple):
-    """One row of the index, without its receptive field."""
+    """One row of the search index, without its receptive field."""
 
     layer: str
     channel: int
@@ -74,9 +74,9 @@ class Row(NamedTuple):
 def brute_force(
     net: dv.Network, source: Source, layers: Sequence[str], k: int, *, batch: int = 1
 ) -> tuple[list[Row], dict[str, Tensor]]:
-    """The index by recording everything, and the peaks (pictures, channels) of each layer.
+    """Return the index from recordings of all images, and the peaks (images, channels) of each layer.
 
-    Batches are filled with empty pictures, as the search fills them: the last digits depend on their size.
+    Batches are padded with empty images, as in the search, because rounding depends on the batch size.
     """
     peaks: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     places: dict[str, list[list[tuple[int | None, int | None]]]] = {layer: [] for layer in layers}
@@ -84,13 +84,13 @@ def brute_force(
         numbers = range(first, min(first + batch, len(source)))
         inputs = torch.zeros(batch, *net.preprocessing.shape)
         for row, number in enumerate(numbers):
-            inputs[row] = net.preprocessing.apply(source.picture(number).rgb)
+            inputs[row] = net.preprocessing.apply(source.image(number).rgb)
         recording = net.record(inputs, layers)
         for layer in layers:
-            for said in recording.activations(layer)[: len(numbers)]:
-                high = said.amax((1, 2)) if said.dim() == 3 else said
+            for activations in recording.activations(layer)[: len(numbers)]:
+                high = activations.amax((1, 2)) if activations.dim() == 3 else activations
                 peaks[layer].append(high)
-                places[layer].append(_first_of(said, high))
+                places[layer].append(_first_positions(activations, high))
     rows = []
     for layer in layers:
         of_layer = torch.stack(peaks[layer])
@@ -103,23 +103,23 @@ def brute_force(
     return rows, {layer: torch.stack(of_layer) for layer, of_layer in peaks.items()}
 
 
-def _first_of(said: Tensor, top: Tensor) -> list[tuple[int | None, int | None]]:
-    """Of each channel, row by row, the first position that has the maximum."""
-    if said.dim() == 1:
-        return [(None, None)] * len(said)
-    flat, count = said.flatten(1), said[0].numel()
+def _first_positions(activations: Tensor, top: Tensor) -> list[tuple[int | None, int | None]]:
+    """Return the first position (y, x) of the maximum of each channel, in row order."""
+    if activations.dim() == 1:
+        return [(None, None)] * len(activations)
+    flat, count = activations.flatten(1), activations[0].numel()
     places = torch.where(flat == top[:, None], torch.arange(count), count).amin(1)
-    return [divmod(int(place), said.shape[2]) for place in places]
+    return [divmod(int(place), activations.shape[2]) for place in places]
 
 
 def rows_of(search: Search) -> list[Row]:
-    """The index as it stands in the table, not by way of `Search.top`."""
+    """Return the rows of the index table, without using `Search.top`."""
     table = search.peaks.select(list(Row._fields)).to_pylist()
     return [Row(**one) for one in table]
 
 
-def told(search: Search) -> dict[str, tuple[float, float, float, bool]]:
-    """Mean, density, maximum and dead of each channel: "layer/channel"."""
+def channel_statistics(search: Search) -> dict[str, tuple[float, float, float, bool]]:
+    """Return (mean, density, maximum, dead) of each channel, by "layer/channel"."""
     return {
         f"{row['layer']}/{row['channel']}": (row["mean"], row["density"], row["maximum"], row["dead"])
         for row in search.channels.to_pylist()
@@ -127,18 +127,21 @@ def told(search: Search) -> dict[str, tuple[float, float, float, bool]]:
 
 
 def same(one: Search, other: Search) -> bool:
-    """Row for row, to the last bit."""
+    """Return True if the tables of two searches are identical."""
     return bool(one.peaks.equals(other.peaks) and one.channels.equals(other.channels))
 
 
 def junk(folder: Path, expected: Iterable[str] = ()) -> set[str]:
-    """What is in a search's folder beside its four files."""
+    """Return the names of unexpected files in the folder of a search."""
     whole = {"top.parquet", "channels.parquet", "skipped.csv", "manifest.json", *expected}
     return {path.name for path in folder.iterdir()} - whole
 
 
 def minivgg_field(layer: str, y: int, x: int) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 of a unit of minivgg by arithmetic, not cut: 3x3 convolutions, pools by two."""
+    """Return the receptive field (x0, y0, x1, y1) of a unit of minivgg, not cut at the border.
+
+    minivgg has 3x3 convolutions with padding and 2x2 pooling.
+    """
     stages = ["conv", "conv", "pool"] * (int(layer[4]) - 1)
     stages += ["conv", "conv", "pool"] if layer.startswith("pool") else ["conv"] * int(layer[6])
     (y0, y1), (x0, x1) = (y, y), (x, x)

@@ -1,17 +1,17 @@
-"""What the engine is to do, written a second time: the calls of a network, each with its mirror for autograd.
+"""Second implementation of the projection rules, as replacement gradients for autograd.
 
-`Semantics` is a function mode. It replaces the calls whose mirror is not their gradient:
+`Semantics` is a torch function mode. It replaces the calls whose projection is not their gradient:
 
     the signal is rectified   ReLU, ReLU6, hardtanh, LeakyReLU, ELU, SiLU, GELU, Hardswish, Mish, Softplus,
-                              and ReLU, LeakyReLU, SiLU, Hardswish, Mish written out (`Origins`)
+                              and ReLU, LeakyReLU, SiLU, Hardswish, Mish composed of simple calls (`Origins`)
     constants                 sigmoid, hardsigmoid, softmax, tanh, relu6(x + 3)
     statistics (constants)    variance, norm, square root, any denominator; mean and variance of layer,
                               group, instance and RMS norm
-    maxima                    go to the place of the first maximum
+    maxima                    the signal goes to the position of the first maximum
 
-Everything else keeps its gradient, if it is linear or a product: `audit` walks what autograd wrote down, and
-raises for each node that is not on the list. So a call that slips past the mode (a jit script, an autograd
-function of somebody's own) cannot silently keep its plain gradient.
+All other calls keep their gradient if they are linear or a product. `audit` walks the autograd graph and
+raises for every node that is not on the list, so that a call that bypasses the mode (a jit script, a custom
+autograd function) cannot silently keep its gradient.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from torch.overrides import TorchFunctionMode
 
 from helpers.origins import DIVISION, RELU6, TIMES, Origins, forms, is_zero, overwrites
 
-Mirror = Callable[[Tensor], Tensor]
+Projection = Callable[[Tensor], Tensor]
 
 
-class _Mirrored(torch.autograd.Function):
-    """Some value on the way up, some function of the signal on the way down."""
+class _Projected(torch.autograd.Function):
+    """Returns a given value in the forward pass, and applies a given function to the signal backwards."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor, mirror: Mirror) -> Tensor:
-        ctx.mirror = mirror
+    def forward(ctx: Any, x: Tensor, value: Tensor, projection: Projection) -> Tensor:
+        ctx.projection = projection
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, signal: Tensor) -> Any:
-        return ctx.mirror(signal), None, None
+        return ctx.projection(signal), None, None
 
 
 RELU = forms("relu")
@@ -86,7 +86,7 @@ LINEAR_IN_PLACE = [
 
 
 class Semantics(TorchFunctionMode):
-    """A forward pass under this mode has the mirrors of the deconvnet for gradients."""
+    """Mode in which the gradients of a forward pass are the projections of the deconvnet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,17 +130,17 @@ class Semantics(TorchFunctionMode):
 
     def _result(self, call: Any, args: Any, kwargs: Any) -> Any:
         replacement = self.replaced.get(call)
-        if not any(_comes_from_the_picture(a) for a in (*args, *kwargs.values())):
+        if not any(_depends_on_the_images(a) for a in (*args, *kwargs.values())):
             return call(*args, **kwargs)
         if replacement is not None:
             return replacement(call, *args, **kwargs)
         if overwrites(call) and call not in LINEAR_IN_PLACE:
-            # written into a view, it would be a step that does not show its name to `audit`
-            raise NotImplementedError(f"the oracle does not know {call}")
+            # an in-place call on a view has no name that `audit` could check
+            raise NotImplementedError(f"the oracle does not support {call}")
         return call(*args, **kwargs)
 
     def rectify(self, x: Tensor, value: Tensor, gain: float = 1.0) -> Tensor:
-        return _Mirrored.apply(x, value, lambda signal: gain * signal.clamp_min(0))
+        return _Projected.apply(x, value, lambda signal: gain * signal.clamp_min(0))
 
     def _rectify(self, call: Any, input: Tensor, *rest: Any, **options: Any) -> Tensor:
         if call in RELU6 and self.origins.hard(input):
@@ -160,7 +160,7 @@ class Semantics(TorchFunctionMode):
         return call(input, other, **options)
 
     def _multiply(self, call: Any, input: Any, other: Any) -> Tensor:
-        """Each gets the signal times the other: what autograd keeps of them must not be overwritten later."""
+        """Multiply copies, because the factors that autograd saves must not be overwritten later."""
         for x, gate in ((input, other), (other, input)):
             if call in TIMES and (gain := self.origins.gate(x, gate)):
                 value = x.detach() * gate.detach()
@@ -186,11 +186,11 @@ class Semantics(TorchFunctionMode):
         if call not in forms("amax"):
             if rest and isinstance(rest[0], Tensor):
                 return self._larger(call, input, rest[0])
-            return call(input, *rest, **options)  # with a dimension it is an index, else `audit` says so
+            return call(input, *rest, **options)  # supported with a dimension; `audit` raises otherwise
         return self.amax(input, *rest, **options)
 
     def _larger(self, call: Any, input: Tensor, other: Tensor) -> Tensor:
-        """With 0 a ReLU, with a part of itself a LeakyReLU."""
+        """Rectify the maximum of x and 0 (ReLU), or of x and a fraction of x (LeakyReLU)."""
         for x, floor in ((input, other), (other, input)):
             slope = self.origins.multiple(x, floor)
             if is_zero(floor) or (slope is not None and 0 <= slope < 1):
@@ -202,13 +202,13 @@ class Semantics(TorchFunctionMode):
         return self._rectify(call, input, *bounds) if is_zero(min) else self._plain(call, input, *bounds)
 
     def _plain(self, call: Any, *args: Any) -> Any:
-        """A call with its own gradient, unless it overwrites its argument."""
+        """Return the call with its own gradient, or raise if it works in place."""
         if overwrites(call):
-            raise NotImplementedError(f"the oracle does not know {call}")
+            raise NotImplementedError(f"the oracle does not support {call}")
         return call(*args)
 
     def _choose(self, call: Any, *args: Any) -> Tensor:
-        """Of x on one side of zero, and of 0 or a multiple of x on the other."""
+        """Rectify a choice of x on one side of zero, and of 0 or a multiple of x on the other side."""
         mask, one, other = args if call is torch.where else (args[1], args[0], args[2])
         for x, rest, side in ((one, other, "above"), (other, one, "below")):
             chosen = is_zero(rest) or self.origins.multiple(x, rest) is not None
@@ -231,7 +231,7 @@ class Semantics(TorchFunctionMode):
     def amax(self, input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
         dims = dimensions(dim, input.dim())
         others = [d for d in range(input.dim()) if d not in dims]
-        lines = input.permute(*others, *dims).flatten(len(others))  # (others, what the maximum is taken of)
+        lines = input.permute(*others, *dims).flatten(len(others))  # (others, reduced dimensions)
         place = (lines == lines.amax(-1, keepdim=True)).int().argmax(-1, keepdim=True)
         highest = lines.gather(-1, place).squeeze(-1)
         if keepdim:
@@ -239,8 +239,8 @@ class Semantics(TorchFunctionMode):
         return highest
 
     def normalised(self, x: Tensor, value: Tensor, scale: Tensor) -> Tensor:
-        """What a norm with constant statistics does to the signal."""
-        return _Mirrored.apply(x, value, lambda signal: signal * scale)
+        """Return `value`, with a projection that multiplies the signal by a constant scale."""
+        return _Projected.apply(x, value, lambda signal: signal * scale)
 
     def _layer_norm(
         self,
@@ -317,7 +317,7 @@ class Semantics(TorchFunctionMode):
 
     def _batch_norm(self, call: Any, input: Tensor, *rest: Any, **options: Any) -> Tensor:
         training = rest[4] if len(rest) > 4 else options.get("training", False)
-        assert not training, "the statistics of a batch: this is no network in evaluation mode"
+        assert not training, "batch statistics: the network is not in evaluation mode"
         return call(input, *rest, **options)
 
     def _normalize(
@@ -355,40 +355,40 @@ class Semantics(TorchFunctionMode):
         return scores.softmax(-1) @ value
 
     def _max_unpool(self, call: Any, input: Tensor, indices: Tensor, *rest: Any, **options: Any) -> Tensor:
-        """Where two maxima go to one place, the later one is left: the other gets nothing."""
+        """Project max-unpooling. If two values go to one position, only the last one receives the signal."""
         numbers = torch.arange(1, input.numel() + 1, dtype=input.dtype).reshape(input.shape)
         last = call(numbers, indices, *rest, **options)
 
         def back(signal: Tensor) -> Tensor:
             places = indices.flatten(2)
-            there = last.flatten(2).gather(2, places) == numbers.flatten(2)
-            return (signal.flatten(2).gather(2, places) * there).reshape(input.shape)
+            is_last = last.flatten(2).gather(2, places) == numbers.flatten(2)
+            return (signal.flatten(2).gather(2, places) * is_last).reshape(input.shape)
 
-        return _Mirrored.apply(input, call(input.detach(), indices, *rest, **options), back)
+        return _Projected.apply(input, call(input.detach(), indices, *rest, **options), back)
 
     def _interpolate(self, call: Any, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """PyTorch's gradient is wrong where antialiasing leaves the length of an axis, but not its scale."""
+        """Replace PyTorch's gradient, which is wrong if antialiasing rescales an axis of constant length."""
         if not kwargs.get("antialias"):
             return call(input, *args, **kwargs)
         value = call(input.detach(), *args, **kwargs)
         taps = interpolation(call, input, args, kwargs)
-        torch.testing.assert_close(_stretched(input.detach(), taps), value, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(_resampled(input.detach(), taps), value, rtol=1e-9, atol=1e-9)
         back = {dim: matrix.T for dim, matrix in taps.items()}
-        return _Mirrored.apply(input, value, lambda signal: _stretched(signal, back))
+        return _Projected.apply(input, value, lambda signal: _resampled(signal, back))
 
     def _unknown(self, call: Any, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError(f"the oracle does not know {call}")
+        raise NotImplementedError(f"the oracle does not support {call}")
 
 
-def _comes_from_the_picture(argument: Any) -> bool:
+def _depends_on_the_images(argument: Any) -> bool:
     return isinstance(argument, Tensor) and argument.requires_grad
 
 
-_ACROSS = 3  # PyTorch's antialiased kernel is wrong for maps that become one position wide
+_ACROSS = 3  # PyTorch's antialiased kernel is wrong for outputs that are one position wide or high
 
 
 def interpolation(call: Any, input: Tensor, args: Any, kwargs: Any) -> dict[int, Tensor]:
-    """By dimension (n_in, n_out): the weights of an interpolation along rows and along columns."""
+    """Return the interpolation weights (n_in, n_out) of each spatial dimension."""
     size = call(input.detach(), *args, **kwargs).shape[2:]
     names = ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor", "antialias")
     given = dict(zip(names, args, strict=False)) | kwargs
@@ -403,19 +403,19 @@ def interpolation(call: Any, input: Tensor, args: Any, kwargs: Any) -> dict[int,
             this["scale_factor"] = tuple(float(factors[d - 2]) if d == dim else 1.0 for d in (2, 3))
         before = input.shape[dim]
         lines = torch.eye(before, dtype=input.dtype)[:, None].expand(before, _ACROSS, before)
-        maps = (lines.mT if dim == 2 else lines)[None]  # each 1 in one row, or in one column
+        maps = (lines.mT if dim == 2 else lines)[None]  # maps with ones in a single row or column
         found[dim] = call(maps.contiguous(), **this).select(5 - dim, 0)[0]
     return found
 
 
-def _stretched(x: Tensor, matrices: dict[int, Tensor]) -> Tensor:
+def _resampled(x: Tensor, matrices: dict[int, Tensor]) -> Tensor:
     for dim, matrix in matrices.items():
         x = torch.tensordot(x, matrix, dims=([dim], [0])).movedim(-1, dim)
     return x
 
 
 def _value(call: Any, x: Tensor, rest: Any, options: dict[str, Any]) -> tuple[Any, bool]:
-    """What a call gives, without gradients; and whether it overwrites its tensor."""
+    """Return the result of a call without gradients, and whether the call works in place."""
     copy = x.detach().clone()
     given = [a.detach() if isinstance(a, Tensor) else a for a in rest]
     value = call(copy, *given, **options)
@@ -427,9 +427,9 @@ def dimensions(dim: Any, count: int) -> list[int]:
     return sorted(d % count for d in dims) or list(range(count))
 
 
-_words = str.split
-LINEAR = _words("""
-    AccumulateGrad _MirroredBackward AddBackward0 SubBackward0 RsubBackward0 RsubBackward1 NegBackward0
+_split = str.split
+LINEAR = _split("""
+    AccumulateGrad _ProjectedBackward AddBackward0 SubBackward0 RsubBackward0 RsubBackward1 NegBackward0
     SumBackward0 SumBackward1 MeanBackward0 MeanBackward1 AsStridedBackward0 AsStridedBackward1
     ViewBackward0 UnsafeViewBackward0 ReshapeAliasBackward0 TransposeBackward0 PermuteBackward0 TBackward0
     ExpandBackward0 RepeatBackward0 SqueezeBackward0 SqueezeBackward1 SqueezeBackward2 UnsqueezeBackward0
@@ -443,13 +443,13 @@ LINEAR = _words("""
     UpsampleBicubic2DBackward0 UpsampleBilinear2DAaBackward0 UpsampleBicubic2DAaBackward0 MaximumBackward0
     MaxPool3DWithIndicesBackward0 AvgPool3DBackward0
 """)
-PRODUCTS = _words("MulBackward0 AddcmulBackward0 MmBackward0 BmmBackward0 MvBackward0 DotBackward0")
+PRODUCTS = _split("MulBackward0 AddcmulBackward0 MmBackward0 BmmBackward0 MvBackward0 DotBackward0")
 ONE_INPUT = {"DivBackward0": 0, "ConvolutionBackward0": 0, "NativeBatchNormBackward0": 0, "AddmmBackward0": 1}
-"""Nodes whose gradient is their mirror where this input alone comes from the picture."""
+"""Nodes whose gradient is their projection if only this input depends on the images."""
 
 
 def audit(node: Any, known: set[Any]) -> None:
-    """Raise for any step from here to the picture whose gradient is not its mirror."""
+    """Raise for any node between here and the images whose gradient is not its projection."""
     waiting = [node]
     while waiting:
         node = waiting.pop()
@@ -460,7 +460,7 @@ def audit(node: Any, known: set[Any]) -> None:
         name = node.name().rpartition("::")[2]
         if name in ONE_INPUT:
             more = [k for k, source in enumerate(above) if source is not None and k != ONE_INPUT[name]]
-            assert not more, f"{name}: its inputs {more} come from the picture, too"
+            assert not more, f"{name}: its inputs {more} also depend on the images"
         elif name not in LINEAR and name not in PRODUCTS:
-            raise NotImplementedError(f"the oracle has no mirror for {name}")
+            raise NotImplementedError(f"the oracle has no projection for {name}")
         waiting += above

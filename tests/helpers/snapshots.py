@@ -1,4 +1,4 @@
-"""A module written down to the last bit, and networks that change themselves while they run."""
+"""Bit-exact snapshots of modules, and modules that change their own state in the forward pass."""
 
 from __future__ import annotations
 
@@ -13,40 +13,41 @@ from torch import Tensor, nn
 
 import deconvviz as dv
 from deconvviz.image_sources.image_ids import Names
-from deconvviz.images.image import Picture
+from deconvviz.images.image import InputImage
 
 CHANNELS = 4
 
 
 def snapshot(module: nn.Module, *, identities: bool = True) -> dict[str, Any]:
-    """Everything that a module holds: the bytes of every tensor, all attributes, flags, hooks and gradients.
+    """Return the state of a module: bytes of all tensors, attributes, flags, hooks and gradients.
 
-    With `identities` it also says which objects these are; without, a copy of the module has the same.
+    With `identities`, the state includes the identity of each object; without, a copy of the module has the
+    same state.
     """
     found: dict[str, Any] = {}
     for name, part in module.named_modules():
         for key, value in vars(part).items():
-            found[f"{name}.{key}"] = _written_down(value, identities)
+            found[f"{name}.{key}"] = _state_of(value, identities)
     return found
 
 
-def _written_down(value: Any, identities: bool) -> Any:
+def _state_of(value: Any, identities: bool) -> Any:
     kind = type(value).__name__
     which = id(value) if identities else None
     if isinstance(value, Tensor):
-        more = (value.requires_grad, _written_down(value.grad, identities)) if value.is_leaf else ()
+        more = (value.requires_grad, _state_of(value.grad, identities)) if value.is_leaf else ()
         return kind, which, _numbers(value), more
     if isinstance(value, nn.Module):
         return kind, which
     if isinstance(value, dict):
-        entries = [(_written_down(k, identities), _written_down(v, identities)) for k, v in value.items()]
+        entries = [(_state_of(k, identities), _state_of(v, identities)) for k, v in value.items()]
         return kind, which, entries
     if isinstance(value, (set, frozenset)):
         return kind, which, sorted(map(repr, value))
     if isinstance(value, list):
-        return kind, which, [_written_down(one, identities) for one in value]
+        return kind, which, [_state_of(one, identities) for one in value]
     if isinstance(value, tuple):
-        return kind, [_written_down(one, identities) for one in value]
+        return kind, [_state_of(one, identities) for one in value]
     if value is None or isinstance(value, (bool, int, float, str, bytes)):
         return kind, repr(value)
     return kind, which
@@ -61,7 +62,7 @@ def _numbers(tensor: Tensor) -> Any:
 
 @contextmanager
 def left_as_it_was(module: nn.Module) -> Iterator[None]:
-    """Fails if what is done in here leaves anything of a module changed, also where it raises."""
+    """Check that the code in this context leaves a module unchanged, even if it raises."""
     before = snapshot(module)
     try:
         yield
@@ -72,17 +73,17 @@ def left_as_it_was(module: nn.Module) -> Iterator[None]:
 
 
 def wrapped(module: nn.Module, size: int = 8) -> dv.Network:
-    """A network that reads pictures of three channels in [0, 1]."""
+    """Wrap a module as a network for images with three channels in [0, 1]."""
     return dv.Network(module, size=size, mean=(0, 0, 0), std=(1, 1, 1))
 
 
 def pictures(count: int = 1, size: int = 8, seed: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Noise (B, 3, H, W), the same for the same seed."""
+    """Return noise images (B, 3, H, W), the same for the same seed."""
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 class Noise(dv.Source):
-    """Pictures of noise in memory."""
+    """Source of noise images in memory."""
 
     kind = "noise"
 
@@ -90,13 +91,13 @@ class Noise(dv.Source):
         self.size = size
         super().__init__("noise", Names(f"noise-{number:04d}" for number in range(count)))
 
-    def read(self, number: int) -> Picture:
-        dice = np.random.default_rng(number)
-        return Picture(dice.integers(0, 256, (self.size, self.size, 3), dtype=np.uint8))
+    def read(self, number: int) -> InputImage:
+        random = np.random.default_rng(number)
+        return InputImage(random.integers(0, 256, (self.size, self.size, 3), dtype=np.uint8))
 
 
 class Adapted(nn.Module):
-    """Adds its low-rank delta to its weight for evaluation, and takes it off for training, as LoRA does."""
+    """Module that merges its low-rank update into the weight in evaluation mode only, as LoRA does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +123,7 @@ class Adapted(nn.Module):
 
 
 class Counting(nn.Module):
-    """A buffer that counts the passes."""
+    """Module that counts its calls in a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,7 +135,7 @@ class Counting(nn.Module):
 
 
 class Averaging(nn.Module):
-    """A running mean that is written in place."""
+    """Module with a running mean that is updated in place."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +147,7 @@ class Averaging(nn.Module):
 
 
 class Replacing(nn.Module):
-    """A buffer that is another tensor after each pass."""
+    """Module whose buffers are new tensors after each pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +161,7 @@ class Replacing(nn.Module):
 
 
 class Observing(nn.Module):
-    """The lowest and highest number so far, as quantization wants them."""
+    """Module that tracks the lowest and highest value so far, as for quantization."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,7 +175,7 @@ class Observing(nn.Module):
 
 
 class Remembering(nn.Module):
-    """Plain attributes of every kind; none of them is a buffer."""
+    """Module with changing plain attributes of many kinds, none of them a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,7 +198,7 @@ class Remembering(nn.Module):
 
 
 class Creating(nn.Module):
-    """Attributes that come into being in the forward pass, one that goes, and one that becomes another."""
+    """Module that creates, deletes and replaces attributes in the forward pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -214,7 +215,7 @@ class Creating(nn.Module):
 
 
 class Clamping(nn.Module):
-    """A weight that is kept within bounds in the forward pass, so that autograd does not see it."""
+    """Module that clamps its weight through `.data`, without autograd noticing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,7 +227,7 @@ class Clamping(nn.Module):
 
 
 class Swapping(nn.Module):
-    """A parameter whose numbers are replaced through `.data`."""
+    """Module that replaces the values of a parameter through `.data`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -238,7 +239,7 @@ class Swapping(nn.Module):
 
 
 class Normalising(nn.Module):
-    """The statistics of the batch, whatever the flag says; those that run along are moved each time."""
+    """Module that always uses batch statistics and updates its running statistics at each call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -250,7 +251,7 @@ class Normalising(nn.Module):
 
 
 def sharing() -> nn.Module:
-    """Two parts that write to one buffer, and a third that holds a view of it."""
+    """Return two modules that update the same buffer, and a third with a view of it."""
     one, two, view = Averaging(), Averaging(), Averaging()
     two.average = one.average
     view.average = one.average[:]
@@ -258,7 +259,7 @@ def sharing() -> nn.Module:
 
 
 def powered() -> nn.Module:
-    """Spectral normalization of PyTorch: in training mode it moves its two vectors."""
+    """Return a module with spectral normalisation, which updates its two vectors in training mode."""
     return nn.utils.parametrizations.spectral_norm(nn.Conv2d(CHANNELS, CHANNELS, 1))
 
 
@@ -282,11 +283,11 @@ PARTS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "conv": lambda: nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
 }
-"""Parts (B, 4, H, W) to (B, 4, H, W)."""
+"""Modules from (B, 4, H, W) to (B, 4, H, W)."""
 
 
 def composed(parts: list[str], seed: int = 0) -> nn.Sequential:
-    """A convolution, these parts, and scores of two classes; without randomness."""
+    """Return a network of a convolution, these parts and two class scores, with seeded weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(

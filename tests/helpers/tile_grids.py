@@ -1,4 +1,4 @@
-"""Tile grids of random tiles, and curves, for the tests of their drawing."""
+"""Random tile grids and curves for tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deconvviz.figures.spec.curves import Curve, CurvePanel, Curves
 from deconvviz.figures.spec.style import CurvesStyle, TileGridStyle
 from deconvviz.figures.spec.tile_grid import GridTile, TileGrid
 
-LONG = "a label of many words that has no room on one line · and goes on"
+LONG = "a label of many words that do not fit on one line · and more words"
 
 
 def signed(random: np.random.Generator, height: int = 12, width: int = 12, size: float = 1.0) -> GridTile:
@@ -18,7 +18,10 @@ def signed(random: np.random.Generator, height: int = 12, width: int = 12, size:
 
 
 def random_grid(rows: int, columns: int, *, long: bool = False, **grid: object) -> TileGrid:
-    """An image in the first column, a map in the last, signed tiles between; one tile is missing."""
+    """Return a grid with images in the first column, maps in the last, and signed tiles between.
+
+    Large grids have one missing tile.
+    """
     random = np.random.default_rng(100 * rows + columns)
     tiles = [
         [signed(random, size=10.0 ** (row - column)) for column in range(columns)] for row in range(rows)

@@ -1,4 +1,4 @@
-"""Top-nine figures of random crops, some of them cut by the border of a picture of 100x100 px."""
+"""Top-nine figures of random crops of a 100x100 image, some of them cut at its border."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 from deconvviz.figures.spec.style import TopNineStyle
 from deconvviz.figures.spec.top_nine import ChannelBlock, Crop, LayerPanel, TopNineFigure
 
-PICTURE = 100
+IMAGE_SIZE = 100
 SETTINGS = {field.name for field in fields(TopNineStyle)}
 
 
 def random_crop(
     random: np.random.Generator, field: int, *, zero: bool = False, note: str | None = None
 ) -> Crop:
-    """A field of `field` pixels around a random middle, which the picture's border may cut."""
-    x, y = (int(begin) for begin in random.integers(-field // 3, PICTURE - field // 2, 2))
-    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + field, PICTURE), min(y + field, PICTURE)
+    """Return a square crop of `field` pixels at a random position; it may be cut at the image border."""
+    x, y = (int(begin) for begin in random.integers(-field // 3, IMAGE_SIZE - field // 2, 2))
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + field, IMAGE_SIZE), min(y + field, IMAGE_SIZE)
     size = (y1 - y0, x1 - x0, 3)
     return Crop(
         random.standard_normal(size) * random.uniform(0.1, 3) * (not zero),
         random.random(size),
         cut_left=x < 0,
         cut_top=y < 0,
-        cut_right=x + field > PICTURE,
-        cut_bottom=y + field > PICTURE,
+        cut_right=x + field > IMAGE_SIZE,
+        cut_bottom=y + field > IMAGE_SIZE,
         note=note,
     )
 
@@ -41,13 +41,16 @@ def random_top_nine(
     note: str | None = None,
     **figure: object,
 ) -> TopNineFigure:
-    """A panel for each count of `channels`; in each block those in `zero` are zero, with the `note`."""
+    """Return a figure with one panel for each number in `channels`.
+
+    In each block, the crops whose numbers are in `zero` are zero and have the `note`.
+    """
     counts = [channels] if isinstance(channels, int) else list(channels)
     fields = [field] * len(counts) if isinstance(field, int) else list(field)
     random = np.random.default_rng(sum(counts))
     panels = [
         LayerPanel(
-            (f"conv{number}_1 · sees {size} px",),
+            (f"conv{number}_1 · receptive field {size} px",),
             tuple(
                 ChannelBlock(
                     f"channel {7 * index}",
@@ -63,7 +66,7 @@ def random_top_nine(
     style = TopNineStyle(**{name: figure.pop(name) for name in SETTINGS if name in figure})
     return TopNineFigure(
         **{
-            "title": ("vgg19 · the nine strongest of 300 pictures", "weights"),
+            "title": ("vgg19 · top 9 of 300 images", "weights"),
             "panels": panels,
             "style": style,
             **figure,

@@ -1,4 +1,4 @@
-"""The networks of test_zoo.py: which, how they are built, and of which layers units are taken."""
+"""The networks of test_zoo.py: their names, how to build them, and which layers are tested."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torchvision.models import segmentation
 
 from helpers.passes import Pass
 
-TRANSFORMERS = ("vit_", "swin_")  # no convolutions as their trunk
+TRANSFORMERS = ("vit_", "swin_")  # networks that are not based on convolutions
 
 TORCHVISION = [name for name in models.list_models(module=models) if not name.startswith(TRANSFORMERS)]
 SEGMENTATION = [*models.list_models(module=segmentation)]
 
-_words = str.split
+_split = str.split
 
-TIMM_FAMILIES = _words("""
+TIMM_FAMILIES = _split("""
     byoanet byobnet convmixer convnext cpubone csatv2 cspnet cspnext densenet dla dpn edgenext efficientformer
     efficientformer_v2 efficientnet efficientvit_mit efficientvit_msra fasternet fastvit focalnet ghostnet
     hardcorenas hgnet hrnet iformer inception_next inception_resnet_v2 inception_v3 inception_v4 lcnetv2
@@ -29,9 +29,9 @@ TIMM_FAMILIES = _words("""
     pvt_v2 rdnet regnet repghost repvit res2net resnest resnet resnetv2 rexnet selecsls senet shvit sknet
     starnet swiftformer tresnet vgg visformer vovnet xception xception_aligned
 """)
-"""timm's modules whose networks have convolutions as their trunk."""
+"""Modules of timm with networks that are based on convolutions."""
 
-TIMM = _words("""
+TIMM = _split("""
     bat_resnext26ts eca_resnext26ts gcresnet33ts gernet_s mobileone_s0 mobileone_s4 regnetz_b16
     regnetz_b16_evos repvgg_a0 repvgg_d2se resnet51q resnet50_clip resnet50_mlp seresnext26ts
     botnet26t_256 halonet26t lambda_resnet26t lamhalobotnet50ts_256 sebotnet33ts_256
@@ -70,27 +70,27 @@ SIZES = {
     **dict.fromkeys(
         ("inception_v3", "timm:inception_v3", "timm:inception_v4", "timm:inception_resnet_v2"), 75
     ),
-    **dict.fromkeys(("maxvit_t", "timm:efficientformer_l1"), 224),  # their windows fit nothing smaller
+    **dict.fromkeys(("maxvit_t", "timm:efficientformer_l1"), 224),  # their windows do not fit smaller images
     **dict.fromkeys(("timm:bat_resnext26ts", "timm:halonet26t"), 256),
     "timm:lamhalobotnet50ts_256": 128,
 }
-FIXED = _words("""
+FIXED = _split("""
     botnet26t_256 sebotnet33ts_256 lamhalobotnet50ts_256 test_coatnet test_maxvit coatnet_nano_rw_224
     coatnext_nano_rw_224 maxvit_pico_rw_256 maxxvit_rmlp_nano_rw_256 maxxvitv2_nano_rw_256 visformer_tiny
     efficientformerv2_s0
 """)
-"""networks of timm that are built for one size of picture."""
+"""Networks of timm that are built for one image size."""
 
 
-class _NothingDrawn(TorchFunctionMode):
-    """Weights are left as they are: drawing hundreds of millions takes longer than all tests."""
+class _NoRandomWeights(TorchFunctionMode):
+    """Mode that skips random initialisation, which takes longer than all tests for large networks."""
 
-    LEFT = (Tensor.uniform_, Tensor.erfinv_, Tensor.bernoulli_)
+    SKIPPED = (Tensor.uniform_, Tensor.erfinv_, Tensor.bernoulli_)
 
     def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if call in self.LEFT or getattr(call, "__module__", "") == "torch.nn.init":
+        if call in self.SKIPPED or getattr(call, "__module__", "") == "torch.nn.init":
             return args[0]
-        if call is Tensor.normal_:  # may be drawn again and again until it lies within bounds
+        if call is Tensor.normal_:  # zeros, because some code draws again until values are within bounds
             return args[0].zero_()
         return call(*args, **(kwargs or {}))
 
@@ -101,7 +101,7 @@ def _initialisation_skipped() -> Iterator[None]:
     try:
         for name in kept:
             setattr(nn.init, name, lambda tensor, *rest, **options: tensor)
-        with _NothingDrawn():
+        with _NoRandomWeights():
             yield
     finally:
         for name, function in kept.items():
@@ -117,50 +117,50 @@ def _double() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
-class Dice:
-    """Some 65 thousand random numbers, over and over from another place: 640 million would take long."""
+class RandomNumbers:
+    """About 65,000 random numbers, reused from different offsets to fill large tensors quickly."""
 
-    COUNT = 65_537  # stays in a processor's cache; prime, so that no two filters are the same
+    COUNT = 65_537  # fits into the processor cache; prime, so that no two filters are the same
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(5)
         self.numbers = torch.rand(self.COUNT, generator=generator, dtype=torch.float64)
-        self.turn = 0
+        self.offset = 0
 
     def fill(self, tensor: Tensor, low: float, high: float) -> None:
-        self.turn = (self.turn + 7919) % self.COUNT
-        numbers = self.numbers.roll(self.turn)[: tensor.numel()] * (high - low) + low
+        self.offset = (self.offset + 7919) % self.COUNT
+        numbers = self.numbers.roll(self.offset)[: tensor.numel()] * (high - low) + low
         flat = tensor.view(-1)
         for first in range(0, len(flat), self.COUNT):
             part = flat[first : first + self.COUNT]
             part.copy_(numbers[: len(part)])
 
 
-def enliven(network: nn.Module) -> nn.Module:
-    """Every weight drawn so that deep maps neither die nor overflow, and every running statistic."""
-    dice = Dice()
+def randomise(network: nn.Module) -> nn.Module:
+    """Fill weights and running statistics so that deep feature maps neither vanish nor overflow."""
+    numbers = RandomNumbers()
     with torch.no_grad():
         for part in network.modules():
             for name, number in part.named_parameters(recurse=False):
                 if number.dim() > 1 and number[0].numel() > 1:
                     bound = (4 / number[0].numel()) ** 0.5
-                    dice.fill(number, -bound, bound)
+                    numbers.fill(number, -bound, bound)
                 elif "bias" in name:
-                    dice.fill(number, -0.2, 0.2)
-                else:  # the scale of a norm, of a layer, of a branch
-                    dice.fill(number, 0.5, 1.5)
+                    numbers.fill(number, -0.2, 0.2)
+                else:  # scale of a norm, a layer or a branch
+                    numbers.fill(number, 0.5, 1.5)
             for name, number in part.named_buffers(recurse=False):
                 if name == "running_mean":
-                    dice.fill(number, -0.3, 0.3)
+                    numbers.fill(number, -0.3, 0.3)
                 elif name == "running_var":
-                    dice.fill(number, 0.5, 1.5)
+                    numbers.fill(number, 0.5, 1.5)
     return network.requires_grad_(False).eval()
 
 
 def build(name: str) -> nn.Module:
     with _double(), _initialisation_skipped():
         network = _builder(name)()
-    return enliven(network)
+    return randomise(network)
 
 
 def _builder(name: str) -> Callable[[], nn.Module]:
@@ -176,15 +176,15 @@ def _builder(name: str) -> Callable[[], nn.Module]:
     return lambda: models.get_model(name, weights=None, **given)
 
 
-def pictures(name: str) -> Tensor:
-    """Two small pictures."""
+def images(name: str) -> Tensor:
+    """Return two small images for a network."""
     size = SIZES.get(name, 64)
     generator = torch.Generator().manual_seed(len(name))
     return torch.randn(2, 3, size, size, generator=generator, dtype=torch.float64)
 
 
 def depths(ours: Pass) -> list[str]:
-    """A shallow, a middle and a deep layer with a map, and the class score."""
-    maps = [name for name in ours.maps if name and ours.said[name][0, 0].numel() > 1]
+    """Return a shallow, a middle and a deep layer with a feature map, and the output."""
+    maps = [name for name in ours.maps if name and ours.outputs[name][0, 0].numel() > 1]
     chosen = [maps[len(maps) // 8], maps[len(maps) // 2], maps[-1]]
-    return [*dict.fromkeys(chosen), *([""] if "" in ours.said else [])]
+    return [*dict.fromkeys(chosen), *([""] if "" in ours.outputs else [])]

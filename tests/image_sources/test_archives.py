@@ -1,4 +1,4 @@
-"""Zip files and tar shards: images are those that `zipfile`, `tarfile` and webdataset have written."""
+"""Zip files and tar shards, written by `zipfile`, `tarfile` and webdataset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import webdataset
 from helpers.shades import encoded, saved, shade_of, shades
 
 from deconvviz.errors import ImageError, SourceError
@@ -329,6 +328,7 @@ def test_invalid_zip_raises_source_error(tmp_path: Path, content: bytes) -> None
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_shards_of_webdataset_are_read_by_folder_and_pattern(tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
     with webdataset.ShardWriter(str(tmp_path / "s-%03d.tar"), maxcount=5, verbose=0) as sink:
         for number in range(12):
             sample = {"__key__": f"{number:04d}", "png": encoded(number), "json": {}, "cls": number % 3}

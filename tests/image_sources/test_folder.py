@@ -168,7 +168,7 @@ def test_error_for_a_file_changed_after_listing_names_the_image(tmp_path: Path) 
         (
             "a.png no longer exists: it existed when the images were listed",
             r"b.png is empty \(0 bytes\)",
-            "c.png is broken off",
+            "c.png is truncated",
             "cannot read d/e.png: not a directory",
         )
     ):

@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 from helpers.shades import encoded, saved, shade_of, shades
 
 from deconvviz.errors import ImageError, SourceError
 from deconvviz.image_sources import open_source, reopen
 from deconvviz.image_sources.huggingface import Rows
+
+datasets: Any = pytest.importorskip("datasets")
+Dataset = Any
 
 
 @pytest.fixture(autouse=True)
@@ -23,12 +25,12 @@ def local_cache_without_progress_bars(tmp_path: Path, monkeypatch: pytest.Monkey
     datasets.disable_progress_bars()
 
 
-def rows(cells: list[dict[str, Any] | None], column: str = "image") -> datasets.Dataset:
+def rows(cells: list[dict[str, Any] | None], column: str = "image") -> Dataset:
     plain = datasets.Dataset.from_dict({column: cells, "label": list(range(len(cells)))})
     return plain.cast_column(column, datasets.Image())
 
 
-def images(*shades: int) -> datasets.Dataset:
+def images(*shades: int) -> Dataset:
     return rows([{"bytes": encoded(shade), "path": None} for shade in shades])
 
 
@@ -84,7 +86,7 @@ def test_rows_with_paths_are_read_and_empty_rows_raise_image_error(tmp_path: Pat
         {"bytes": None, "path": str(saved(tmp_path / "a.png", 5))},
         None,
         {"bytes": None, "path": str(saved(tmp_path / "gone.png"))},
-        {"bytes": b"no picture", "path": None},
+        {"bytes": b"not an image", "path": None},
         {"bytes": b"", "path": None},
     ]
     source = open_source(_saved(rows(cells), tmp_path))
@@ -94,7 +96,7 @@ def test_rows_with_paths_are_read_and_empty_rows_raise_image_error(tmp_path: Pat
         [
             "00000001 has no image: its row is empty",
             "cannot read 00000002: no such file or directory",
-            "00000003 is no picture but text: 'no picture'",
+            "00000003 is not an image: it is text, 'not an image'",
             r"00000004 is empty \(0 bytes\)",
         ],
         start=1,
@@ -103,7 +105,7 @@ def test_rows_with_paths_are_read_and_empty_rows_raise_image_error(tmp_path: Pat
             source.image(number)
 
 
-def _saved(found: datasets.Dataset, tmp_path: Path) -> Path:
+def _saved(found: Dataset, tmp_path: Path) -> Path:
     # save_to_disk would store the files in the dataset; other programs may store their paths only
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.Image, "embed_storage", lambda self, storage, *_, **__: storage)

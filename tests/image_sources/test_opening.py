@@ -103,7 +103,7 @@ def test_limit_keeps_the_first_images_by_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cta.zip", r"no source of images '.*cta.zip': nearest in .*: cat.zip"),
+        ("cta.zip", r"no source of images '.*cta.zip': similar names in .*: cat.zip"),
         ("nowhere/cat.zip", "there is no folder"),
         ("cat.png", "cat.png is a single image: give its folder or a list of images"),
         (
@@ -122,7 +122,7 @@ def test_invalid_source_raises_source_error(tmp_path: Path, name: str, message: 
 
 
 def test_url_and_malformed_text_raise_source_error() -> None:
-    with pytest.raises(SourceError, match="is an address: fetch the source of images first"):
+    with pytest.raises(SourceError, match="is a web address: download the source of images first"):
         open_source("https://example.org/photos.zip")
     for malformed in ("", "a\0b", "x" * 5000, "a[", "{", "{1..}"):
         with pytest.raises(SourceError):

@@ -1,4 +1,4 @@
-"""Pictures of every kind, made here; the oracle is numpy on the pixels that went in."""
+"""Images of every kind, generated here; the expected pixels are computed with NumPy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageCms, ImageFile, TiffImagePlugin, features
 
 from deconvviz.errors import ImageError
-from deconvviz.images.decoding import COMPLAINTS
+from deconvviz.images.decoding import DECODER_ERRORS
 from deconvviz.images.image import InputImage, as_image, open_image, read_image
 
 U8 = npt.NDArray[np.uint8]
@@ -32,7 +32,7 @@ def saved(image: Image.Image, path: Path, **options: Any) -> Path:
     return path
 
 
-def laid_on(rgb: npt.NDArray[Any], alpha: npt.NDArray[Any], background: tuple[int, int, int]) -> U8:
+def blended(rgb: npt.NDArray[Any], alpha: npt.NDArray[Any], background: tuple[int, int, int]) -> U8:
     weight = alpha[..., None].astype(float) / 255
     return np.rint(rgb * weight + np.array(background) * (1 - weight)).astype(np.uint8)
 
@@ -44,7 +44,7 @@ def grey3(values: npt.NDArray[Any]) -> U8:
 def png(
     path: Path, depth: int, colour: int, rows: bytes, size: tuple[int, int], *extra: tuple[bytes, bytes]
 ) -> Path:
-    """A PNG of any depth, which Pillow itself does not write."""
+    """Write a PNG of any bit depth, which Pillow itself cannot write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -55,129 +55,131 @@ def png(
     return path
 
 
-# --- what comes in comes out
+# --- colour modes and orientation
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "ppm"])
-def test_lossless_rgb_is_read_as_it_is(tmp_path: Path, suffix: str) -> None:
-    picture = open_image(saved(Image.fromarray(RGB), tmp_path / f"a.{suffix}"))
-    assert picture.rgb.dtype == np.uint8
-    np.testing.assert_array_equal(picture.rgb, RGB)
-    assert picture.notes == ()
+def test_lossless_rgb_file_is_read_unchanged(tmp_path: Path, suffix: str) -> None:
+    image = open_image(saved(Image.fromarray(RGB), tmp_path / f"a.{suffix}"))
+    assert image.rgb.dtype == np.uint8
+    np.testing.assert_array_equal(image.rgb, RGB)
+    assert image.notes == ()
 
 
-def test_the_array_is_the_callers_to_write_on(tmp_path: Path) -> None:
-    picture = open_image(saved(Image.fromarray(RGB), tmp_path / "a.bmp"))  # Pillow maps bitmaps into memory
-    picture.rgb[:] = 0
+def test_pixel_array_is_writable(tmp_path: Path) -> None:
+    image = open_image(saved(Image.fromarray(RGB), tmp_path / "a.bmp"))  # Pillow maps bitmaps into memory
+    image.rgb[:] = 0
     np.testing.assert_array_equal(open_image(tmp_path / "a.bmp").rgb, RGB)
 
 
-def test_jpeg_is_what_pillow_decodes(tmp_path: Path) -> None:
+def test_jpeg_equals_pillows_result(tmp_path: Path) -> None:
     path = saved(Image.fromarray(RGB), tmp_path / "a.jpg", quality=95)
     np.testing.assert_array_equal(open_image(path).rgb, np.asarray(Image.open(path)))
     assert abs(open_image(path).rgb.astype(int) - RGB).mean() < 3
 
 
-def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+def test_grey_image_has_three_equal_channels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         open_image(saved(Image.fromarray(GREY), tmp_path / "a.png")).rgb, grey3(GREY)
     )
 
 
-def test_one_bit(tmp_path: Path) -> None:
+def test_one_bit_image_becomes_black_and_white(tmp_path: Path) -> None:
     path = saved(Image.fromarray(GREY > 100), tmp_path / "a.png")
     np.testing.assert_array_equal(open_image(path).rgb, grey3((GREY > 100) * 255))
 
 
-def test_palette(tmp_path: Path) -> None:
+def test_palette_image_has_the_colours_of_its_palette(tmp_path: Path) -> None:
     image = Image.fromarray((X % 4).astype(np.uint8))
     image = image.convert("P")
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 8, 7])
     colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 8, 7]])
-    picture = open_image(saved(image, tmp_path / "a.png"))
-    np.testing.assert_array_equal(picture.rgb, colours[X % 4])
-    assert picture.notes == ()
+    opened = open_image(saved(image, tmp_path / "a.png"))
+    np.testing.assert_array_equal(opened.rgb, colours[X % 4])
+    assert opened.notes == ()
 
     clear = open_image(saved(image, tmp_path / "b.png", transparency=2), background=(1, 2, 3))
     colours[2] = (1, 2, 3)
     np.testing.assert_array_equal(clear.rgb, colours[X % 4])
-    assert clear.notes == ("transparency laid on (1, 2, 3)",)
+    assert clear.notes == ("transparency blended with (1, 2, 3)",)
 
     graded = open_image(saved(image, tmp_path / "c.png", transparency=bytes([0, 51, 255, 255])))
-    shown = laid_on(np.array([[255, 0, 0], [0, 255, 0]]), np.array([0, 51]), (255, 255, 255))
+    shown = blended(np.array([[255, 0, 0], [0, 255, 0]]), np.array([0, 51]), (255, 255, 255))
     np.testing.assert_array_equal(graded.rgb[0, :2], shown)
 
 
 @pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), (10, 200, 30)])
-def test_transparency_is_laid_on_the_background(tmp_path: Path, background: tuple[int, int, int]) -> None:
+def test_transparency_is_blended_with_the_background(
+    tmp_path: Path, background: tuple[int, int, int]
+) -> None:
     path = saved(Image.fromarray(np.dstack([RGB, ALPHA])), tmp_path / "a.png")
-    picture = open_image(path, background=background)
-    np.testing.assert_array_equal(picture.rgb, laid_on(RGB, ALPHA, background))
+    image = open_image(path, background=background)
+    np.testing.assert_array_equal(image.rgb, blended(RGB, ALPHA, background))
     named = {(255, 255, 255): "white", (0, 0, 0): "black"}
-    assert picture.notes == (f"transparency laid on {named.get(background, background)}",)
+    assert image.notes == (f"transparency blended with {named.get(background, background)}",)
 
 
-def test_grey_with_alpha(tmp_path: Path) -> None:
+def test_grey_with_alpha_is_blended_with_white(tmp_path: Path) -> None:
     path = saved(Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(ALPHA)]), tmp_path / "a.png")
-    np.testing.assert_array_equal(open_image(path).rgb, laid_on(grey3(GREY), ALPHA, (255, 255, 255)))
+    np.testing.assert_array_equal(open_image(path).rgb, blended(grey3(GREY), ALPHA, (255, 255, 255)))
 
 
-def test_an_opaque_alpha_channel_is_not_worth_a_word(tmp_path: Path) -> None:
+def test_opaque_alpha_channel_adds_no_note(tmp_path: Path) -> None:
     path = saved(Image.fromarray(np.dstack([RGB, np.full_like(ALPHA, 255)])), tmp_path / "a.png")
-    picture = open_image(path)
-    np.testing.assert_array_equal(picture.rgb, RGB)
-    assert picture.notes == ()
+    image = open_image(path)
+    np.testing.assert_array_equal(image.rgb, RGB)
+    assert image.notes == ()
 
 
 WIDE = np.array([[0, 128, 257, 32768, 65280, 65535]], dtype=np.uint16)
 
 
-def test_16_bit_grey_is_scaled(tmp_path: Path) -> None:
+def test_16_bit_grey_is_scaled_to_8_bits(tmp_path: Path) -> None:
     for suffix in ("png", "tif"):
-        picture = open_image(saved(Image.fromarray(WIDE), tmp_path / f"a.{suffix}"))
-        np.testing.assert_array_equal(picture.rgb, grey3(np.rint(WIDE / 257)))
-        assert picture.notes == ("16-bit scaled to 8",)
+        image = open_image(saved(Image.fromarray(WIDE), tmp_path / f"a.{suffix}"))
+        np.testing.assert_array_equal(image.rgb, grey3(np.rint(WIDE / 257)))
+        assert image.notes == ("16-bit scaled to 8",)
 
 
-def test_16_bit_grey_of_a_pgm(tmp_path: Path) -> None:
+def test_16_bit_pgm_is_scaled_to_8_bits(tmp_path: Path) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(b"P5 6 1 65535\n" + WIDE.astype(">u2").tobytes())
     np.testing.assert_array_equal(open_image(path).rgb, grey3(np.rint(WIDE / 257)))
 
 
-def test_16_bit_colour(tmp_path: Path) -> None:
+def test_16_bit_colour_is_scaled_to_8_bits(tmp_path: Path) -> None:
     values = np.array([[0x0000, 0x80FF, 0xFFFF, 0x1234, 0xABCD, 0x00FF]], dtype=">u2")
-    picture = open_image(png(tmp_path / "a.png", 16, 2, b"\0" + values.tobytes(), (2, 1)))
-    assert abs(picture.rgb.reshape(-1).astype(int) - values.astype(float).ravel() / 257).max() <= 1
-    assert picture.notes == ("16-bit scaled to 8",)
+    image = open_image(png(tmp_path / "a.png", 16, 2, b"\0" + values.tobytes(), (2, 1)))
+    assert abs(image.rgb.reshape(-1).astype(int) - values.astype(float).ravel() / 257).max() <= 1
+    assert image.notes == ("16-bit scaled to 8",)
 
 
-def test_16_bit_grey_with_alpha(tmp_path: Path) -> None:
+def test_16_bit_grey_with_alpha_is_scaled_and_blended(tmp_path: Path) -> None:
     values = np.array([0x8000, 0xFFFF, 0x4000, 0x0000], dtype=">u2")  # grey, alpha; grey, alpha
-    picture = open_image(png(tmp_path / "a.png", 16, 4, b"\0" + values.tobytes(), (2, 1)))
-    np.testing.assert_array_equal(picture.rgb[0], [[128] * 3, [255] * 3])
-    assert picture.notes == ("16-bit scaled to 8", "transparency laid on white")
+    image = open_image(png(tmp_path / "a.png", 16, 4, b"\0" + values.tobytes(), (2, 1)))
+    np.testing.assert_array_equal(image.rgb[0], [[128] * 3, [255] * 3])
+    assert image.notes == ("16-bit scaled to 8", "transparency blended with white")
 
 
 @pytest.mark.parametrize(
     ("depth", "row", "clear", "values"),
     [(1, 0b01000000, 1, [0, 7]), (2, 0b01100000, 2, [85, 7]), (4, 0x3F, 15, [51, 7])],
 )
-def test_one_clear_grey_of_few_bits(
+def test_transparent_grey_of_few_bits_becomes_background(
     tmp_path: Path, depth: int, row: int, clear: int, values: list[int]
 ) -> None:
     path = png(tmp_path / "a.png", depth, 0, bytes([0, row]), (2, 1), (b"tRNS", struct.pack(">H", clear)))
-    picture = open_image(path, background=(7, 7, 7))
-    np.testing.assert_array_equal(picture.rgb[0, :, 0], values)
+    image = open_image(path, background=(7, 7, 7))
+    np.testing.assert_array_equal(image.rgb[0, :, 0], values)
 
 
-def test_one_clear_colour_of_16_bits(tmp_path: Path) -> None:
+def test_transparent_16_bit_colour_becomes_background(tmp_path: Path) -> None:
     row = b"\0" + np.array([0x1234, 0x5678, 0x9ABC, 1, 2, 3], dtype=">u2").tobytes()
     path = png(tmp_path / "a.png", 16, 2, row, (2, 1), (b"tRNS", struct.pack(">HHH", 0x1234, 0x5678, 0x9ABC)))
     np.testing.assert_array_equal(open_image(path).rgb[0], [[255] * 3, [0] * 3])
 
 
-def test_one_clear_grey_of_16_bits(tmp_path: Path) -> None:
+def test_transparent_16_bit_grey_becomes_background(tmp_path: Path) -> None:
     row = b"\0" + np.array([0x1234, 0x8000], dtype=">u2").tobytes()
     path = png(tmp_path / "a.png", 16, 0, row, (2, 1), (b"tRNS", struct.pack(">H", 0x1234)))
     np.testing.assert_array_equal(open_image(path, background=(0, 0, 0)).rgb[0, :, 0], [0, 128])
@@ -190,10 +192,12 @@ def test_one_clear_grey_of_16_bits(tmp_path: Path) -> None:
         ([0.0, 99.6, 255.0], [0, 100, 255], "floats in 0 .. 255 rounded to 8-bit"),
     ],
 )
-def test_floats(tmp_path: Path, values: list[float], shown: list[int], note: str) -> None:
-    picture = open_image(saved(Image.fromarray(np.array([values], np.float32)), tmp_path / "a.tif"))
-    np.testing.assert_array_equal(picture.rgb[0], grey3(np.array(shown)))
-    assert picture.notes == (note,)
+def test_floats_are_converted_with_a_note(
+    tmp_path: Path, values: list[float], shown: list[int], note: str
+) -> None:
+    image = open_image(saved(Image.fromarray(np.array([values], np.float32)), tmp_path / "a.tif"))
+    np.testing.assert_array_equal(image.rgb[0], grey3(np.array(shown)))
+    assert image.notes == (note,)
 
 
 @pytest.mark.parametrize(
@@ -202,132 +206,134 @@ def test_floats(tmp_path: Path, values: list[float], shown: list[int], note: str
         (np.array([[-1.0, 2.0]], np.float32), "floats from -1 to 2"),
         (np.array([[0.0, 3000.0]], np.float32), "floats from 0 to 3000"),
         (np.array([[0.0, np.nan]], np.float32), "NaN or infinity"),
-        (np.array([[0, 70000]], np.int32), "whole numbers from 0 to 70000"),
-        (np.array([[-5, 7]], np.int32), "whole numbers from -5 to 7"),
+        (np.array([[0, 70000]], np.int32), "integers from 0 to 70000"),
+        (np.array([[-5, 7]], np.int32), "integers from -5 to 7"),
     ],
 )
-def test_numbers_without_a_scale_are_refused(tmp_path: Path, values: npt.NDArray[Any], message: str) -> None:
+def test_values_of_undefined_brightness_are_rejected(
+    tmp_path: Path, values: npt.NDArray[Any], message: str
+) -> None:
     with pytest.raises(ImageError, match=message):
         open_image(saved(Image.fromarray(values), tmp_path / "a.tif"))
 
 
-def test_32_bit_whole_numbers(tmp_path: Path) -> None:
+def test_32_bit_integers_are_converted_with_a_note(tmp_path: Path) -> None:
     dark = open_image(saved(Image.fromarray(np.array([[0, 200]], np.int32)), tmp_path / "a.tif"))
     assert (dark.rgb[0, 1].tolist(), dark.notes) == (
         [200] * 3,
-        ("32-bit whole numbers up to 255 taken as 8-bit",),
+        ("32-bit integers up to 255 read as 8-bit",),
     )
     wide = open_image(saved(Image.fromarray(np.array([[0, 65535]], np.int32)), tmp_path / "b.tif"))
     assert (wide.rgb[0, 1].tolist(), wide.notes) == ([255] * 3, ("16-bit scaled to 8",))
 
 
 @pytest.mark.parametrize("suffix", ["tif", "jpg"])
-def test_cmyk_also_as_adobe_inverts_it_in_jpeg(tmp_path: Path, suffix: str) -> None:
-    ink = np.array([0, 255, 255, 0]), np.array([60, 10, 200, 40])  # red; something
+def test_cmyk_is_converted_even_if_inverted_in_jpeg(tmp_path: Path, suffix: str) -> None:
+    ink = np.array([0, 255, 255, 0]), np.array([60, 10, 200, 40])  # red; an arbitrary colour
     for values in ink:
         cmyk = np.broadcast_to(values, (16, 16, 4)).astype(np.uint8)
         options = {"quality": 100} if suffix == "jpg" else {}
-        picture = open_image(saved(Image.fromarray(cmyk, "CMYK"), tmp_path / f"a.{suffix}", **options))
+        image = open_image(saved(Image.fromarray(cmyk, "CMYK"), tmp_path / f"a.{suffix}", **options))
         expected = (255 - values[:3]) * (255 - values[3]) / 255
-        assert abs(picture.rgb[8, 8] - expected).max() <= (2 if suffix == "jpg" else 1)
-        assert picture.notes == ("CMYK converted",)
+        assert abs(image.rgb[8, 8] - expected).max() <= (2 if suffix == "jpg" else 1)
+        assert image.notes == ("CMYK converted",)
 
 
-def test_ycbcr(tmp_path: Path) -> None:
-    picture = open_image(saved(Image.fromarray(RGB).convert("YCbCr"), tmp_path / "a.tif"))
-    assert abs(picture.rgb.astype(int) - RGB).max() <= 3
-    assert picture.notes == ("YCbCr converted",)
+def test_ycbcr_is_converted_to_rgb(tmp_path: Path) -> None:
+    image = open_image(saved(Image.fromarray(RGB).convert("YCbCr"), tmp_path / "a.tif"))
+    assert abs(image.rgb.astype(int) - RGB).max() <= 3
+    assert image.notes == ("YCbCr converted",)
 
 
-def test_lab_needs_a_pillow_with_colour_management(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lab_is_rejected_without_colour_management(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(Image.fromarray(RGB).convert("LAB"), tmp_path / "a.tif")
-    picture = open_image(path)
-    assert abs(picture.rgb.astype(int) - RGB).mean() < 3
-    assert picture.notes == ("LAB converted",)
+    image = open_image(path)
+    assert abs(image.rgb.astype(int) - RGB).mean() < 3
+    assert image.notes == ("LAB converted",)
 
     def absent(*_: object) -> None:
         raise ImportError("no littlecms")
 
     monkeypatch.setattr(ImageCms, "createProfile", absent)
-    with pytest.raises(ImageError, match="is in LAB colour, which is not read here: save it as RGB"):
+    with pytest.raises(ImageError, match="has LAB colours, which are not supported: save it as RGB"):
         open_image(path)
 
 
-TURNED = {
+ORIENTED = {
     1: RGB, 2: RGB[:, ::-1], 3: RGB[::-1, ::-1], 4: RGB[::-1],
     5: RGB.transpose(1, 0, 2), 6: RGB.transpose(1, 0, 2)[:, ::-1],
     7: RGB[::-1, ::-1].transpose(1, 0, 2), 8: RGB.transpose(1, 0, 2)[::-1],
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("orientation", ORIENTED)
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_turned_as_the_exif_says(tmp_path: Path, suffix: str, orientation: int) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(Image.fromarray(RGB), tmp_path / f"a.{suffix}", exif=exif)
-    picture = open_image(path)
-    np.testing.assert_array_equal(picture.rgb, TURNED[orientation])
-    assert picture.notes == (("turned as its EXIF says",) if orientation != 1 else ())
+    image = open_image(path)
+    np.testing.assert_array_equal(image.rgb, ORIENTED[orientation])
+    assert image.notes == (("EXIF orientation applied",) if orientation != 1 else ())
 
 
-def test_a_jpeg_of_a_phone_stands_upright(tmp_path: Path) -> None:
+def test_rotated_jpeg_is_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     path = saved(Image.fromarray(RGB), tmp_path / "a.jpg", exif=exif, quality=95)
     assert open_image(path).rgb.shape == (40, 24, 3)
-    assert abs(open_image(path).rgb.astype(int) - TURNED[6]).mean() < 3
+    assert abs(open_image(path).rgb.astype(int) - ORIENTED[6]).mean() < 3
 
 
-def test_broken_exif_does_not_matter(tmp_path: Path) -> None:
+def test_damaged_exif_is_ignored(tmp_path: Path) -> None:
     path = saved(Image.fromarray(RGB), tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
     assert open_image(path).rgb.shape == RGB.shape
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
-def test_the_first_frame_of_several(tmp_path: Path, suffix: str) -> None:
+def test_first_of_several_frames_is_read_with_a_note(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue")]
     options: dict[str, Any] = {"save_all": True, "append_images": frames[1:]}
     if suffix == "webp":
         options["lossless"] = True
-    picture = open_image(saved(frames[0], tmp_path / f"a.{suffix}", **options))
-    np.testing.assert_array_equal(picture.rgb, np.broadcast_to([255, 0, 0], (10, 20, 3)))
-    assert picture.notes == (f"first of 3 {'pages' if suffix == 'tif' else 'frames'}",)
+    image = open_image(saved(frames[0], tmp_path / f"a.{suffix}", **options))
+    np.testing.assert_array_equal(image.rgb, np.broadcast_to([255, 0, 0], (10, 20, 3)))
+    assert image.notes == (f"first of 3 {'pages' if suffix == 'tif' else 'frames'}",)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
-def test_one_pixel_wide(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_images_one_pixel_wide_are_read(tmp_path: Path, size: tuple[int, int]) -> None:
     for suffix in ("png", "jpg", "gif"):
-        picture = open_image(saved(Image.new("RGB", size, "red"), tmp_path / f"a.{suffix}"))
-        assert picture.rgb.shape == (size[1], size[0], 3)
+        image = open_image(saved(Image.new("RGB", size, "red"), tmp_path / f"a.{suffix}"))
+        assert image.rgb.shape == (size[1], size[0], 3)
 
 
-def test_an_icc_profile_is_passed_over(tmp_path: Path) -> None:
+def test_icc_profile_is_ignored(tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    picture = open_image(saved(Image.fromarray(RGB), tmp_path / "a.png", icc_profile=profile))
-    np.testing.assert_array_equal(picture.rgb, RGB)
-    assert picture.notes == ()
+    image = open_image(saved(Image.fromarray(RGB), tmp_path / "a.png", icc_profile=profile))
+    np.testing.assert_array_equal(image.rgb, RGB)
+    assert image.notes == ()
 
 
 # --- too large
 
 
 def huge_png(path: Path, width: int, height: int) -> Path:
-    """Only the header is large: whoever decodes, fails in another way."""
+    """Write a PNG with a large size in its header but without pixels: decoding it raises another error."""
     return png(path, 8, 2, b"\0\0\0\0", (width, height))
 
 
-def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+def test_too_large_image_is_rejected_by_its_header(tmp_path: Path) -> None:
     path = huge_png(tmp_path / "a.png", 60_000, 50_000)
     with pytest.raises(ImageError) as caught:
         open_image(path)
     assert str(caught.value) == (
-        f"{path} has 60000 x 50000 pixels, 3000 megapixels; more than 100 are not opened unless you say so: "
+        f"{path} has 60000 x 50000 pixels, 3000 megapixels: the limit is 100. To open it, set "
         "max_pixels=3000000000 or the environment variable DECONVVIZ_MAX_PIXELS=3000000000"
     )
 
 
-def test_the_limit_is_the_keywords_or_the_environments(
+def test_pixel_limit_comes_from_argument_or_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(Image.fromarray(RGB), tmp_path / "a.png")
@@ -341,12 +347,12 @@ def test_the_limit_is_the_keywords_or_the_environments(
         as_image(Image.fromarray(RGB))
     assert open_image(path, max_pixels=1000).rgb.shape == RGB.shape
     monkeypatch.setenv("DECONVVIZ_MAX_PIXELS", "lots")
-    with pytest.raises(ImageError, match="DECONVVIZ_MAX_PIXELS='lots' is no number"):
+    with pytest.raises(ImageError, match="DECONVVIZ_MAX_PIXELS='lots' is not a number"):
         open_image(path)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "gif", "jpg"])
-def test_pillows_own_limit_neither_counts_nor_changes(
+def test_pillows_pixel_limit_is_ignored_and_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     path = saved(Image.fromarray(RGB), tmp_path / f"a.{suffix}")
@@ -355,7 +361,7 @@ def test_pillows_own_limit_neither_counts_nor_changes(
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
-# --- broken
+# --- truncated and damaged
 
 MAKERS: dict[str, dict[str, Any]] = {
     "a.jpg": {"quality": 95}, "b.jpg": {"quality": 95, "progressive": True}, "a.png": {}, "a.bmp": {},
@@ -366,7 +372,7 @@ MAKERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_picture_broken_off_is_refused_whatever_pillow_is_told(
+def test_truncated_image_is_rejected_under_any_pillow_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, lenient: bool
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -380,25 +386,25 @@ def test_a_picture_broken_off_is_refused_whatever_pillow_is_told(
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "b.jpg", "a.png"])
-def test_broken_off_is_said(tmp_path: Path, name: str) -> None:
+def test_error_says_that_image_is_truncated(tmp_path: Path, name: str) -> None:
     data = saved(Image.fromarray(RGB), tmp_path / name, **MAKERS[name]).read_bytes()
     (tmp_path / name).write_bytes(data[: len(data) * 3 // 4])
-    with pytest.raises(ImageError, match="is broken off: the file ends before its picture does"):
+    with pytest.raises(ImageError, match="is truncated: the file ends before the image does"):
         open_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("ending", [b"\xff\xd9", b"\0" * 4000, b""])
-def test_half_grey_jpegs_do_not_pass(tmp_path: Path, mode: str, ending: bytes) -> None:
+def test_truncated_jpeg_is_rejected_with_any_ending(tmp_path: Path, mode: str, ending: bytes) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = saved(Image.fromarray(noise).convert(mode), tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2] + ending)
-    with pytest.raises(ImageError, match="broken off"):
+    with pytest.raises(ImageError, match="is truncated"):
         open_image(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("size", [(64, 64), (61, 53)])
-def test_a_picture_that_is_grey_at_its_end_passes(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_complete_jpeg_that_ends_grey_is_accepted(tmp_path: Path, size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, (128, 128, 128))
     image.putpixel((0, 0), (255, 0, 0))
     assert open_image(saved(image, tmp_path / "a.jpg")).rgb[-1, -1].tolist() == [128] * 3
@@ -407,7 +413,7 @@ def test_a_picture_that_is_grey_at_its_end_passes(tmp_path: Path, size: tuple[in
     assert open_image(saved(image, tmp_path / "b.jpg", exif=exif)).rgb.shape == (size[0], size[1], 3)
 
 
-def test_what_follows_a_jpeg_does_not_matter(tmp_path: Path) -> None:
+def test_bytes_after_a_jpeg_are_ignored(tmp_path: Path) -> None:
     data = saved(Image.fromarray(RGB), tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(data + b"\0" * 5000 + b"a video, perhaps")
     np.testing.assert_array_equal(
@@ -415,7 +421,7 @@ def test_what_follows_a_jpeg_does_not_matter(tmp_path: Path) -> None:
     )
 
 
-def test_a_flipped_bit_in_a_png_is_seen(tmp_path: Path) -> None:
+def test_flipped_bit_in_a_png_is_detected(tmp_path: Path) -> None:
     data = bytearray(saved(Image.fromarray(RGB), tmp_path / "a.png").read_bytes())
     data[data.index(b"IDAT") + 30] ^= 1
     (tmp_path / "a.png").write_bytes(data)
@@ -424,59 +430,61 @@ def test_a_flipped_bit_in_a_png_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*MAKERS, "a.avif", "a.jp2"])
-def test_damage_is_refused_or_survived_never_a_crash(tmp_path: Path, name: str) -> None:
+def test_damaged_file_is_read_or_raises_image_error(tmp_path: Path, name: str) -> None:
     if not features.check({"a.avif": "avif", "a.jp2": "jpg_2000"}.get(name, "jpg")):
         pytest.skip(f"this Pillow does not write {name}")
     data = saved(Image.fromarray(RGB), tmp_path / name, **MAKERS.get(name, {})).read_bytes()
-    dice = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     for _ in range(40):
-        hurt = bytearray(data)
-        for place in dice.integers(0, len(hurt), 3):
-            hurt[place] = dice.integers(256)
-        (tmp_path / "hurt").write_bytes(hurt)
+        damaged = bytearray(data)
+        for place in rng.integers(0, len(damaged), 3):
+            damaged[place] = rng.integers(256)
+        (tmp_path / "damaged").write_bytes(damaged)
         try:
-            picture = open_image(tmp_path / "hurt", max_pixels=1_000_000)
+            opened = open_image(tmp_path / "damaged", max_pixels=1_000_000)
         except ImageError:
             continue
-        assert picture.rgb.ndim == 3
+        assert opened.rgb.ndim == 3
 
 
-# --- no picture at all
+# --- not an image
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", r"is empty \(0 bytes\)"),
-        (b"Dear Sir or Madam, \n", r"is no picture but text: 'Dear Sir or Madam"),
-        (b"<!DOCTYPE html><html>404", "is no picture but a web page or XML"),
-        (b"<?xml version='1.0'?><svg></svg>", "is no picture but an SVG drawing"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "fetch it with git lfs pull"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC picture"),
-        (b"\x7fELF\x02\x01\x01" + bytes(50), "is no picture that is known here: it begins with"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no picture but text"),
-        (b"\x89PNG\r\n\x1a\n", "is damaged|is broken off"),
-        (b"\xff\xd8\xff", "is damaged|is broken off"),
+        (b"Dear Sir or Madam, \n", r"is not an image: it is text, 'Dear Sir or Madam"),
+        (b"<!DOCTYPE html><html>404", "is not an image: it is a web page or XML"),
+        (b"<?xml version='1.0'?><svg></svg>", "is not an image: it is an SVG drawing"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "download the image with git lfs pull"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC image"),
+        (b"\x7fELF\x02\x01\x01" + bytes(50), "is not an image in a supported format: it begins with"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image: it is text"),
+        (b"\x89PNG\r\n\x1a\n", "is damaged|is truncated"),
+        (b"\xff\xd8\xff", "is damaged|is truncated"),
     ],
-    ids=["empty", "text", "html", "svg", "lfs", "heic", "program", "eps", "png mark", "jpeg mark"],
+    ids=["empty", "text", "html", "svg", "lfs", "heic", "program", "eps", "png signature", "jpeg signature"],
 )
-def test_files_that_are_no_pictures(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_that_are_not_images_are_rejected(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(ImageError, match=message):
         open_image(tmp_path / "a.jpg")
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_paths_without_an_image_file_are_rejected(tmp_path: Path) -> None:
     for name in ("cat.jpg", "cart.png", "dog.jpg"):
         (tmp_path / name).touch()
     with pytest.raises(ImageError) as caught:
         open_image(tmp_path / "caat.jpg")
-    assert str(caught.value).startswith(f"no picture '{tmp_path}/caat.jpg': nearest in {tmp_path}: cat.jpg, ")
+    assert str(caught.value).startswith(
+        f"no picture '{tmp_path}/caat.jpg': similar names in {tmp_path}: cat.jpg, "
+    )
     with pytest.raises(ImageError, match="there is no folder"):
         open_image(tmp_path / "nowhere" / "cat.jpg")
     with pytest.raises(ImageError, match="is a folder, not a picture"):
         open_image(tmp_path)
-    with pytest.raises(ImageError, match="is an address"):
+    with pytest.raises(ImageError, match="is a web address"):
         open_image("https://example.org/cat.jpg")
     for odd in ("a\0b", "x" * 5000):
         with pytest.raises(ImageError):
@@ -484,14 +492,14 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_named_pipe_is_rejected_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(ImageError, match="is no ordinary file"):
+    with pytest.raises(ImageError, match="is not a regular file"):
         open_image(tmp_path / "a.png")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_no_permission(tmp_path: Path) -> None:
+def test_file_without_read_permission_is_rejected(tmp_path: Path) -> None:
     path = saved(Image.fromarray(RGB), tmp_path / "a.png")
     path.chmod(0)
     with pytest.raises(ImageError, match=r"cannot read .*: permission denied"):
@@ -502,31 +510,33 @@ def test_no_permission(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_bytes_and_streams_give_what_the_file_gives(tmp_path: Path, name: str) -> None:
+def test_bytes_and_streams_are_read_like_the_file(tmp_path: Path, name: str) -> None:
     path = saved(Image.fromarray(RGB), tmp_path / name, **MAKERS[name])
     expected, data = open_image(path), path.read_bytes()
     with path.open("rb") as stream, path.open("rb", buffering=0) as raw:
-        stream.seek(3)  # wherever it stands
+        stream.seek(3)  # streams are read from their start
         for given in (data, io.BytesIO(data), stream, raw):
-            picture = read_image(given, f"shard.tar/{name}")
-            np.testing.assert_array_equal(picture.rgb, expected.rgb)
-            assert (picture.path, picture.notes) == (None, expected.notes)
+            image = read_image(given, f"shard.tar/{name}")
+            np.testing.assert_array_equal(image.rgb, expected.rgb)
+            assert (image.path, image.notes) == (None, expected.notes)
 
 
-def test_bytes_are_turned_laid_on_and_counted_as_files_are(tmp_path: Path) -> None:
+def test_bytes_get_the_same_conversions_and_notes_as_a_file(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     frames = [Image.fromarray(np.dstack([RGB, ALPHA])).transpose(Image.Transpose.ROTATE_90)] * 2
     path = saved(frames[0], tmp_path / "a.png", exif=exif, save_all=True, append_images=[RGB_IMAGE])
     expected = open_image(path, background=(9, 8, 7))
-    picture = read_image(path.read_bytes(), "a.png", background=(9, 8, 7))
-    assert len(picture.notes) == 3
-    assert picture.notes == expected.notes
-    np.testing.assert_array_equal(picture.rgb, expected.rgb)
+    image = read_image(path.read_bytes(), "a.png", background=(9, 8, 7))
+    assert len(image.notes) == 3
+    assert image.notes == expected.notes
+    np.testing.assert_array_equal(image.rgb, expected.rgb)
 
 
-def test_a_bitmap_is_not_looked_for_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow maps a bitmap that it has a name for, and would take another file of that name."""
+def test_bitmap_bytes_are_not_read_from_a_file_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a name, Pillow would map the bitmap file with this name into memory."""
     saved(Image.fromarray(255 - GREY), tmp_path / "a.bmp")
     data = saved(Image.fromarray(GREY), tmp_path / "b.bmp").read_bytes()
     monkeypatch.chdir(tmp_path)
@@ -536,18 +546,18 @@ def test_a_bitmap_is_not_looked_for_under_its_name(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", r"^x/a.png is empty \(0 bytes\): fetch or write the picture again$"),
-        (b"Dear Sir", "^x/a.png is no picture but text: 'Dear Sir'"),
-        (b"\x89PNG\r\n\x1a\n", r"^x/a.png is (damaged|broken off)"),
+        (b"", r"^x/a.png is empty \(0 bytes\): download or save the image again$"),
+        (b"Dear Sir", "^x/a.png is not an image: it is text, 'Dear Sir'"),
+        (b"\x89PNG\r\n\x1a\n", r"^x/a.png is (damaged|truncated)"),
     ],
 )
-def test_refusals_of_bytes_speak_of_their_name(data: bytes, message: str) -> None:
+def test_errors_about_bytes_contain_their_name(data: bytes, message: str) -> None:
     for given in (data, io.BytesIO(data)):
         with pytest.raises(ImageError, match=message):
             read_image(given, "x/a.png")
 
 
-def test_limits_hold_for_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixel_limits_apply_to_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = huge_png(tmp_path / "a.png", 60_000, 50_000).read_bytes()
     with pytest.raises(ImageError, match=r"^x has 60000 x 50000 pixels, 3000 megapixels"):
         read_image(bomb, "x")
@@ -560,7 +570,7 @@ def test_limits_hold_for_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read_image(data, "x")
 
 
-def test_a_stream_that_fails_in_the_middle(tmp_path: Path) -> None:
+def test_stream_that_fails_midway_raises_image_error(tmp_path: Path) -> None:
     class Failing(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             if self.tell() > 60:
@@ -568,14 +578,14 @@ def test_a_stream_that_fails_in_the_middle(tmp_path: Path) -> None:
             return super().read(min(size or 0, 30) if size != -1 else 30)
 
     data = saved(Image.fromarray(RGB), tmp_path / "a.png").read_bytes()
-    with pytest.raises(ImageError, match=r"^x/a.png is (damaged|broken off)"):
+    with pytest.raises(ImageError, match=r"^x/a.png is (damaged|truncated)"):
         read_image(Failing(data), "x/a.png")
 
 
-# --- pictures that are in memory
+# --- images in memory
 
 
-def test_arrays() -> None:
+def test_arrays_are_copied_as_rgb() -> None:
     np.testing.assert_array_equal(as_image(RGB).rgb, RGB)
     np.testing.assert_array_equal(as_image(GREY).rgb, grey3(GREY))
     flipped = as_image(RGB[::-1])
@@ -588,57 +598,57 @@ def test_arrays() -> None:
     ("given", "message"),
     [
         (RGB.astype(np.float32) / 255, "give uint8 in 0 .. 255"),
-        (RGB.transpose(2, 0, 1), "its channels stand first"),
+        (RGB.transpose(2, 0, 1), "its channels come first"),
         (np.zeros((4, 4, 4), np.uint8), r"give \(H, W, 3\) or \(H, W\)"),
         (np.zeros(4, np.uint8), r"give \(H, W, 3\) or \(H, W\)"),
         (np.zeros((0, 4, 3), np.uint8), "has no pixels"),
         (Image.new("RGB", (0, 5)), "has no pixels"),
-        (3, "no picture in a int"),
+        (3, "a int is not an image"),
     ],
 )
-def test_what_holds_no_picture(given: Any, message: str) -> None:
+def test_unsuitable_objects_are_rejected(given: Any, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         as_image(given)
 
 
-def test_pillow_images_and_paths(tmp_path: Path) -> None:
+def test_pillow_images_and_paths_become_input_images(tmp_path: Path) -> None:
     image = Image.fromarray(np.dstack([RGB, ALPHA]))
-    picture = as_image(image, background=(0, 0, 0))
-    np.testing.assert_array_equal(picture.rgb, laid_on(RGB, ALPHA, (0, 0, 0)))
-    assert (picture.path, image.mode) == (None, "RGBA")
+    opened = as_image(image, background=(0, 0, 0))
+    np.testing.assert_array_equal(opened.rgb, blended(RGB, ALPHA, (0, 0, 0)))
+    assert (opened.path, image.mode) == (None, "RGBA")
     path = saved(image, tmp_path / "a.png")
     with Image.open(path) as lazy:
         assert as_image(lazy).path == path
     assert as_image(str(path)).path == path
-    assert as_image(picture) is picture
+    assert as_image(opened) is opened
 
 
-def test_a_lazy_pillow_image_that_is_broken_off(tmp_path: Path) -> None:
+def test_truncated_lazy_pillow_image_is_rejected(tmp_path: Path) -> None:
     data = saved(Image.fromarray(RGB), tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(data[:-60])
     with Image.open(tmp_path / "a.png") as lazy, pytest.raises(ImageError, match="cannot be decoded"):
         as_image(lazy)
 
 
-def test_a_picture_says_what_it_is(tmp_path: Path) -> None:
+def test_repr_shows_name_size_and_notes(tmp_path: Path) -> None:
     path = saved(Image.fromarray(np.dstack([RGB, ALPHA])), tmp_path / "cat.png")
-    assert repr(open_image(path)) == "InputImage(cat.png, 40 x 24, transparency laid on white)"
+    assert repr(open_image(path)) == "InputImage(cat.png, 40 x 24, transparency blended with white)"
     assert repr(InputImage(RGB)) == "InputImage(in memory, 40 x 24)"
 
 
 @pytest.mark.parametrize("background", [(1, 2), (0, 0, 256), ("a", "b", "c"), (0.5, 0.5, 0.5)])
-def test_no_background(tmp_path: Path, background: Any) -> None:
-    with pytest.raises(ImageError, match="is no background"):
+def test_invalid_background_is_rejected(tmp_path: Path, background: Any) -> None:
+    with pytest.raises(ImageError, match="invalid background"):
         as_image(RGB_IMAGE, background=background)
 
 
 RGB_IMAGE = Image.fromarray(RGB)
 
 
-# --- Pillow's settings are the user's
+# --- Pillow's global settings
 
 
-def test_many_threads_leave_everything_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_leave_global_settings_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = saved(Image.fromarray(RGB), tmp_path / "a.jpg")
     broken = tmp_path / "b.jpg"
     broken.write_bytes(good.read_bytes()[:-300])
@@ -652,7 +662,7 @@ def test_many_threads_leave_everything_as_it_was(tmp_path: Path, monkeypatch: py
                 wrong.append("shape")
             try:
                 open_image(broken)
-                wrong.append("opened what is broken off")
+                wrong.append("opened a truncated image")
             except ImageError:
                 pass
 
@@ -666,8 +676,8 @@ def test_many_threads_leave_everything_as_it_was(tmp_path: Path, monkeypatch: py
     assert list(warnings.filters) == filters
 
 
-def test_pillows_warnings_stay_inside(tmp_path: Path) -> None:
-    """A TIFF with a tag cut short makes Pillow warn; here warnings are errors, and it opens all the same."""
+def test_pillows_warnings_are_suppressed(tmp_path: Path) -> None:
+    """Pillow warns about a truncated TIFF tag; warnings are errors in these tests, but the image is read."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[270] = "words"
     data = bytearray(saved(Image.fromarray(RGB), tmp_path / "a.tif", tiffinfo=tags).read_bytes())
@@ -679,5 +689,5 @@ def test_pillows_warnings_stay_inside(tmp_path: Path) -> None:
     assert open_image(tmp_path / "a.tif").rgb.shape == RGB.shape
 
 
-def test_our_own_errors_are_not_taken_for_pillows() -> None:
-    assert not issubclass(ImageError, COMPLAINTS)
+def test_image_error_is_not_a_decoder_error() -> None:
+    assert not issubclass(ImageError, DECODER_ERRORS)

@@ -1,3 +1,5 @@
+"""Preprocessing compared with torchvision's, and its form in manifests."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -35,18 +37,18 @@ def preset(name: str) -> Any:
     return default_entry(name).transforms()  # type: ignore[attr-defined]
 
 
-def test_what_vgg19_expects() -> None:
+def test_preprocessing_of_vgg19() -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     assert Preprocessing(256, 224, mean, std, interpolation="bilinear", antialias=True) == IMAGENET
 
 
-def test_versions_of_weights_differ_in_what_they_expect() -> None:
+def test_preprocessing_depends_on_the_version_of_the_weights() -> None:
     first, second = (preprocessing_of_entry(entry) for entry in entries("resnet50").values())
     assert (first.resize, second.resize) == (256, 232)
     assert preprocessing_of_network("resnet50") == second
 
 
-def test_what_minivgg_expects() -> None:
+def test_preprocessing_of_minivgg() -> None:
     own = preprocessing_of_network("minivgg")
     assert (own.resize, own.crop, own.mean, own.std) == (96, 96, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -56,7 +58,7 @@ NETWORKS = ["vgg19", "efficientnet_b0", "inception_v3", "efficientnet_v2_l", "re
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("shape", [(300, 400, 3), (500, 333, 3), (50, 70, 3), (97, 1200, 3)])
-def test_bit_for_bit_what_the_preset_makes(name: str, shape: tuple[int, ...]) -> None:
+def test_result_equals_torchvisions_preset_bit_for_bit(name: str, shape: tuple[int, ...]) -> None:
     rgb = noise(*shape)
     made = preprocessing_of_network(name).apply(rgb)
     assert made.dtype == torch.float32
@@ -75,17 +77,17 @@ MODES = [mode.value for mode in InterpolationMode]
     st.tuples(st.integers(1, 90), st.integers(1, 90)), sizes(), sizes(), st.sampled_from(MODES),
     st.booleans(), st.integers(0, 2**32 - 1),
 )  # fmt: skip
-def test_bit_for_bit_what_torchvision_makes(
+def test_result_equals_torchvision_bit_for_bit(
     shape: tuple[int, int], resize: Any, crop: Any, mode: str, grey: bool, seed: int
 ) -> None:
-    """Of images of all shapes, also where the crop is larger than what was resized, or nothing changes."""
-    assume(max(shape) <= 20 * min(shape))  # longer ones are cut first
-    dice = np.random.default_rng(seed)
-    mean, std = (tuple(dice.random(1 if grey else 3).tolist()) for _ in range(2))
+    """Compare images of all shapes, also with a crop larger than the resized image, or without any change."""
+    assume(max(shape) <= 20 * min(shape))  # longer images are cropped before they are resized
+    rng = np.random.default_rng(seed)
+    mean, std = (tuple(rng.random(1 if grey else 3).tolist()) for _ in range(2))
     own = Preprocessing(resize, crop, mean, tuple(1e-3 + one for one in std), mode, crop_mode="squash")
     if isinstance(resize, int):
         own = dataclasses.replace(own, crop_mode="center")
-    rgb = dice.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    rgb = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     image = Image.fromarray(rgb).convert("L" if grey else "RGB")
     resized = F.resize(image, [resize] if isinstance(resize, int) else list(resize), InterpolationMode(mode))
     cut = F.center_crop(resized, [crop] if isinstance(crop, int) else list(crop))
@@ -96,7 +98,7 @@ def test_bit_for_bit_what_torchvision_makes(
 
 
 @given(st.tuples(st.integers(1, 90), st.integers(1, 90)), sizes(), sizes(), st.booleans())
-def test_borders_are_padded_as_torchvision_pads(
+def test_borders_are_padded_like_torchvision(
     shape: tuple[int, int], resize: Any, crop: Any, grey: bool
 ) -> None:
     mean = (0.3,) if grey else (0.1, 0.5, 0.9)
@@ -114,7 +116,7 @@ def test_borders_are_padded_as_torchvision_pads(
     assert torch.equal(own.apply(rgb), theirs)
 
 
-def test_the_interpolations_are_torchvisions() -> None:
+def test_all_interpolations_of_torchvision_are_accepted() -> None:
     for mode in MODES:
         Preprocessing(8, 8, (0.5,), (0.5,), mode)
     with pytest.raises(NetworkError, match=f"no interpolation 'cubic': there are {', '.join(MODES)}"):
@@ -123,7 +125,7 @@ def test_the_interpolations_are_torchvisions() -> None:
 
 @pytest.mark.skipif(not REAL, reason="DECONVVIZ_REAL_DATA is not set: no photographs")
 @pytest.mark.parametrize("name", NETWORKS)
-def test_bit_for_bit_what_the_preset_makes_of_photographs(name: str) -> None:
+def test_photographs_equal_torchvisions_preset_bit_for_bit(name: str) -> None:
     photographs = sorted(Path(str(REAL), "imagenet-sample").iterdir())[::60]
     assert len(photographs) >= 5
     for path in photographs:
@@ -133,7 +135,7 @@ def test_bit_for_bit_what_the_preset_makes_of_photographs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_view_gives_back_the_colours_that_went_in(name: str) -> None:
+def test_view_restores_the_original_colours(name: str) -> None:
     own, rgb = preprocessing_of_network(name), noise(400, 400, 3)
     small = F.resize(Image.fromarray(rgb), [own.resize], InterpolationMode(own.interpolation))
     cropped = np.asarray(F.center_crop(small, [own.crop]))
@@ -143,15 +145,15 @@ def test_view_gives_back_the_colours_that_went_in(name: str) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
-def test_view_undoes_normalisation_and_stays_in_range(seed: int, pictures: int) -> None:
-    pixels = np.random.default_rng(seed).random((pictures, 3, 4, 5))
+def test_view_undoes_normalisation_and_clips_to_range(seed: int, count: int) -> None:
+    pixels = np.random.default_rng(seed).random((count, 3, 4, 5))
     tensor = F.normalize(torch.from_numpy(pixels), list(IMAGENET.mean), list(IMAGENET.std))
     np.testing.assert_allclose(IMAGENET.view(tensor), np.moveaxis(pixels, 1, -1), atol=1e-6)
     seen = IMAGENET.view(tensor * 10)
     assert seen.min() >= 0 and seen.max() <= 1
 
 
-def test_grey_networks() -> None:
+def test_grey_network_gets_one_channel() -> None:
     own = Preprocessing.simple(16, (0.5,), (0.5,))
     rgb = np.broadcast_to(np.array([255, 0, 0], np.uint8), (20, 20, 3))
     made = own.apply(rgb)
@@ -161,15 +163,19 @@ def test_grey_networks() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2001, 1, 3), (1, 2000, 3), (40, 900, 3), (2501, 40, 3)])
-def test_long_strips_are_cut_before_they_are_resized(shape: tuple[int, ...]) -> None:
+def test_long_images_are_cropped_before_they_are_resized(shape: tuple[int, ...]) -> None:
     own, rgb = Preprocessing.simple(32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), noise(*shape)
     whole = F.center_crop(F.resize(Image.fromarray(rgb), [32]), [32])
     difference = own.view(own.apply(rgb)) - np.asarray(whole) / 255
-    assert abs(difference).max() * 255 < 1.5  # rounding alone
+    assert abs(difference).max() * 255 < 1.5  # only rounding
 
 
-def test_a_very_long_strip_needs_no_memory() -> None:
-    assert IMAGENET.apply(noise(1, 60_000, 3)).shape == (3, 224, 224)  # 256 x 15 360 000 on the way, once
+def test_very_long_image_needs_little_memory() -> None:
+    assert IMAGENET.apply(noise(1, 60_000, 3)).shape == (
+        3,
+        224,
+        224,
+    )  # resized as a whole it would be 256 x 15 360 000
 
 
 def test_simple_crops_the_centre() -> None:
@@ -179,13 +185,12 @@ def test_simple_crops_the_centre() -> None:
     assert torch.equal(own.apply(rgb), torch.ones(3, 10, 10))
 
 
-def test_small_pictures_are_scaled_up() -> None:
+def test_small_images_are_scaled_up() -> None:
     assert Preprocessing.simple(64, (0, 0, 0), (1, 1, 1)).apply(noise(5, 9, 3)).shape == (3, 64, 64)
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "minivgg"])
-def test_json_and_back(name: str) -> None:
-
+def test_json_round_trip_preserves_preprocessing(name: str) -> None:
     own = preprocessing_of_network(name)
     assert Preprocessing.from_json(json.loads(json.dumps(own.to_json()))) == own
 
@@ -194,8 +199,8 @@ def test_json_and_back(name: str) -> None:
     "spoiled",
     [{"crop": "224"}, {"resize": 256.5}, {"mean": 3}, {"std": [0, 0, 0]}, {"more": 1}, {"mean": ["a"] * 3}],
 )
-def test_json_that_is_no_preprocessing(spoiled: dict[str, Any]) -> None:
-    with pytest.raises(ManifestError, match="no preprocessing in"):
+def test_invalid_json_raises_manifest_error(spoiled: dict[str, Any]) -> None:
+    with pytest.raises(ManifestError, match="invalid preprocessing"):
         Preprocessing.from_json({**IMAGENET.to_json(), **spoiled})
     with pytest.raises(ManifestError):
         Preprocessing.from_json({"resize": 256})
@@ -204,14 +209,14 @@ def test_json_that_is_no_preprocessing(spoiled: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"crop": 0}, "at least 1"),
+        ({"crop": 0}, "Give at least 1 pixel"),
         ({"mean": (0.5, 0.5)}, "one of each for every channel"),
-        ({"std": (0.2, 0.2, 0.0)}, "std above 0"),
+        ({"std": (0.2, 0.2, 0.0)}, "every std above 0"),
         ({"mean": (0.2, float("nan"), 0.0)}, "finite"),
         ({"interpolation": "cubist"}, "no interpolation 'cubist': there are nearest"),
     ],
 )
-def test_impossible_preprocessing(changed: dict[str, Any], message: str) -> None:
+def test_invalid_preprocessing_is_rejected(changed: dict[str, Any], message: str) -> None:
     fields = {"resize": 8, "crop": 8, "mean": (0.5,) * 3, "std": (0.5,) * 3, **changed}
     with pytest.raises(NetworkError, match=message):
         Preprocessing(**fields)

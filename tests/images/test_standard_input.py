@@ -1,4 +1,4 @@
-"""An image on standard input, by itself and as ``-`` on the command line."""
+"""Images on standard input: the function that reads them, and ``-`` on the command line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def project(contents: bytes, *arguments: object) -> Any:
 
 
 class Pipe(io.RawIOBase):
-    """Bytes that come in pieces and cannot be sought, as through a pipe."""
+    """Stream that returns pieces of at most 100 bytes and is not seekable, like a pipe."""
 
     def __init__(self, contents: bytes) -> None:
         self._rest = io.BytesIO(contents)
@@ -49,7 +49,7 @@ class Pipe(io.RawIOBase):
         return len(piece)
 
 
-def test_an_image_that_comes_in_pieces(contents: bytes) -> None:
+def test_image_from_a_pipe_is_read_to_its_end(contents: bytes) -> None:
     stream: BinaryIO = io.BufferedReader(Pipe(contents))
     image = image_from(stream)
     assert image.rgb.tolist() == scene(3).image.tolist()
@@ -65,22 +65,22 @@ def test_an_image_that_comes_in_pieces(contents: bytes) -> None:
         (b"\x89PNG\r\n\x1a\n", "standard input is"),
     ],
 )
-def test_no_image(sent: bytes, message: str) -> None:
+def test_input_without_an_image_is_rejected(sent: bytes, message: str) -> None:
     with pytest.raises(ImageError) as raised:
         image_from(io.BytesIO(sent))
     assert str(raised.value).startswith(message)
 
 
-def test_too_many_bytes(monkeypatch: pytest.MonkeyPatch, contents: bytes) -> None:
+def test_too_many_bytes_are_rejected(monkeypatch: pytest.MonkeyPatch, contents: bytes) -> None:
     monkeypatch.setattr(standard_input, "MOST_BYTES", len(contents))
     image_from(io.BytesIO(contents))
     with pytest.raises(
-        ImageError, match=f"standard input has more than {len(contents)} bytes: save the image"
+        ImageError, match=f"standard input has more than {len(contents)} bytes: give the image"
     ):
         image_from(io.BytesIO(contents + b" "))
 
 
-def test_the_limit_of_pixels_holds(monkeypatch: pytest.MonkeyPatch, contents: bytes) -> None:
+def test_pixel_limit_applies_to_standard_input(monkeypatch: pytest.MonkeyPatch, contents: bytes) -> None:
     monkeypatch.setenv("DECONVVIZ_MAX_PIXELS", "100")
     with pytest.raises(ImageError, match="standard input has 96 x 96 pixels"):
         image_from(io.BytesIO(contents))
@@ -91,9 +91,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_and_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_and_closed_input_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal())
-    with pytest.raises(ImageError, match="standard input is a terminal and holds no image: pipe an image"):
+    with pytest.raises(ImageError, match="standard input is a terminal, not an image: pipe an image"):
         read_standard_input()
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(ImageError, match="standard input is closed: pipe an image"):
@@ -101,7 +101,7 @@ def test_a_terminal_and_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.slow
-def test_project_names_it_stdin(contents: bytes, tmp_path: Path) -> None:
+def test_project_names_the_image_stdin(contents: bytes, tmp_path: Path) -> None:
     result = project(contents, "-", "-o", tmp_path, "--json")
     assert result.exit_code == 0, result.output
     (figure,) = json.loads(result.stdout)["figures"]
@@ -114,13 +114,13 @@ def test_project_names_it_stdin(contents: bytes, tmp_path: Path) -> None:
     )
     assert again.exit_code == 2
     assert (
-        "was made from an image on standard input, which is not kept: save that image as a file"
+        "was made from an image on standard input, which was not kept. Save that image as a file"
         in again.stderr
     )
     assert not (tmp_path / "b").exists()
 
 
-def test_files_keep_their_places_beside_it(contents: bytes, tmp_path: Path) -> None:
+def test_files_and_standard_input_keep_their_order(contents: bytes, tmp_path: Path) -> None:
     for name in ("a.png", "stdin.png"):
         (tmp_path / name).write_bytes(contents)
     result = project(
@@ -132,21 +132,23 @@ def test_files_keep_their_places_beside_it(contents: bytes, tmp_path: Path) -> N
     assert len({file for one in figures for file in one["files"]}) == 6
 
 
-def test_it_is_given_once(contents: bytes, tmp_path: Path) -> None:
+def test_standard_input_given_twice_is_rejected(contents: bytes, tmp_path: Path) -> None:
     result = project(contents, "-", "-", "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert "standard input holds one image: give - once" in " ".join(result.stderr.replace("│", "").split())
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_written_without_an_image(tmp_path: Path) -> None:
+def test_empty_input_writes_no_files(tmp_path: Path) -> None:
     result = project(b"", "-", "-o", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("deconvviz: standard input is empty")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_of_that_name(contents: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_named_with_a_hyphen_is_read(
+    contents: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("./-").write_bytes(contents)
     result = project(b"", "./-", "-o", "out", "--json")
@@ -155,7 +157,7 @@ def test_a_file_of_that_name(contents: bytes, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("arguments", [("search", "-", *MINI), ("topnine", "-", "--layer", "conv1_1")])
-def test_other_commands_refuse_it(
+def test_other_commands_reject_standard_input(
     arguments: tuple[str, ...], contents: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -166,7 +168,7 @@ def test_other_commands_refuse_it(
 
 
 @pytest.mark.slow
-def test_through_a_pipe(contents: bytes, tmp_path: Path) -> None:
+def test_project_reads_an_image_from_a_pipe(contents: bytes, tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "deconvviz", "project", "-", *MINI, "-o", tmp_path],
         input=contents,

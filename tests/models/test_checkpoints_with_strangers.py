@@ -1,4 +1,4 @@
-"""Checkpoints that hold more than one network's weights: what is taken, what is said, what is refused."""
+"""Checkpoints with other tensors than a network's weights: which are loaded, noted or rejected."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Small(nn.Module):
 
 
 def drawn(seed: int, make: Callable[[], nn.Module] = Small) -> nn.Module:
-    """A network with random weights and random statistics, so that no tensor has its initial values."""
+    """Return a network with random weights and statistics, so that no tensor has its initial values."""
     module = make().eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -58,8 +58,8 @@ def state(seed: int = 1, prefix: str = "", make: Callable[[], nn.Module] = Small
     return {f"{prefix}{key}": tensor for key, tensor in drawn(seed, make).state_dict().items()}
 
 
-SOURCE = 1  # the seed of the weights that are to be taken
-POS = {"criterion.pos_weight": torch.full((3,), 7.0)}
+SOURCE_SEED = 1  # seed of the weights that must be loaded
+LOSS_WEIGHT = {"criterion.pos_weight": torch.full((3,), 7.0)}
 
 
 def save(stored: Any, tmp_path: Path) -> Path:
@@ -67,7 +67,9 @@ def save(stored: Any, tmp_path: Path) -> Path:
     return tmp_path / "a.pth"
 
 
-def loaded(path: Path | str, make: Callable[[], nn.Module] = Small, seed: int = SOURCE) -> tuple[str, ...]:
+def loaded(
+    path: Path | str, make: Callable[[], nn.Module] = Small, seed: int = SOURCE_SEED
+) -> tuple[str, ...]:
     """Load a file into a network with other weights, compare it with the source, and return the notes."""
     module, source = drawn(99, make), drawn(seed, make)
     given = weights_of_file(path, module, "others")
@@ -83,7 +85,7 @@ def loaded(path: Path | str, make: Callable[[], nn.Module] = Small, seed: int = 
     return given.notes
 
 
-def refused(path: Path | str, make: Callable[[], nn.Module] = Small) -> str:
+def rejection(path: Path | str, make: Callable[[], nn.Module] = Small) -> str:
     module = drawn(99, make)
     with pytest.raises(WeightsError) as caught:
         given = weights_of_file(path, module, "others")
@@ -94,45 +96,45 @@ def refused(path: Path | str, make: Callable[[], nn.Module] = Small) -> str:
     return str(caught.value)
 
 
-# --- one network, and strangers beside it
+# --- one network and other tensors
 
 
-def one(pos: str = "criterion.pos_weight") -> tuple[str, ...]:
-    return (f"not used: 1 other tensor in the file ({pos})",)
+def one_unused(name: str = "criterion.pos_weight") -> tuple[str, ...]:
+    return (f"not used: 1 other tensor in the file ({name})",)
 
 
-def dropped(prefix: str) -> tuple[str, ...]:
-    return (f"dropped the prefix {prefix} from the names of the tensors",) if prefix else ()
+def removed(prefix: str) -> tuple[str, ...]:
+    return (f"removed the prefix {prefix} from the names of the tensors",) if prefix else ()
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "module.", "_orig_mod.module.", "model._orig_mod."])
-def test_a_loss_beside_usual_prefixes(tmp_path: Path, prefix: str) -> None:
-    assert loaded(save({**state(prefix=prefix), **POS}, tmp_path)) == dropped(prefix) + one()
-    path = save({"state_dict": {**POS, **state(prefix=prefix)}}, tmp_path)
-    assert loaded(path) == dropped(prefix) + one("state_dict.criterion.pos_weight")
+def test_loss_weight_is_ignored_next_to_usual_prefixes(tmp_path: Path, prefix: str) -> None:
+    assert loaded(save({**state(prefix=prefix), **LOSS_WEIGHT}, tmp_path)) == removed(prefix) + one_unused()
+    path = save({"state_dict": {**LOSS_WEIGHT, **state(prefix=prefix)}}, tmp_path)
+    assert loaded(path) == removed(prefix) + one_unused("state_dict.criterion.pos_weight")
 
 
 @pytest.mark.parametrize("prefix", ["backbone.", "net.encoder.", "model.student.net.", "conv.", "0."])
-def test_a_loss_beside_any_prefix(tmp_path: Path, prefix: str) -> None:
-    assert loaded(save({**state(prefix=prefix), **POS}, tmp_path)) == dropped(prefix) + one()
-    assert loaded(save(state(prefix=prefix), tmp_path)) == dropped(prefix)
-    assert loaded(save({"state_dict": state(prefix=prefix), "epoch": 3}, tmp_path)) == dropped(prefix)
+def test_loss_weight_is_ignored_next_to_any_prefix(tmp_path: Path, prefix: str) -> None:
+    assert loaded(save({**state(prefix=prefix), **LOSS_WEIGHT}, tmp_path)) == removed(prefix) + one_unused()
+    assert loaded(save(state(prefix=prefix), tmp_path)) == removed(prefix)
+    assert loaded(save({"state_dict": state(prefix=prefix), "epoch": 3}, tmp_path)) == removed(prefix)
 
 
-def test_safetensors_too(tmp_path: Path) -> None:
-    save_file({**state(prefix="model."), **POS}, tmp_path / "a.safetensors")
-    assert loaded(tmp_path / "a.safetensors") == dropped("model.") + one()
+def test_unrelated_tensors_in_safetensors_are_ignored(tmp_path: Path) -> None:
+    save_file({**state(prefix="model."), **LOSS_WEIGHT}, tmp_path / "a.safetensors")
+    assert loaded(tmp_path / "a.safetensors") == removed("model.") + one_unused()
 
 
-def test_an_averaged_model(tmp_path: Path) -> None:
-    averaged = AveragedModel(drawn(SOURCE))
+def test_averaged_model_of_pytorch_is_loaded(tmp_path: Path) -> None:
+    averaged = AveragedModel(drawn(SOURCE_SEED))
     notes = loaded(save(averaged.state_dict(), tmp_path))
-    assert notes == (*dropped("module."), "not used: 1 other tensor in the file (n_averaged)")
+    assert notes == (*removed("module."), "not used: 1 other tensor in the file (n_averaged)")
 
 
-def test_a_profilers_counters(tmp_path: Path) -> None:
-    profiled = drawn(SOURCE)
-    for module in profiled.modules():  # as thop.profile leaves them
+def test_counters_of_a_profiler_are_ignored(tmp_path: Path) -> None:
+    profiled = drawn(SOURCE_SEED)
+    for module in profiled.modules():  # like thop.profile
         module.register_buffer("total_ops", torch.zeros(1, dtype=torch.float64))
         module.register_buffer("total_params", torch.zeros(1, dtype=torch.float64))
     stored = profiled.state_dict()
@@ -140,56 +142,56 @@ def test_a_profilers_counters(tmp_path: Path) -> None:
     expected = "not used: 10 other tensors in the file (total_ops, total_params, conv.total_ops, ...)"
     assert loaded(save(stored, tmp_path)) == (expected,)
     assert loaded(save({f"module.{key}": value for key, value in stored.items()}, tmp_path)) == (
-        *dropped("module."),
+        *removed("module."),
         "not used: 10 other tensors in the file (module.total_ops, module.total_params, "
         "module.conv.total_ops, ...)",
     )
 
 
-def test_a_lightning_checkpoint(tmp_path: Path) -> None:
+def test_lightning_checkpoint_is_loaded(tmp_path: Path) -> None:
     """Metrics with state, callbacks, loops, hyperparameters, and optimizers in a list."""
-    source = drawn(SOURCE)
+    source = drawn(SOURCE_SEED)
     optimizer = torch.optim.Adam(source.parameters())
     stored = {
         "epoch": 3,
         "pytorch-lightning_version": "2.4.0",
-        "state_dict": OrderedDict({**state(prefix="net."), "accuracy.tp": torch.ones(3), **POS}),
+        "state_dict": OrderedDict({**state(prefix="net."), "accuracy.tp": torch.ones(3), **LOSS_WEIGHT}),
         "optimizer_states": [stepped(optimizer, source)],
         "lr_schedulers": [{"last": torch.ones(1)}],
         "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": torch.tensor(0.7)}},
         "hyper_parameters": {"lr": 0.1, "sizes": [1, 2], "name": "a"},
     }
-    assert loaded(save(stored, tmp_path), seed=SOURCE) == (
-        *dropped("net."),
+    assert loaded(save(stored, tmp_path), seed=SOURCE_SEED) == (
+        *removed("net."),
         "not used: 3 other tensors in the file (state_dict.accuracy.tp, state_dict.criterion.pos_weight, "
         "callbacks.ModelCheckpoint{'monitor': None}.best_model_score)",
     )
 
 
-def test_a_contrastive_queue(tmp_path: Path) -> None:
-    """MoCo: buffers in the root, and a momentum copy of the encoder with the same names and shapes."""
+def test_momentum_encoder_requires_a_choice(tmp_path: Path) -> None:
+    """MoCo has buffers at the root, and a momentum copy of the encoder with the same names and shapes."""
     queue = {"module.queue": torch.rand(3, 8), "module.queue_ptr": torch.zeros(1, dtype=torch.int64)}
     stored = {**state(prefix="module.encoder_q."), **state(2, "module.encoder_k."), **queue}
     path = save({"state_dict": stored, "epoch": 2, "arch": "small"}, tmp_path)
     q, k = "state_dict.module.encoder_q", "state_dict.module.encoder_k"
-    assert refused(path) == (
+    assert rejection(path) == (
         f"{path} has 2 sets of weights that fit the network: {q}, {k}. Choose one with weights={path}#{q}"
     )
     assert loaded(f"{path}#{q}") == ()
     assert loaded(f"{path}#{k}", seed=2) == ()
 
 
-def test_parts_in_mappings_of_their_own(tmp_path: Path) -> None:
-    """A checkpoint that keeps each part of one network in a mapping, and a decoder's beside them."""
+def test_parts_in_separate_mappings_are_loaded(tmp_path: Path) -> None:
+    """Each part of one network is in its own mapping, and so is a decoder."""
     parts = {
         name: {key.partition(".")[2]: value for key, value in state().items() if key.startswith(f"{name}.")}
         for name in ("conv", "bn", "head")
     }
     notes = loaded(save({**parts, "decoder": {"weight": torch.ones(2)}, "epoch": 3}, tmp_path))
-    assert notes == one("decoder.weight")
+    assert notes == one_unused("decoder.weight")
 
 
-def test_random_states_and_plain_values_beside(tmp_path: Path) -> None:
+def test_random_states_and_plain_values_are_ignored(tmp_path: Path) -> None:
     stored = {
         **state(), "epoch": 3, "name": "run", "best": 0.5, "flag": True, "none": None,
         "history": [0.3, 0.2], "rng": {"cpu": torch.get_rng_state(), "cuda": [torch.zeros(4)]},
@@ -197,27 +199,27 @@ def test_random_states_and_plain_values_beside(tmp_path: Path) -> None:
     assert loaded(save(stored, tmp_path)) == ("not used: 2 other tensors in the file (rng.cpu, rng.cuda.0)",)
 
 
-def test_names_of_old_under_a_prefix(tmp_path: Path) -> None:
+def test_old_names_with_a_prefix_are_accepted(tmp_path: Path) -> None:
     module = build("densenet121", seed=4)
     old = {
         re.sub(r"(denselayer\d+\.(?:norm|relu|conv))([12])\.", r"\1.\2.", key): value
         for key, value in module.state_dict().items()
     }
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
-    path = save({**{f"encoder.{key}": value for key, value in old.items()}, **POS}, tmp_path)
+    path = save({**{f"encoder.{key}": value for key, value in old.items()}, **LOSS_WEIGHT}, tmp_path)
     found, info = load_network("densenet121", path)
     assert all(torch.equal(value, module.state_dict()[key]) for key, value in found.state_dict().items())
-    assert info.notes == (*dropped("encoder."), *one())
+    assert info.notes == (*removed("encoder."), *one_unused())
 
 
-def test_versions_of_layouts_come_along(tmp_path: Path) -> None:
-    """MNASNet reads the version of its layout, which PyTorch stores beside the tensors."""
+def test_layout_versions_are_loaded(tmp_path: Path) -> None:
+    """MNASNet reads the version of its layout, which PyTorch stores next to the tensors."""
     plain = build("mnasnet0_5", seed=1).state_dict()
     wrapped = nn.DataParallel(build("mnasnet0_5", seed=1)).state_dict()
     wrapped["criterion.weight"] = torch.ones(1)
     module, info = load_network("mnasnet0_5", save({"state_dict": wrapped}, tmp_path))
     assert all(torch.equal(value, plain[key]) for key, value in module.state_dict().items())
-    assert info.notes == (*dropped("module."), *one("state_dict.criterion.weight"))
+    assert info.notes == (*removed("module."), *one_unused("state_dict.criterion.weight"))
     wrapped._metadata["module"]["version"] = 1  # type: ignore[attr-defined]
     given = weights_of_file(save({"state_dict": wrapped}, tmp_path), module, "others")
     versions: Mapping[str, Any] = given.state._metadata  # type: ignore[attr-defined]
@@ -229,16 +231,16 @@ def test_versions_of_layouts_come_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "backbone."])
-def test_resnet34_is_no_resnet18(tmp_path: Path, prefix: str) -> None:
+def test_weights_of_resnet34_are_rejected_for_resnet18(tmp_path: Path, prefix: str) -> None:
     larger = build("resnet34", seed=1).state_dict()
     own = build("resnet18", device="meta").state_dict()
     assert all(larger[key].shape == value.shape for key, value in own.items())
-    path = save({**{f"{prefix}{key}": value for key, value in larger.items()}, **POS}, tmp_path)
+    path = save({**{f"{prefix}{key}": value for key, value in larger.items()}, **LOSS_WEIGHT}, tmp_path)
     place = f"{path}#backbone" if prefix == "backbone." else path
     with pytest.raises(WeightsError) as caught:
         load_network("resnet18", path)
     assert re.fullmatch(
-        rf"{place} does not fit resnet18: 96 tensors it does not have \(layer1\.2\.conv1\.weight, .*\)"
+        rf"{place} does not fit resnet18: 96 unexpected tensors \(layer1\.2\.conv1\.weight, .*\)"
         r"\. It fits resnet34",
         str(caught.value),
     )
@@ -259,9 +261,9 @@ class Numbered(nn.Module):
 
 LARGER: dict[str, tuple[Callable[[], nn.Module], dict[str, Tensor], str]] = {
     "inside a part": (Small, {"conv.0.weight": torch.ones(1)}, "conv.0.weight"),
-    "in a part that has no tensors here": (Small, {"drop.weight": torch.ones(1)}, "drop.weight"),
-    "in a part that is None here": (Small, {"extra.weight": torch.ones(1)}, "extra.weight"),
-    "a parameter that is None here": (
+    "in a part without tensors": (Small, {"drop.weight": torch.ones(1)}, "drop.weight"),
+    "in a part that is None": (Small, {"extra.weight": torch.ones(1)}, "extra.weight"),
+    "a parameter that is None": (
         lambda: nn.Conv2d(3, 3, 1, bias=False), {"bias": torch.ones(3)}, "bias"
     ),
     "more layers in a sequence": (sequence(2), {"4.weight": torch.ones(1)}, "4.weight"),
@@ -273,22 +275,22 @@ LARGER: dict[str, tuple[Callable[[], nn.Module], dict[str, Tensor], str]] = {
 
 @pytest.mark.parametrize("prefix", ["", "module.", "trunk."])
 @pytest.mark.parametrize("kind", LARGER)
-def test_what_only_a_larger_network_has(tmp_path: Path, kind: str, prefix: str) -> None:
+def test_tensor_of_a_larger_network_is_rejected(tmp_path: Path, kind: str, prefix: str) -> None:
     make, more, name = LARGER[kind]
     stored = {**state(make=make), **more}
-    path = save({**{f"{prefix}{key}": value for key, value in stored.items()}, **POS}, tmp_path)
+    path = save({**{f"{prefix}{key}": value for key, value in stored.items()}, **LOSS_WEIGHT}, tmp_path)
     place = f"{path}#trunk" if prefix == "trunk." else path
-    assert refused(path, make) == f"{place} does not fit small: 1 tensor it does not have ({name})"
+    assert rejection(path, make) == f"{place} does not fit small: 1 unexpected tensor ({name})"
 
 
-def test_a_network_without_tensors_takes_no_weights(tmp_path: Path) -> None:
-    assert f"{len(state())} tensors it does not have" in refused(save(state(), tmp_path), nn.ReLU)
+def test_network_without_tensors_rejects_weights(tmp_path: Path) -> None:
+    assert f"{len(state())} unexpected tensors" in rejection(save(state(), tmp_path), nn.ReLU)
 
 
-def test_an_incomplete_network_is_refused_with_its_strangers(tmp_path: Path) -> None:
-    stored = {**state(prefix="model."), **POS}
+def test_incomplete_weights_next_to_unrelated_tensors_are_rejected(tmp_path: Path) -> None:
+    stored = {**state(prefix="model."), **LOSS_WEIGHT}
     del stored["model.bn.running_var"]
-    assert refused(save(stored, tmp_path)).endswith("does not fit small: 1 tensor missing (bn.running_var)")
+    assert rejection(save(stored, tmp_path)).endswith("does not fit small: 1 tensor missing (bn.running_var)")
 
 
 # --- one of several
@@ -296,12 +298,12 @@ def test_an_incomplete_network_is_refused_with_its_strangers(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"run": {"weights": x}, "epoch": 2}])
 @pytest.mark.parametrize("name", ["generator", "student", "params", "my weights"])
-def test_one_mapping_under_any_key(tmp_path: Path, name: str, wrap: Callable[[Any], Any]) -> None:
+def test_weights_are_found_under_any_key(tmp_path: Path, name: str, wrap: Callable[[Any], Any]) -> None:
     assert loaded(save(wrap({name: state(), "step": 4}), tmp_path)) == ()
     assert loaded(save(wrap({name: {"module": {"inner": state()}}}), tmp_path)) == ()
 
 
-def test_the_one_that_fits_by_shape(tmp_path: Path) -> None:
+def test_weights_with_fitting_shapes_are_chosen(tmp_path: Path) -> None:
     other = state(2, make=lambda: Small(channels=5))
     assert other.keys() == state().keys()
     for stored in (
@@ -315,72 +317,72 @@ def test_the_one_that_fits_by_shape(tmp_path: Path) -> None:
         )
 
 
-def test_the_one_that_fits_by_name(tmp_path: Path) -> None:
+def test_weights_with_fitting_names_are_chosen(tmp_path: Path) -> None:
     stored = {"generator": {"up.weight": torch.ones(2)}, "discriminator": state()}
     assert loaded(save(stored, tmp_path)) == (
         "weights from discriminator in the file",
-        *one("generator.up.weight"),
+        *one_unused("generator.up.weight"),
     )
 
 
-def test_one_is_asked_for(tmp_path: Path) -> None:
+def test_part_of_a_file_is_loaded_on_request(tmp_path: Path) -> None:
     path = save({"student": state(), "teacher": state(2), "epoch": 3}, tmp_path)
-    assert refused(path) == (
+    assert rejection(path) == (
         f"{path} has 2 sets of weights that fit the network: student, teacher. "
         f"Choose one with weights={path}#student"
     )
     assert loaded(f"{path}#student") == loaded(f"{path}#teacher", seed=2) == ()
-    assert refused(f"{path}#techer") == f"{path} has no tensors under 'techer': it has student, teacher"
-    assert refused(f"{path}#epoch") == f"{path} has no tensors under 'epoch': it has student, teacher"
-    assert refused(f"{path}#student", lambda: Small(channels=5)).startswith(
-        f"{path}#student does not fit small: 7 tensors of another shape"
+    assert rejection(f"{path}#techer") == f"{path} has no tensors under 'techer': it has student, teacher"
+    assert rejection(f"{path}#epoch") == f"{path} has no tensors under 'epoch': it has student, teacher"
+    assert rejection(f"{path}#student", lambda: Small(channels=5)).startswith(
+        f"{path}#student does not fit small: 7 tensors with a different shape"
     )
 
 
-def test_an_ensemble_in_a_list(tmp_path: Path) -> None:
+def test_networks_in_a_list_are_chosen_by_number(tmp_path: Path) -> None:
     path = save({"models": [state(), state(2)]}, tmp_path)
-    assert "2 sets of weights that fit the network: models.0, models.1. Choose" in refused(path)
+    assert "2 sets of weights that fit the network: models.0, models.1. Choose" in rejection(path)
     assert loaded(f"{path}#models.1", seed=2) == ()
     assert loaded(save([state(), {"lr": 0.1}], tmp_path)) == ()
 
 
-def test_copies_with_the_same_values_need_no_choice(tmp_path: Path) -> None:
+def test_equal_copies_need_no_choice(tmp_path: Path) -> None:
     assert loaded(save({"best": state(), "last": state()}, tmp_path)) == ("weights from best in the file",)
 
 
 @pytest.mark.parametrize("other", [Tensor.double, Tensor.to_sparse])
-def test_copies_of_another_kind_are_not_the_same(tmp_path: Path, other: Callable[[Tensor], Tensor]) -> None:
+def test_copies_of_another_type_need_a_choice(tmp_path: Path, other: Callable[[Tensor], Tensor]) -> None:
     path = save({"best": state(), "last": {key: other(value) for key, value in state().items()}}, tmp_path)
-    assert "2 sets of weights that fit the network: best, last" in refused(path)
+    assert "2 sets of weights that fit the network: best, last" in rejection(path)
     assert loaded(f"{path}#best") == ()
 
 
-def test_the_one_with_as_many_classes(tmp_path: Path) -> None:
-    """A file of two, of which one would fit if the network had other classes."""
+def test_weights_with_matching_number_of_classes_are_preferred(tmp_path: Path) -> None:
+    """One of the two networks in the file has another number of classes."""
     path = save({"model": state(2, make=lambda: Small(classes=7)), "student": state()}, tmp_path)
     assert loaded(path) == (
         "weights from student in the file",
         "model in the file fits the network too, with another number of classes; "
         f"to use it, load {path}#model",
     )
-    assert refused(f"{path}#model").endswith("Only the number of classes differs: the weights have 7")
+    assert rejection(f"{path}#model").endswith("Only the number of classes differs: the weights have 7")
 
 
-def test_the_usual_key_is_taken_before_others(tmp_path: Path) -> None:
+def test_usual_key_is_preferred(tmp_path: Path) -> None:
     path = save({"teacher": state(2), "model": state()}, tmp_path)
     assert loaded(path) == (f"teacher in the file fits the network too; to use it, load {path}#teacher",)
     path = save({"net": state(2), "model": state()}, tmp_path)
-    assert "2 sets of weights that fit the network: net, model" in refused(path)
+    assert "2 sets of weights that fit the network: net, model" in rejection(path)
 
 
-def test_a_hash_in_the_name_of_a_file(tmp_path: Path) -> None:
+def test_hash_in_a_file_name_is_not_a_part(tmp_path: Path) -> None:
     torch.save(state(), tmp_path / "run#3")
     torch.save({"3": state(2)}, tmp_path / "run")
     assert loaded(tmp_path / "run#3") == ()
-    assert loaded(f"{tmp_path}/run#3", seed=SOURCE) == ()
+    assert loaded(f"{tmp_path}/run#3", seed=SOURCE_SEED) == ()
     (tmp_path / "run#3").unlink()
     assert loaded(f"{tmp_path}/run#3", seed=2) == ()
-    assert refused(f"{tmp_path}/walk#3").startswith(f"no weights file '{tmp_path}/walk#3'")
+    assert rejection(f"{tmp_path}/walk#3").startswith(f"no weights file '{tmp_path}/walk#3'")
 
 
 # --- averaged copies
@@ -391,7 +393,7 @@ def test_a_hash_in_the_name_of_a_file(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("plain", ["state_dict", "model", "weights"])
 @pytest.mark.parametrize("first", [True, False])
-def test_an_average_beside_is_mentioned(tmp_path: Path, name: str, plain: str, first: bool) -> None:
+def test_averaged_copy_is_noted(tmp_path: Path, name: str, plain: str, first: bool) -> None:
     stored: dict[str, Any] = {name: state(2), plain: state()} if first else {plain: state(), name: state(2)}
     path = save(stored, tmp_path)
     notes = loaded(path)
@@ -400,39 +402,39 @@ def test_an_average_beside_is_mentioned(tmp_path: Path, name: str, plain: str, f
     assert loaded(f"{path}#{name}", seed=2) == ()
 
 
-def test_an_average_as_pytorch_keeps_it(tmp_path: Path) -> None:
-    """With its own counter, and under a prefix of its own."""
-    model = drawn(SOURCE)
+def test_averaged_copy_of_pytorch_is_noted(tmp_path: Path) -> None:
+    """PyTorch's average has a counter and a prefix."""
+    model = drawn(SOURCE_SEED)
     averaged = AveragedModel(drawn(2), multi_avg_fn=get_ema_multi_avg_fn(0.9))  # type: ignore[no-untyped-call]
     path = save({"model": model.state_dict(), "ema": averaged.state_dict()}, tmp_path)
     note = f"the file also has averaged weights (EMA); to use them, load {path}#ema.module"
     assert loaded(path) == (note,)
     assert loaded(f"{path}#ema.module", seed=2) == ()
-    assert loaded(f"{path}#ema", seed=2) == (*dropped("module."), *one("ema.n_averaged"))
+    assert loaded(f"{path}#ema", seed=2) == (*removed("module."), *one_unused("ema.n_averaged"))
 
 
-def test_an_average_alone_is_taken_and_said(tmp_path: Path) -> None:
+def test_average_without_plain_weights_is_loaded_with_a_note(tmp_path: Path) -> None:
     assert loaded(save({"state_dict_ema": state(), "epoch": 3}, tmp_path)) == (
         "these are averaged weights (EMA), from state_dict_ema in the file",
     )
 
 
-def test_an_average_of_the_parameters_alone(tmp_path: Path) -> None:
-    """Without the statistics of batch normalisation it cannot be used by itself."""
+def test_average_without_statistics_is_noted_as_unusable(tmp_path: Path) -> None:
+    """An average without the statistics of batch normalisation cannot be used alone."""
     shadow = {key: value for key, value in state(2).items() if "running" not in key and "num" not in key}
     path = save({"model": state(), "ema": {"decay": 0.99, "shadow": shadow}}, tmp_path)
     assert loaded(path) == (
         "the file also has averaged weights (EMA) in ema.shadow, which cannot be used alone: "
         "2 tensors missing there (bn.running_mean, bn.running_var)",
     )
-    assert "2 tensors missing (bn.running_mean, bn.running_var)" in refused(f"{path}#ema")
+    assert "2 tensors missing (bn.running_mean, bn.running_var)" in rejection(f"{path}#ema")
 
 
-# --- what is never taken for weights
+# --- tensors that are never weights
 
 
 def stepped(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Any]:
-    """The state of an optimizer that has taken a step; the module stays as it was."""
+    """Return the state of an optimizer after one step; the module does not change."""
     before = {key: value.clone() for key, value in module.state_dict().items()}
     module(torch.rand(2, 3, 8, 8)).sum().backward()
     optimizer.step()
@@ -440,38 +442,38 @@ def stepped(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, An
     return optimizer.state_dict()
 
 
-def test_the_state_of_an_optimizer(tmp_path: Path) -> None:
-    source = drawn(SOURCE)
+def test_optimizer_state_is_never_loaded(tmp_path: Path) -> None:
+    source = drawn(SOURCE_SEED)
     optimizer = stepped(torch.optim.AdamW(source.parameters()), source)
     assert isinstance(optimizer["state"][0]["exp_avg"], Tensor)
     for key in ("optimizer", "optim", "opt", "optimizers"):
         assert loaded(save({"weights": state(), key: optimizer}, tmp_path)) == ()
     assert loaded(save({"weights": state(), "all": [optimizer, optimizer]}, tmp_path)) == ()
     for stored in (optimizer, {"optimizer": optimizer}, {"adam": optimizer}):
-        assert "holds" in refused(save(stored, tmp_path))
+        assert "contains" in rejection(save(stored, tmp_path))
     path = save(optimizer, tmp_path)
-    assert f"{path} holds the state of an optimizer, not the weights of a network" in refused(path)
+    assert f"{path} contains the state of an optimizer, not the weights of a network" in rejection(path)
 
 
 @pytest.mark.parametrize("key", ["optimizer", "state"])
-def test_the_state_of_an_optimizer_by_the_names_of_the_parameters(tmp_path: Path, key: str) -> None:
-    """Each of its mappings has all names and shapes of the network."""
+def test_optimizer_state_by_parameter_name_is_never_loaded(tmp_path: Path, key: str) -> None:
+    """Each mapping of the optimizer has all names and shapes of the network."""
     moments = {"exp_avg": state(2), "exp_avg_sq": state(3)}
     assert loaded(save({key: moments, "weights": state()}, tmp_path)) == ()
-    assert "no tensors" in refused(save({key: moments}, tmp_path))
+    assert "no tensors" in rejection(save({key: moments}, tmp_path))
 
 
-def test_tensors_that_are_not_taken_may_be_anything(tmp_path: Path) -> None:
-    strangers = {
+def test_unusable_tensors_that_are_not_loaded_are_accepted(tmp_path: Path) -> None:
+    unrelated = {
         "loss.table": torch.zeros(2).to_sparse(), "loss.nan": torch.tensor(float("nan")),
         "loss.complex": torch.zeros(1, dtype=torch.complex64),
     }  # fmt: skip
-    assert loaded(save({**state(), **strangers}, tmp_path)) == (
+    assert loaded(save({**state(), **unrelated}, tmp_path)) == (
         "not used: 3 other tensors in the file (loss.table, loss.nan, loss.complex)",
     )
     spoiled = {**state(), "head.bias": torch.full((3,), float("nan"))}
-    path = save({"student": spoiled, **POS}, tmp_path)
-    assert refused(path).startswith(f"{path}#student holds NaN or infinity in head.bias:")
+    path = save({"student": spoiled, **LOSS_WEIGHT}, tmp_path)
+    assert rejection(path).startswith(f"{path}#student contains NaN or infinity in head.bias:")
 
 
 class Malice:
@@ -482,47 +484,47 @@ class Malice:
         return Path.touch, (self.trace,)
 
 
-def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     path = save({"model": state(), "extra": Malice(tmp_path / "it ran")}, tmp_path)
     notes = loaded(path)
     assert loaded(f"{path}#model") == notes and notes[0].startswith("ignored 1 object that is not a tensor: ")
     assert not (tmp_path / "it ran").exists()
     torch.load(path, weights_only=False)
-    assert (tmp_path / "it ran").exists()  # that it would have done something
+    assert (tmp_path / "it ran").exists()  # the file does something if it is run
 
 
-def test_mappings_without_end(tmp_path: Path) -> None:
+def test_recursive_mappings_are_rejected(tmp_path: Path) -> None:
     own: dict[str, Any] = {"model": state()}
     own["self"] = own
-    assert "one of its mappings contains itself" in refused(save(own, tmp_path))
+    assert "one of its mappings contains itself" in rejection(save(own, tmp_path))
     many: Any = {"a": torch.ones(1)}
     for _ in range(40):
         many = {"b": many, "c": many, "d": many}
-    assert "is nested too deeply" in refused(save(many, tmp_path))
+    assert "is nested too deeply" in rejection(save(many, tmp_path))
 
 
-def test_two_tensors_with_one_name(tmp_path: Path) -> None:
+def test_two_tensors_with_one_name_are_rejected(tmp_path: Path) -> None:
     path = save({"conv": {"weight": torch.ones(1)}, "conv.weight": torch.ones(1)}, tmp_path)
-    assert f"{path} holds two tensors with the name conv.weight: save the tensors alone" in refused(path)
+    assert f"{path} contains two tensors named conv.weight. Save only the tensors" in rejection(path)
 
 
-# --- every way to a network
+# --- torchvision's, timm's and a user's networks
 
 
-def test_a_torchvision_network(tmp_path: Path) -> None:
+def test_torchvision_network_loads_from_checkpoint(tmp_path: Path) -> None:
     source = build("resnet18", seed=5, classes=7)
     averaged = {key: value + 1 for key, value in source.state_dict().items()}
     model = {f"model.{key}": value for key, value in source.state_dict().items()}
-    path = save({"state_dict": {**model, **POS}, "ema": averaged}, tmp_path)
+    path = save({"state_dict": {**model, **LOSS_WEIGHT}, "ema": averaged}, tmp_path)
     module, info = load_network("resnet18", path)
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(module(x), source(x)) and module(x).shape == (1, 7)
     notes = (
-        *dropped("model."),
+        *removed("model."),
         f"the file also has averaged weights (EMA); to use them, load {path}#ema",
         "not used: 1 other tensor in the file (state_dict.criterion.pos_weight)",
-        "7 classes, as the weights have",
+        "7 classes, as in the weights",
     )
     assert (info.notes, info.spec, info.source) == (notes, str(path), str(path))
     part, again = load_network("resnet18", f"{path}#ema")
@@ -530,7 +532,7 @@ def test_a_torchvision_network(tmp_path: Path) -> None:
     assert (again.notes, again.spec) == ((notes[-1],), f"{path}#ema")
 
 
-def test_a_network_of_a_users_file(tmp_path: Path) -> None:
+def test_user_network_loads_from_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "from torch import nn\nimport deconvviz as dv\n"
         "def make():\n    return dv.Network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), size=8)\n"
@@ -538,15 +540,14 @@ def test_a_network_of_a_users_file(tmp_path: Path) -> None:
     name = f"{tmp_path}/own.py:make"
     source = dv.load(name, seed=1)
     weights = {f"model.{key}": value for key, value in source.module.state_dict().items()}
-    path = save(
-        {"state_dict": {**weights, **POS}, "ema": {**dv.load(name, seed=2).module.state_dict()}}, tmp_path
-    )
+    averaged = dict(dv.load(name, seed=2).module.state_dict())
+    path = save({"state_dict": {**weights, **LOSS_WEIGHT}, "ema": averaged}, tmp_path)
     net = dv.load(name, path)
     assert net.digest == source.digest != dv.load(name).digest
     assert net.origin.notes == (
-        *dropped("model."),
+        *removed("model."),
         f"the file also has averaged weights (EMA); to use them, load {path}#ema",
-        *one("state_dict.criterion.pos_weight"),
+        *one_unused("state_dict.criterion.pos_weight"),
     )
     part = dv.load(name, f"{path}#ema")
     assert part.digest == dv.load(name, seed=2).digest
@@ -556,31 +557,31 @@ def test_a_network_of_a_users_file(tmp_path: Path) -> None:
         assert torch.equal(net.module(x), source.module(x))
 
 
-def test_a_network_of_timms(tmp_path: Path) -> None:
+def test_timm_network_loads_from_checkpoint(tmp_path: Path) -> None:
     timm: Any = pytest.importorskip("timm")
     source = timm.create_model("test_resnet", num_classes=5).eval()
     averaged = {key: value + 1 for key, value in source.state_dict().items()}
     model = {f"module.{key}": value for key, value in source.state_dict().items()}
-    path = save({"arch": "a", "state_dict": {**model, **POS}, "state_dict_ema": averaged}, tmp_path)
+    path = save({"arch": "a", "state_dict": {**model, **LOSS_WEIGHT}, "state_dict_ema": averaged}, tmp_path)
     net = dv.load("timm:test_resnet", path)
     assert net.origin.notes == (
-        *dropped("module."),
+        *removed("module."),
         f"the file also has averaged weights (EMA); to use them, load {path}#state_dict_ema",
-        *one("state_dict.criterion.pos_weight"),
-        "5 classes, as the weights have",
+        *one_unused("state_dict.criterion.pos_weight"),
+        "5 classes, as in the weights",
     )
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(net.module(x), source(x))
 
 
-def test_reading_without_a_network(tmp_path: Path) -> None:
-    """What is most likely the weights, if the network is not known."""
+def test_main_prefix_is_that_of_the_weights(tmp_path: Path) -> None:
+    """`main` is the prefix of the most likely weights if the network is not known."""
     for stored in (
-        {"state_dict": state(prefix="module."), "ema": {**state(2), **POS}, "n": torch.ones(1)},
+        {"state_dict": state(prefix="module."), "ema": {**state(2), **LOSS_WEIGHT}, "n": torch.ones(1)},
         {"extra": {"a": torch.ones(1)}, "params": state()},
-        {"ema": {**state(2), **POS}, "weights": state(), "n": torch.ones(1)},
-        {"teacher": {**state(2), **POS}, "model": state()},
+        {"ema": {**state(2), **LOSS_WEIGHT}, "weights": state(), "n": torch.ones(1)},
+        {"teacher": {**state(2), **LOSS_WEIGHT}, "model": state()},
         state(prefix="model._orig_mod."),
     ):
         kept = read_stored(save(stored, tmp_path))

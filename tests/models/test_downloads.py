@@ -1,4 +1,4 @@
-"""Fetching, against a server on this machine that misbehaves in every way a server can."""
+"""Downloads from a server on this machine that fails in different ways."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def serve(
     return url
 
 
-def test_fetched_once_and_kept(
+def test_weights_are_downloaded_once_and_cached(
     monkeypatch: pytest.MonkeyPatch,
     server: str,
     payload: bytes,
@@ -99,13 +99,13 @@ def test_fetched_once_and_kept(
     printed = capsys.readouterr()
     assert printed.out == "" and url in printed.err
 
-    monkeypatch.setattr(ENTRY.value, "url", url.replace(server, "http://127.0.0.1:9"))  # nobody is there
+    monkeypatch.setattr(ENTRY.value, "url", url.replace(server, "http://127.0.0.1:9"))  # no server
     assert listed(NAME).cached == home / url.rpartition("/")[2]
     for spec in ("default", "IMAGENET1K_V1", "SqueezeNet1_1_Weights.IMAGENET1K_V1"):
         assert load_network(NAME, spec)[1] == info
 
 
-def test_quietly(
+def test_download_without_progress_prints_nothing(
     monkeypatch: pytest.MonkeyPatch, server: str, payload: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     serve(monkeypatch, server, "whole", payload)
@@ -123,48 +123,53 @@ def test_quietly(
         ("portal", 'invalid hash value \\(expected "'),
     ],
 )
-def test_a_failure_says_all_ways_out_and_leaves_nothing(
+def test_failed_download_gives_advice_and_leaves_no_file(
     monkeypatch: pytest.MonkeyPatch, server: str, payload: bytes, home: Path, behaviour: str, reason: str
 ) -> None:
     url = serve(monkeypatch, server, behaviour, payload)
     with pytest.raises(DownloadError, match=reason) as caught:
         load_network(NAME, progress=False)
-    told = str(caught.value)
-    assert told.startswith(f"the weights of {NAME} could not be fetched from {url}: ")
-    assert f"is looked for at {home / url.rpartition('/')[2]}; or give one with weights=FILE" in told
-    assert told.endswith("minivgg needs no download")
-    assert "or give one with --weights FILE; minivgg" in caught.value.on_command_line()
+    message = str(caught.value)
+    assert message.startswith(f"the weights of {NAME} could not be downloaded from {url}: ")
+    place = home / url.rpartition("/")[2]
+    assert f"Save the file as {place}, or give another file with weights=FILE, or use minivgg" in message
+    assert message.endswith("which needs no download")
+    assert "or give another file with --weights FILE, or use minivgg" in caught.value.on_command_line()
     assert list(home.iterdir()) == []
     assert listed(NAME).cached is None
 
 
 @pytest.mark.parametrize("behaviour", ["broken", "portal"])
-def test_without_a_hash_in_its_name_a_bad_file_is_not_kept_either(
+def test_damaged_download_without_hash_in_its_name_is_deleted(
     monkeypatch: pytest.MonkeyPatch, server: str, payload: bytes, home: Path, behaviour: str
 ) -> None:
     serve(monkeypatch, server, behaviour, payload, named=False)
-    with pytest.raises(DownloadError, match="could not be fetched"):
+    with pytest.raises(DownloadError, match="could not be downloaded"):
         load_network(NAME, progress=False)
     assert list(home.iterdir()) == []
 
 
-def test_nobody_answers(monkeypatch: pytest.MonkeyPatch, payload: bytes, home: Path) -> None:
+def test_unreachable_server_raises_download_error(
+    monkeypatch: pytest.MonkeyPatch, payload: bytes, home: Path
+) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening
         serve(monkeypatch, f"http://127.0.0.1:{taken.getsockname()[1]}", "whole", payload)
-        with pytest.raises(DownloadError, match=r"\.pth: connection refused\. A file fetched"):
+        with pytest.raises(DownloadError, match=r"\.pth: connection refused\. Save the file"):
             load_network(NAME, progress=False)
     assert list(home.iterdir()) == []
 
 
-def test_a_wrong_hash(monkeypatch: pytest.MonkeyPatch, server: str, home: Path) -> None:
+def test_download_with_wrong_hash_is_rejected(
+    monkeypatch: pytest.MonkeyPatch, server: str, home: Path
+) -> None:
     serve(monkeypatch, server, "whole", b"something else")
     with pytest.raises(DownloadError, match="invalid hash value"):
         load_network(NAME, progress=False)
     assert list(home.iterdir()) == []
 
 
-def test_a_broken_file_in_the_cache_is_named_and_left_to_its_owner(
+def test_damaged_file_in_the_cache_is_reported_and_kept(
     monkeypatch: pytest.MonkeyPatch, server: str, payload: bytes, home: Path
 ) -> None:
     serve(monkeypatch, server, "whole", payload)
@@ -173,13 +178,13 @@ def test_a_broken_file_in_the_cache_is_named_and_left_to_its_owner(
     place.write_bytes(payload[:1000])
     with pytest.raises(DownloadError) as caught:
         load_network(NAME, progress=False)
-    assert f"the weights of {NAME} at {place} are broken, or no plain tensors: delete that file" in str(
-        caught.value
+    assert str(caught.value).startswith(
+        f"the weights of {NAME} in the cache are damaged or are not plain tensors: {place}. Delete this file"
     )
     assert place.read_bytes() == payload[:1000]
 
 
-def test_a_cache_that_cannot_be_made(
+def test_cache_that_cannot_be_created_raises_download_error(
     monkeypatch: pytest.MonkeyPatch, server: str, payload: bytes, home: Path
 ) -> None:
     home.parent.parent.write_text("a file where the folder should be")
@@ -188,17 +193,17 @@ def test_a_cache_that_cannot_be_made(
         load_network(NAME, progress=False)
 
 
-def test_what_the_list_of_models_needs() -> None:
+def test_listed_models_have_size_and_cache_path() -> None:
     assert listed("vgg19").download_mb == pytest.approx(548.051)
     assert listed("squeezenet1_1").download_mb == pytest.approx(4.729)
     assert (listed("minivgg").download_mb, listed("minivgg").cached) == (0.0, minivgg.WEIGHTS)
     assert listed("vgg19").cached is None
 
 
-def test_published_weights_without_a_classifier_load_with_a_note(
+def test_published_weights_without_classifier_load_with_a_note(
     monkeypatch: pytest.MonkeyPatch, server: str, home: Path
 ) -> None:
-    """As vgg16's IMAGENET1K_FEATURES: no numbers in the classifier, and no names for its outputs."""
+    """Like vgg16's IMAGENET1K_FEATURES: NaN in the classifier, and no class names."""
     state = build(NAME, seed=7).state_dict()
     state["classifier.1.weight"].fill_(float("nan"))
     stream = io.BytesIO()
@@ -209,8 +214,8 @@ def test_published_weights_without_a_classifier_load_with_a_note(
     monkeypatch.setattr(ENTRY.value, "meta", {**ENTRY.meta, "categories": None})
     _, info = load_network(NAME, progress=False)
     assert info.notes == (
-        "the published weights have no numbers in classifier.1.weight",
-        "1 tensor missing (classifier.1.weight): layers from classifier.1 on cannot be asked for",
+        "the published weights contain NaN or infinity in classifier.1.weight",
+        "1 tensor missing (classifier.1.weight): layers from classifier.1 on cannot be requested",
     )
     assert info.missing == ("classifier.1.weight",)
     assert info.classes == ()

@@ -1,4 +1,4 @@
-"""Checkpoints with objects that are not tensors: nothing in a file is imported, looked up or called."""
+"""Checkpoints with objects that are not tensors: no code from a file is imported or called."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ HOOKS = b"}"
 
 @dataclass
 class Settings:
-    """A class of a training script."""
+    """Class of a training script."""
 
     rate: float = 0.1
 
 
 class Resists:
-    """A class whose every way of being unpickled leaves a trace."""
+    """Class that creates a file whenever its unpickling runs any of its methods."""
 
     trace: Path
 
@@ -81,16 +81,16 @@ class Resists:
 
 
 class OwnDict(OrderedDict[str, Any]):
-    """A mapping of a training script."""
+    """Mapping class of a training script."""
 
 
 class OwnTensor(Tensor):
-    """A subclass of tensors of a training script."""
+    """Tensor subclass of a training script."""
 
 
 @pytest.fixture
 def trace(tmp_path: Path) -> Iterator[Path]:
-    """A file that every attack of this module would make."""
+    """Path of a file that every attack in this module would create."""
     found = tmp_path / "it ran"
     Resists.trace = found
     yield found
@@ -107,7 +107,7 @@ def read(path: Path, *imports: str) -> Stored:
         return read_stored(path)
 
 
-def is_read(path: Path, *imports: str) -> str:
+def note_of_read_file(path: Path, *imports: str) -> str:
     """Return the note on a file whose tensors under `model` are read."""
     found = read(path, *imports)
     given = found.below("model.")
@@ -116,7 +116,7 @@ def is_read(path: Path, *imports: str) -> str:
     return found.ignored
 
 
-def refusal(path: Path) -> str:
+def rejection(path: Path) -> str:
     started = perf_counter()
     with nothing_is_run(), pytest.raises(WeightsError) as caught:
         read_stored(path)
@@ -126,9 +126,9 @@ def refusal(path: Path) -> str:
     return message
 
 
-# --- what training scripts keep with the weights
+# --- objects that training scripts save with the weights
 
-KEPT: dict[str, tuple[Any, str]] = {
+SAVED_OBJECTS: dict[str, tuple[Any, str]] = {
     "argparse": (argparse.Namespace(rate=0.1, model="a"), "argparse.Namespace"),
     "path": (pathlib.PurePosixPath("runs"), "PurePosixPath"),
     "numpy number": (np.float64(0.5), "numpy scalar"),
@@ -146,23 +146,23 @@ KEPT: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("kind", KEPT)
-def test_an_object_is_ignored(tmp_path: Path, kind: str, legacy: bool) -> None:
-    value, name = KEPT[kind]
+@pytest.mark.parametrize("kind", SAVED_OBJECTS)
+def test_object_is_ignored_with_a_note(tmp_path: Path, kind: str, legacy: bool) -> None:
+    value, name = SAVED_OBJECTS[kind]
     path = tmp_path / "a.pth"
     torch.save({"model": state(), "kept": value}, path, _use_new_zipfile_serialization=not legacy)
-    note = is_read(path)
+    note = note_of_read_file(path)
     assert note.startswith("ignored 1 object that is not a tensor: ") and note.endswith(name)
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".bin", ".pt", ".pth.tar", ".model", ""])
-def test_the_suffix_does_not_matter(tmp_path: Path, suffix: str) -> None:
+def test_file_suffix_does_not_matter(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     torch.save({"model": state(), "args": argparse.Namespace(a=1)}, path)
-    assert is_read(path) == "ignored 1 object that is not a tensor: argparse.Namespace"
+    assert note_of_read_file(path) == "ignored 1 object that is not a tensor: argparse.Namespace"
 
 
-def test_objects_are_counted_without_those_inside_of_them(tmp_path: Path) -> None:
+def test_objects_inside_ignored_objects_are_not_counted(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     kept = [
         argparse.Namespace(inner=[Settings(), Path("a")]),
@@ -171,11 +171,11 @@ def test_objects_are_counted_without_those_inside_of_them(tmp_path: Path) -> Non
         {"a": (Settings(),)},
     ]
     torch.save({"model": state(), "kept": kept}, path)
-    note = is_read(path)
+    note = note_of_read_file(path)
     assert note.startswith("ignored 4 objects that are not tensors: argparse.Namespace, numpy scalar, ")
 
 
-def test_plain_values_are_not_mentioned(tmp_path: Path) -> None:
+def test_plain_values_are_not_noted(tmp_path: Path) -> None:
     plain = {
         "numbers": [1, 2.5, True, None, 10**30, 1j], "bytes": b"a", "sets": {1, 2}, "frozen": frozenset((3,)),
         "type": torch.float16, "size": torch.Size((1, 2)), "device": torch.device("cpu"),
@@ -183,23 +183,23 @@ def test_plain_values_are_not_mentioned(tmp_path: Path) -> None:
     }  # fmt: skip
     for legacy in (False, True):
         torch.save({"model": state(), **plain}, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
-        assert is_read(tmp_path / "a.pth") == ""
+        assert note_of_read_file(tmp_path / "a.pth") == ""
 
 
-def test_tensors_in_a_mapping_of_another_class(tmp_path: Path) -> None:
+def test_tensors_in_a_custom_mapping_are_read(tmp_path: Path) -> None:
     for stored in ({"model": OwnDict(state())}, OwnDict(model=state())):
         torch.save(stored, tmp_path / "a.pth")
-        assert is_read(tmp_path / "a.pth") == ""
+        assert note_of_read_file(tmp_path / "a.pth") == ""
 
 
-def test_tensors_of_other_kinds_are_plain_tensors(tmp_path: Path) -> None:
+def test_parameters_and_tensor_subclasses_become_plain_tensors(tmp_path: Path) -> None:
     values = state()
     parameter = nn.Parameter(values["0.weight"].clone())
     parameter.tag = "mine"  # type: ignore[attr-defined]
     own = values["0.bias"].as_subclass(OwnTensor)  # type: ignore[arg-type]
     path = tmp_path / "a.pth"
     torch.save({"model": {**values, "0.weight": parameter, "0.bias": own}}, path)
-    assert is_read(path) == f"ignored 1 object that is not a tensor: {__name__}.OwnTensor"
+    assert note_of_read_file(path) == f"ignored 1 object that is not a tensor: {__name__}.OwnTensor"
     given = read(path).tensors
     assert {type(tensor) for tensor in given.values()} == {Tensor}
     assert not any(tensor.requires_grad for tensor in given.values())
@@ -210,7 +210,7 @@ TYPES = (torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32,
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_every_tensor_is_as_pytorch_reads_it(tmp_path: Path, legacy: bool) -> None:
+def test_every_tensor_equals_that_of_torch_load(tmp_path: Path, legacy: bool) -> None:
     base = torch.arange(24.0).reshape(4, 6)
     tensors = {f"type {dtype}": torch.arange(5).to(dtype) for dtype in TYPES[: -2 if legacy else None]} | {
         "transposed": base.T, "slice": base[1:3, 2:5], "strided": base[::2, ::3], "scalar": torch.tensor(3.5),
@@ -228,27 +228,27 @@ def test_every_tensor_is_as_pytorch_reads_it(tmp_path: Path, legacy: bool) -> No
     assert found["shared"].data_ptr() == found["again"].data_ptr()
 
 
-def test_numbers_whose_sign_is_stored_apart(tmp_path: Path) -> None:
+def test_negated_view_is_read_with_its_sign(tmp_path: Path) -> None:
     torch.save({"a": torch.tensor([1 + 2j, 3 - 4j]).conj().imag}, tmp_path / "a.pth")
     assert torch.equal(read(tmp_path / "a.pth").tensors["a"], torch.tensor([-2.0, 4.0]))
 
 
-def test_an_archive_that_was_packed_again(tmp_path: Path) -> None:
+def test_compressed_archive_is_read(tmp_path: Path) -> None:
     torch.save({"model": state()}, tmp_path / "a.pth")
     rewrite(tmp_path / "a.pth", lambda name, data: data, compression=zipfile.ZIP_DEFLATED)
-    assert is_read(tmp_path / "a.pth") == ""
+    assert note_of_read_file(tmp_path / "a.pth") == ""
 
 
-def test_an_archive_without_checksums(tmp_path: Path) -> None:
+def test_archive_without_checksums_is_read(tmp_path: Path) -> None:
     torch.serialization.set_crc32_options(False)
     try:
         torch.save({"model": state()}, tmp_path / "a.pth")
     finally:
         torch.serialization.set_crc32_options(True)
-    assert is_read(tmp_path / "a.pth") == ""
+    assert note_of_read_file(tmp_path / "a.pth") == ""
 
 
-def test_numbers_of_a_machine_with_the_other_order_of_bytes(tmp_path: Path) -> None:
+def test_tensors_with_swapped_byte_order_are_read(tmp_path: Path) -> None:
     torch.save({"a": torch.arange(4.0), "b": torch.arange(3)}, tmp_path / "a.pth")
     swapped = {"0": "<f4", "1": "<i8"}
 
@@ -262,8 +262,8 @@ def test_numbers_of_a_machine_with_the_other_order_of_bytes(tmp_path: Path) -> N
     assert torch.equal(found["a"], torch.arange(4.0)) and torch.equal(found["b"], torch.arange(3))
 
 
-def test_an_old_state_dict_of_pairs(tmp_path: Path) -> None:
-    """As Python 2 pickled it, with the versions of layouts as its state."""
+def test_state_dict_of_pairs_from_python_2_is_read(tmp_path: Path) -> None:
+    """The state dict is pickled like in Python 2, with the layout versions as its state."""
     pair = b"](" + text("a") + storage_of_one() + b"e"
     ordered = call(of_class("collections", "OrderedDict"), b"](" + pair + b"e")
     versions = b"}" + text("_metadata") + b"}" + text("a") + b"}" + text("version") + TWO + b"sss"
@@ -271,7 +271,7 @@ def test_an_old_state_dict_of_pairs(tmp_path: Path) -> None:
     assert found.tensors.keys() == {"a"} and found.versions == {"a.": {"version": 2}}
 
 
-def test_versions_of_layouts_that_are_not_numbers_are_left_out(tmp_path: Path) -> None:
+def test_invalid_layout_versions_are_ignored(tmp_path: Path) -> None:
     values = OrderedDict(state())
     values._metadata = {"": {"version": [1]}, "0": {"version": "2"}, "1": 7}  # type: ignore[attr-defined]
     torch.save({"model": values}, tmp_path / "a.pth")
@@ -311,10 +311,10 @@ def test_attacks_are_ignored(tmp_path: Path, trace: Path, legacy: bool, suffix: 
     for name, attack in attacks(trace).items():
         path = tmp_path / f"a{suffix}"
         torch.save({"model": state(), "extra": attack}, path, _use_new_zipfile_serialization=not legacy)
-        assert is_read(path).startswith("ignored") or name == "in a key"
+        assert note_of_read_file(path).startswith("ignored") or name == "in a key"
 
 
-def test_the_attacks_would_have_worked(tmp_path: Path) -> None:
+def test_attacks_work_with_torch_load(tmp_path: Path) -> None:
     worked = []
     for name, attack in attacks(tmp_path / "it ran").items():
         torch.save({"extra": attack}, tmp_path / "a.pth")
@@ -342,18 +342,18 @@ GADGETS = [
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_functions_that_attackers_use(tmp_path: Path, legacy: bool) -> None:
+def test_functions_used_by_attackers_are_ignored(tmp_path: Path, legacy: bool) -> None:
     for gadget in GADGETS:
         module, _, name = gadget.rpartition(".")
         path = save_with(tmp_path / "a.pth", {"model": state()}, call(of_class(module, name), text(TOUCH)),
                          legacy=legacy)  # fmt: skip
         imports = () if module in sys.modules else (module, module.partition(".")[0])
         plain = gadget.replace("__builtin__", "builtins")
-        assert is_read(path, *imports) == f"ignored 1 object that is not a tensor: {plain}"
+        assert note_of_read_file(path, *imports) == f"ignored 1 object that is not a tensor: {plain}"
 
 
 RESISTS = of_class(__name__, "Resists")
-MADE = RESISTS + b")\x81"  # an object of it, without arguments
+MADE = RESISTS + b")\x81"  # an object of this class, without arguments
 SYSTEM_2 = text("posix") + text("system") + b"\x93"
 LOOKALIKES = (
     "evil.OrderedDict",
@@ -404,13 +404,13 @@ BY_OPERATION: dict[str, tuple[bytes, str]] = {
     "a name with spaces": (b"ctorch._utils x\n_rebuild_tensor_v2 y\n", "torch._utils.x _rebuild_tensor_v2 y"),
     "a name with an escape": (b"ca\\o\nb\\x1b\n", "a\\o.b\\x1b"),
     "a long name": (of_class("m" * 10_000, "n" * 10_000), f"{'m' * 100}.{'n' * 100}"),
-    "a name that a terminal would obey": (of_class("a", "\x1b[31mred\x07"), "a.\\x1b[31mred\\x07"),
+    "a name with terminal control codes": (of_class("a", "\x1b[31mred\x07"), "a.\\x1b[31mred\\x07"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("operation", BY_OPERATION)
-def test_every_operation_that_makes_objects_is_inert(
+def test_every_object_creating_operation_is_inert(
     tmp_path: Path, trace: Path, monkeypatch: pytest.MonkeyPatch, operation: str, legacy: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -418,7 +418,8 @@ def test_every_operation_that_makes_objects_is_inert(
     copyreg.add_extension("os", "popen", 0x177)
     try:
         extra, name = BY_OPERATION[operation]
-        note = is_read(save_with(tmp_path / "a.pth", {"model": state()}, extra, legacy=legacy), "evil")
+        path = save_with(tmp_path / "a.pth", {"model": state()}, extra, legacy=legacy)
+        note = note_of_read_file(path, "evil")
     finally:
         copyreg.remove_extension("posix", "system", 0x77)
         copyreg.remove_extension("os", "popen", 0x177)
@@ -427,15 +428,15 @@ def test_every_operation_that_makes_objects_is_inert(
 
 
 @pytest.mark.parametrize("name", LOOKALIKES)
-def test_a_class_with_the_name_of_an_allowed_one(tmp_path: Path, name: str) -> None:
+def test_class_with_the_name_of_a_known_one_is_ignored(tmp_path: Path, name: str) -> None:
     module, _, last = name.rpartition(".")
     made = call(of_class(module, last)) + b"(" + text("a") + ONE + b"u" + b"}" + text("b") + ONE + b"sb"
     path = save_with(tmp_path / "a.pth", {"model": state()}, made)
-    assert is_read(path, "evil", "Collections") == f"ignored 1 object that is not a tensor: {name}"
+    assert note_of_read_file(path, "evil", "Collections") == f"ignored 1 object that is not a tensor: {name}"
 
 
 def doubled(levels: int) -> bytes:
-    """A tuple that holds another one twice, and so on: its hash would take forever."""
+    """Return a tuple that contains another one twice, and so on: computing its hash would take forever."""
     return b")" + b"2\x86" * levels
 
 
@@ -445,7 +446,7 @@ HARMLESS = {
     "a key with many digits": b"}" + number(10**20_000) + ONE + b"s",
     "a place in the memo that is far away": b"]r\xff\xff\xff\x7f" + ONE + b"a",
     "a frame that claims too much": b"\x95" + (2**62).to_bytes(8, "little") + ONE,
-    "a set of what cannot be hashed": b"\x8f(]}\x90",
+    "a set of unhashable values": b"\x8f(]}\x90",
     "a frozen set": b"(]\x91",
     "a mark without an end, removed": b"(" + ONE + b"1" + ONE,
     "a value that is removed": ONE + SYSTEM + b"0",
@@ -454,19 +455,20 @@ HARMLESS = {
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("kind", HARMLESS)
-def test_what_would_take_forever_does_not(tmp_path: Path, kind: str, legacy: bool) -> None:
+def test_costly_contents_are_read_quickly(tmp_path: Path, kind: str, legacy: bool) -> None:
     started = perf_counter()
-    assert is_read(save_with(tmp_path / "a.pth", {"model": state()}, HARMLESS[kind], legacy=legacy)) == ""
+    path = save_with(tmp_path / "a.pth", {"model": state()}, HARMLESS[kind], legacy=legacy)
+    assert note_of_read_file(path) == ""
     assert perf_counter() - started < 2
 
 
 @pytest.mark.parametrize("extra", [b"]" * 20_000 + b"a" * 19_999, b"]q\xf0h\xf0a", b"}q\xf0K\x01h\xf0s"])
-def test_containers_without_end(tmp_path: Path, extra: bytes) -> None:
-    message = refusal(save_with(tmp_path / "a.pth", {"model": state()}, extra))
+def test_recursive_containers_are_rejected(tmp_path: Path, extra: bytes) -> None:
+    message = rejection(save_with(tmp_path / "a.pth", {"model": state()}, extra))
     assert "is nested too deeply, or one of its mappings contains itself" in message
 
 
-# --- attacks that are refused
+# --- attacks that are rejected
 
 
 def storage_of_one(size: bytes = many(ONE), stride: bytes = many(ONE), offset: bytes = ZERO) -> bytes:
@@ -475,31 +477,37 @@ def storage_of_one(size: bytes = many(ONE), stride: bytes = many(ONE), offset: b
 
 
 HUGE = number(2**50)
-PICKLES: dict[str, tuple[bytes, str]] = {
-    "a storage of 2**50 numbers": (storage(FLOATS, text("0"), HUGE), "it has no"),
+REJECTED_PICKLES: dict[str, tuple[bytes, str]] = {
+    "a storage of 2**50 numbers": (storage(FLOATS, text("0"), HUGE), "one of its storages has fewer than"),
     "a storage with a negative size": (storage(FLOATS, text("0"), number(-1)), "storage without a size"),
     "a storage whose size is text": (storage(FLOATS, text("0"), text("1")), "storage without a size"),
     "a storage whose size is True": (storage(FLOATS, text("0"), b"\x88"), "storage without a size"),
-    "a storage that is not there": (storage(FLOATS, text("77"), ONE), "it has no"),
-    "a storage outside of the archive": (storage(FLOATS, text("../../etc/passwd"), ONE), "it has no"),
+    "a storage that does not exist": (storage(FLOATS, text("77"), ONE), "one of its storages has fewer than"),
+    "a storage outside of the archive": (
+        storage(FLOATS, text("../../etc/passwd"), ONE), "one of its storages has fewer than"
+    ),
     "a storage without a name": (storage(FLOATS, ONE, ONE), "storage without a size"),
     "a storage of another module": (
-        storage(of_class("evil", "FloatStorage"), text("0"), ONE), "something that is not a storage"
+        storage(of_class("evil", "FloatStorage"), text("0"), ONE), "an object that is not a storage"
     ),
-    "a storage of a function": (storage(SYSTEM, text("0"), ONE), "something that is not a storage"),
-    "a persistent id that is a number": (ONE + b"Q", "something that is not a storage"),
-    "a persistent id that is empty": (b")Q", "something that is not a storage"),
+    "a storage of a function": (storage(SYSTEM, text("0"), ONE), "an object that is not a storage"),
+    "a persistent id that is a number": (ONE + b"Q", "an object that is not a storage"),
+    "a persistent id that is empty": (b")Q", "an object that is not a storage"),
     "a persistent id that is short": (many(text("storage"), FLOATS) + b"Q", "that is not a storage"),
     "a persistent id of another kind": (many(text("file"), text("a")) + b"Q", "that is not a storage"),
-    "a persistent id that is text": (b"Pmodel\n", "something outside of it by text"),
-    "a persistent id that is a nested tuple": (doubled(60) + b"Q", "something that is not a storage"),
-    "more numbers than the storage has": (storage_of_one(many(TWO)), "more numbers than its storage has"),
-    "numbers far behind the storage": (storage_of_one(offset=number(2**59)), "more numbers than its storage"),
-    "numbers before the storage": (storage_of_one(offset=number(-1)), "a damaged shape"),
+    "a persistent id that is text": (b"Pmodel\n", "an object outside of it by text"),
+    "a persistent id that is a nested tuple": (doubled(60) + b"Q", "an object that is not a storage"),
+    "more elements than the storage has": (storage_of_one(many(TWO)), "more elements than its storage has"),
+    "elements far behind the storage": (
+        storage_of_one(offset=number(2**59)), "more elements than its storage"
+    ),
+    "elements before the storage": (storage_of_one(offset=number(-1)), "a damaged shape"),
     "a negative step": (storage_of_one(many(TWO), many(number(-1))), "a damaged shape"),
     "a negative size": (storage_of_one(many(number(-2))), "a damaged shape"),
     "a size of 2**70": (storage_of_one(many(number(2**70)), many(ZERO)), "a damaged shape"),
-    "one number 2**50 times": (storage_of_one(many(HUGE), many(ZERO)), "repeat the same numbers too often"),
+    "one element 2**50 times": (
+        storage_of_one(many(HUGE), many(ZERO)), "too many of its tensors share the same bytes"
+    ),
     "no step": (storage_of_one(many(ONE), many()), "a damaged shape"),
     "a hundred dimensions": (storage_of_one(many(*[ONE] * 100), many(*[ONE] * 100)), "a damaged shape"),
     "a shape that is text": (storage_of_one(text("1"), text("1")), "a damaged shape"),
@@ -507,12 +515,14 @@ PICKLES: dict[str, tuple[bytes, str]] = {
     "a tensor of an object": (
         call(REBUILD, SYSTEM, ZERO, many(ONE), many(ONE), b"\x89", HOOKS), "is damaged"
     ),
-    "a tensor of nothing": (call(REBUILD), "not described in full"),
+    "a tensor of nothing": (call(REBUILD), "the description of a tensor is incomplete"),
     "a tensor without a type": (
         call(of_class("torch._utils", "_rebuild_tensor_v3"), storage(FLOATS, text("0"), ONE), ZERO, many(ONE),
-             many(ONE), b"\x89", HOOKS, text("float32")), "no type of numbers"
+             many(ONE), b"\x89", HOOKS, text("float32")), "a tensor has no dtype"
     ),
-    "a parameter of nothing": (call(of_class("torch._utils", "_rebuild_parameter")), "no numbers"),
+    "a parameter of nothing": (
+        call(of_class("torch._utils", "_rebuild_parameter")), "a parameter has no tensor"
+    ),
     "a sparse tensor of nothing": (
         call(of_class("torch._utils", "_rebuild_sparse_tensor"), text("a"), many()), "is damaged"
     ),
@@ -530,7 +540,7 @@ PICKLES: dict[str, tuple[bytes, str]] = {
     "an append to a tuple": (b")" + ONE + b"a", "appends to a tuple"),
     "an entry of a list": (b"]" + ONE + ONE + b"s", "sets entries of a list"),
     "a key without a value": (b"}(" + ONE + b"u", "a key without a value"),
-    "a class without a name": (ONE + ONE + b"\x93", "names a class without text"),
+    "a class without a name": (ONE + ONE + b"\x93", "names a class by something other than text"),
     "nothing on the stack": (b"0" * 200, "is damaged"),
     "no mark": (b"t", "is damaged"),
     "nothing in the memo": (b"j\xff\xff\xff\x6f", "is damaged"),
@@ -544,36 +554,36 @@ PICKLES: dict[str, tuple[bytes, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", PICKLES)
-def test_a_pickle_that_is_refused(tmp_path: Path, kind: str) -> None:
-    extra, why = PICKLES[kind]
+@pytest.mark.parametrize("kind", REJECTED_PICKLES)
+def test_invalid_pickle_is_rejected(tmp_path: Path, kind: str) -> None:
+    extra, why = REJECTED_PICKLES[kind]
     path = tmp_path / "a.pth"
     write_zip(
         path, b"\x80\x02}" + text("a") + storage_of_one() + b"s" + text("b") + extra + b"s.", _0=bytes(4)
     )
-    message = refusal(path)
-    assert message.startswith(f"{path} is broken off or damaged") and why in message
-    assert "nothing in it was run" in message
+    message = rejection(path)
+    assert message.startswith(f"{path} is truncated or damaged") and why in message
+    assert "no code in it was run" in message
 
 
-LEGACY = {
+REJECTED_LEGACY_PICKLES = {
     "a storage of 2**50 numbers": storage(FLOATS, text("9"), HUGE, legacy=True),
     "a part outside of a storage": many(
         text("storage"), FLOATS, text("9"), text("cpu"), ONE, many(text("v"), ONE, ONE)
     ) + b"Q",
     "a storage that does not follow": storage(FLOATS, text("9"), ONE, legacy=True),
-    "a storage with too few numbers": storage(FLOATS, text("0"), number(10_000), legacy=True),
+    "a storage with too few elements": storage(FLOATS, text("0"), number(10_000), legacy=True),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", LEGACY)
-def test_a_legacy_pickle_that_is_refused(tmp_path: Path, kind: str) -> None:
-    path = save_with(tmp_path / "a.pth", {"model": state()}, LEGACY[kind], legacy=True)
-    assert "is broken off or damaged" in refusal(path)
+@pytest.mark.parametrize("kind", REJECTED_LEGACY_PICKLES)
+def test_invalid_legacy_pickle_is_rejected(tmp_path: Path, kind: str) -> None:
+    path = save_with(tmp_path / "a.pth", {"model": state()}, REJECTED_LEGACY_PICKLES[kind], legacy=True)
+    assert "is truncated or damaged" in rejection(path)
 
 
-def test_a_part_of_a_storage_in_a_file_of_old(tmp_path: Path) -> None:
-    """As PyTorch before 0.4 wrote tensors that share a storage."""
+def test_part_of_a_storage_in_an_old_file_is_read(tmp_path: Path) -> None:
+    """PyTorch before 0.4 wrote tensors that share a storage in this form."""
     stored = torch.arange(6.0)
     torch.save({"a": stored}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
     *head, content, keys, rest = pickles((tmp_path / "a.pth").read_bytes(), 5)
@@ -589,7 +599,7 @@ def test_a_part_of_a_storage_in_a_file_of_old(tmp_path: Path) -> None:
     assert torch.equal(read(tmp_path / "a.pth").tensors["b"], torch.tensor([3.0, 4.0]))
 
 
-def test_legacy_files_that_are_damaged(tmp_path: Path) -> None:
+def test_damaged_legacy_files_are_rejected(tmp_path: Path) -> None:
     torch.save({"model": state()}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
     whole = (tmp_path / "a.pth").read_bytes()
     magic, protocol, system, content, keys, numbers = pickles(whole, 5)
@@ -608,20 +618,20 @@ def test_legacy_files_that_are_damaged(tmp_path: Path) -> None:
         content + keys + numbers,
     ):
         (tmp_path / "a.pth").write_bytes(data)
-        assert "is broken off or damaged" in refusal(tmp_path / "a.pth")
+        assert "is truncated or damaged" in rejection(tmp_path / "a.pth")
 
 
-def test_every_beginning_of_a_file_is_refused(tmp_path: Path) -> None:
+def test_truncated_file_is_rejected_at_every_length(tmp_path: Path) -> None:
     for legacy in (False, True):
         torch.save({"a": torch.ones(2)}, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
         whole = (tmp_path / "a.pth").read_bytes()
         for length in range(2, len(whole) - 1, 7):
             (tmp_path / "a.pth").write_bytes(whole[:length])
-            refusal(tmp_path / "a.pth")
+            rejection(tmp_path / "a.pth")
 
 
-def test_every_changed_byte_is_read_or_refused(tmp_path: Path) -> None:
-    """Whatever comes out, nothing but WeightsError is raised, and nothing is run."""
+def test_changed_byte_is_read_or_rejected(tmp_path: Path) -> None:
+    """Whatever the result is, only WeightsError is raised, and no code is run."""
     for legacy in (False, True):
         torch.save(
             {"a": torch.ones(2), "b": [1]}, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy
@@ -638,7 +648,7 @@ def test_every_changed_byte_is_read_or_refused(tmp_path: Path) -> None:
 # --- archives
 
 
-def test_archives_that_are_refused(tmp_path: Path) -> None:
+def test_damaged_archives_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save({"model": state()}, path)
     whole = path.read_bytes()
@@ -648,89 +658,90 @@ def test_archives_that_are_refused(tmp_path: Path) -> None:
 
     def again(data: bytes) -> str:
         path.write_bytes(data)
-        return refusal(path)
+        return rejection(path)
 
-    assert "a record of it has changed" in again(whole[:place] + whole[place:].replace(b"\x3e", b"\x3d", 3))
-    assert "a record of it has no header" in again(whole[:place] + b"XX" + whole[place + 2 :])
+    changed = whole[:place] + whole[place:].replace(b"\x3e", b"\x3d", 3)
+    assert "the checksum of one of its records is wrong" in again(changed)
+    assert "one of its records has no header" in again(whole[:place] + b"XX" + whole[place + 2 :])
     path.write_bytes(whole)
     rewrite(path, lambda name, data: None if name.endswith("data/0") else data)
-    assert "it has no" in refusal(path)
+    assert "one of its storages has fewer than" in rejection(path)
     path.write_bytes(whole)
     rewrite(path, lambda name, data: data[:-4] if name.endswith("data/0") else data)
-    assert "it has no" in refusal(path)
+    assert "one of its storages has fewer than" in rejection(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/data.pkl", pickled)
         archive.writestr("b/data.pkl", pickled)
-    assert "it has no single data.pkl" in refusal(path)
+    assert "it must contain exactly one data.pkl" in rejection(path)
 
 
-def test_an_archive_that_grows_when_it_is_unpacked(tmp_path: Path) -> None:
+def test_archive_that_inflates_too_much_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", b"\x80\x02}.")
         archive.writestr("a/data/0", bytes(100 << 20))
     assert path.stat().st_size < 1 << 20
-    assert "its records claim 104,857," in refusal(path)
+    assert "its records claim 104,857," in rejection(path)
 
 
-def test_one_storage_in_many_tensors(tmp_path: Path) -> None:
-    """A thousand tensors that each repeat one storage of a million numbers."""
+def test_storage_shared_by_too_many_tensors_is_rejected(tmp_path: Path) -> None:
+    """A thousand tensors share one storage of a million elements."""
     one = storage(FLOATS, text("0"), number(10**6)) + b"q\x01"
     first = call(REBUILD, one, ZERO, many(number(10**6)), many(ONE), b"\x89", HOOKS)
     other = call(REBUILD, b"h\x01", ZERO, many(number(10**6)), many(ONE), b"\x89", HOOKS)
     entries = b"".join(text(f"t{n}") + other for n in range(1000))
     pickled = b"\x80\x02}(" + text("a") + first + entries + b"u."
     path = write_zip(tmp_path / "a.pth", pickled, _0=bytes(4 * 10**6))
-    assert "repeat the same numbers too often" in refusal(path)
+    assert "too many of its tensors share the same bytes" in rejection(path)
 
 
-def test_too_many_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_operations_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inert_pickle, "OPERATIONS", 1000)
     path = save_with(tmp_path / "a.pth", {"model": state()}, b"]" + (ONE + b"a") * 500)
-    assert "more than 1,000 operations" in refusal(path)
+    assert "more than 1,000 operations" in rejection(path)
 
 
-def test_rebuilders_in_each_other(tmp_path: Path) -> None:
+def test_deeply_nested_rebuilders_are_rejected(tmp_path: Path) -> None:
     rebuild = of_class("torch._tensor", "_rebuild_from_type_v2")
     nested = many()
     for _ in range(5000):
         nested = many(rebuild, SYSTEM, nested, b"}")
     path = save_with(tmp_path / "a.pth", {"model": state()}, rebuild + nested + b"R")
-    assert "is broken off or damaged" in refusal(path)
+    assert "is truncated or damaged" in rejection(path)
 
 
-def test_a_tar_archive(tmp_path: Path) -> None:
+def test_tar_archive_is_rejected(tmp_path: Path) -> None:
     torch.save({"model": state()}, tmp_path / "a.pth")
     with tarfile.open(tmp_path / "b.tar", "w") as archive:
         archive.add(tmp_path / "a.pth", "a.pth")
-    assert refusal(tmp_path / "b.tar") == (
-        f"{tmp_path}/b.tar is a tar archive: unpack it and give the weights file in it"
+    assert rejection(tmp_path / "b.tar") == (
+        f"{tmp_path}/b.tar is a tar archive, not a weights file: unpack it and give the weights file in it"
     )
 
 
-def test_a_file_without_tensors_says_what_it_holds(tmp_path: Path) -> None:
+def test_file_without_tensors_is_rejected_with_its_contents(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
-    advice = "save the tensors alone, torch.save(net.state_dict(), FILE), or as .safetensors"
+    advice = "Save only the tensors, with torch.save(net.state_dict(), FILE) or as .safetensors"
     torch.save({"args": argparse.Namespace(a=1), "path": Fraction(1)}, path)
-    assert refusal(path) == (
-        f"{path} holds code or objects (argparse.Namespace, fractions.Fraction) and no named tensors; "
-        f"nothing was run: {advice}"
+    assert rejection(path) == (
+        f"{path} contains no named tensors: only code or objects (argparse.Namespace, fractions.Fraction), "
+        f"which were not run. {advice}"
     )
     torch.save(nn.Linear(2, 2), path)
-    assert "holds code or objects (torch.nn.modules.linear.Linear) and no named tensors" in refusal(path)
+    assert "no named tensors: only code or objects (torch.nn.modules.linear.Linear)" in rejection(path)
     torch.save({"weight": np.ones(3)}, path)
-    assert "holds code or objects (numpy array) and no named tensors" in refusal(path)
+    assert "no named tensors: only code or objects (numpy array)" in rejection(path)
     torch.save([argparse.Namespace(a=torch.ones(1))], path)
-    assert "holds code or objects (argparse.Namespace)" in refusal(path)
+    assert "no named tensors: only code or objects (argparse.Namespace)" in rejection(path)
     stream = io.BytesIO()
     pickle.dump({"a": 1}, stream)
     path.write_bytes(stream.getvalue())
-    assert "torch.save did not write it (it does not begin as files of torch.save do)" in refusal(path)
+    assert "not written by torch.save (it does not begin like a file of torch.save)" in rejection(path)
 
 
-def test_names_of_tensors_are_shown_in_one_line(tmp_path: Path) -> None:
+def test_tensor_names_are_escaped_in_messages(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save({"a\x1b[31m\n": torch.ones(2).to_sparse(), "x" * 10_000: torch.ones(1)}, path)
     assert read(path).tensors.keys() == {"a\x1b[31m\n", "x" * 10_000}
     torch.save({"a\x1b\n": {"b": torch.ones(1)}, "a\x1b\n.b": torch.ones(1)}, path)
-    assert "two tensors with the name a\\x1b\\x0a.b" in refusal(path)
+    assert "two tensors named a\\x1b\\x0a.b" in rejection(path)

@@ -1,3 +1,5 @@
+"""The shipped network minivgg, and the script that trained it."""
+
 import importlib.util
 import json
 import subprocess
@@ -26,13 +28,13 @@ def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("train_minivgg", SCRIPT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module here
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(autouse=True)
-def _threads_and_randomness_put_back() -> Iterator[None]:
+def _restored_threads_and_random_state() -> Iterator[None]:
     threads = torch.get_num_threads()
     with torch.random.fork_rng():
         yield
@@ -50,18 +52,18 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "minivgg.safetensors")
 
 
-def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+def all_equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
 # the shipped network
 
 
-def test_the_weights_are_small_enough_to_ship() -> None:
+def test_weights_file_is_small() -> None:
     assert WEIGHTS.stat().st_size <= 2_000_000
 
 
-def test_the_weights_say_where_they_come_from() -> None:
+def test_weights_file_states_its_origin() -> None:
     with safe_open(WEIGHTS, "pt") as file:
         about = file.metadata()
     assert about["network"] == "minivgg"
@@ -73,7 +75,7 @@ def test_the_weights_say_where_they_come_from() -> None:
     assert float(about["accuracy"]) >= 0.95 and int(about["accuracy_scenes"]) >= 2000
 
 
-def test_the_layers_are_torchvisions_vgg() -> None:
+def test_layers_match_torchvisions_vgg() -> None:
     plan: list[str | int] = [entry for block in BLOCKS for entry in (*block, "M")]
     theirs = make_layers(plan)  # type: ignore[arg-type]
     assert [repr(layer) for layer in minivgg().features] == [repr(layer) for layer in theirs]
@@ -81,15 +83,15 @@ def test_the_layers_are_torchvisions_vgg() -> None:
     assert kinds == [nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
 
 
-def test_the_loaded_network_is_ready_for_answers() -> None:
+def test_loaded_network_is_in_evaluation_mode_with_stored_weights() -> None:
     network = load_minivgg()
     assert not any(module.training for module in network.modules())
-    assert same(network.state_dict(), load_file(WEIGHTS))
+    assert all_equal(network.state_dict(), load_file(WEIGHTS))
     assert network(torch.zeros(2, 3, SIZE, SIZE)).shape == (2, len(CLASSES))
 
 
 @pytest.mark.slow
-def test_accuracy_and_dead_channels_on_fresh_scenes(script: ModuleType) -> None:
+def test_accuracy_is_high_and_few_channels_are_dead_on_new_scenes(script: ModuleType) -> None:
     result = script.checked(load_minivgg(), script.Artist(threads=1), 240)
     assert result.accuracy >= 0.92
     assert list(result.dead) == [
@@ -100,27 +102,29 @@ def test_accuracy_and_dead_channels_on_fresh_scenes(script: ModuleType) -> None:
     assert all(dead <= count / 4 for dead, count in result.dead.values())
 
 
-def test_missing_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"minivgg's weights are not at .*gone\.safetensors: install"):
+def test_missing_weights_file_is_reported_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(
+        WeightsError, match=r"minivgg's weights are missing: no file .*gone\.safetensors\. Reinstall"
+    ):
         load_minivgg(tmp_path / "gone.safetensors")
 
 
-def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+def test_weights_of_another_network_are_rejected(tmp_path: Path) -> None:
     save_file({"features.0.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match=r"other\.safetensors does not hold minivgg's weights: "):
+    with pytest.raises(WeightsError, match=r"other\.safetensors does not contain minivgg's weights: "):
         load_minivgg(tmp_path / "other.safetensors")
 
 
-def test_a_broken_file_is_refused(tmp_path: Path) -> None:
+def test_truncated_weights_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(WEIGHTS.read_bytes()[:1000])
-    with pytest.raises(WeightsError, match=r"broken\.safetensors does not hold minivgg's weights: "):
+    with pytest.raises(WeightsError, match=r"broken\.safetensors does not contain minivgg's weights: "):
         load_minivgg(tmp_path / "broken.safetensors")
 
 
 # how it was trained
 
 
-def test_folding_the_batch_norms_changes_no_answer(script: ModuleType) -> None:
+def test_folding_batch_norms_preserves_outputs(script: ModuleType) -> None:
     torch.manual_seed(3)
     trained = script.normed(minivgg())
     for module in trained:
@@ -136,7 +140,7 @@ def test_folding_the_batch_norms_changes_no_answer(script: ModuleType) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_learning_rate_rises_then_falls(script: ModuleType) -> None:
+def test_learning_rate_rises_then_falls(script: ModuleType) -> None:
     plan = script.Plan(
         seed=0, epochs=4, scenes_per_epoch=480, sets=1, batch=16, rate=0.01, decay=0.0, threads=1
     )
@@ -148,18 +152,18 @@ def test_the_learning_rate_rises_then_falls(script: ModuleType) -> None:
     assert rates[-1] < 1e-4
 
 
-def test_dead_channels_are_counted(script: ModuleType) -> None:
+def test_dead_channels_are_counted_per_layer(script: ModuleType) -> None:
     network = load_minivgg()
     with torch.no_grad():
         network.features[2].bias[:5] = -1e6
         network.classifier[0].bias[:7] = -1e6
-    alive, lamed = (script.checked(one, script.Artist(1), 12).dead for one in (load_minivgg(), network))
-    assert lamed["relu1_2"][0] >= 5 and lamed["fc5"][0] >= 7
-    assert lamed["relu1_1"] == alive["relu1_1"]
+    unchanged, damaged = (script.checked(one, script.Artist(1), 12).dead for one in (load_minivgg(), network))
+    assert damaged["relu1_2"][0] >= 5 and damaged["fc5"][0] >= 7
+    assert damaged["relu1_1"] == unchanged["relu1_1"]
 
 
 @pytest.mark.slow
-def test_the_script_runs_from_a_shell_and_shows_its_progress(tmp_path: Path) -> None:
+def test_training_script_runs_from_a_shell_and_prints_progress(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path), "--epochs", "1", *TINY]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "epoch 1/1  loss" in done.stderr
@@ -171,48 +175,48 @@ def test_the_script_runs_from_a_shell_and_shows_its_progress(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_seed_gives_the_same_weights_and_another_seed_others(script: ModuleType, tmp_path: Path) -> None:
+def test_trained_weights_depend_only_on_the_seed(script: ModuleType, tmp_path: Path) -> None:
     for name, seed in (("one", "5"), ("two", "5"), ("three", "6")):
         assert run(script, "--out", str(tmp_path / name), "--epochs", "1", "--seed", seed, *TINY)[0] == 0
-    assert same(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"))
-    assert not same(weights_of(tmp_path / "one"), weights_of(tmp_path / "three"))
+    assert all_equal(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"))
+    assert not all_equal(weights_of(tmp_path / "one"), weights_of(tmp_path / "three"))
 
 
 @pytest.mark.slow
-def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
+def test_resumed_training_ends_with_the_same_weights(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, cut = ["--out", str(tmp_path / "whole"), *TINY], ["--out", str(tmp_path / "cut"), *TINY]
     assert run(script, *whole, "--epochs", "2")[0] == 0
     real = script._one_epoch
 
-    def until_the_second(network, optimizer, pictures, plan, epoch):  # type: ignore[no-untyped-def]
+    def interrupted_in_second_epoch(network, optimizer, images, plan, epoch):  # type: ignore[no-untyped-def]
         if epoch == 2:
             raise KeyboardInterrupt
-        return real(network, optimizer, pictures, plan, epoch)
+        return real(network, optimizer, images, plan, epoch)
 
-    monkeypatch.setattr(script, "_one_epoch", until_the_second)
+    monkeypatch.setattr(script, "_one_epoch", interrupted_in_second_epoch)
     assert run(script, *cut, "--epochs", "2")[0] == 130
     assert not (tmp_path / "cut" / "minivgg.safetensors").exists()
     monkeypatch.setattr(script, "_one_epoch", real)
     assert run(script, *cut, "--epochs", "2", "--resume")[0] == 0
-    assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
+    assert all_equal(weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut"))
 
-    code, said = run(script, *cut, "--epochs", "2")
-    assert (code, "holds a run already: give --resume, or another --out" in said) == (2, True)
-    code, said = run(script, *cut, "--epochs", "3", "--resume")
-    assert (code, "was started with epochs 2: resume it with the same settings" in said) == (2, True)
-
-
-def test_nothing_to_resume_is_said(script: ModuleType, tmp_path: Path) -> None:
-    code, said = run(script, "--out", str(tmp_path), "--resume", *TINY)
-    assert (code, "nothing to resume" in said) == (2, True)
+    code, output = run(script, *cut, "--epochs", "2")
+    assert (code, "holds a run already: give --resume, or another --out" in output) == (2, True)
+    code, output = run(script, *cut, "--epochs", "3", "--resume")
+    assert (code, "was started with epochs 2: resume it with the same settings" in output) == (2, True)
 
 
-def test_check_fails_on_bad_weights(script: ModuleType, tmp_path: Path) -> None:
+def test_resume_without_a_run_is_rejected(script: ModuleType, tmp_path: Path) -> None:
+    code, output = run(script, "--out", str(tmp_path), "--resume", *TINY)
+    assert (code, "nothing to resume" in output) == (2, True)
+
+
+def test_check_fails_for_untrained_weights(script: ModuleType, tmp_path: Path) -> None:
     save_file(minivgg().state_dict(), tmp_path / "fresh.safetensors")
     options = ["--check", "--weights", str(tmp_path / "fresh.safetensors"), "--threads", "1", "--count", "24"]
-    code, said = run(script, *options)
-    assert (code, "24 fresh scenes" in said) == (1, True)
-    code, said = run(script, "--check", "--threads", "1", "--count", "24")
+    code, output = run(script, *options)
+    assert (code, "24 fresh scenes" in output) == (1, True)
+    code, output = run(script, "--check", "--threads", "1", "--count", "24")
     assert code == 0

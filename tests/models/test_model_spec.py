@@ -1,4 +1,4 @@
-"""Which network is meant: what is typed, what is stored, and what is read again."""
+"""Model specs: read from typed text, stored as literals, and read again."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from deconvviz.models.providers import parse, provider_of
         ("own.py:", ModelSpec("file", "", {}, Path("own.py"))),
     ],
 )
-def test_the_three_forms(text: str, spec: ModelSpec) -> None:
+def test_parse_reads_every_form(text: str, spec: ModelSpec) -> None:
     assert parse(text) == spec
     assert provider_of(spec).runs_code == (spec.registry == "file")
     assert spec.text.rstrip(":") == text.rstrip(":")
 
 
-def test_what_is_no_form() -> None:
+def test_parse_rejects_unknown_form() -> None:
     with pytest.raises(NetworkError) as wrong:
         parse("own:make")
     assert str(wrong.value) == (
@@ -46,19 +46,17 @@ def test_what_is_no_form() -> None:
     )
 
 
-def test_arguments_are_for_two_of_them() -> None:
+def test_parse_accepts_arguments_for_timm_and_files_only() -> None:
     arguments = {"width": 3}
     assert parse("timm:vgg11", arguments).arguments == parse("a.py:f", arguments).arguments == arguments
-    with pytest.raises(
-        NetworkError, match=r"^vgg19 takes no arguments \(width\): those are for timm:NAME and"
-    ):
+    with pytest.raises(NetworkError, match=r"^vgg19 takes no arguments \(width\): only timm:NAME and"):
         parse("vgg19", arguments)
     for name in ("no name", "", 3):
-        with pytest.raises(NetworkError, match="is no name of an argument"):
+        with pytest.raises(NetworkError, match="is not a valid argument name"):
             parse("timm:vgg11", {name: 1})  # type: ignore[dict-item]
 
 
-def test_a_title_and_a_command_line() -> None:
+def test_spec_has_short_title_and_command_line_options() -> None:
     spec = parse("my nets/own.py:make", {"width": 3, "kind": "a b", "text": "3"})
     assert spec.short == "own.py:make"
     assert shlex.split(spec.options) == [
@@ -75,7 +73,7 @@ def test_a_title_and_a_command_line() -> None:
         ("__import__('os')", "__import__('os')"), ("a\0b", "a\0b"), ("(" * 300, "(" * 300),
     ],
 )  # fmt: skip
-def test_values_as_they_are_typed(typed: str, value: Any) -> None:
+def test_typed_value_is_literal_or_text(typed: str, value: Any) -> None:
     assert read_value(typed) == value and type(read_value(typed)) is type(value)
 
 
@@ -88,7 +86,7 @@ LITERALS = st.recursive(
 
 
 @given(st.dictionaries(st.text(min_size=1), LITERALS, max_size=3))
-def test_literals_are_stored_and_read_again(arguments: dict[str, Any]) -> None:
+def test_literals_round_trip(arguments: dict[str, Any]) -> None:
     stored = as_literals(arguments)
     assert stored is not None and all(isinstance(value, str) for value in stored.values())
     again = from_literals(stored)
@@ -96,27 +94,27 @@ def test_literals_are_stored_and_read_again(arguments: dict[str, Any]) -> None:
 
 
 @given(st.text() | st.integers() | st.none() | st.tuples(st.integers(), st.text()))
-def test_a_command_line_says_the_same_arguments(value: Any) -> None:
+def test_options_preserve_arguments(value: Any) -> None:
     words = shlex.split(parse("timm:x", {"a": value}).options)
     assert words[-2] == "--model-arg"
     assert read_value(words[-1].removeprefix("a=")) == value
 
 
-def test_sets_are_literals_too() -> None:
+def test_sets_are_stored_as_literals() -> None:
     assert from_literals(as_literals({"a": {3, 4}}) or {}) == {"a": {3, 4}}
 
 
 @pytest.mark.parametrize("value", [object(), float("nan"), float("inf"), set(), [1, print], {"a": int}, 1j])
-def test_what_is_no_literal_is_not_stored(value: Any) -> None:
+def test_values_without_a_literal_are_not_stored(value: Any) -> None:
     assert as_literals({"good": 1, "bad": value}) is None
 
 
 @pytest.mark.parametrize("stored", [{"a": "print()"}, {"a": 3}, {"a": "1 +"}, ["a"], {"a": "x"}])
-def test_what_was_not_stored_so_is_not_read(stored: Any) -> None:
+def test_from_literals_rejects_other_values(stored: Any) -> None:
     with pytest.raises(ValueError):
         from_literals(stored)
 
 
-def test_it_needs_no_torch() -> None:
+def test_providers_do_not_import_torch() -> None:
     code = "import sys, deconvviz.models.providers; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

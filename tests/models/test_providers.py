@@ -1,4 +1,4 @@
-"""The kinds of networks: which one a name belongs to, and what it takes to add another."""
+"""Providers of networks: which one a name belongs to, and how a new one is added."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ MODELS = Path(dv.__file__).parent / "models"
         ("own.py", UserFile),
     ],
 )
-def test_a_name_belongs_to_one_kind(text: str, kind: type[ModelProvider]) -> None:
+def test_name_belongs_to_one_provider(text: str, kind: type[ModelProvider]) -> None:
     spec = parse(text)
     assert type(provider_of(spec)) is kind
     assert parse(spec.text) == spec
 
 
-def test_only_a_users_file_runs_code() -> None:
+def test_only_user_files_run_code() -> None:
     assert [type(one) for one in PROVIDERS if one.runs_code] == [UserFile]
 
 
-def test_a_kind_that_this_version_does_not_have() -> None:
-    with pytest.raises(NetworkError, match="no networks of the kind 'hub' in this version"):
+def test_unknown_kind_of_network_is_rejected() -> None:
+    with pytest.raises(NetworkError, match="this version of deconvviz has no networks of the kind 'hub'"):
         provider_of(ModelSpec("hub", "vgg19"))
 
 
 class Toy(ModelProvider):
-    """A fifth kind: everything that it takes."""
+    """A fifth provider, with everything that a provider needs."""
 
     registry: ClassVar[str] = "toy"
     form: ClassVar[str] = "toy:WIDTH"
@@ -92,15 +92,15 @@ def with_toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("with_toy")
-class TestAFifthKind:
-    def test_it_is_loaded_and_sketched(self) -> None:
+class TestFifthProvider:
+    def test_network_is_loaded_and_sketched(self) -> None:
         net = dv.load("toy:4", "random", seed=3)
         assert (net.name, net.origin.seed, net.origin.source) == ("toy:4", 3, "random, seed 3")
         assert net.digest == dv.load("toy:4", seed=3).digest != dv.load("toy:4", seed=4).digest
         assert sketch("toy:4").layers.to_json() == net.layers.to_json()
         assert net.record(scene(1).image, "1").project("1").pixels.shape == (4, 3, 32, 32)
 
-    def test_a_manifest_makes_its_projection_again(self, tmp_path: Path) -> None:
+    def test_projection_is_remade_from_its_manifest(self, tmp_path: Path) -> None:
         from PIL import Image
 
         Image.fromarray(scene(1).image).save(tmp_path / "scene.png")
@@ -109,23 +109,23 @@ class TestAFifthKind:
         assert json.loads((tmp_path / "figure.json").read_text())["network"]["model"]["registry"] == "toy"
         assert dv.remake(tmp_path / "figure.json").projection.pixels.equal(made.pixels)
 
-    def test_messages_name_its_form(self) -> None:
+    def test_messages_contain_its_form(self) -> None:
         with pytest.raises(NetworkError, match=r"^no network 'own:make': give toy:WIDTH, a name "):
             parse("own:make")
-        with pytest.raises(NetworkError, match=r"^toy:4 takes no arguments \(a\): those are for timm:NAME"):
+        with pytest.raises(NetworkError, match=r"^toy:4 takes no arguments \(a\): only timm:NAME"):
             parse("toy:4", {"a": 1})
 
-    def test_a_shell_completes_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_shell_completes_its_names(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         assert complete_model("to") == ["toy:"] and complete_model("toy:") == ["toy:4", "toy:8"]
         typed: Any = type("Typed", (), {"params": {"model": "toy:4"}, "args": []})
         assert complete_layer(typed, "") == ["0", "1", "output"]
 
 
-# --- requests
+# --- model requests
 
 
-def test_a_request_reads_what_load_takes() -> None:
+def test_request_accepts_the_arguments_of_load() -> None:
     request = ModelRequest.of("timm:resnet26d", "random", arguments={"a": 1}, seed=2, device="auto")
     assert (request.spec, request.weights, request.seed) == (parse("timm:resnet26d", {"a": 1}), "random", 2)
     assert request.device != "auto"
@@ -133,7 +133,7 @@ def test_a_request_reads_what_load_takes() -> None:
         ModelRequest.of("own:make")
 
 
-def test_a_sketch_hands_its_layers_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_of_a_sketch_are_reused(monkeypatch: pytest.MonkeyPatch) -> None:
     request = ModelRequest.of("minivgg", "random", seed=3)
     sketched = request.sketch()
     table = sketched.layers
@@ -143,7 +143,7 @@ def test_a_sketch_hands_its_layers_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {tensor.device.type for tensor in sketched.module.parameters()} == {"meta"}
 
 
-def test_the_code_of_a_file_is_run_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_of_a_file_is_run_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "own.py"
     path.write_text("from torch import nn\ndef make():\n    print('run')\n    return nn.Conv2d(3, 2, 3)\n")
     request = ModelRequest.of(f"{path}:make", seed=5)
@@ -152,18 +152,18 @@ def test_the_code_of_a_file_is_run_once(tmp_path: Path, capsys: pytest.CaptureFi
     assert sketched.digest == dv.load(f"{path}:make", seed=5).digest
 
 
-# --- messages
+# --- options in messages
 
-COMMANDS = {
-    ("model_spec.py", "--model"),  # the options that ask for a network, for a shell
+MESSAGES_WITH_FLAGS = {
+    ("model_spec.py", "--model"),  # the options that request a network, for a shell
     ("model_spec.py", "--model-arg"),
     ("layer_names.py", "deconvviz layers --model "),
     ("user_code.py", "--model-arg NAME=VALUE"),  # of `on_command_line`
 }
 
 
-def test_messages_have_no_flags() -> None:
-    """An option is named as Python has it; `on_command_line` makes the flag."""
+def test_messages_do_not_contain_flags() -> None:
+    """Messages name an option as in Python; `on_command_line` replaces it by the flag."""
     found = set()
     for path in [*MODELS.rglob("*.py"), MODELS.parent / "loading.py"]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -180,14 +180,14 @@ def test_messages_have_no_flags() -> None:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and "--" in node.value
             if id(node) not in docs
         }
-    assert found == COMMANDS
+    assert found == MESSAGES_WITH_FLAGS
 
 
-def test_an_option_is_a_flag_on_the_command_line() -> None:
+def test_option_in_a_message_becomes_a_flag_on_the_command_line() -> None:
     timm = pytest.importorskip("timm")
     assert timm
     with pytest.raises(NetworkError) as caught:
         sketch("timm:test_resnet", {"pretrained": True})
-    message = "pretrained is no argument of the network: say it with "
+    message = "pretrained cannot be set as an argument of the network: use "
     assert str(caught.value) == message + "weights=FILE"
     assert caught.value.on_command_line() == message + "--weights FILE"

@@ -1,3 +1,5 @@
+"""Named networks with weights from files, random weights and shipped weights; digests of weights."""
+
 from __future__ import annotations
 
 import hashlib
@@ -38,11 +40,11 @@ def saved(stored: Any, path: Path, **options: Any) -> Path:
     return path
 
 
-def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+def all_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def refused(path: Path | str, name: str = NAME) -> str:
+def rejection(path: Path | str, name: str = NAME) -> str:
     with pytest.raises(WeightsError) as caught:
         load_network(name, path)
     assert "\n" not in str(caught.value)
@@ -69,56 +71,58 @@ WRITERS: dict[str, Any] = {
         {"model": {"state_dict": {f"_orig_mod.module.{key}": value for key, value in state.items()}}}, path
     ),
 }
-DROPPED = {"parallel.pth": "module.", "compiled.pth": "_orig_mod.module."}
+REMOVED = {"parallel.pth": "module.", "compiled.pth": "_orig_mod.module."}
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_file_is_read_out_of_its_wrappers(tmp_path: Path, state: dict[str, Tensor], name: str) -> None:
+def test_weights_are_loaded_from_every_file_format(
+    tmp_path: Path, state: dict[str, Tensor], name: str
+) -> None:
     path = WRITERS[name](state, tmp_path / name)
     module, info = load_network(NAME, path)
-    assert same(module.state_dict(), state)
+    assert all_equal(module.state_dict(), state)
     assert not module.training
     assert (info.network, info.spec, info.source) == (NAME, str(path), str(path))
-    dropped = DROPPED.get(name)
-    assert info.notes == ((f"dropped the prefix {dropped} from the names of the tensors",) if dropped else ())
+    removed = REMOVED.get(name)
+    assert info.notes == ((f"removed the prefix {removed} from the names of the tensors",) if removed else ())
     assert info.preprocessing == preprocessing_of_network(NAME)
     assert info.classes == tuple(models.SqueezeNet1_1_Weights.DEFAULT.meta["categories"])
     assert repr(info) == f"WeightsInfo({NAME}, {path}, 1000 classes)"
 
 
-def test_data_parallel_with_batch_norm(tmp_path: Path) -> None:
+def test_weights_of_data_parallel_are_loaded(tmp_path: Path) -> None:
     network = build("resnet18", seed=1)
     path = saved(nn.DataParallel(network).state_dict(), tmp_path / "a.pth")
     module, _ = load_network("resnet18", path)
-    assert same(module.state_dict(), network.state_dict())
+    assert all_equal(module.state_dict(), network.state_dict())
 
 
-def test_half_precision_is_widened_and_said(tmp_path: Path, state: dict[str, Tensor]) -> None:
+def test_half_precision_is_converted_with_a_note(tmp_path: Path, state: dict[str, Tensor]) -> None:
     path = saved({key: value.half() for key, value in state.items()}, tmp_path / "a.pth")
     module, info = load_network(NAME, path)
-    assert same(module.state_dict(), {key: value.half().float() for key, value in state.items()})
+    assert all_equal(module.state_dict(), {key: value.half().float() for key, value in state.items()})
     assert info.notes == ("some weights are float16 in the file",)
 
 
-def test_another_number_of_classes_is_taken_from_the_file(tmp_path: Path) -> None:
+def test_number_of_classes_comes_from_the_file(tmp_path: Path) -> None:
     path = saved(build(NAME, classes=7).state_dict(), tmp_path / "a.pth")
     module, info = load_network(NAME, path)
     assert module.state_dict()["classifier.1.bias"].shape == (7,)
-    assert (info.classes, info.notes) == ((), ("7 classes, as the weights have",))
+    assert (info.classes, info.notes) == ((), ("7 classes, as in the weights",))
 
 
-def test_batch_norm_counters_may_be_absent(tmp_path: Path) -> None:
+def test_missing_batch_norm_counters_are_accepted(tmp_path: Path) -> None:
     state = build("resnet18", seed=1).state_dict()
     old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     module, _ = load_network("resnet18", saved(old, tmp_path / "a.pth"))
-    assert same(module.state_dict(), state)
+    assert all_equal(module.state_dict(), state)
 
 
-def test_mnasnet_from_safetensors_which_keep_no_versions(tmp_path: Path) -> None:
+def test_mnasnet_loads_from_safetensors_without_versions(tmp_path: Path) -> None:
     state = build("mnasnet0_5", seed=1).state_dict()
     save_file(state, tmp_path / "a.safetensors")
     module, _ = load_network("mnasnet0_5", tmp_path / "a.safetensors")
-    assert same(module.state_dict(), state)
+    assert all_equal(module.state_dict(), state)
 
 
 OLD_NAMES: dict[str, list[tuple[str, str]]] = {
@@ -127,18 +131,18 @@ OLD_NAMES: dict[str, list[tuple[str, str]]] = {
 }
 
 
-def same_shapes(module: nn.Module) -> dict[str, Tensor]:
+def zeros_like_state(module: nn.Module) -> dict[str, Tensor]:
     return {
         key: torch.zeros(()).to(value.dtype).expand(value.shape) for key, value in module.state_dict().items()
     }
 
 
 @pytest.mark.parametrize("name", OLD_NAMES)
-def test_published_weights_have_names_of_old(name: str) -> None:
+def test_old_names_in_published_weights_are_accepted(name: str) -> None:
     module = build(name, seed=None)
-    old = same_shapes(module)
-    for todays, older in OLD_NAMES[name]:
-        old = {re.sub(todays, older, key): value for key, value in old.items()}
+    old = zeros_like_state(module)
+    for current, older in OLD_NAMES[name]:
+        old = {re.sub(current, older, key): value for key, value in old.items()}
     assert old.keys() != module.state_dict().keys()
     fit(module, old, network=name, source="old.pth")
     assert not any(value.any() for value in module.state_dict().values())
@@ -147,13 +151,13 @@ def test_published_weights_have_names_of_old(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "extra"), [("googlenet", "aux1.fc1.weight"), ("inception_v3", "AuxLogits.fc.bias")]
 )
-def test_auxiliary_heads_are_passed_over(name: str, extra: str) -> None:
+def test_auxiliary_heads_are_ignored(name: str, extra: str) -> None:
     module = build(name, seed=None)
-    fit(module, {**same_shapes(module), extra: torch.zeros(3)}, network=name, source="published.pth")
+    fit(module, {**zeros_like_state(module), extra: torch.zeros(3)}, network=name, source="published.pth")
     assert not any(value.any() for value in module.state_dict().values())
 
 
-# --- files that are refused
+# --- files that are rejected
 
 
 class Malice:
@@ -165,36 +169,39 @@ class Malice:
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_a_malicious_pickle_is_not_run(tmp_path: Path, protocol: int) -> None:
+def test_malicious_pickle_is_not_run(tmp_path: Path, protocol: int) -> None:
     trace, path = tmp_path / "it ran", tmp_path / "a.pth"
     path.write_bytes(pickle.dumps({"a": Malice(trace)}, protocol=protocol))
-    assert "torch.save did not write it" in (told := refused(path)) and "nothing in it was run" in told
+    message = rejection(path)
+    assert "was not written by torch.save" in message and "no code in it was run" in message
     torch.save({"a": Malice(trace)}, path)
-    assert "Path.touch) and no named tensors" in (told := refused(path))
-    assert "nothing was run" in told
-    assert "torch.save(net.state_dict(), FILE)" in told and ".safetensors" in told
+    message = rejection(path)
+    assert "contains no named tensors: only code or objects (" in message and "Path.touch)" in message
+    assert "were not run" in message
+    assert "torch.save(net.state_dict(), FILE)" in message and ".safetensors" in message
     assert not trace.exists()
     pickle.loads(pickle.dumps(Malice(trace)))
-    assert trace.exists()  # that it would have done something
+    assert trace.exists()  # the pickle does something if it is run
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_whole_module_is_refused(tmp_path: Path, zipped: bool) -> None:
+def test_pickled_module_is_rejected(tmp_path: Path, zipped: bool) -> None:
     path = saved(build(NAME), tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    assert refused(path) == (
-        f"{path} holds code or objects (torchvision.models.squeezenet.SqueezeNet) and no named tensors; "
-        "nothing was run: save the tensors alone, torch.save(net.state_dict(), FILE), or as .safetensors"
+    assert rejection(path) == (
+        f"{path} contains no named tensors: only code or objects (torchvision.models.squeezenet.SqueezeNet), "
+        "which were not run. Save only the tensors, with torch.save(net.state_dict(), FILE) or as "
+        ".safetensors"
     )
 
 
-def test_torchscript_is_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:  # as torch.jit.save lays it out
+def test_torchscript_is_rejected(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:  # the files of torch.jit.save
         for name in ("data.pkl", "constants.pkl", "version"):
             archive.writestr(f"a/{name}", b"")
-    assert "is a TorchScript program, which would have to be run; it was not" in refused(tmp_path / "a.pt")
+    assert "is a TorchScript program, not a weights file; it was not run" in rejection(tmp_path / "a.pt")
 
 
-def half(path: Path) -> bytes:
+def first_half(path: Path) -> bytes:
     data = path.read_bytes()
     return data[: len(data) // 2]
 
@@ -202,28 +209,30 @@ def half(path: Path) -> bytes:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("plain.pth", "is broken off or damaged"),
-        ("legacy.pt", "is broken off or damaged"),
-        ("a.safetensors", "is not a whole safetensors file"),
-        ("a.bin", "is not a whole safetensors file"),
+        ("plain.pth", "is truncated or damaged"),
+        ("legacy.pt", "is truncated or damaged"),
+        ("a.safetensors", "is not a complete safetensors file"),
+        ("a.bin", "is not a complete safetensors file"),
     ],
 )
-def test_broken_off(tmp_path: Path, state: dict[str, Tensor], name: str, message: str) -> None:
+def test_truncated_file_is_rejected(
+    tmp_path: Path, state: dict[str, Tensor], name: str, message: str
+) -> None:
     path: Path = WRITERS[name](state, tmp_path / name)
-    path.write_bytes(half(path))
-    assert message in refused(path)
+    path.write_bytes(first_half(path))
+    assert message in rejection(path)
 
 
 @pytest.mark.parametrize(
     ("stored", "message"),
     [
-        ([torch.zeros(2)], "holds a list, not named tensors"),
-        (torch.zeros(2), "holds a Tensor, not named tensors"),
-        ({}, "holds no tensors"),
-        ({"state_dict": {}}, "holds no tensors"),
+        ([torch.zeros(2)], "contains no named tensors: it contains a list"),
+        (torch.zeros(2), "contains no named tensors: it contains a Tensor"),
+        ({}, "contains no tensors"),
+        ({"state_dict": {}}, "contains no tensors"),
         (
             {"epoch": 3, "lr": 0.1},
-            "holds 2 things but no tensors ('epoch', 'lr') and no state dict under state_dict",
+            "contains no tensors: it has 2 entries ('epoch', 'lr'), and no state dict under state_dict",
         ),
         ({"a": torch.zeros(2).to_sparse()}, "a is sparse"),
         ({"a": torch.zeros(2, device="meta")}, "a is without values"),
@@ -234,8 +243,8 @@ def test_broken_off(tmp_path: Path, state: dict[str, Tensor], name: str, message
         ),
     ],
 )
-def test_what_holds_no_weights(tmp_path: Path, stored: Any, message: str) -> None:
-    assert message in refused(saved(stored, tmp_path / "a.pth"))
+def test_content_without_usable_weights_is_rejected(tmp_path: Path, stored: Any, message: str) -> None:
+    assert message in rejection(saved(stored, tmp_path / "a.pth"))
 
 
 @pytest.mark.parametrize(
@@ -244,63 +253,65 @@ def test_what_holds_no_weights(tmp_path: Path, stored: Any, message: str) -> Non
         (b"", "is empty (0 bytes)"),
         (b"not weights at all", "is not a weights file: it begins with b'not weights at all'"),
         (b"<!DOCTYPE html>", "is not a weights file: it begins with"),
-        (b"\x80\x02", "is broken off or damaged"),
+        (b"\x80\x02", "is truncated or damaged"),
         (bytes(1000), "is not a weights file"),
     ],
 )
-def test_files_that_are_something_else(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_that_are_not_weights_are_rejected(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.pth").write_bytes(content)
-    assert message in refused(tmp_path / "a.pth")
+    assert message in rejection(tmp_path / "a.pth")
 
 
-def test_a_zip_of_something_else(tmp_path: Path) -> None:
+def test_zip_archive_without_weights_is_rejected(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("weights.pth", b"...")
-    assert "is a zip archive without weights in it: unpack it" in refused(tmp_path / "a.zip")
+    assert "is a zip archive, not a weights file: unpack it" in rejection(tmp_path / "a.zip")
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_missing_weights_are_reported_with_alternatives(tmp_path: Path) -> None:
     (tmp_path / "squeeze.pth").touch()
-    assert refused(tmp_path / "squeze.pth") == (
-        f"no weights file '{tmp_path}/squeze.pth': nearest in {tmp_path}: squeeze.pth "
-        f"(weights of {NAME} by name: default, IMAGENET1K_V1, random)"
+    assert rejection(tmp_path / "squeze.pth") == (
+        f"no weights file '{tmp_path}/squeze.pth': similar names in {tmp_path}: squeeze.pth "
+        f"(named weights of {NAME}: default, IMAGENET1K_V1, random)"
     )
-    assert "there is no folder" in refused(tmp_path / "a" / "b.pth")
-    assert "is a folder, not a weights file" in refused(tmp_path)
-    assert "IMAGENET1K_V1, IMAGENET1K_V2, random" in refused("IMAGENET1K_V3", "mobilenet_v2")
-    assert "is an address" in refused("https://example.org/a.pth")
+    assert "there is no folder" in rejection(tmp_path / "a" / "b.pth")
+    assert "is a folder, not a weights file" in rejection(tmp_path)
+    assert "IMAGENET1K_V1, IMAGENET1K_V2, random" in rejection("IMAGENET1K_V3", "mobilenet_v2")
+    assert "is a web address" in rejection("https://example.org/a.pth")
     for odd in ("a\0b", "x" * 5000):
-        refused(odd)
+        rejection(odd)
     with pytest.raises(NetworkError, match="no network 'vgg91'"):
         load_network("vgg91", tmp_path / "squeeze.pth")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_no_permission(tmp_path: Path, state: dict[str, Tensor]) -> None:
+def test_file_without_read_permission_is_rejected(tmp_path: Path, state: dict[str, Tensor]) -> None:
     path = saved(state, tmp_path / "a.pth")
     path.chmod(0)
-    assert "cannot read" in refused(path) and "permission denied" in refused(path)
+    assert "cannot read" in rejection(path) and "permission denied" in rejection(path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers(tmp_path: Path, state: dict[str, Tensor], value: float) -> None:
+def test_weights_with_nan_or_infinity_are_rejected(
+    tmp_path: Path, state: dict[str, Tensor], value: float
+) -> None:
     spoiled = {**state, "classifier.1.weight": state["classifier.1.weight"].clone()}
     spoiled["classifier.1.weight"][3, 5] = value
-    assert "holds NaN or infinity in classifier.1.weight:" in refused(saved(spoiled, tmp_path / "a.pth"))
+    assert "contains NaN or infinity in classifier.1.weight:" in rejection(saved(spoiled, tmp_path / "a.pth"))
 
 
-def test_sums_that_overflow_are_no_infinity(tmp_path: Path, state: dict[str, Tensor]) -> None:
+def test_finite_weights_whose_sum_overflows_are_accepted(tmp_path: Path, state: dict[str, Tensor]) -> None:
     large = {key: torch.full_like(value, 3e4).half() for key, value in state.items()}
     load_network(NAME, saved(large, tmp_path / "a.pth"))
 
 
-def test_quantised_weights(tmp_path: Path, state: dict[str, Tensor]) -> None:
+def test_integer_weights_are_rejected(tmp_path: Path, state: dict[str, Tensor]) -> None:
     whole = {**state, "features.0.bias": state["features.0.bias"].to(torch.int8)}
-    assert "features.0.bias is int8, not floating point" in refused(saved(whole, tmp_path / "a.pth"))
+    assert "features.0.bias is int8, not floating point" in rejection(saved(whole, tmp_path / "a.pth"))
 
 
 @pytest.mark.parametrize(
-    ("stored", "asked", "guess"),
+    ("stored", "requested", "guess"),
     [
         ("squeezenet1_1", "squeezenet1_0", "It fits squeezenet1_1"),
         ("squeezenet1_1", "alexnet", "It fits squeezenet1_1"),
@@ -308,54 +319,56 @@ def test_quantised_weights(tmp_path: Path, state: dict[str, Tensor]) -> None:
         ("minivgg", "squeezenet1_0", "It fits minivgg"),
     ],
 )
-def test_weights_of_another_network(tmp_path: Path, stored: str, asked: str, guess: str) -> None:
-    told = refused(saved(build(stored).state_dict(), tmp_path / "a.pth"), asked)
-    assert re.search(rf"a\.pth does not fit {asked}: .*\d+ tensors? ", told)
-    assert told.endswith(f". {guess}")
+def test_weights_of_another_network_are_identified(
+    tmp_path: Path, stored: str, requested: str, guess: str
+) -> None:
+    message = rejection(saved(build(stored).state_dict(), tmp_path / "a.pth"), requested)
+    assert re.search(rf"a\.pth does not fit {requested}: .*\d+ (unexpected )?tensors? ", message)
+    assert message.endswith(f". {guess}")
 
 
-def test_another_network_with_other_classes(tmp_path: Path) -> None:
+def test_another_network_is_identified_with_its_classes(tmp_path: Path) -> None:
     path = saved(build("resnet18", classes=10).state_dict(), tmp_path / "a.pth")
-    assert refused(path).endswith(". It fits resnet18 with 10 classes")
+    assert rejection(path).endswith(". It fits resnet18 with 10 classes")
 
 
-def test_what_does_not_fit_is_counted_and_named(tmp_path: Path, state: dict[str, Tensor]) -> None:
+def test_mismatches_are_counted_and_named(tmp_path: Path, state: dict[str, Tensor]) -> None:
     other = OrderedDict(state)
     del other["features.0.bias"]
     other["extra.weight"] = torch.zeros(3)
     other["features.0.weight"] = torch.zeros(64, 1, 3, 3)
     path = saved(other, tmp_path / "a.pth")
-    assert refused(path) == (
-        f"{path} does not fit {NAME}: 1 tensor missing (features.0.bias), 1 tensor it does not have "
-        "(extra.weight), 1 tensor of another shape (features.0.weight (64, 1, 3, 3) in the file, "
+    assert rejection(path) == (
+        f"{path} does not fit {NAME}: 1 tensor missing (features.0.bias), 1 unexpected tensor "
+        "(extra.weight), 1 tensor with a different shape (features.0.weight (64, 1, 3, 3) in the file, "
         "(64, 3, 3, 3) in the network)"
     )
 
 
-# --- random, and shipped
+# --- random and shipped weights
 
 
-def test_random_weights_are_those_of_the_seed() -> None:
+def test_random_weights_depend_on_the_seed() -> None:
     module, info = load_network(NAME, "random", seed=7)
-    assert same(module.state_dict(), build(NAME, seed=7).state_dict())
+    assert all_equal(module.state_dict(), build(NAME, seed=7).state_dict())
     assert (info.spec, info.source) == ("random", "random, seed 7")
     assert info.preprocessing == preprocessing_of_network(NAME)
 
 
-def test_minivgg_needs_nothing() -> None:
+def test_minivgg_loads_its_shipped_weights() -> None:
     module, info = load_network("minivgg")
-    assert same(module.state_dict(), minivgg.load_minivgg().state_dict())
+    assert all_equal(module.state_dict(), minivgg.load_minivgg().state_dict())
     assert (info.spec, info.source, info.classes) == ("default", "shipped with deconvviz", minivgg.CLASSES)
     assert info.preprocessing.crop == minivgg.SIZE
     again, info_again = load_network("minivgg", minivgg.WEIGHTS)
     assert info_again.classes == info.classes
-    assert same(again.state_dict(), module.state_dict())
+    assert all_equal(again.state_dict(), module.state_dict())
 
 
 # --- digests
 
 
-def test_the_digest_can_be_computed_by_anyone() -> None:
+def test_digest_equals_documented_sha256() -> None:
     state = {"b": torch.tensor(3, dtype=torch.int64), "a": torch.arange(6.0).reshape(2, 3)}
     whole = hashlib.sha256()
     whole.update(b"a\0torch.float32\0(2, 3)\0" + hashlib.sha256(struct.pack("<6f", *range(6))).digest())
@@ -363,7 +376,7 @@ def test_the_digest_can_be_computed_by_anyone() -> None:
     assert digest(state) == f"sha256:{whole.hexdigest()}"
 
 
-def test_the_digest_depends_on_what_the_weights_are(state: dict[str, Tensor]) -> None:
+def test_digest_depends_only_on_names_types_shapes_and_values(state: dict[str, Tensor]) -> None:
     name = "features.0.weight"
     backwards = dict(reversed(state.items()))
     strided = {**state, name: state[name].contiguous(memory_format=torch.channels_last)}
@@ -381,25 +394,25 @@ def test_the_digest_depends_on_what_the_weights_are(state: dict[str, Tensor]) ->
     assert len({digest(state), *map(digest, others)}) == 7
 
 
-def test_the_digest_of_a_file_is_that_of_its_weights(tmp_path: Path, state: dict[str, Tensor]) -> None:
+def test_digest_of_loaded_file_equals_that_of_its_weights(tmp_path: Path, state: dict[str, Tensor]) -> None:
     module, _ = load_network(NAME, saved({"state_dict": state}, tmp_path / "a.pth"))
     assert digest(module.state_dict()) == digest(state)
 
 
-# --- the real thing
+# --- trained weights and photographs
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL, reason="DECONVVIZ_REAL_DATA is not set: no trained weights, no photographs")
-def test_trained_weights_know_photographs() -> None:
+def test_trained_weights_classify_photographs() -> None:
     data = Path(str(REAL))
     network, info = load_network("squeezenet1_0", data / "squeezenet1_0.pth")
     rows = [row.split(",") for row in (data / "imagenet-sample-labels.csv").read_text().splitlines()[1::7]][
         :40
     ]
-    pictures = [open_image(data / "imagenet-sample" / row[0]).rgb for row in rows]
+    images = [open_image(data / "imagenet-sample" / row[0]).rgb for row in rows]
     with torch.no_grad():
-        scores = network(torch.stack([info.preprocessing.apply(rgb) for rgb in pictures]))
+        scores = network(torch.stack([info.preprocessing.apply(rgb) for rgb in images]))
     right = (scores.argmax(dim=1) == torch.tensor([int(row[1]) for row in rows])).float().mean()
     assert len(rows) == 40 and right >= 0.5
     assert isinstance(info, WeightsInfo) and info.classes[3] == "tiger shark"

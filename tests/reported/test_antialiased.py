@@ -1,4 +1,4 @@
-"""Antialiased interpolation, and the checks of rules that rebuild an operation against its recorded output."""
+"""Antialiased interpolation, and rules that check their matrix against the recorded output."""
 
 from __future__ import annotations
 

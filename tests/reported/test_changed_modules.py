@@ -1,4 +1,4 @@
-"""A module that is changed after it was wrapped: layers, classes and digest are those of the changed module."""
+"""A module that is changed after it was wrapped: layers, classes and digest follow the change."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_layers_after_a_change_equal_those_of_a_new_network(change: Callable[[dv
     assert (net.layers.to_json(), str(net.coverage())) != (before, operations)
     last = want.layers.last.shape[0]
     assert net.class_index(last - 1) == last - 1
-    with pytest.raises(UnitError, match=f"they run from 0 to {last - 1}"):
+    with pytest.raises(UnitError, match=f"class numbers run from 0 to {last - 1}"):
         net.class_index(last)
 
 

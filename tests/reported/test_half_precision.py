@@ -295,7 +295,8 @@ def test_save_writes_figure_manifest_and_arrays(dtype: torch.dtype, tmp_path: Pa
 
 @pytest.mark.parametrize("dtype", SHORT, ids=str)
 def test_arrays_of_a_top_nine_have_single_precision(dtype: torch.dtype, tmp_path: Path) -> None:
-    found = dv.search(_small(dtype), Noise(12, 16), ["3"], workers=0, top=3)
+    net = _small(dtype)  # a search does not keep its network alive
+    found = dv.search(net, Noise(12, 16), ["3"], workers=0, top=3)
     nine = found.topnine("3", channels=[1, 3], k=3)
     arrays = nine.arrays()
     assert arrays["pixels"].dtype == np.float32

@@ -1,4 +1,4 @@
-"""A model is bit for bit what it was, whatever its forward pass, its `train` and its `eval` do."""
+"""A network is unchanged bit for bit, whatever its forward pass, its `train` and its `eval` do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def list_layers(module: nn.Module) -> None:
     assert wrapped(module).layers.names
 
 
-def ask_coverage(module: nn.Module) -> None:
+def list_operations(module: nn.Module) -> None:
     assert wrapped(module).coverage().calls
 
 
@@ -48,7 +48,7 @@ def record(module: nn.Module) -> None:
 
 
 def record_half(module: nn.Module) -> None:
-    """The network is stopped in the middle."""
+    """Record a layer in the middle, where the network is stopped."""
     wrapped(module).record(pictures(2), "1" if len(module) > 4 else "0")  # type: ignore[arg-type]
 
 
@@ -57,11 +57,11 @@ def project_a_recording(module: nn.Module) -> None:
     for layer in ("0", "output"):
         try:
             rec.project(layer, rec.strongest(layer, 2))
-        except RefusedOp:  # statistics of the batch, say
+        except RefusedOp:  # for example because of batch statistics
             assert layer == "output"
 
 
-def project_at_once(module: nn.Module) -> None:
+def project_directly(module: nn.Module) -> None:
     dv.project(wrapped(module), pictures(), "0", k=2)
 
 
@@ -69,11 +69,11 @@ def search(module: nn.Module) -> None:
     dv.search(wrapped(module), Noise(3), ["0", "output"], batch_size=2, workers=0)
 
 
-QUICK = [list_layers, ask_coverage, record, record_half, project_a_recording, project_at_once]
+QUICK = [list_layers, list_operations, record, record_half, project_a_recording, project_directly]
 
 
 def training_step(module: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
-    """In the training state in which the module is."""
+    """Train a module for one step, without changing its training flags."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         optimizer.zero_grad()
@@ -81,8 +81,8 @@ def training_step(module: nn.Module, optimizer: torch.optim.Optimizer, seed: int
         optimizer.step()
 
 
-def train_on(act: Callable[[nn.Module], None], module: nn.Module) -> None:
-    """Train a module and its copy side by side, and act on the one alone; both must go the same way."""
+def check_training_after(act: Callable[[nn.Module], None], module: nn.Module) -> None:
+    """Train a module and a copy of it, use `act` on the module only, and check that both stay equal."""
     twin = copy.deepcopy(module)
     optimizers = [torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9) for m in (module, twin)]
     for one, optimizer in zip((module, twin), optimizers, strict=True):
@@ -98,40 +98,40 @@ def train_on(act: Callable[[nn.Module], None], module: nn.Module) -> None:
 
 @st.composite
 def networks(draw: st.DrawFn) -> nn.Sequential:
-    """Parts one after the other, each in training or evaluation mode, some of them frozen."""
+    """Draw a sequence of modules, each in training or evaluation mode, some of them frozen."""
     parts = draw(st.lists(st.sampled_from(sorted(PARTS)), min_size=1, max_size=5))
     module = composed(parts, seed=draw(st.integers(0, 100)))
     for part in module:
         part.train(draw(st.booleans()))
         if draw(st.integers(0, 4)) == 0:
             part.requires_grad_(False)
-    module[-1].requires_grad_(True)  # there is something to learn
+    module[-1].requires_grad_(True)  # at least one module can be trained
     module.training = draw(st.booleans())
     return module
 
 
 @settings(max_examples=40)
 @given(networks(), st.sampled_from(QUICK))
-def test_module_of_any_parts_after_any_question_is_what_it_was(
+def test_random_network_is_unchanged_after_any_use(
     module: nn.Sequential, act: Callable[[nn.Module], None]
 ) -> None:
-    train_on(act, module)
+    check_training_after(act, module)
 
 
 @pytest.mark.parametrize("part", sorted(PARTS))
-def test_module_with_one_part_after_a_recording_is_what_it_was(part: str) -> None:
+def test_network_with_one_special_module_is_unchanged_after_recording(part: str) -> None:
     for training in (True, False):
-        train_on(record, composed([part]).train(training))
+        check_training_after(record, composed([part]).train(training))
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_module_of_all_parts_after_a_search_is_what_it_was(training: bool) -> None:
-    train_on(search, composed(sorted(PARTS)).train(training))
+def test_network_with_all_special_modules_is_unchanged_after_a_search(training: bool) -> None:
+    check_training_after(search, composed(sorted(PARTS)).train(training))
 
 
 @pytest.mark.parametrize("act", QUICK)
-def test_adapter_in_training_mode_goes_on_learning(act: Callable[[nn.Module], None]) -> None:
-    """The smallest input of fault 2: the adapter believed to be merged got no gradient."""
+def test_adapter_in_training_mode_still_gets_gradients(act: Callable[[nn.Module], None]) -> None:
+    """In the reported bug the adapter was left in its merged state, and its weights got no gradient."""
     module = composed(["adapted"]).train()
     with left_as_it_was(module):
         act(module)
@@ -141,8 +141,8 @@ def test_adapter_in_training_mode_goes_on_learning(act: Callable[[nn.Module], No
     assert adapter.low.grad is not None and bool(adapter.low.grad.any())
 
 
-def test_adapter_in_training_mode_gives_the_activations_of_evaluation() -> None:
-    """Not merged, but the numbers of its merged twin; dropout and batch norm are in evaluation mode."""
+def test_adapter_in_training_mode_is_recorded_in_evaluation_mode() -> None:
+    """Its activations equal those of a copy on which the user has called `eval`."""
     module = composed(["adapted", "batch norm", "dropout"]).train()
     twin = copy.deepcopy(module).eval()
     torch.testing.assert_close(
@@ -151,7 +151,7 @@ def test_adapter_in_training_mode_gives_the_activations_of_evaluation() -> None:
 
 
 class NeverSwitched(nn.Sequential):
-    """Its author does not want it to be switched by anybody."""
+    """Module whose `train` and `eval` must not be called."""
 
     def train(self, mode: bool = True) -> NeverSwitched:
         raise AssertionError("train() was called")
@@ -162,7 +162,7 @@ class NeverSwitched(nn.Sequential):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("act", [*QUICK, search])
-@pytest.mark.parametrize("inner", [True, False], ids=["a part", "the whole"])
+@pytest.mark.parametrize("inner", [True, False], ids=["submodule", "network"])
 def test_train_and_eval_of_the_user_are_not_called(
     act: Callable[[nn.Module], None], training: bool, inner: bool
 ) -> None:
@@ -175,7 +175,7 @@ def test_train_and_eval_of_the_user_are_not_called(
 
 
 class Logging(nn.Conv2d):
-    """Writes down how it is switched, and cannot stand to be switched to what it is already."""
+    """Convolution that logs every call of `train`."""
 
     def __init__(self) -> None:
         super().__init__(CHANNELS, CHANNELS, 1)
@@ -186,7 +186,7 @@ class Logging(nn.Conv2d):
         return super().train(mode)
 
 
-def test_switches_that_are_logged_show_none() -> None:
+def test_logged_calls_of_train_show_none_by_deconvviz() -> None:
     module = composed([])
     module.insert(1, Logging())
     module.train()
@@ -197,8 +197,8 @@ def test_switches_that_are_logged_show_none() -> None:
     assert module[1].switched == logged
 
 
-def test_parts_in_unlike_states_keep_each_its_own() -> None:
-    """A frozen batch norm in a network in training mode, a container that contradicts its parts."""
+def test_modules_with_different_training_flags_keep_their_own() -> None:
+    """The batch norm is frozen, and the flag of the container differs from those of its modules."""
     module = composed(["batch norm", "dropout", "batch norm"]).train()
     module[1].eval()
     module.training = False
@@ -209,7 +209,7 @@ def test_parts_in_unlike_states_keep_each_its_own() -> None:
 
 
 class Failing(nn.Module):
-    """Raises, once it was told to, after the parts before it have written what they write."""
+    """Module that raises the error in a list, if there is one."""
 
     def __init__(self, errors: list[BaseException]) -> None:
         super().__init__()
@@ -221,9 +221,9 @@ class Failing(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("error", [RuntimeError("theirs"), KeyboardInterrupt(), SystemExit(1)])
+@pytest.mark.parametrize("error", [RuntimeError("in user code"), KeyboardInterrupt(), SystemExit(1)])
 @pytest.mark.parametrize("training", [True, False])
-def test_module_after_an_exception_is_what_it_was(error: BaseException, training: bool) -> None:
+def test_network_is_unchanged_after_an_exception(error: BaseException, training: bool) -> None:
     module, errors = composed(sorted(PARTS)).train(training), list[BaseException]()
     module.insert(len(module) - 3, Failing(errors))
     net = wrapped(module)
@@ -233,8 +233,8 @@ def test_module_after_an_exception_is_what_it_was(error: BaseException, training
         net.record(pictures(), "output")
 
 
-def test_empty_picture_is_not_observed() -> None:
-    """The smallest input of an observer: the sketch made its minimum 0."""
+def test_observer_does_not_observe_the_inputs_of_deconvviz() -> None:
+    """In the reported bug the empty image that is used to list the layers changed its minimum to 0."""
     module = nn.Sequential(Observing(), nn.Conv2d(3, 4, 3))
     module(pictures() + 1)
     lowest, highest = module[0].lowest.clone(), module[0].highest.clone()
@@ -244,8 +244,7 @@ def test_empty_picture_is_not_observed() -> None:
     assert module[0].lowest == lowest > 0.9 and module[0].highest == highest
 
 
-def test_counter_in_a_buffer_does_not_count_our_passes() -> None:
-    """The smallest input of fault 4."""
+def test_counter_in_a_buffer_does_not_count_passes_of_deconvviz() -> None:
     module = composed(["counting"])
     net = wrapped(module)
     for _ in range(3):
@@ -258,7 +257,7 @@ def test_counter_in_a_buffer_does_not_count_our_passes() -> None:
     assert int(counter.seen) == 1
 
 
-def test_list_that_others_hold_is_the_same_list_with_the_same_entries() -> None:
+def test_lists_and_tensors_in_attributes_are_the_same_objects_with_the_same_contents() -> None:
     part = Remembering()
     means, nested, plain = part.means, part.nested[0], part.plain
     means.append(0.25)
@@ -269,8 +268,7 @@ def test_list_that_others_hold_is_the_same_list_with_the_same_entries() -> None:
     assert part.plain is plain and plain.tolist() == [1, 1, 1]
 
 
-def test_recordings_begin_with_the_same_buffers_each() -> None:
-    """What one recording changes, the next does not see."""
+def test_each_recording_starts_with_the_same_buffers() -> None:
     module = composed(["counting", "replacing", "remembering", "averaging"]).eval()
     net = wrapped(module)
     want = copy.deepcopy(module)(pictures()).detach()
@@ -279,19 +277,19 @@ def test_recordings_begin_with_the_same_buffers_each() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_batches_of_a_search_begin_with_the_same_buffers_each(batch_size: int) -> None:
+def test_each_batch_of_a_search_starts_with_the_same_buffers(batch_size: int) -> None:
     module = composed(["counting", "remembering", "conv"]).eval()
     net, source = wrapped(module), Noise(5)
     found = dv.search(net, source, "2", top=5, batch_size=batch_size, workers=0)
     recorded = [net.record(source.read(number), "2").activations("2") for number in range(5)]
     for channel in range(CHANNELS):
         want = sorted((float(activations[0, channel].max()) for activations in recorded), reverse=True)
-        told = [peak.activation for peak in found.top("2", channel)]
-        assert told == pytest.approx(want, rel=1e-5)
+        peaks = [peak.activation for peak in found.top("2", channel)]
+        assert peaks == pytest.approx(want, rel=1e-5)
 
 
 class Decaying(Clamping):
-    """A weight that shrinks in each pass, so that autograd does not see it."""
+    """Convolution whose weight shrinks in each pass, through `.data`, so that autograd does not notice."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.weight.data.mul_(0.9)
@@ -299,8 +297,8 @@ class Decaying(Clamping):
 
 
 @pytest.mark.parametrize("part", ["adapted", "decaying", "batch norm", "dropout", "conv"])
-def test_loss_from_before_can_still_be_differentiated(part: str) -> None:
-    """What autograd has kept of the user's own pass is neither replaced nor marked as overwritten."""
+def test_earlier_loss_can_still_be_differentiated(part: str) -> None:
+    """Tensors that autograd has saved in a pass of the user are neither replaced nor marked as changed."""
     module = composed(["conv" if part == "decaying" else part]).train()
     if part == "decaying":
         module[1] = Decaying()
@@ -318,7 +316,7 @@ def test_loss_from_before_can_still_be_differentiated(part: str) -> None:
         assert ours.grad is not None and theirs.grad is not None and torch.equal(ours.grad, theirs.grad)
 
 
-def test_hooks_of_the_user_run_and_remain() -> None:
+def test_hooks_of_the_user_run_and_are_kept() -> None:
     module = composed(["relu"])
     ran: list[str] = []
     module[1].register_forward_hook(lambda *_: ran.append("after"))
@@ -331,7 +329,7 @@ def test_hooks_of_the_user_run_and_remain() -> None:
 
 
 class Extra(nn.Module):
-    """Makes a parameter while it runs."""
+    """Module that creates a parameter in its forward pass."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not hasattr(self, "extra"):
@@ -340,7 +338,7 @@ class Extra(nn.Module):
 
 
 class LateHead(nn.Module):
-    """Makes a part with parameters when it sees the first picture."""
+    """Module that creates a submodule with parameters in its first forward pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -379,7 +377,7 @@ class Listing(nn.Module):
     ],
 )
 @pytest.mark.parametrize("act", [list_layers, record, search])
-def test_parameter_made_in_forward_is_named_and_removed_again(
+def test_parameter_created_in_forward_raises_and_is_removed(
     make: Callable[[], nn.Module], name: str, act: Callable[[nn.Module], None]
 ) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), make())
@@ -387,7 +385,7 @@ def test_parameter_made_in_forward_is_named_and_removed_again(
         act(module)
 
 
-def test_parameter_made_in_forward_before_is_nothing_special() -> None:
+def test_parameter_created_in_an_earlier_forward_pass_is_accepted() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), Extra())
     module(pictures())
     with left_as_it_was(module):
@@ -395,7 +393,7 @@ def test_parameter_made_in_forward_before_is_nothing_special() -> None:
 
 
 class Large(nn.Module):
-    """A buffer of 272 MB, that takes no real memory until it is written to."""
+    """Module with a buffer of 272 MB that takes no physical memory until it is written to."""
 
     def __init__(self, writes: bool) -> None:
         super().__init__()
@@ -409,17 +407,17 @@ class Large(nn.Module):
         return x + self.still
 
 
-def test_buffers_too_large_to_copy_that_changed_are_named_in_a_warning() -> None:
+def test_changed_buffer_that_is_too_large_to_copy_causes_a_warning() -> None:
     module = nn.Sequential(Large(writes=True), nn.Conv2d(3, 2, 1))
-    wrapped(module).record(pictures(), "1")  # a recording sees every write, and copies the buffer before it
+    wrapped(module).record(pictures(), "1")  # a recording notices each write and copies the buffer first
     assert not module[0].large[:4].any()
-    warned = pytest.warns(UserWarning, match=r"0\.large")
-    with warned as told, capture_outputs(module, [""], lambda name, output: None) as run:
+    expected = pytest.warns(UserWarning, match=r"0\.large")
+    with expected as warned, capture_outputs(module, [""], lambda name, output: None) as run:
         run(pictures())  # as a search does
-    assert not any("still" in str(one.message) for one in told)
+    assert not any("still" in str(one.message) for one in warned)
 
 
-def test_buffers_too_large_to_copy_that_did_not_change_are_not_spoken_of() -> None:
+def test_unchanged_buffer_that_is_too_large_to_copy_causes_no_warning() -> None:
     module = nn.Sequential(Large(writes=False), nn.Conv2d(3, 2, 1)).train()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -427,25 +425,23 @@ def test_buffers_too_large_to_copy_that_did_not_change_are_not_spoken_of() -> No
     assert all(part.training for part in module.modules())
 
 
-# Lazy modules (fault 15)
+# Lazy modules
 
 
 def lazy_networks() -> dict[str, nn.Module]:
     return {
-        "a convolution": nn.Sequential(nn.LazyConv2d(8, 3)),
-        "behind a convolution": nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d(), nn.ReLU()),
-        "a lazy buffer alone": nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d(affine=False)),
-        "at the end": nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(5)),
-        "deep inside": nn.Sequential(
-            nn.Sequential(nn.Identity(), nn.ModuleDict({"a": nn.LazyConv2d(2, 1)})["a"])
-        ),
-        "one with a kernel": nn.LazyConvTranspose2d(3, 2),
+        "convolution": nn.Sequential(nn.LazyConv2d(8, 3)),
+        "batch norm": nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d(), nn.ReLU()),
+        "lazy buffers only": nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d(affine=False)),
+        "last layer": nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(5)),
+        "nested": nn.Sequential(nn.Sequential(nn.Identity(), nn.ModuleDict({"a": nn.LazyConv2d(2, 1)})["a"])),
+        "transposed convolution": nn.LazyConvTranspose2d(3, 2),
     }
 
 
 @pytest.mark.parametrize("which", lazy_networks())
 @pytest.mark.parametrize("training", [True, False])
-def test_lazy_module_is_told_of_and_stays_lazy(which: str, training: bool) -> None:
+def test_lazy_module_raises_and_stays_lazy(which: str, training: bool) -> None:
     module = lazy_networks()[which].train(training)
     net = wrapped(module)
     with left_as_it_was(module):
@@ -459,7 +455,7 @@ def test_lazy_module_is_told_of_and_stays_lazy(which: str, training: bool) -> No
 
 
 @pytest.mark.parametrize("which", lazy_networks())
-def test_lazy_module_once_it_has_run_is_a_module_like_any_other(which: str) -> None:
+def test_lazy_module_can_be_recorded_after_it_has_run(which: str) -> None:
     module = lazy_networks()[which]
     net = wrapped(module)
     assert "not initialised" in repr(net)
@@ -470,14 +466,14 @@ def test_lazy_module_once_it_has_run_is_a_module_like_any_other(which: str) -> N
         assert net.record(pictures(), "output").activations("output").shape[1:] == net.layers.last.shape
 
 
-# Projections of networks that change their numbers while they run
+# Projections of networks that change their weights while they run
 
 
-class Own(nn.Module):
-    """Writes to its numbers in the forward pass; with `apart` to others than those that it computes with.
+class SelfChanging(nn.Module):
+    """Base class of modules that overwrite a tensor of their own in the forward pass.
 
-    Autograd needs that: it does not copy what it keeps. What is written is plain numbers, through which no
-    signal comes back to the picture.
+    `before`: overwrite it before it is used, otherwise after. `apart`: compute with a copy, because autograd
+    does not copy the tensors that it saves. No signal flows through the new values to the image.
     """
 
     def __init__(self, before: bool, apart: bool = False) -> None:
@@ -502,8 +498,8 @@ class Own(nn.Module):
         raise NotImplementedError
 
 
-class Scaled(Own):
-    """Times a buffer, written in place."""
+class Scaled(SelfChanging):
+    """Product with a buffer that is overwritten in place."""
 
     def __init__(self, *when: bool) -> None:
         super().__init__(*when)
@@ -517,14 +513,14 @@ class Scaled(Own):
 
 
 class ScaledBy(Scaled):
-    """Times a buffer that becomes another tensor."""
+    """Product with a buffer that is replaced by another tensor."""
 
     def change(self, x: Tensor) -> None:
         self.scale = self.scale + float(x.abs().mean())
 
 
 class Divided(Scaled):
-    """Over a buffer that follows the picture."""
+    """Division by a buffer that depends on the images."""
 
     def change(self, x: Tensor) -> None:
         self.scale[...] = 0.5 * self.scale + float(x.abs().amax())
@@ -533,8 +529,8 @@ class Divided(Scaled):
         return x / self.own(self.scale)
 
 
-class Convolved(Own):
-    """A kernel that is a buffer."""
+class Convolved(SelfChanging):
+    """Convolution with a kernel that is a buffer."""
 
     def __init__(self, *when: bool) -> None:
         super().__init__(*when)
@@ -550,7 +546,7 @@ class Convolved(Own):
 
 
 class Clamped(Convolved):
-    """A weight that is clamped through `.data`."""
+    """Convolution with a weight that is clamped through `.data`."""
 
     def __init__(self, *when: bool) -> None:
         super().__init__(*when)
@@ -563,14 +559,14 @@ class Clamped(Convolved):
 
 
 class Exchanged(Clamped):
-    """A weight whose `.data` becomes another tensor."""
+    """Convolution with a weight whose `.data` is replaced."""
 
     def change(self, x: Tensor) -> None:
         self.kernel.data = self.kernel.data.flip(0)
 
 
-class Statistics(Own):
-    """Batch norm with statistics that run along, and that it computes with."""
+class Statistics(SelfChanging):
+    """Batch norm that updates its running statistics and normalises by them."""
 
     def __init__(self, *when: bool) -> None:
         super().__init__(*when)
@@ -585,8 +581,8 @@ class Statistics(Own):
         return F.batch_norm(x, mean, variance, self.norm.weight, self.norm.bias, training=False)
 
 
-class Listed(Own):
-    """A plain tensor in a list."""
+class Listed(SelfChanging):
+    """Product with a plain tensor in a list."""
 
     def __init__(self, *when: bool) -> None:
         super().__init__(*when)
@@ -600,8 +596,8 @@ class Listed(Own):
         return x * self.own(self.gains[0])
 
 
-class Mixed(Own):
-    """A matrix along the channels."""
+class Mixed(SelfChanging):
+    """Product with a linear function of the channel means."""
 
     def __init__(self, *when: bool) -> None:
         super().__init__(*when)
@@ -636,7 +632,7 @@ def with_changes(kind: Any, before: bool, apart: bool = False) -> nn.Sequential:
 
 @pytest.mark.parametrize("before", [True, False], ids=["changed before", "changed after"])
 @pytest.mark.parametrize("kind", CHANGING)
-def test_projection_of_a_network_that_changes_itself_is_right(kind: Any, before: bool) -> None:
+def test_projection_of_a_network_that_changes_itself_equals_autograd(kind: Any, before: bool) -> None:
     module = with_changes(kind, before)
     x = pictures(2, dtype=torch.float64)
     oracle = Autograd(with_changes(kind, before, apart=True), x)

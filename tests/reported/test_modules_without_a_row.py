@@ -1,4 +1,4 @@
-"""Modules that the table of layers leaves out: a name that the network has is never told not to exist."""
+"""Modules that are not in the table of layers: the error message states why, not that they do not exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deconvviz.errors import LayerError
 
 
 class Early(nn.Module):
-    """Leaves early for an empty picture: the smallest input of fault 12."""
+    """Network that returns early for an empty image: the minimal reproduction of the reported bug."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,8 +32,8 @@ class Early(nn.Module):
         return result
 
 
-class EarlyByTheSignal(nn.Module):
-    """Looks at nothing below a threshold, part by part, as a cascade does."""
+class EarlyCascade(nn.Module):
+    """Cascade that stops as soon as the map is below a threshold."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class EarlyByTheSignal(nn.Module):
 
 
 class EarlyExperts(nn.Module):
-    """Chooses a part by the picture."""
+    """Network that chooses a submodule by the brightness of the image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class EarlyExperts(nn.Module):
 
 
 class EarlyBoxes(nn.Module):
-    """Crops what it finds, and finds nothing in an empty picture."""
+    """Network that returns a list of boxes, which is empty for an empty image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class EarlyBoxes(nn.Module):
 LATE: list[tuple[Callable[[], nn.Module], str, str]] = [
     (Early, "stem", "late"),
     (Early, "stem", "head"),
-    (EarlyByTheSignal, "output", "stages.2"),
+    (EarlyCascade, "output", "stages.2"),
     (EarlyExperts, "head", "bright"),
     (EarlyExperts, "head", "bright.0"),
     (EarlyBoxes, "body", "boxes"),
@@ -93,7 +93,7 @@ def made(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 @pytest.mark.parametrize(("make", "early", "late"), LATE)
-def test_layer_that_only_a_real_picture_reaches_is_recorded(
+def test_layer_reached_only_by_a_real_image_is_recorded(
     make: Callable[[], nn.Module], early: str, late: str
 ) -> None:
     module, x = made(make), pictures(2)
@@ -118,7 +118,7 @@ def test_layer_that_only_a_real_picture_reaches_is_recorded(
 
 
 @pytest.mark.parametrize("late", ["late", "head"])
-def test_layer_that_only_a_real_picture_reaches_is_projected_right(late: str) -> None:
+def test_layer_reached_only_by_a_real_image_is_projected_correctly(late: str) -> None:
     module, x = made(Early), pictures(2)
     net, oracle = wrapped(module), Autograd(module, x)
     rec = net.record(x, ["stem", late])
@@ -131,21 +131,19 @@ def test_layer_that_only_a_real_picture_reaches_is_projected_right(late: str) ->
     assert rec.boxes(late, [dv.Unit(0, 0, 1, 2)]) == [(2, 1, 7, 6)]
     assert rec.coverage(late).calls >= 2 and not rec.coverage(late).unsupported
     assert late in repr(rec) and f"<td>{late}</td>" in rec._repr_html_()
-    at_once = dv.project(net, x, late, k=2)
-    assert torch.equal(at_once.pixels, rec.project(late, rec.strongest(late, 2)).pixels)
-    assert (
-        str(at_once.layer) == f"{late} (Conv2d): {5 if late == 'late' else 2} x 4 x 4, sees 5 px every 1 px"
-    )
+    direct = dv.project(net, x, late, k=2)
+    assert torch.equal(direct.pixels, rec.project(late, rec.strongest(late, 2)).pixels)
+    assert str(direct.layer) == f"{late} (Conv2d): {5 if late == 'late' else 2} x 4 x 4, receptive field 5 px, stride 1 px"
 
 
-def test_layer_that_only_a_real_picture_reaches_is_not_reached_by_an_empty_one() -> None:
+def test_layer_reached_only_by_a_real_image_raises_for_an_empty_one() -> None:
     net = wrapped(made(Early))
     for inputs in (torch.zeros(1, 3, 8, 8), torch.zeros(2, 3, 8, 8)):
         with pytest.raises(LayerError, match=r"late.*was not reached"):
             net.record(inputs, "late")
         with pytest.raises(LayerError, match=r"late.*was not reached"):
             net.record(inputs, ["stem", "late"])
-    assert len(net.record(pictures(), "late")) == 1  # no memory of that
+    assert len(net.record(pictures(), "late")) == 1  # the error is not remembered
 
 
 @dataclass
@@ -158,8 +156,8 @@ class Pair(NamedTuple):
     high: Tensor
 
 
-class Giving(nn.Module):
-    """A part that gives no single tensor."""
+class ReturnsOther(nn.Module):
+    """Network with a module `part` that does not return a single tensor."""
 
     def __init__(self, give: Callable[[Tensor], Any], take: Callable[[Any], Tensor]) -> None:
         super().__init__()
@@ -193,53 +191,53 @@ NO_TENSOR: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] = 
 
 
 @pytest.mark.parametrize("phrase", NO_TENSOR)
-def test_module_that_gives_no_tensor_is_told_by_the_type_of_what_it_gives(phrase: str) -> None:
-    module = Giving(*NO_TENSOR[phrase])
+def test_message_for_a_module_without_a_tensor_states_the_returned_type(phrase: str) -> None:
+    module = ReturnsOther(*NO_TENSOR[phrase])
     net = wrapped(module)
     assert "part" not in net.layers and "head" in net.layers
-    check_told(net, "part", phrase)
+    check_message(net, "part", phrase)
 
 
-def check_told(net: dv.Network, name: str, phrase: str, inputs: Tensor | None = None) -> None:
-    """Every call that asks for the module raises the same error; other layers are recorded."""
+def check_message(net: dv.Network, name: str, phrase: str, inputs: Tensor | None = None) -> None:
+    """Check that every use of a module raises the same error, and that other layers are recorded."""
     x = pictures(2) if inputs is None else inputs
-    asking: list[Callable[[], Any]] = [
+    uses: list[Callable[[], Any]] = [
         lambda: net.record(x, name),
         lambda: net.record(x, [net.layers.names[0], name]),
         lambda: dv.project(net, x, name),
         lambda: net.record(x, net.layers.names[0]).project(name),
     ]
     with left_as_it_was(net.module):
-        for ask in asking[:3]:
-            with pytest.raises(LayerError, match=phrase) as wrong:
-                ask()
-            assert name in str(wrong.value) and "no layer" not in str(wrong.value)
-        with pytest.raises(LayerError) as wrong:
-            asking[3]()
-        assert "no layer" not in str(wrong.value)
+        for use in uses[:3]:
+            with pytest.raises(LayerError, match=phrase) as error:
+                use()
+            assert name in str(error.value) and "no layer" not in str(error.value)
+        with pytest.raises(LayerError) as error:
+            uses[3]()
+        assert "no layer" not in str(error.value)
 
 
-def test_module_that_gives_nothing_is_told_so() -> None:
-    module = Giving(lambda x: None, lambda given: torch.ones(1, 4, 1, 1))
-    check_told(wrapped(module), "part", r"gives an? NoneType|gives None|gives nothing")
+def test_message_for_a_module_that_returns_none_states_it() -> None:
+    module = ReturnsOther(lambda x: None, lambda given: torch.ones(1, 4, 1, 1))
+    check_message(wrapped(module), "part", r"gives an? NoneType|gives None|gives nothing")
 
 
 LOST: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] = {
     "one number": (lambda x: x.mean(), lambda given: given.expand(1, 4, 2, 2)),
-    "the first picture's channels": (lambda x: x[0].mean((1, 2)), lambda given: given[None, :, None, None]),
+    "channels of the first image": (lambda x: x[0].mean((1, 2)), lambda given: given[None, :, None, None]),
     "squeezed": (lambda x: x.mean((2, 3))[:1].squeeze(), lambda given: given[None, :, None, None]),
-    "a sum over the batch": (lambda x: x.sum((0, 2, 3)), lambda given: given[None, :, None, None]),
+    "sum over the batch": (lambda x: x.sum((0, 2, 3)), lambda given: given[None, :, None, None]),
 }
 
 
 @pytest.mark.parametrize("which", LOST)
-def test_module_whose_output_has_no_batch_is_told_so(which: str) -> None:
-    module = Giving(*LOST[which])
-    check_told(wrapped(module), "part", "has lost its batch")
+def test_message_for_an_output_without_a_batch_states_it(which: str) -> None:
+    module = ReturnsOther(*LOST[which])
+    check_message(wrapped(module), "part", "has lost its batch")
 
 
 class Named(nn.Module):
-    """One part under two names, one inside of another, one of which is a sequence."""
+    """Network with modules that have two names, one of them nested and one a sequence."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -257,35 +255,35 @@ class Named(nn.Module):
     ("name", "other"),
     [("first", r"features\.0"), ("all", "features"), ("all.1", r"features\.1"), ("bag.last", r"features\.2")],
 )
-def test_second_name_of_a_module_is_told_to_be_one(name: str, other: str) -> None:
+def test_message_for_a_second_name_of_a_module_states_the_first(name: str, other: str) -> None:
     net = wrapped(Named())
     assert name not in net.layers
-    check_told(net, name, f"is another name of '?{other}'?")
+    check_message(net, name, f"is another name of '?{other}'?")
 
 
 class Blind(nn.Module):
-    """Parts that do not look, each in its own way."""
+    """Network with modules whose output does not depend on the image."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.look, self.blind = nn.Conv2d(3, 4, 3), nn.Conv2d(1, 4, 3)
+        self.conv, self.blind = nn.Conv2d(3, 4, 3), nn.Conv2d(1, 4, 3)
         self.table = nn.Embedding(6, 4)
         self.sizes = Part(lambda x: torch.ones(x.shape))
         self.behind = nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.look(x)
+        y: Tensor = self.conv(x)
         places = self.table(torch.arange(6)).T[:, None]
         return y + self.blind(torch.ones(1, 1, *x.shape[2:])) + places + self.behind(self.sizes(x))
 
 
 @pytest.mark.parametrize("name", ["blind", "table", "sizes", "behind", "behind.0", "behind.1"])
-def test_module_that_does_not_look_is_told_so(name: str) -> None:
-    check_told(wrapped(Blind()), name, "does not depend on the picture")
+def test_message_for_a_module_that_does_not_depend_on_the_image_states_it(name: str) -> None:
+    check_message(wrapped(Blind()), name, "does not depend on the image")
 
 
 class Unused(nn.Module):
-    """Parts that never run, and containers that never run themselves."""
+    """Network with modules that never run, and containers that are never called themselves."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -302,33 +300,32 @@ class Unused(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["blocks", "heads", "heads.spare", "dropped", "dropped.0", "loss"])
-def test_module_that_never_runs_is_told_not_to_be_reached(name: str) -> None:
-    check_told(wrapped(Unused()), name, "was not reached")
+def test_message_for_a_module_that_never_runs_states_it(name: str) -> None:
+    check_message(wrapped(Unused()), name, "was not reached")
 
 
-def test_name_that_no_module_has_is_still_told_not_to_exist() -> None:
+def test_message_for_an_unknown_name_states_that_it_does_not_exist() -> None:
     net = wrapped(Unused())
     for name in ("block", "heads.third", "blocks.2", "nothing"):
         with pytest.raises(LayerError, match=f"^no layer '{name}' in Unused"):
             net.record(pictures(), name)
 
 
-def test_module_without_a_row_is_told_of_by_coverage_and_by_a_search() -> None:
-    module = Giving(*NO_TENSOR["gives a tuple"])
+def test_coverage_and_search_raise_for_a_module_without_a_tensor() -> None:
+    module = ReturnsOther(*NO_TENSOR["gives a tuple"])
     net = wrapped(module)
-    for ask in (
+    for use in (
         lambda: net.coverage("part"),
         lambda: dv.search(net, Noise(2), ["head", "part"], workers=0),
         lambda: net.layers.find("part"),
         lambda: net.layers["part"],
     ):
-        with pytest.raises(LayerError) as wrong:
-            ask()
-        assert "no layer" not in str(wrong.value) and "gives a tuple" in str(wrong.value)
+        with pytest.raises(LayerError) as error:
+            use()
+        assert "no layer" not in str(error.value) and "gives a tuple" in str(error.value)
 
 
-def test_tuple_within_a_part_that_only_a_real_picture_reaches_is_told() -> None:
-    """Two kinds at once: it is tried, and gives no tensor."""
+def test_message_for_a_tuple_of_a_module_reached_only_by_a_real_image_states_its_type() -> None:
 
     class LatePair(nn.Module):
         def __init__(self) -> None:

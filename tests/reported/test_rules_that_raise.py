@@ -1,4 +1,4 @@
-"""A rule that raises refuses its own operation, and nothing else: layers below it are projected as ever."""
+"""A rule that raises makes its own call unsupported. Layers below it can still be projected."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ADD = torch.ops.aten.add.Tensor
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rules that are registered in a test are gone after it."""
+    """Remove the rules that a test registers."""
     monkeypatch.setattr(rule_registry, "_registry", dict(rule_registry._registry))
 
 
 class Function(nn.Module):
-    """A function as a part of a network."""
+    """Module that calls a function."""
 
     def __init__(self, function: Callable[[Tensor], Any]) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Function(nn.Module):
 
 
 def under(function: Callable[[Tensor], Any]) -> nn.Sequential:
-    """Two convolutions, and something above them that may be hard to follow."""
+    """Return a network of two convolutions followed by a function."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return nn.Sequential(
@@ -47,7 +47,7 @@ def under(function: Callable[[Tensor], Any]) -> nn.Sequential:
 
 
 def check_below(module: nn.Module, layers: tuple[str, ...] = ("0", "2", "3")) -> dv.Recording:
-    """The table, the coverage, and right projections of the layers below; a recording of these."""
+    """Check the layers, the coverage and the projections below the function; return a recording of them."""
     net, x = wrapped(module), pictures(2)
     with left_as_it_was(module):
         assert not any(net.layers[name].unsupported for name in layers)
@@ -64,37 +64,37 @@ def check_below(module: nn.Module, layers: tuple[str, ...] = ("0", "2", "3")) ->
     return rec
 
 
-def of_rows(x: Tensor) -> Tensor:
+def nested_rows(x: Tensor) -> Tensor:
     return torch.nested.nested_tensor([one.flatten() for one in x])
 
 
 ABOVE: dict[str, Callable[[Tensor], Any]] = {
-    "times i": lambda x: x * 1j,  # the smallest input of fault 10
-    "plus i, and its size": lambda x: (x + 2j).abs(),
-    "a power of i": lambda x: x.pow(1j).real,
+    "times i": lambda x: x * 1j,  # minimal reproduction of the reported bug
+    "absolute value of x plus 2i": lambda x: (x + 2j).abs(),
+    "imaginary power": lambda x: x.pow(1j).real,
     "cast to complex": lambda x: x.to(torch.complex64) - 1,
-    "two halves as one": lambda x: torch.complex(x, x.flip(1)).sum(1),
-    "a complex mean": lambda x: (x * 1j).mean((2, 3)),
+    "complex from real and imaginary part": lambda x: torch.complex(x, x.flip(1)).sum(1),
+    "complex mean": lambda x: (x * 1j).mean((2, 3)),
     "joined with complex numbers": lambda x: torch.cat([x, x * 1j], 1),
-    "a Fourier transform": lambda x: torch.fft.rfft2(x).abs(),
-    "a phase": lambda x: torch.polar(x.abs(), x).angle(),
-    "a convolution of complex numbers": lambda x: torch.nn.functional.conv2d(
+    "Fourier transform": lambda x: torch.fft.rfft2(x).abs(),
+    "phase": lambda x: torch.polar(x.abs(), x).angle(),
+    "convolution of complex numbers": lambda x: torch.nn.functional.conv2d(
         x.to(torch.complex64), torch.ones(2, 5, 1, 1, dtype=torch.complex64)
     ),
     "sparse": lambda x: x.to_sparse(),
-    "a sparse product": lambda x: torch.sparse.mm(torch.eye(2).to_sparse(), x.flatten(1)),
-    "sparse, there and back": lambda x: x.to_sparse().coalesce().to_dense(),
+    "sparse product": lambda x: torch.sparse.mm(torch.eye(2).to_sparse(), x.flatten(1)),
+    "sparse and dense again": lambda x: x.to_sparse().coalesce().to_dense(),
     "compressed rows": lambda x: x.flatten(1).to_sparse_csr().to_dense(),
-    "nested": of_rows,
-    "nested, padded": lambda x: torch.nested.to_padded_tensor(of_rows(x), 0.0),
-    "nested, doubled": lambda x: of_rows(x) * 2,
+    "nested": nested_rows,
+    "nested, padded": lambda x: torch.nested.to_padded_tensor(nested_rows(x), 0.0),
+    "nested, doubled": lambda x: nested_rows(x) * 2,
     "nested, with ragged rows": lambda x: torch.nested.nested_tensor([x[0].flatten(), x[0, 0].flatten()]),
-    "a list of numbers": lambda x: x.flatten(1).tolist(),
+    "list of numbers": lambda x: x.flatten(1).tolist(),
 }
 
 
-def for_one_or_more(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-    """The sketch has one picture only; a matrix of the batch's size is made for it, too."""
+def with_two_images(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """Return a function that repeats a batch of one image, with which the layers are listed."""
     return lambda x: function(x if len(x) > 1 else x.expand(2, -1, -1, -1))
 
 
@@ -102,15 +102,15 @@ def for_one_or_more(function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 @pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
 @pytest.mark.filterwarnings("ignore:Complex modules:UserWarning")
-def test_layers_below_what_cannot_be_followed_are_projected(what: str) -> None:
+def test_layers_below_an_unrecordable_function_can_be_projected(what: str) -> None:
     function = ABOVE[what]
-    check_below(under(for_one_or_more(function) if what == "a sparse product" else function))
+    check_below(under(with_two_images(function) if what == "sparse product" else function))
 
 
-@pytest.mark.parametrize("what", ["times i", "a power of i", "sparse", "nested", "a complex mean"])
+@pytest.mark.parametrize("what", ["times i", "imaginary power", "sparse", "nested", "complex mean"])
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
-def test_layers_above_what_cannot_be_followed_are_refused(what: str) -> None:
-    """By whatever way they are asked for: a row that says it, or a refusal to project; never a picture."""
+def test_unrecordable_function_is_unsupported_or_a_constant(what: str) -> None:
+    """Its layer is marked in the table, or cannot be projected."""
     module = under(ABOVE[what])
     net = wrapped(module)
     rows = [layer for layer in net.layers if layer.module == "4"]
@@ -121,8 +121,8 @@ def test_layers_above_what_cannot_be_followed_are_refused(what: str) -> None:
             rec.project("4", torch.zeros(rec.activations("4").shape))
 
 
-class Peculiar(Exception):
-    """Of the author of a rule."""
+class CustomError(Exception):
+    """Exception class of the author of a rule."""
 
 
 ERRORS = [
@@ -130,19 +130,19 @@ ERRORS = [
     ZeroDivisionError(),
     AssertionError(),
     KeyError("weight"),
-    Peculiar("cannot"),
+    CustomError("cannot"),
     IndexError(),
 ]
 
 
 def rule_that_raises(place: str, error: Exception) -> type[dv.Rule]:
-    """A rule whose constructor, `output_layout`, `flows` or `unsupported` raises."""
+    """Return a rule with one method that raises."""
 
     def fail(*_: Any, **__: Any) -> Any:
         raise error
 
     def project(self: Any, signal: Tensor, window: Any, input_windows: Any) -> list[Tensor]:
-        raise AssertionError("nothing is to be projected by way of a rule that raises")
+        raise AssertionError("a rule that raises must not be used for projection")
 
     body: dict[str, Any] = {"project": project, place: classmethod(fail) if place == "of" else fail}
     return type("Raising", (dv.Rule,), body)
@@ -154,7 +154,7 @@ PLACES = ["__init__", "of", "output_layout", "flows", "unsupported"]
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("place", PLACES)
-def test_rule_that_raises_refuses_its_operation_by_the_name_of_the_error(
+def test_rule_that_raises_makes_its_call_unsupported_and_states_the_error(
     place: str, error: Exception
 ) -> None:
     dv.rule(CUMSUM)(rule_that_raises(place, error))
@@ -181,20 +181,20 @@ def test_rule_that_raises_refuses_its_operation_by_the_name_of_the_error(
 
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize("place", PLACES)
-def test_rule_that_raises_for_a_method_in_place_refuses_it(place: str) -> None:
-    """Also one that replaces a rule of ours."""
-    dv.rule(torch.ops.aten.relu_.default)(rule_that_raises(place, Peculiar("in place")))
+def test_rule_that_raises_for_an_in_place_call_makes_it_unsupported(place: str) -> None:
+    """The rule replaces a built-in one."""
+    dv.rule(torch.ops.aten.relu_.default)(rule_that_raises(place, CustomError("in-place")))
     module = nn.Sequential(*under(lambda x: x), nn.Conv2d(5, 3, 1), nn.ReLU(inplace=True))
     check_below(module, ("0", "2", "3"))
     rec = wrapped(module).record(pictures(2), ["3", "6"])
-    with pytest.raises(RefusedOp, match="Peculiar"):
+    with pytest.raises(RefusedOp, match="CustomError"):
         rec.project("6", rec.strongest("6", 1))
 
 
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize("place", PLACES)
-def test_branch_whose_rule_raises_refuses_only_what_needs_it(place: str) -> None:
-    """Two branches: one is projected, their sum is not."""
+def test_rule_that_raises_in_a_branch_does_not_affect_other_branches(place: str) -> None:
+    """One branch can be projected, the sum of both cannot."""
 
     class Branching(nn.Module):
         def __init__(self) -> None:
@@ -223,8 +223,8 @@ def test_branch_whose_rule_raises_refuses_only_what_needs_it(place: str) -> None
 
 
 @pytest.mark.usefixtures("registry")
-def test_rule_that_raises_now_and_then_refuses_those_calls_alone() -> None:
-    """One that cannot do with more than four channels."""
+def test_rule_that_raises_for_some_calls_makes_only_those_unsupported() -> None:
+    """The rule raises for more than four channels."""
 
     @dv.rule(RELU)
     class Small(dv.Rule):
@@ -250,8 +250,7 @@ def test_rule_that_raises_now_and_then_refuses_those_calls_alone() -> None:
 
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_rule_that_is_interrupted_is_no_refusal(error: type[BaseException]) -> None:
-    """Somebody who presses Ctrl+C wants to stop."""
+def test_interrupt_in_a_rule_stops_the_recording(error: type[BaseException]) -> None:
 
     @dv.rule(ADD)
     class Interrupted(dv.Rule):

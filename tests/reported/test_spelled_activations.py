@@ -1,4 +1,4 @@
-"""Activations written out, against the same network with modules in their place."""
+"""Activations that are written out in several calls, compared with the same network with modules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAYERS = ["1", "4"]
 
 
 class Rectified(nn.Module):
-    """Any values in the forward pass; the projected signal is rectified."""
+    """Module that computes a function in the forward pass, and rectifies the projected signal."""
 
     def __init__(self, function: Function) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Rectified(nn.Module):
 
 
 def network(activation: Callable[[], nn.Module]) -> nn.Module:
-    """Two convolutions with an activation after each, and a third one."""
+    """Return a network of three convolutions with an activation after the first two."""
 
     def build() -> nn.Module:
         first, second = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, stride=2, padding=1)
@@ -42,7 +42,7 @@ def network(activation: Callable[[], nn.Module]) -> nn.Module:
 
 
 def check_as(spelled: Callable[[], nn.Module], module: Callable[[], nn.Module]) -> dv.Coverage:
-    """Units of every layer must be those of the network with the module."""
+    """Check that projections equal those of the network with the module; return the coverage."""
     images = noise(2, 3, 13, 12)
     ours, theirs = network(spelled), network(module)
     oracle = Autograd(theirs, images)
@@ -54,7 +54,7 @@ def check_as(spelled: Callable[[], nn.Module], module: Callable[[], nn.Module]) 
     return found.coverage
 
 
-def _written(x: Tensor, key: Tensor) -> Tensor:
+def _set_to_zero(x: Tensor, key: Tensor) -> Tensor:
     x[key] = 0
     return x
 
@@ -97,13 +97,13 @@ RELU: dict[str, Function] = {
     "masked_fill(~(x > 0), 0)": lambda x: x.masked_fill(~(x > 0), 0),
     "masked_fill(logical_not(x > 0), 0)": lambda x: torch.masked_fill(x, torch.logical_not(x > 0), 0),
     "masked_fill_(x < 0, 0)": lambda x: x.masked_fill_(x < 0, 0),
-    "x[x < 0] = 0": lambda x: _written(x, x < 0),
-    "x[x <= 0] = 0, on a copy": lambda x: _written(x.clone(), x <= 0),
+    "x[x < 0] = 0": lambda x: _set_to_zero(x, x < 0),
+    "x[x <= 0] = 0, on a copy": lambda x: _set_to_zero(x.clone(), x <= 0),
 }
 
 
 @pytest.mark.parametrize("name", RELU)
-def test_a_relu_written_out_is_exact_and_projected_as_one(name: str) -> None:
+def test_relu_written_out_is_exact_and_projected_as_the_module(name: str) -> None:
     coverage = check_as(lambda: Calls(RELU[name]), nn.ReLU)
     assert not coverage.approximate, coverage
 
@@ -173,7 +173,7 @@ QUICK: dict[str, Function] = {
     "sigmoid(x * 1.702) * x": lambda x: torch.sigmoid(x * 1.702) * x,
     "x.mul_(sigmoid(1.702 * x))": lambda x: x.mul_(torch.sigmoid(1.702 * x)),
 }
-BY_ANALOGY: dict[str, tuple[Function, Callable[[], nn.Module]]] = {
+APPROXIMATE: dict[str, tuple[Function, Callable[[], nn.Module]]] = {
     name: (function, module)
     for functions, module in (
         (LEAKY, lambda: nn.LeakyReLU(0.2)),
@@ -188,16 +188,15 @@ BY_ANALOGY: dict[str, tuple[Function, Callable[[], nn.Module]]] = {
 }
 
 
-@pytest.mark.parametrize("name", BY_ANALOGY)
-def test_an_activation_written_out_is_projected_as_its_module_by_analogy(name: str) -> None:
-    function, module = BY_ANALOGY[name]
+@pytest.mark.parametrize("name", APPROXIMATE)
+def test_activation_written_out_is_approximate_and_projected_as_the_module(name: str) -> None:
+    function, module = APPROXIMATE[name]
     coverage = check_as(lambda: Calls(function), module)
     assert coverage.approximate, coverage
 
 
 @pytest.mark.parametrize("module", [nn.ReLU, nn.SiLU, nn.Hardswish, nn.Mish, nn.GELU, nn.LeakyReLU])
-def test_the_oracle_of_modules_rectifies(module: type[nn.Module]) -> None:
-    """Two ways to the oracle: by the module's own call, and by its values alone."""
+def test_oracle_treats_a_module_and_its_function_alike(module: type[nn.Module]) -> None:
     images = noise(1, 3, 13, 12)
     one, other = Autograd(network(module), images), Autograd(network(lambda: Rectified(module())), images)
     signal = noise(*one.outputs["4"].shape, seed=4)
@@ -207,7 +206,7 @@ def test_the_oracle_of_modules_rectifies(module: type[nn.Module]) -> None:
 
 
 class Gated(nn.Module):
-    """A map times a gate that is made of another one, as squeeze-and-excitation has it."""
+    """Product of a map with a gate, computed from the map as in squeeze-and-excitation."""
 
     def __init__(self, gate: nn.Module, whole: bool) -> None:
         super().__init__()
@@ -233,27 +232,27 @@ HARD_SIGMOID: dict[str, Function] = {
 }
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["of each channel", "of each position"])
+@pytest.mark.parametrize("whole", [False, True], ids=["gate per channel", "gate per position"])
 @pytest.mark.parametrize("name", HARD_SIGMOID)
-def test_a_hard_sigmoid_written_out_is_held_constant(name: str, whole: bool) -> None:
+def test_hard_sigmoid_written_out_is_a_constant(name: str, whole: bool) -> None:
     images = noise(2, 3, 13, 12)
     ours = seeded(lambda: Gated(Calls(HARD_SIGMOID[name]), whole))
     theirs = seeded(lambda: Gated(nn.Hardsigmoid(), whole))
     found = check_pixels(ours, images, "last", Autograd(theirs, images))
     assert found.coverage.approximate and not found.coverage.unsupported
     pixels = wrapped(ours, images).record(images, "gate").project("gate", dv.Unit(0, 1, 0, 0)).pixels
-    assert not pixels.any()  # nothing flows down from the gate itself
+    assert not pixels.any()  # the gate itself receives no signal
 
 
-def test_the_gate_of_another_map_is_no_activation() -> None:
-    """x * sigmoid(y) keeps its gate: only a gate of x itself makes a SiLU of it."""
+def test_product_with_a_gate_of_another_map_is_not_an_activation() -> None:
+    """x * sigmoid(y) is a gate; only x * sigmoid(x) is a SiLU."""
     images = noise(2, 3, 13, 12)
     ours = seeded(lambda: Gated(nn.Sigmoid(), True))
     check_pixels(ours, images, "last", Autograd(copy.deepcopy(ours), images))
 
 
-class TwiceUsed(nn.Module):
-    """A mask that is made of x before x is overwritten: it is no longer a mask of the same numbers' sign."""
+class OverwrittenAfterMask(nn.Module):
+    """Product of a map with a mask that was computed before the map was negated in place."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -266,9 +265,9 @@ class TwiceUsed(nn.Module):
         return self.last(x * mask)
 
 
-def test_a_mask_of_what_was_overwritten_since_is_a_constant_gate() -> None:
+def test_mask_of_a_map_that_is_overwritten_later_is_a_constant_gate() -> None:
     images = noise(2, 3, 13, 12)
-    ours = seeded(TwiceUsed)
+    ours = seeded(OverwrittenAfterMask)
     found = check_pixels(ours, images, "last", Autograd(copy.deepcopy(ours), images))
     assert found.coverage.approximate
 
@@ -284,7 +283,7 @@ ALSO_RELU: dict[str, Function] = {
 
 
 @pytest.mark.parametrize("name", ALSO_RELU)
-def test_a_relu_in_other_words_is_projected_as_one_or_not_told_exact(name: str) -> None:
+def test_other_spellings_of_relu_are_projected_as_relu_or_not_exact(name: str) -> None:
     images = noise(2, 3, 13, 12)
     ours, theirs = network(lambda: Calls(ALSO_RELU[name])), Autograd(network(nn.ReLU), images)
     coverage = wrapped(ours, images).record(images, "4").coverage("4")
@@ -310,7 +309,7 @@ UNLIKE: dict[str, Function] = {
     "x * (x < 0)": lambda x: x * (x < 0),
     "masked_fill(x < 0.2, 0)": lambda x: x.masked_fill(x < 0.2, 0),
     "masked_fill(x < 0, -1)": lambda x: x.masked_fill(x < 0, -1),
-    "x[x < 0.1] = 0": lambda x: _written(x, x < 0.1),
+    "x[x < 0.1] = 0": lambda x: _set_to_zero(x, x < 0.1),
     "x / (1 + exp(-x))": lambda x: x / (1 + torch.exp(-x)),
     "x * special.ndtr(x)": lambda x: x * torch.special.ndtr(x),
     "x * tanh(log1p(exp(x)))": lambda x: x * torch.tanh(torch.log1p(torch.exp(x))),
@@ -320,7 +319,7 @@ UNLIKE: dict[str, Function] = {
 
 
 @pytest.mark.parametrize("name", UNLIKE)
-def test_what_is_not_recognised_as_an_activation_is_never_told_exact(name: str) -> None:
+def test_function_that_is_not_an_activation_is_never_exact(name: str) -> None:
     images = noise(1, 3, 13, 12)
     net = wrapped(network(lambda: Calls(UNLIKE[name])), images)
     for coverage in (net.coverage("4"), net.record(images, "4").coverage("4")):

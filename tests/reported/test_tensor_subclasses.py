@@ -1,4 +1,4 @@
-"""Subclasses of Tensor: a network that is given one, or makes one, is recorded as with plain tensors."""
+"""Subclasses of Tensor as inputs, weights or activations are recorded like plain tensors."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import deconvviz as dv
 
 
 class Image(torch.Tensor):
-    """A subclass without anything of its own, the smallest input of fault 6."""
+    """Subclass without attributes: the minimal reproduction of the reported bug."""
 
 
 class Titled(torch.Tensor):
-    """One with an attribute."""
+    """Subclass with an attribute."""
 
     title = "untitled"
 
 
 class Counted(torch.Tensor):
-    """One that has a say in every call."""
+    """Subclass that overrides `__torch_function__`."""
 
     calls = 0
 
@@ -37,22 +37,22 @@ class Counted(torch.Tensor):
 
 
 class Quiet(torch.Tensor):
-    """One that gives plain tensors."""
+    """Subclass whose functions return plain tensors."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
 
 def titled(x: Tensor) -> Tensor:
-    made = x.as_subclass(Titled)
-    made.title = "a cat"
-    return made
+    result = x.as_subclass(Titled)
+    result.title = "a cat"
+    return result
 
 
 SUBCLASSES = {
     "plain subclass": lambda x: x.as_subclass(Image),
     "with an attribute": titled,
-    "with a function of its own": lambda x: x.as_subclass(Counted),
-    "with functions turned off": lambda x: x.as_subclass(Quiet),
+    "with __torch_function__": lambda x: x.as_subclass(Counted),
+    "with __torch_function__ disabled": lambda x: x.as_subclass(Quiet),
     "image of torchvision": tv_tensors.Image,
     "mask of torchvision": tv_tensors.Mask,
     "parameter": lambda x: nn.Parameter(x.clone()),
@@ -76,7 +76,7 @@ def convolutions() -> nn.Sequential:
 
 
 def check_alike(ours: dv.Recording, theirs: dv.Recording) -> None:
-    """Two recordings hold the same numbers, and those of the first are plain tensors."""
+    """Check that two recordings are equal, and that the tensors of the first are plain."""
     assert type(ours.inputs) is Tensor and torch.equal(ours.inputs, theirs.inputs)
     assert not ours.inputs.requires_grad
     for layer in theirs.layers:
@@ -90,7 +90,7 @@ def check_alike(ours: dv.Recording, theirs: dv.Recording) -> None:
 
 
 @pytest.mark.parametrize("which", SUBCLASSES)
-def test_input_of_a_subclass_is_taken_as_a_plain_tensor(which: str) -> None:
+def test_input_of_a_subclass_is_recorded_as_a_plain_tensor(which: str) -> None:
     net, x = wrapped(convolutions()), pictures(2)
     given = SUBCLASSES[which](x)
     rec = net.record(given, ["0", "3", "output"])
@@ -99,7 +99,7 @@ def test_input_of_a_subclass_is_taken_as_a_plain_tensor(which: str) -> None:
 
 
 @pytest.mark.parametrize("which", SUBCLASSES)
-def test_input_of_a_subclass_projected_at_once_is_right(which: str) -> None:
+def test_projection_of_an_input_of_a_subclass_equals_autograd(which: str) -> None:
     module, x = convolutions().eval(), pictures()
     proj = dv.project(wrapped(module), SUBCLASSES[which](x), "3", k=2)
     oracle = Autograd(module, x)
@@ -117,41 +117,43 @@ def test_signal_of_a_subclass_is_projected_as_a_plain_tensor(which: str) -> None
     assert torch.equal(pixels, rec.project("3", signal).pixels)
 
 
-class Turning(nn.Module):
-    """Turns what it is given into a subclass."""
+class ToSubclass(nn.Module):
+    """Module that returns its input as a subclass."""
 
     def __init__(self, which: str) -> None:
         super().__init__()
         self.which = which
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.which == "wrapped like another":
+        if self.which == "tv_tensors.wrap":
             return tv_tensors.wrap(x, like=tv_tensors.Image(torch.zeros(1, 3, 2, 2)))
-        if self.which == "made of the numbers":
+        if self.which == "_make_subclass":
             return torch.Tensor._make_subclass(Image, x)
-        if self.which == "there and back":
+        if self.which == "subclass and plain again":
             return x.as_subclass(Image).as_subclass(tv_tensors.Image).as_subclass(Tensor)
         if self.which == "image of torchvision":
             return x.as_subclass(tv_tensors.Image)
-        return x.as_subclass({"plain subclass": Image, "with a function of its own": Counted}[self.which])
+        return x.as_subclass({"plain subclass": Image, "with __torch_function__": Counted}[self.which])
 
 
-TURNS = [
+CONVERSIONS = [
     "plain subclass",
-    "with a function of its own",
+    "with __torch_function__",
     "image of torchvision",
-    "wrapped like another",
-    "made of the numbers",
-    "there and back",
+    "tv_tensors.wrap",
+    "_make_subclass",
+    "subclass and plain again",
 ]
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 4, 6, 7])
-@pytest.mark.parametrize("which", TURNS)
-def test_network_that_makes_a_subclass_midway_is_recorded_as_if_it_did_not(which: str, place: int) -> None:
+@pytest.mark.parametrize("which", CONVERSIONS)
+def test_network_with_activations_of_a_subclass_is_recorded_as_with_plain_ones(
+    which: str, place: int
+) -> None:
     plain, turning = convolutions(), convolutions()
     plain.insert(place, nn.Identity())
-    turning.insert(place, Turning(which))
+    turning.insert(place, ToSubclass(which))
     layers = [str(number) for number in (0, 2, 4, 7)] + ["output"]
     with left_as_it_was(turning):
         rec = wrapped(turning).record(pictures(2), layers)
@@ -168,7 +170,7 @@ def test_network_that_makes_a_subclass_midway_is_recorded_as_if_it_did_not(which
 
 
 def test_weights_of_a_subclass_give_the_same_projections() -> None:
-    """Then everything behind the first weight is of the subclass."""
+    """All activations after the first weight are of the subclass too."""
     plain, module = convolutions(), convolutions()
     for part in (module[0], module[3], module[6]):
         part.weight = nn.Parameter(part.weight.detach().as_subclass(Image))
@@ -180,20 +182,18 @@ def test_weights_of_a_subclass_give_the_same_projections() -> None:
     assert isinstance(module[0].weight, Image)
 
 
-def test_subclass_that_the_network_looks_for_is_its_own_affair() -> None:
-    """A network may ask what it was given; it always gets a plain tensor, as in the sketch."""
-
-    class Asking(nn.Module):
+def test_network_receives_a_plain_tensor_for_an_input_of_a_subclass() -> None:
+    class ChecksType(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x if type(x) is Tensor else -x
 
-    module = nn.Sequential(Asking(), *convolutions())
+    module = nn.Sequential(ChecksType(), *convolutions())
     net = wrapped(module)
     rec = net.record(pictures().as_subclass(Image), "1")
     assert torch.equal(rec.activations("1"), module[1](pictures()).detach())
 
 
-def test_arrays_and_table_of_a_subclass_are_those_of_a_plain_tensor() -> None:
+def test_arrays_and_layers_of_a_subclass_equal_those_of_a_plain_tensor() -> None:
     net = wrapped(convolutions())
     rec = net.record(tv_tensors.Image(pictures()), "3")
     proj, want = rec.project("3", rec.strongest("3", 2)), net.record(pictures(), "3").project("3")[:2]
@@ -202,12 +202,12 @@ def test_arrays_and_table_of_a_subclass_are_those_of_a_plain_tensor() -> None:
     assert net.layers.to_json() == wrapped(copy.deepcopy(net.module)).layers.to_json()
 
 
-def test_layer_that_gives_a_subclass_searched_is_found() -> None:
+def test_search_of_a_layer_that_returns_a_subclass_equals_the_plain_one() -> None:
     from helpers.snapshots import Noise
 
     plain, turning = convolutions(), convolutions()
     plain.insert(4, nn.Identity())
-    turning.insert(4, Turning("plain subclass"))
+    turning.insert(4, ToSubclass("plain subclass"))
     found, want = (
         dv.search(wrapped(module), Noise(3), ["4", "5"], batch_size=2, workers=0)
         for module in (turning, plain)

@@ -1,4 +1,4 @@
-"""One network in several threads: every answer is the one that a single thread gets."""
+"""One network used by several threads: every thread gets the same results as a single one."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from deconvviz.errors import LayerError
 
 THREADS = 8
 CALLS = 200  # in evaluation mode, and as many in training mode
-PATIENCE = 60.0
-"""Seconds after which a thread counts as stuck."""
+TIMEOUT = 60.0
+"""Seconds after which a thread is regarded as stuck."""
 
 Job = Callable[[], Any]
 
 
 @contextmanager
-def switching_often() -> Iterator[None]:
+def frequent_thread_switches() -> Iterator[None]:
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
@@ -37,9 +37,9 @@ def switching_often() -> Iterator[None]:
 
 
 def in_threads(jobs: Sequence[Job], threads: int = THREADS) -> list[Any]:
-    """The answers of all jobs, each thread taking every so-manieth of them; all begin at once.
+    """Run jobs in several threads that start at the same time, and return the results in order.
 
-    Raises what the first job that failed raised.
+    Thread n runs the jobs n, n + threads, and so on. Raises the error of the first job that failed.
     """
     answers: list[Any] = [None] * len(jobs)
     errors: list[BaseException] = []
@@ -48,18 +48,18 @@ def in_threads(jobs: Sequence[Job], threads: int = THREADS) -> list[Any]:
     def work(first: int) -> None:
         try:
             torch.set_num_threads(1)
-            start.wait(PATIENCE)
+            start.wait(TIMEOUT)
             for number in range(first, len(jobs), threads):
                 answers[number] = jobs[number]()
         except BaseException as error:
             errors.append(error)
 
     workers = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(threads)]
-    with switching_often():
+    with frequent_thread_switches():
         for worker in workers:
             worker.start()
         for worker in workers:
-            worker.join(PATIENCE)
+            worker.join(TIMEOUT)
     if errors:
         raise errors[0]
     assert not any(worker.is_alive() for worker in workers), "a thread is stuck"
@@ -67,7 +67,7 @@ def in_threads(jobs: Sequence[Job], threads: int = THREADS) -> list[Any]:
 
 
 def convolutions(training: bool = False) -> nn.Sequential:
-    """A small network with what training mode would change."""
+    """Return a small network with batch norm and dropout, which depend on the training mode."""
     module = composed(["batch norm", "relu", "conv", "dropout", "relu"])
     with torch.no_grad():
         module[1].running_mean.normal_(generator=torch.Generator().manual_seed(1))  # type: ignore[union-attr, operator]
@@ -79,7 +79,7 @@ LAYERS = ["0", "1", "2", "3", "4", "5", "output"]
 
 
 def ask(net: dv.Network, inputs: Tensor, layers: Sequence[str]) -> tuple[list[Tensor], list[Any]]:
-    """Tensors and whatever else a recording and its projections give."""
+    """Return the tensors and the other results of a recording and its projections."""
     rec = net.record(inputs, layers)
     tensors, more = [rec.inputs], []
     for layer in layers:
@@ -90,13 +90,13 @@ def ask(net: dv.Network, inputs: Tensor, layers: Sequence[str]) -> tuple[list[Te
 
 
 def alike(ours: tuple[list[Tensor], list[Any]], theirs: tuple[list[Tensor], list[Any]]) -> bool:
-    """Bit for bit."""
+    """Return whether two results of `ask` are equal, tensors bit for bit."""
     same = all(torch.equal(one, other) for one, other in zip(ours[0], theirs[0], strict=True))
     return same and ours[1] == theirs[1]
 
 
 def questions(count: int, seed: int = 0) -> list[tuple[Tensor, list[str]]]:
-    """Pictures and layers, seldom the same."""
+    """Return random images and layers."""
     dice = random.Random(seed)
     return [
         (pictures(dice.choice([1, 1, 2]), seed=number % 40), dice.sample(LAYERS, dice.choice([1, 1, 2])))
@@ -104,8 +104,8 @@ def questions(count: int, seed: int = 0) -> list[tuple[Tensor, list[str]]]:
     ]
 
 
-def test_two_threads_with_a_picture_each_get_their_own_answers() -> None:
-    """The smallest input of fault 3."""
+def test_two_threads_with_different_images_get_their_own_results() -> None:
+    """This is the minimal reproduction of the reported bug."""
     module = convolutions()
     net = wrapped(module)
     asked = [(pictures(seed=1), ["0"]), (pictures(seed=2), ["4", "output"])] * 20
@@ -118,9 +118,9 @@ def test_two_threads_with_a_picture_each_get_their_own_answers() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
-def test_many_calls_from_eight_threads_are_those_of_one(training: bool) -> None:
+def test_results_of_eight_threads_equal_those_of_one(training: bool) -> None:
     module = convolutions(training)
-    asked = questions(77)  # so many that no two threads go through them in step
+    asked = questions(77)  # not a multiple of the number of threads
     alone = wrapped(module)
     want = [ask(alone, *question) for question in asked]
     net = wrapped(module)
@@ -130,18 +130,18 @@ def test_many_calls_from_eight_threads_are_those_of_one(training: bool) -> None:
     assert all(part.training is training for part in module.modules())
 
 
-def test_recordings_beside_tables_of_fresh_networks_are_right() -> None:
-    """Every other call lists the layers, or the operations, of a new `Network` around the same module."""
+def test_recordings_are_correct_while_other_threads_list_layers() -> None:
+    """Every other call lists the layers, or the operations, of a new `Network` of the same module."""
     module = convolutions(training=True)
     net, asked = wrapped(module), questions(40, seed=1)
-    table, told = wrapped(module).layers.to_json(), str(wrapped(module).coverage())
+    layers, operations = wrapped(module).layers.to_json(), str(wrapped(module).coverage())
     want = [ask(wrapped(module), *question) for question in asked]
 
     def list_layers() -> None:
-        assert wrapped(module).layers.to_json() == table
+        assert wrapped(module).layers.to_json() == layers
 
     def list_operations() -> None:
-        assert str(wrapped(module).coverage()) == told
+        assert str(wrapped(module).coverage()) == operations
 
     jobs: list[Job] = []
     for number, question in enumerate(asked):
@@ -151,8 +151,8 @@ def test_recordings_beside_tables_of_fresh_networks_are_right() -> None:
     assert all(alike(ours, theirs) for ours, theirs in zip(got[::2], want, strict=True))
 
 
-def test_first_question_to_a_network_from_all_threads_at_once_is_answered_alike() -> None:
-    """Nothing of the network is known yet when all of them ask."""
+def test_layers_of_a_new_network_are_the_same_in_all_threads() -> None:
+    """All threads start before the layers have been listed and cached."""
     module = convolutions(training=True)
     for _ in range(5):
         net = wrapped(module)
@@ -161,8 +161,7 @@ def test_first_question_to_a_network_from_all_threads_at_once_is_answered_alike(
         assert all(table == tables[0] for table in tables)
 
 
-def test_two_networks_that_share_their_parts_do_not_disturb_each_other() -> None:
-    """A backbone under two heads: neither of the modules is the other, and no part of it."""
+def test_two_networks_that_share_a_backbone_do_not_disturb_each_other() -> None:
     body = convolutions(training=True)[:6]
     dice = torch.Generator().manual_seed(3)
     heads = [nn.Conv2d(CHANNELS, 3, 1), nn.Conv2d(CHANNELS, 5, 3)]
@@ -179,7 +178,7 @@ def test_two_networks_that_share_their_parts_do_not_disturb_each_other() -> None
     assert all(alike(ours, theirs) for ours, theirs in zip(got, want, strict=True))
 
 
-def test_a_network_and_one_around_a_part_of_it_do_not_disturb_each_other() -> None:
+def test_a_network_and_a_network_of_its_submodule_do_not_disturb_each_other() -> None:
     module = convolutions(training=True)
     whole, part = wrapped(module), wrapped(module[:4])
     want = [ask(wrapped(module), pictures(), ["3"]), ask(wrapped(module[:4]), pictures(), ["3"])]
@@ -194,8 +193,8 @@ def test_a_network_and_one_around_a_part_of_it_do_not_disturb_each_other() -> No
 
 
 @pytest.mark.slow
-def test_buffers_written_in_forward_are_the_same_for_every_thread() -> None:
-    """What such a network says depends on how often it ran: here every pass is its first."""
+def test_buffers_written_in_forward_are_restored_for_every_thread() -> None:
+    """The activations of this network depend on how often it ran; each pass must be its first."""
     module = composed(["counting", "remembering", "adapted", "creating", "clamping"]).train()
     asked = [(pictures(seed=n % 7), [LAYERS[n % 6]]) for n in range(160)]
     want = {n: ask(wrapped(module), *asked[n]) for n in range(42)}
@@ -207,7 +206,7 @@ def test_buffers_written_in_forward_are_the_same_for_every_thread() -> None:
     assert isinstance(counter, Counting) and int(counter.seen) == 0
 
 
-def test_one_recording_projected_by_all_threads_gives_one_answer() -> None:
+def test_one_recording_can_be_projected_by_several_threads() -> None:
     net = wrapped(convolutions())
     rec = net.record(pictures(3), LAYERS)
     want = {layer: rec.project(layer, rec.strongest(layer, 2)).pixels for layer in LAYERS}
@@ -216,8 +215,8 @@ def test_one_recording_projected_by_all_threads_gives_one_answer() -> None:
         assert torch.equal(pixels, want[LAYERS[number % len(LAYERS)]])
 
 
-def test_passes_of_the_user_in_other_threads_are_neither_stopped_nor_written_down() -> None:
-    """A server runs the network itself while others record it. Its passes must not end at a hook of ours."""
+def test_forward_passes_of_other_threads_are_neither_stopped_nor_recorded() -> None:
+    """A server may run the network while others record it. The hooks must not stop its passes."""
     module = convolutions()
     net, x = wrapped(module), pictures(2)
     with torch.no_grad():
@@ -236,16 +235,16 @@ def test_passes_of_the_user_in_other_threads_are_neither_stopped_nor_written_dow
     assert all(torch.equal(result, scores) for result in got[1::2])
 
 
-def test_faults_of_some_threads_do_not_reach_the_others() -> None:
-    """Wrong layers, and pictures on which the network stops with an error."""
+def test_errors_in_some_threads_do_not_affect_others() -> None:
+    """Some threads request an unknown layer, or images for which the network raises."""
 
-    class Picky(nn.Module):
+    class RaisesIfBright(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             if bool((x > 100).any()):
                 raise ValueError("too bright")
             return x
 
-    module = nn.Sequential(Picky(), *convolutions(training=True))
+    module = nn.Sequential(RaisesIfBright(), *convolutions(training=True))
     net = wrapped(module)
     want = ask(wrapped(module), pictures(), ["1", "6"])
 
@@ -263,8 +262,10 @@ def test_faults_of_some_threads_do_not_reach_the_others() -> None:
     assert all(alike(answer, want) for answer in got[::3])
 
 
-def test_output_of_the_process_is_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the code of a user's file prints goes to stderr, in every thread, and stdout is put back."""
+def test_output_of_user_code_goes_to_stderr_in_every_thread(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`sys.stdout` is restored afterwards."""
     path = tmp_path / "own.py"
     path.write_text(
         "from torch import nn\n"
@@ -286,11 +287,11 @@ def test_output_of_the_process_is_where_it_was(tmp_path: Path, capsys: pytest.Ca
     finally:
         sys.stdout = before
     assert all(torch.equal(activations, want) for activations in got)
-    told = capsys.readouterr()
-    assert "talking" not in told.out and "talking" in told.err
+    printed = capsys.readouterr()
+    assert "talking" not in printed.out and "talking" in printed.err
 
 
-def test_grad_mode_and_inference_mode_of_each_thread_are_its_own() -> None:
+def test_each_thread_keeps_its_grad_mode_and_inference_mode() -> None:
     module = convolutions()
     net = wrapped(module)
     want = ask(wrapped(module), pictures(), ["3"])
@@ -317,8 +318,8 @@ def test_grad_mode_and_inference_mode_of_each_thread_are_its_own() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
-def test_searches_from_two_threads_find_what_one_finds(training: bool) -> None:
-    """Of other layers, with other batches, over one module that counts its passes; recordings beside them."""
+def test_searches_in_several_threads_equal_those_in_one(training: bool) -> None:
+    """The searches have different layers and batch sizes; another thread records at the same time."""
     module = composed(["counting", "batch norm", "conv", "dropout", "remembering"]).train(training)
     net, x = wrapped(module), pictures(2)
 

@@ -1,4 +1,4 @@
-"""Receptive fields: those that are known, those that are the whole picture, and those that are not known."""
+"""Receptive fields that are known, that are the whole image, and that are unknown."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import deconvviz as dv
 from deconvviz.layers import cells
 
 SHAPE = (2, 14, 13)
-UNKNOWN = "its receptive field is not known"
-WHOLE = "sees the whole picture"
+UNKNOWN = "receptive field: unknown"
+WHOLE = "receptive field: the whole image"
 
 
 class Mixed(nn.Module):
-    """Something done to a map that keeps every row and column, with a convolution below and one above."""
+    """Two convolutions with an operation in between that keeps rows and columns in their place."""
 
     def __init__(self, mixing: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
@@ -73,14 +73,16 @@ KEEPING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "tensordot, weight first": lambda x, w: torch.tensordot(w, x, dims=([0], [1])).transpose(0, 1),
     "linear on channels last": lambda x, w: F.linear(x.permute(0, 2, 3, 1), w.T).permute(0, 3, 1, 2),
     "matmul on channels last": lambda x, w: (x.movedim(1, -1) @ w).movedim(-1, 1),
-    "flat and back": lambda x, w: x.flatten(2).view(len(x), 4, *x.shape[2:]),
-    "flat, relu, and back": lambda x, w: x.flatten(2).relu().reshape(x.shape) + 0.1 * x,
-    "flat, times channels, and back": lambda x, w: (x.flatten(2) * w[:, :1]).view(x.shape),
-    "flat, channels joined, and back": lambda x, w: torch.cat([x.flatten(2), 2 * x.flatten(2)], 1).view(
-        len(x), 8, *x.shape[2:]
+    "flattened and restored": lambda x, w: x.flatten(2).view(len(x), 4, *x.shape[2:]),
+    "flattened, relu, restored": lambda x, w: x.flatten(2).relu().reshape(x.shape) + 0.1 * x,
+    "flattened, scaled by channel, restored": lambda x, w: (x.flatten(2) * w[:, :1]).view(x.shape),
+    "flattened, channels concatenated, restored": lambda x, w: torch.cat(
+        [x.flatten(2), 2 * x.flatten(2)], 1
+    ).view(len(x), 8, *x.shape[2:]),
+    "flattened, channels sliced, restored": lambda x, w: x.flatten(2)[:, 1:3].reshape(
+        len(x), 2, *x.shape[2:]
     ),
-    "flat, channels cut, and back": lambda x, w: x.flatten(2)[:, 1:3].reshape(len(x), 2, *x.shape[2:]),
-    "tokens and back": lambda x, w: _map(_tokens(x), x),
+    "tokens and restored": lambda x, w: _map(_tokens(x), x),
     "linear on tokens": lambda x, w: _map(F.linear(_tokens(x), w.T, w[0]), x),
     "matmul on tokens": lambda x, w: _map(_tokens(x) @ w, x),
     "two linears on tokens": lambda x, w: _map(F.linear(F.linear(_tokens(x), w.T).relu(), w), x),
@@ -93,27 +95,27 @@ KEEPING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", KEEPING)
-def test_what_keeps_every_position_is_exact_and_keeps_the_field(name: str) -> None:
+def test_operation_that_keeps_positions_is_exact_and_keeps_the_field(name: str) -> None:
     network, images = build(KEEPING[name]), noise(2, *SHAPE)
     found = check_pixels(network, images, "last", Autograd(network, images))
     assert not found.coverage.approximate and not found.coverage.unsupported
     layer = layer_of(network, "last")
     assert (layer.field, layer.stride, layer.offset) == ((7, 5), (2, 2), (0, 0))
     assert not layer.sees_all and not layer.depends_on_more
-    assert layer.field_text == "sees 7x5 px every 2 px"
+    assert layer.field_text == "receptive field 7x5 px, stride 2 px"
     middle = layer_of(network, "middle")
     assert (middle.field, middle.stride, middle.sees_all) == ((3, 3), (2, 2), False)
 
 
 @pytest.mark.parametrize("name", KEEPING)
-def test_boxes_of_what_keeps_every_position_are_the_pixels_that_matter(name: str) -> None:
+def test_boxes_through_operations_that_keep_positions_equal_the_measured_ones(name: str) -> None:
     network = positive(build(KEEPING[name]))
-    if name == "stack of channels":  # -x cannot be seen through a ReLU
+    if name == "stack of channels":  # a ReLU removes -x
         network = positive(build(lambda x, w: torch.stack([x, 2 * x], 2).flatten(1, 2)))
     check_boxes(network, SHAPE, "last", [(0, 0, 0), (2, 3, 4), (1, 2, 0)])
 
 
-def test_a_grey_picture_repeated_to_three_channels_keeps_the_field() -> None:
+def test_grey_image_repeated_to_three_channels_keeps_the_field() -> None:
     network = seeded(lambda: nn.Sequential(Calls(lambda x: x.repeat(1, 3, 1, 1)), nn.Conv2d(3, 4, 5)))
     layer = layer_of(network, "1", (1, 12, 12))
     assert (layer.field, layer.stride, layer.sees_all) == ((5, 5), (1, 1), False)
@@ -127,7 +129,7 @@ MOVING: dict[str, Callable[[Tensor], Tensor]] = {
     "repeat along columns and channels": lambda x: x.repeat(1, 2, 1, 3),
     "flip of rows": lambda x: x.flip(2),
     "flip of both": lambda x: x.flip(2, 3),
-    "fliplr of a half, joined": lambda x: torch.cat([x, x.flip(3)], 1),
+    "concatenated with its flip": lambda x: torch.cat([x, x.flip(3)], 1),
     "roll of rows": lambda x: x.roll(2, 2),
     "roll of both": lambda x: x.roll((1, -2), (2, 3)),
     "two maps side by side": lambda x: torch.cat([x, x.flip(3)], 3),
@@ -145,7 +147,7 @@ def _moved(moving: Callable[[Tensor], Tensor]) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", MOVING)
-def test_boxes_where_rows_and_columns_are_moved_are_the_pixels_that_matter(name: str) -> None:
+def test_boxes_through_moved_rows_and_columns_equal_the_measured_ones(name: str) -> None:
     network, images = _moved(MOVING[name]), noise(2, *SHAPE)
     check_pixels(network, images, "3", Autograd(network, images))
     layer = layer_of(network, "3")
@@ -164,14 +166,14 @@ def _reshaped(x: Tensor) -> Tensor:
 NOT_KNOWN: dict[str, Callable[[Tensor], Tensor]] = {
     "rows and columns in another shape": _reshaped,
     "repeat_interleave along columns": lambda x: x.repeat_interleave(2, 3),
-    "rows sewn together": lambda x: x[:, :, :12].reshape(len(x), x.shape[1], 6, -1),
+    "rows joined in pairs": lambda x: x[:, :, :12].reshape(len(x), x.shape[1], 6, -1),
     "channels as rows": lambda x: x.transpose(1, 2),
     "channels and rows in another shape": lambda x: x.reshape(len(x), 2, -1, x.shape[3]),
 }
 
 
 @pytest.mark.parametrize("name", NOT_KNOWN)
-def test_a_field_that_is_not_known_is_never_told_as_the_whole_picture(name: str) -> None:
+def test_unknown_field_is_never_reported_as_the_whole_image(name: str) -> None:
     network, images = _moved(NOT_KNOWN[name]), noise(2, *SHAPE)
     check_pixels(network, images, "3", Autograd(network, images))
     layer = layer_of(network, "3")
@@ -190,7 +192,7 @@ def test_a_field_that_is_not_known_is_never_told_as_the_whole_picture(name: str)
         assert UNKNOWN in str(layer) and WHOLE not in str(layer)
 
 
-def test_a_layer_whose_field_is_not_known_says_so_in_every_table() -> None:
+def test_layer_with_an_unknown_field_states_it_in_every_table() -> None:
     network = _moved(_reshaped)
     layers = wrapped(network, noise(1, *SHAPE)).layers
     layer = layers["3"]
@@ -198,17 +200,17 @@ def test_a_layer_whose_field_is_not_known_says_so_in_every_table() -> None:
     assert cells(layer)[4] == "unknown"
     assert "<td>unknown</td>" in layers._repr_html_()
     assert [one["sees_all"] for one in layers.to_json() if one["dotted"] == "3"] == [False]
-    assert layers["0"].field == (3, 3)  # what lies below is known
+    assert layers["0"].field == (3, 3)  # the layer below has a known field
 
 
-SEEING_ALL: dict[str, tuple[Callable[[], nn.Module], str]] = {
+WHOLE_IMAGE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "linear after a flatten": (lambda: nn.Sequential(_front(), nn.Flatten(), nn.LazyLinear(5)), "2"),
     "linear after a view": (
         lambda: nn.Sequential(_front(), Calls(lambda x: x.view(len(x), -1)), nn.LazyLinear(5)),
         "2",
     ),
     "global mean": (lambda: nn.Sequential(_front(), Calls(lambda x: x.mean((2, 3)))), "1"),
-    "global mean, kept": (
+    "global mean with keepdim": (
         lambda: nn.Sequential(_front(), Calls(lambda x: x.mean((2, 3), keepdim=True)), nn.LazyConv2d(3, 1)),
         "2",
     ),
@@ -226,9 +228,9 @@ def _front() -> nn.Module:
     return nn.Conv2d(2, 4, 3)
 
 
-@pytest.mark.parametrize("name", SEEING_ALL)
-def test_a_layer_that_sees_every_pixel_says_so(name: str) -> None:
-    make, asked = SEEING_ALL[name]
+@pytest.mark.parametrize("name", WHOLE_IMAGE)
+def test_layer_that_depends_on_every_pixel_states_it(name: str) -> None:
+    make, layer_name = WHOLE_IMAGE[name]
 
     def made() -> nn.Module:
         network = make()
@@ -237,16 +239,16 @@ def test_a_layer_that_sees_every_pixel_says_so(name: str) -> None:
         return network
 
     network, images = seeded(made), noise(2, *SHAPE)
-    layer = layer_of(network, asked)
+    layer = layer_of(network, layer_name)
     assert (layer.field, layer.sees_all, layer.field_text) == (None, True, WHOLE)
     assert cells(layer)[4] == "all"
     oracle = Autograd(network, images)
-    check_pixels(network, images, asked, oracle)
-    place: tuple[Any, ...] = (1,) if oracle.outputs[asked].dim() == 2 else (1, 0, 0)
-    check_boxes(positive(network), SHAPE, asked, [place])
+    check_pixels(network, images, layer_name, oracle)
+    place: tuple[Any, ...] = (1,) if oracle.outputs[layer_name].dim() == 2 else (1, 0, 0)
+    check_boxes(positive(network), SHAPE, layer_name, [place])
 
 
-def test_refused_and_held_layers_are_neither() -> None:
+def test_constant_and_unsupported_layers_have_no_field() -> None:
     network = seeded(lambda: nn.Sequential(_front(), nn.Sigmoid(), Calls(lambda x: x * 2)))
     layer = layer_of(network, "1")
     assert layer.is_constant

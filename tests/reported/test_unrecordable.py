@@ -1,4 +1,4 @@
-"""Modules that have no calls to record are refused at the door: what it is, why, and what to give instead."""
+"""Modules that cannot be recorded raise when the network is made, with a reason and a suggestion."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import deconvviz as dv
 from deconvviz.cli.app import app
 from deconvviz.errors import NetworkError
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch.jit and torch.ao say that they are old
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch.jit and torch.ao are deprecated
 
 IMAGE = pictures()
 
@@ -50,14 +50,14 @@ def statically_quantised() -> nn.Module:
 
 
 class Quantising(nn.Module):
-    """Quantises by a function, and has no quantised module."""
+    """Module that quantises by a function call, without a quantised submodule."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.quantize_per_tensor(x, 0.1, 0, torch.quint8).dequantize()
 
 
-class Mine(torch.ao.nn.quantized.Quantize):
-    """A class of the user's that is derived from a quantised one."""
+class UserQuantize(torch.ao.nn.quantized.Quantize):
+    """User class derived from a quantised module."""
 
 
 def with_quantised_buffer() -> nn.Module:
@@ -84,17 +84,17 @@ PREPARED = (
     r"is prepared for quantisation-aware training.*Give the floating point module that it was made from$"
 )
 
-REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+UNRECORDABLE: dict[str, tuple[Callable[[], Any], str]] = {
     "scripted": (lambda: torch.jit.script(plain()), SCRIPTED),
     "traced": (lambda: torch.jit.trace(plain(), IMAGE), SCRIPTED),
     "frozen": (lambda: torch.jit.freeze(torch.jit.script(plain())), SCRIPTED),
     "saved and loaded": (saved_and_loaded, SCRIPTED),
     "scripted in a wrapper": (lambda: nn.DataParallel(torch.jit.script(plain())), SCRIPTED),
-    "scripted part": (lambda: nn.Sequential(nn.Conv2d(3, 3, 1), torch.jit.script(plain())), r"its part 1\)"),
+    "scripted part": (lambda: nn.Sequential(nn.Conv2d(3, 3, 1), torch.jit.script(plain())), r"submodule 1\)"),
     "scripted function": (lambda: torch.jit.script(_double), SCRIPTED),
     "exported": (exported, EXPORTED),
     "exported, as a module": (lambda: exported().module(), EXPORTED),
-    "exported part": (lambda: nn.Sequential(exported().module(), nn.Identity()), r"\(its part 0\)"),
+    "exported part": (lambda: nn.Sequential(exported().module(), nn.Identity()), r"\(its submodule 0\)"),
     "traced to operations": (lambda: torch.fx.experimental.proxy_tensor.make_fx(plain())(IMAGE), EXPORTED),
     "dynamically quantised": (lambda: quantization.quantize_dynamic(plain(), {nn.Linear}), QUANTISED),
     "statically quantised": (statically_quantised, QUANTISED),
@@ -102,9 +102,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "quantised buffer": (with_quantised_buffer, QUANTISED),
     "quantised part": (
         lambda: nn.Sequential(plain(), quantization.quantize_dynamic(plain(), {nn.Linear})),
-        r"\(its part 1\.6\)",
+        r"\(its submodule 1\.6\)",
     ),
-    "quantised class of one's own": (lambda: Mine(0.1, 0, torch.quint8), QUANTISED),
+    "quantised user class": (lambda: UserQuantize(0.1, 0, torch.quint8), QUANTISED),
     "prepared for training": (
         lambda: prepare_qat_fx(plain().train(), quantization.get_default_qat_qconfig_mapping(), IMAGE),
         PREPARED,
@@ -113,28 +113,28 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused_when_the_network_is_made(name: str) -> None:
-    make, message = REFUSED[name]
-    given = make()
-    with pytest.raises(NetworkError, match=message) as refused:
-        dv.Network(given, size=8, name="mine")
-    told = str(refused.value)
-    assert told.isprintable() and "cannot be recorded: it " in told and len(told) < 300
+@pytest.mark.parametrize("name", UNRECORDABLE)
+def test_network_of_an_unrecordable_module_raises(name: str) -> None:
+    make, message = UNRECORDABLE[name]
+    module = make()
+    with pytest.raises(NetworkError, match=message) as error:
+        dv.Network(module, size=8, name="mine")
+    text = str(error.value)
+    assert text.isprintable() and "cannot be recorded: it " in text and len(text) < 300
 
 
 @pytest.mark.slow
-def test_quantised_network_of_torchvision_is_refused() -> None:
+def test_quantised_network_of_torchvision_raises() -> None:
     with pytest.raises(NetworkError, match=QUANTISED):
         dv.Network(torchvision.models.quantization.resnet18(quantize=True, weights=None))
 
 
-ODD: dict[str, tuple[Callable[[], Any], str]] = {
-    "class": (lambda: nn.Identity, r"^Identity is a class and not a network: call it, and give what it"),
+NOT_MODULES: dict[str, tuple[Callable[[], Any], str]] = {
+    "class": (lambda: nn.Identity, r"^Identity is a class, not a network: give an instance, Identity\("),
     "state dict": (lambda: plain().state_dict(), r"not a OrderedDict of weights: build the module, load"),
     "function": (
         lambda: _double,
-        r"^a network is a torch\.nn\.Module or a deconvviz\.Network, not function$",
+        r"^a network must be a torch\.nn\.Module or a deconvviz\.Network, not function$",
     ),
     "path": (lambda: "net.pth", r"not str$"),
     "tensor": (lambda: torch.zeros(3), r"not Tensor$"),
@@ -144,14 +144,14 @@ ODD: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_what_is_no_module_is_refused(name: str) -> None:
-    make, message = ODD[name]
+@pytest.mark.parametrize("name", NOT_MODULES)
+def test_network_of_something_else_than_a_module_raises(name: str) -> None:
+    make, message = NOT_MODULES[name]
     with pytest.raises(NetworkError, match=message):
         dv.Network(make())
 
 
-def test_part_that_is_replaced_later_is_refused_when_it_is_used() -> None:
+def test_submodule_that_becomes_quantised_later_raises_when_it_is_used() -> None:
     module = plain()
     net = wrapped(module)
     layer = net.layers.names[0]
@@ -162,13 +162,14 @@ def test_part_that_is_replaced_later_is_refused_when_it_is_used() -> None:
         lambda: net.coverage(),
         lambda: dv.search(net, "scenes:2", layer, workers=0),
     ):
-        with pytest.raises(NetworkError, match=QUANTISED.replace("quantised.*", r"quantised \(its part 6.*")):
+        message = QUANTISED.replace("quantised.*", r"quantised \(its submodule 6.*")
+        with pytest.raises(NetworkError, match=message):
             use()
 
 
 ORDINARY: dict[str, Callable[[], nn.Module]] = {
     "symbolically traced": lambda: torch.fx.symbolic_trace(plain()),
-    "prepared, only observing": lambda: prepare_fx(
+    "prepared, with observers only": lambda: prepare_fx(
         plain(), quantization.get_default_qconfig_mapping(), IMAGE
     ),
     "with a functional layer": lambda: nn.Sequential(plain()[0], quantization.QuantStub(), nn.ReLU()),
@@ -177,7 +178,7 @@ ORDINARY: dict[str, Callable[[], nn.Module]] = {
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-def test_graphs_that_call_modules_are_ordinary_networks(name: str) -> None:
+def test_traced_graph_that_calls_modules_can_be_recorded(name: str) -> None:
     module = ORDINARY[name]()
     net = wrapped(module)
     with left_as_it_was(module):
@@ -187,8 +188,8 @@ def test_graphs_that_call_modules_are_ordinary_networks(name: str) -> None:
         assert recording.project(names[0], recording.strongest(names[0], 1)).pixels.any()
 
 
-def test_floating_point_network_that_can_be_quantised_is_ordinary() -> None:
-    """Its additions are modules of torch.ao.nn.quantized, and work on floating point numbers."""
+def test_floating_point_network_that_can_be_quantised_can_be_recorded() -> None:
+    """Its additions are modules of torch.ao.nn.quantized that work on floating point numbers."""
     module = torchvision.models.quantization.resnet18(quantize=False, weights=None, num_classes=3)
     net = dv.Network(module, size=32)
     recording = net.record(pictures(size=32), "layer1.0")
@@ -245,12 +246,12 @@ def meta_in_part():
         ("loaded", "it is scripted or traced by torch.jit, and PyTorch runs it"),
         ("exported", "it is a program of torch.export, whose operations belong to no submodule"),
         ("module_of_exported", "it is a program of torch.export, whose operations belong to no submodule"),
-        ("quantised", "it is quantised (its part 4): its operations work on integers"),
-        ("meta", "has parameters without numbers (on the meta device): 0.weight, 0.bias"),
-        ("meta_in_part", "has parameters without numbers (on the meta device): 0.weight, 0.bias"),
+        ("quantised", "it is quantised (its submodule 4): its operations work on integers"),
+        ("meta", "has parameters without values (on the meta device): 0.weight, 0.bias"),
+        ("meta_in_part", "has parameters without values (on the meta device): 0.weight, 0.bias"),
     ],
 )
-def test_command_line_exits_with_2_and_one_line(
+def test_command_line_exits_with_2_and_one_line_for_unrecordable_modules(
     factory: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -270,21 +271,21 @@ def test_command_line_exits_with_2_and_one_line(
 
 
 @pytest.mark.parametrize("command", ["layers", "check"])
-def test_layers_and_check_refuse_them_too(command: str, tmp_path: Path) -> None:
+def test_layers_and_check_commands_exit_with_2_for_a_quantised_module(command: str, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(FACTORIES)
     result = CliRunner().invoke(app, [command, "--model", f"{tmp_path / 'own.py'}:quantised"])
     assert result.exit_code == 2 and "it is quantised" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["program.pt2", "scripted.pt"])
-def test_programs_are_no_weights(name: str, tmp_path: Path) -> None:
+def test_saved_programs_as_weights_raise(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if name == "program.pt2":
         torch.export.save(exported(), path)
     else:
         torch.jit.save(torch.jit.script(plain()), path)
     (tmp_path / "own.py").write_text(FACTORIES)
-    with pytest.raises(dv.DeconvvizError) as refused:
+    with pytest.raises(dv.DeconvvizError) as error:
         dv.load(f"{tmp_path / 'own.py'}:plain", weights=path)
-    told = str(refused.value)
-    assert name in told and "program" in told and "state_dict" in told and told.isprintable()
+    text = str(error.value)
+    assert name in text and "program" in text and "state_dict" in text and text.isprintable()

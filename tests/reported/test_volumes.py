@@ -1,4 +1,4 @@
-"""Convolutions and pools in three dimensions, whose last two are the rows and columns of the picture."""
+"""Convolutions and pools in three dimensions, of which the last two are rows and columns of the image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHAPE = (3, 13, 12)
 
 
 class Volume(nn.Module):
-    """Pictures made into volumes, layers in three dimensions, and a map again."""
+    """Network that turns images into volumes, applies 3-D layers, and turns the volumes into maps again."""
 
     def __init__(
         self,
@@ -37,12 +37,12 @@ class Volume(nn.Module):
 
 
 def depth(x: Tensor) -> Tensor:
-    """(B, 1, C, H, W): the channels are the depth."""
+    """Return (B, 1, C, H, W): the channels become the depth."""
     return x.unsqueeze(1)
 
 
 def channels(x: Tensor) -> Tensor:
-    """(B, C, 4, H, W): the same picture four times, each a little darker."""
+    """Return (B, C, 4, H, W): four copies of the images, each darker than the one before."""
     return torch.stack([x, 0.9 * x, 0.8 * x, 0.5 * x], 2)
 
 
@@ -76,7 +76,7 @@ VOLUMES: dict[str, Callable[[], nn.Module]] = {
     "groups, without bias": lambda: Volume(
         channels, [nn.Conv3d(3, 6, (2, 3, 3), groups=3, bias=False)], joined
     ),
-    "depth alone": lambda: Volume(
+    "kernel along the depth only": lambda: Volume(
         depth, [nn.Conv3d(1, 4, (3, 1, 1)), nn.ReLU()], squeezed, nn.Conv2d(4, 3, 3)
     ),
     "two convolutions": lambda: Volume(
@@ -100,7 +100,7 @@ VOLUMES: dict[str, Callable[[], nn.Module]] = {
     "average pool, overlapping, padded": lambda: Volume(
         channels, [nn.Conv3d(3, 4, (2, 3, 3)), nn.AvgPool3d((2, 3, 3), (1, 2, 1), (1, 1, 0))], mean
     ),
-    "average pool, only what is inside": lambda: Volume(
+    "average pool, padding not counted": lambda: Volume(
         channels,
         [nn.Conv3d(3, 4, 1), nn.AvgPool3d(3, (1, 2, 2), 1, ceil_mode=True, count_include_pad=False)],
         joined,
@@ -126,22 +126,21 @@ VOLUMES: dict[str, Callable[[], nn.Module]] = {
 
 
 @pytest.mark.parametrize("name", VOLUMES)
-def test_units_above_volumes_are_projected_as_the_oracle_does(name: str) -> None:
+def test_projections_through_volumes_equal_autograd(name: str) -> None:
     network, images = seeded(VOLUMES[name]), noise(2, *SHAPE)
     found = check_pixels(network, images, "last", Autograd(network, images))
     assert not found.coverage.approximate and not found.coverage.unsupported
 
 
 @pytest.mark.parametrize("name", VOLUMES)
-def test_boxes_above_volumes_are_the_pixels_that_matter(name: str) -> None:
+def test_boxes_through_volumes_equal_the_measured_ones(name: str) -> None:
     network = positive(seeded(VOLUMES[name]))
     with torch.no_grad():
         c, h, w = network(noise(1, *SHAPE)).shape[1:]
     check_boxes(network, SHAPE, "last", [(0, 0, 0), (c - 1, h - 1, w - 1), (c // 2, h // 2, w // 3)])
 
 
-def test_a_volume_of_depth_one_is_a_convolution_in_two_dimensions() -> None:
-    """The same numbers as the convolution without the third dimension."""
+def test_convolution_of_depth_one_is_projected_as_a_2d_convolution() -> None:
     network = seeded(lambda: Volume(lambda x: x.unsqueeze(2), [nn.Conv3d(3, 4, (1, 3, 3), 2)], squeezed))
     flat = nn.Sequential(nn.Conv2d(3, 4, 3, 2)).double().eval()
     weight, bias = network.layers[0].weight, network.layers[0].bias  # type: ignore[index,union-attr]
@@ -165,15 +164,14 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_the_field_of_a_layer_above_volumes_is_known(name: str) -> None:
+def test_receptive_field_of_a_layer_above_volumes_is_known(name: str) -> None:
     layers = wrapped(seeded(VOLUMES[name]), noise(1, *SHAPE)).layers
     layer = layers["last"]
     assert (layer.field, layer.stride, layer.offset) == FIELDS[name]
     assert not layer.sees_all and not layer.unsupported and layer.has_channels
 
 
-def test_units_in_windows_equal_units_in_whole_maps() -> None:
-    """Units near the border and in the middle, all at once and one at a time."""
+def test_units_projected_together_equal_units_projected_one_by_one() -> None:
     network, images = seeded(VOLUMES["both pools between convolutions"]), noise(2, *SHAPE)
     recording = wrapped(network, images).record(images, "last")
     _, h, w = recording.activations("last").shape[1:]
@@ -183,8 +181,8 @@ def test_units_in_windows_equal_units_in_whole_maps() -> None:
     assert difference(recording.project("last", units, memory=1).pixels, together) <= 1e-12
 
 
-def test_ties_in_a_volume_go_to_the_first_place() -> None:
-    """PyTorch's own switches: the first of equal numbers, by depth, then row, then column."""
+def test_ties_in_a_volume_go_to_the_first_position() -> None:
+    """As in PyTorch, the switch is the first of equal values by depth, then row, then column."""
     network = nn.Sequential(
         nn.Conv2d(3, 3, 1, bias=False), Volume(depth, [nn.MaxPool3d((3, 2, 2))], squeezed)
     )

@@ -1,4 +1,4 @@
-"""Parameters on the meta device have no numbers: such a network is not recorded."""
+"""Parameters on the meta device have no values: recording such a network raises."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import deconvviz as dv
 from deconvviz.errors import NetworkError
 
-PHRASE = r"has parameters without numbers \(on the meta device\): "
+PHRASE = r"has parameters without values \(on the meta device\): "
 
 
 def convolutions() -> nn.Sequential:
@@ -28,8 +28,8 @@ def convolutions() -> nn.Sequential:
     ).eval()
 
 
-def third_part() -> tuple[nn.Module, str]:
-    """The smallest input of fault 11."""
+def third_module() -> tuple[nn.Module, str]:
+    """The minimal reproduction of the reported bug."""
     module = convolutions()
     module[2].to("meta")
     return module, r"2\.weight, 2\.bias(?!, | and)"
@@ -41,21 +41,20 @@ def one_bias() -> tuple[nn.Module, str]:
     return module, r"2\.bias(?!, | and)"
 
 
-def first_part() -> tuple[nn.Module, str]:
-    """From which the type and the device of the pictures are taken."""
+def first_module() -> tuple[nn.Module, str]:
+    """The module whose dtype and device are used for the images."""
     module = convolutions()
     module[0].to("meta")
     return module, r"0\.weight, 0\.bias(?!, | and)"
 
 
-def nested_part() -> tuple[nn.Module, str]:
+def nested_module() -> tuple[nn.Module, str]:
     module = convolutions()
     module[5].to("meta")
     return module, r"5\.1\.weight(?!, | and)"
 
 
-def statistics() -> tuple[nn.Module, str]:
-    """A buffer alone."""
+def one_buffer() -> tuple[nn.Module, str]:
     module = convolutions()
     module[3].running_var = torch.empty(5, device="meta")
     return module, r"3\.running_var(?!, | and)"
@@ -66,8 +65,8 @@ def made_on_meta() -> tuple[nn.Module, str]:
         return convolutions(), r"0\.weight, 0\.bias"
 
 
-def loaded_in_part() -> tuple[nn.Module, str]:
-    """A network without numbers into which a file was read that has not all of them."""
+def partly_loaded() -> tuple[nn.Module, str]:
+    """A network on the meta device after loading an incomplete state dict."""
     module, _ = made_on_meta()
     state = convolutions().state_dict()
     for name in ("2.bias", "3.running_mean"):
@@ -82,18 +81,18 @@ def whole_in_double() -> tuple[nn.Module, str]:
 
 
 def frozen_and_training() -> tuple[nn.Module, str]:
-    module, names = third_part()
+    module, names = third_module()
     return module.train().requires_grad_(False), names
 
 
 CASES: list[Callable[[], tuple[nn.Module, str]]] = [
-    third_part,
+    third_module,
     one_bias,
-    first_part,
-    nested_part,
-    statistics,
+    first_module,
+    nested_module,
+    one_buffer,
     made_on_meta,
-    loaded_in_part,
+    partly_loaded,
     whole_in_double,
     frozen_and_training,
 ]
@@ -101,8 +100,8 @@ ARRAY = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("make", CASES)
-@pytest.mark.parametrize("given", [pictures(2), ARRAY], ids=["tensor", "picture"])
-def test_network_with_parameters_without_numbers_is_not_recorded(
+@pytest.mark.parametrize("given", [pictures(2), ARRAY], ids=["tensor", "image"])
+def test_recording_a_network_with_meta_parameters_raises(
     make: Callable[[], tuple[nn.Module, str]], given: Any
 ) -> None:
     module, names = make()
@@ -113,7 +112,7 @@ def test_network_with_parameters_without_numbers_is_not_recorded(
 
 
 @pytest.mark.parametrize("make", CASES)
-def test_network_with_parameters_without_numbers_is_neither_projected_nor_searched(
+def test_projecting_or_searching_a_network_with_meta_parameters_raises(
     make: Callable[[], tuple[nn.Module, str]],
 ) -> None:
     module, names = make()
@@ -124,8 +123,8 @@ def test_network_with_parameters_without_numbers_is_neither_projected_nor_search
 
 
 @pytest.mark.parametrize("make", [made_on_meta, whole_in_double])
-def test_network_all_on_the_meta_device_has_its_layers(make: Callable[[], tuple[nn.Module, str]]) -> None:
-    """Shapes are enough for them."""
+def test_layers_of_a_network_on_the_meta_device_are_listed(make: Callable[[], tuple[nn.Module, str]]) -> None:
+    """Listing layers needs shapes only."""
     module, _ = make()
     net = wrapped(module)
     with left_as_it_was(module):
@@ -135,7 +134,7 @@ def test_network_all_on_the_meta_device_has_its_layers(make: Callable[[], tuple[
         assert f"{sum(p.numel() for p in module.parameters()):,} parameters" in repr(net)
 
 
-def test_network_that_got_its_numbers_later_is_recorded() -> None:
+def test_network_on_the_meta_device_can_be_recorded_after_loading_weights() -> None:
     module, _ = made_on_meta()
     net = wrapped(module)
     with pytest.raises(NetworkError, match=PHRASE):
@@ -146,7 +145,7 @@ def test_network_that_got_its_numbers_later_is_recorded() -> None:
     assert torch.equal(activations, whole(pictures()).detach())
 
 
-def test_network_that_lost_its_numbers_is_not_recorded_any_more() -> None:
+def test_recording_raises_after_a_module_was_moved_to_the_meta_device() -> None:
     module = convolutions()
     net = wrapped(module)
     assert len(net.record(pictures(), "5")) == 1
@@ -155,7 +154,7 @@ def test_network_that_lost_its_numbers_is_not_recorded_any_more() -> None:
         net.record(pictures(), "5")
 
 
-def test_tied_weight_without_numbers_is_named() -> None:
+def test_message_states_a_tied_weight_on_the_meta_device() -> None:
     module = convolutions()
     module.append(nn.Linear(6, 6))
     module.append(nn.Linear(6, 6, bias=False))
@@ -165,8 +164,8 @@ def test_tied_weight_without_numbers_is_named() -> None:
         wrapped(module).record(pictures(), "output")
 
 
-class Lending(nn.Module):
-    """Its numbers are on the meta device only as long as nobody needs them; they are of no part."""
+class MetaAttribute(nn.Module):
+    """Module with a tensor on the meta device that is neither a parameter nor a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,7 +177,7 @@ class Lending(nn.Module):
         return y * self.shape_of.shape[0]
 
 
-def test_plain_attribute_without_numbers_is_no_parameter() -> None:
-    module = Lending()
+def test_attribute_on_the_meta_device_is_accepted() -> None:
+    module = MetaAttribute()
     activations = wrapped(module).record(pictures(), "output").activations("output")
     assert torch.equal(activations, module(pictures()).detach())

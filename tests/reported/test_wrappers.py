@@ -1,4 +1,4 @@
-"""Wrappers that only run the module that they contain are looked through."""
+"""Wrappers of PyTorch that only run their inner module are replaced by that module."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-import torch._dynamo  # at the start: its import takes seconds and leaves warnings
+import torch._dynamo  # imported here, because its import takes seconds and causes warnings
 from helpers.snapshots import Noise, composed, left_as_it_was, pictures, wrapped
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -22,8 +22,8 @@ from deconvviz.errors import LayerError, NetworkError
 compiled: list[int] = []
 
 
-def refusing(graph: Any, inputs: Any) -> Any:
-    """A backend for torch.compile that must not be asked: it notes that it was."""
+def counting_backend(graph: Any, inputs: Any) -> Any:
+    """Backend for torch.compile that counts its calls."""
     compiled.append(1)
     return graph.forward
 
@@ -40,11 +40,11 @@ def plain() -> nn.Module:
 
 
 def compiling(module: nn.Module) -> nn.Module:
-    return torch.compile(module, backend=refusing)  # type: ignore[return-value]
+    return torch.compile(module, backend=counting_backend)  # type: ignore[return-value]
 
 
 def in_place(module: nn.Module) -> nn.Module:
-    module.compile(backend=refusing)
+    module.compile(backend=counting_backend)
     return module
 
 
@@ -55,7 +55,7 @@ WRAPPERS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "compile of DataParallel": lambda module: compiling(nn.DataParallel(module)),
     "DataParallel of compile": lambda module: nn.DataParallel(compiling(module)),
     "three deep": lambda module: AveragedModel(compiling(nn.DataParallel(module))),
-    "twice the same": lambda module: nn.DataParallel(nn.DataParallel(module)),
+    "DataParallel twice": lambda module: nn.DataParallel(nn.DataParallel(module)),
     "compile in place": in_place,
     "wrapper compiled in place": lambda module: in_place(nn.DataParallel(in_place(module))),
 }
@@ -74,8 +74,8 @@ class Headed(nn.Module):
         return result
 
 
-def same_as_bare(given: nn.Module, bare: nn.Module) -> None:
-    """The names, the digest, the coverage, and every number of a projection are those of the bare network."""
+def check_equal(given: nn.Module, bare: nn.Module) -> None:
+    """Check that layers, digest, coverage, projections and searches equal those of the bare network."""
     with left_as_it_was(given):
         one, other = wrapped(given), wrapped(bare)
         assert one.layers.to_json() == other.layers.to_json()
@@ -83,10 +83,10 @@ def same_as_bare(given: nn.Module, bare: nn.Module) -> None:
         assert one.name == other.name
         assert str(one.coverage()) == str(other.coverage())
         for layer in other.layers.names:
-            mine, bares = (net.record(pictures(2), layer) for net in (one, other))
-            assert torch.equal(mine.activations(layer), bares.activations(layer))
-            units = bares.strongest(layer, 2)
-            assert torch.equal(mine.project(layer, units).pixels, bares.project(layer, units).pixels)
+            ours, theirs = (net.record(pictures(2), layer) for net in (one, other))
+            assert torch.equal(ours.activations(layer), theirs.activations(layer))
+            units = theirs.strongest(layer, 2)
+            assert torch.equal(ours.project(layer, units).pixels, theirs.project(layer, units).pixels)
         layers = [layer for layer in other.layers.names if other.layers[layer].has_channels]
         found, expected = (
             dv.search(net, Noise(5), layers, top=2, batch_size=2, workers=0) for net in (one, other)
@@ -95,29 +95,29 @@ def same_as_bare(given: nn.Module, bare: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_wrapper_is_looked_through(name: str) -> None:
-    same_as_bare(WRAPPERS[name](plain()), plain())
+def test_wrapped_network_equals_the_inner_one(name: str) -> None:
+    check_equal(WRAPPERS[name](plain()), plain())
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_wrapped_submodule_is_looked_through(name: str) -> None:
-    same_as_bare(Headed(WRAPPERS[name](plain())), Headed(plain()))
+def test_network_with_a_wrapped_submodule_equals_the_bare_one(name: str) -> None:
+    check_equal(Headed(WRAPPERS[name](plain())), Headed(plain()))
 
 
 @pytest.mark.parametrize("name", ["torch.compile", "compile in place", "three deep"])
 @pytest.mark.filterwarnings("ignore")
-def test_code_that_was_compiled_before_is_not_run(name: str) -> None:
+def test_module_compiled_earlier_is_recorded_uncompiled(name: str) -> None:
     module = Headed(WRAPPERS[name](plain())).eval()
     with torch.no_grad():
         module(pictures(2))
     assert compiled
     compiled.clear()
-    same_as_bare(module, Headed(plain()).eval())
+    check_equal(module, Headed(plain()).eval())
 
 
-def test_method_that_was_given_to_compile_runs_as_it_is_written() -> None:
+def test_compiled_forward_method_is_recorded_uncompiled() -> None:
     class Decorated(Headed):
-        forward = torch.compile(Headed.forward, backend=refusing)
+        forward = torch.compile(Headed.forward, backend=counting_backend)
 
     with torch.no_grad():
         module = Decorated(plain()).eval()
@@ -128,12 +128,12 @@ def test_method_that_was_given_to_compile_runs_as_it_is_written() -> None:
     assert len(dv.search(net, Noise(3), "head", workers=0, top=1)) == 3
 
 
-def test_network_inside_is_what_a_network_has() -> None:
+def test_module_of_a_network_is_the_inner_module() -> None:
     module = plain()
     assert wrapped(nn.DataParallel(compiling(module))).module is module
 
 
-def test_compiled_module_still_compiles_after_it_was_recorded() -> None:
+def test_compiled_module_still_compiles_after_recording() -> None:
     module = compiling(plain().eval())
     wrapped(module).record(pictures(), "output")
     with torch.no_grad():
@@ -142,19 +142,19 @@ def test_compiled_module_still_compiles_after_it_was_recorded() -> None:
     compiled.clear()
 
 
-def test_compiling_is_possible_again_after_an_error() -> None:
+def test_modules_still_compile_after_an_error_while_recording() -> None:
     class Failing(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            raise ValueError("as always")
+            raise ValueError("in user code")
 
-    with pytest.raises(NetworkError, match="as always"):
+    with pytest.raises(NetworkError, match="in user code"):
         _ = wrapped(nn.Sequential(compiling(nn.Conv2d(3, 3, 1)), Failing())).layers
     compiling(nn.ReLU())(pictures())
     assert compiled
     compiled.clear()
 
 
-def test_threads_leave_the_setting_of_torch_compile_as_it_was() -> None:
+def test_recording_in_threads_restores_the_setting_of_torch_compile() -> None:
     stance = torch._dynamo.eval_frame._stance
     modules = [compiling(plain()) for _ in range(4)]
 
@@ -172,7 +172,7 @@ def test_threads_leave_the_setting_of_torch_compile_as_it_was() -> None:
 
 @pytest.fixture
 def one_process(tmp_path: Path) -> Iterator[None]:
-    """A process group with a single process, as DistributedDataParallel wants one."""
+    """Process group of a single process, which DistributedDataParallel requires."""
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1
     )
@@ -182,14 +182,14 @@ def one_process(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without torch.distributed")
 @pytest.mark.filterwarnings("ignore")
-def test_distributed_data_parallel_is_looked_through(one_process: None) -> None:
+def test_distributed_data_parallel_equals_the_inner_network(one_process: None) -> None:
     bare = plain()
-    same_as_bare(nn.parallel.DistributedDataParallel(plain()), bare)
-    same_as_bare(Headed(nn.parallel.DistributedDataParallel(plain())), Headed(bare))
+    check_equal(nn.parallel.DistributedDataParallel(plain()), bare)
+    check_equal(Headed(nn.parallel.DistributedDataParallel(plain())), Headed(bare))
 
 
 class Lightning(nn.Module):
-    """A module of the user's own, with the attribute of a wrapper."""
+    """User module with an attribute `module`, like a wrapper."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -201,14 +201,14 @@ class Lightning(nn.Module):
 
 
 class Doubling(nn.DataParallel):
-    """Does more than to run what it contains."""
+    """Wrapper that doubles the output of its inner module."""
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         return 2 * super().forward(*inputs, **options)
 
 
 @pytest.mark.parametrize("kind", [Lightning, Doubling])
-def test_module_that_is_no_wrapper_of_pytorch_stays_as_it_is(kind: type[nn.Module]) -> None:
+def test_module_that_is_not_a_pure_wrapper_is_kept(kind: type[nn.Module]) -> None:
     module = kind(plain())
     net = wrapped(module)
     assert net.module is module
@@ -216,7 +216,7 @@ def test_module_that_is_no_wrapper_of_pytorch_stays_as_it_is(kind: type[nn.Modul
     assert torch.equal(net.record(pictures(), "output").activations("output"), module.eval()(pictures()))
 
 
-def test_module_under_two_names_has_the_first() -> None:
+def test_module_with_two_names_has_the_first_one() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -233,7 +233,7 @@ def test_module_under_two_names_has_the_first() -> None:
         net.record(pictures(), "fast.0")
 
 
-def test_names_in_messages_are_those_of_the_network_inside() -> None:
+def test_names_in_messages_are_those_of_the_inner_module() -> None:
     module = plain()
     module[0].to("meta")
     with pytest.raises(NetworkError, match=r"on the meta device\): backbone\.0\.weight, backbone\.0\.bias"):
@@ -270,8 +270,8 @@ def test_factory_in_a_file_may_return_a_wrapper(tmp_path: Path) -> None:
     )
     filled = dv.load(f"{own}:wrapped", weights=tmp_path / "w.pth")
     assert torch.equal(filled.module[0].weight, 2 * bare.module[0].weight)
-    told = CliRunner().invoke(app, ["layers", "--model", f"{own}:wrapped"])
-    assert told.exit_code == 0 and "_orig_mod" not in told.output and "module." not in told.output
+    result = CliRunner().invoke(app, ["layers", "--model", f"{own}:wrapped"])
+    assert result.exit_code == 0 and "_orig_mod" not in result.output and "module." not in result.output
 
 
 def test_search_of_a_wrapped_network_can_be_saved_and_opened(tmp_path: Path) -> None:
@@ -293,7 +293,9 @@ PARAMETRISED: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("name", PARAMETRISED)
 @pytest.mark.parametrize("wrapper", [lambda module: module, nn.DataParallel, compiling])
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm:FutureWarning")
-def test_parametrised_modules_keep_working(name: str, wrapper: Callable[[nn.Module], nn.Module]) -> None:
+def test_parametrised_module_is_recorded_with_its_computed_weight(
+    name: str, wrapper: Callable[[nn.Module], nn.Module]
+) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 1), PARAMETRISED[name](), nn.ReLU()).eval()
     given = wrapper(module)
@@ -302,9 +304,8 @@ def test_parametrised_modules_keep_working(name: str, wrapper: Callable[[nn.Modu
         recording = net.record(pictures(), ["1", "2"])
         shown = recording.project("2", recording.strongest("2", 2))
     assert torch.allclose(recording.activations("2"), module(pictures()))
-    rebuilt = nn.Sequential(
-        nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, module[1].kernel_size), nn.ReLU()
-    )  # the same with plain weights
+    # the same network with plain weights
+    rebuilt = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, module[1].kernel_size), nn.ReLU())
     with torch.no_grad():
         rebuilt[0].load_state_dict(module[0].state_dict())
         rebuilt[1].weight.copy_(module[1].weight)

@@ -12,7 +12,7 @@ turns = st.floats(-360, 360)
 
 
 @given(places, places, lengths, lengths, turns)
-def test_an_ovals_points_fulfil_its_equation(x: float, y: float, rx: float, ry: float, turn: float) -> None:
+def test_points_of_an_oval_are_on_its_ellipse(x: float, y: float, rx: float, ry: float, turn: float) -> None:
     cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     for px, py in oval(x, y, rx, ry, turn):
         u, v = (px - x) * cos + (py - y) * sin, (py - y) * cos - (px - x) * sin
@@ -20,7 +20,7 @@ def test_an_ovals_points_fulfil_its_equation(x: float, y: float, rx: float, ry: 
 
 
 @given(lengths, lengths, st.floats(0, 3))
-def test_a_box_fills_its_corners_exactly(wide: float, high: float, corner: float) -> None:
+def test_box_extends_exactly_to_its_bounds(wide: float, high: float, corner: float) -> None:
     points = box(0, 0, wide, high, corner)
     assert min(x for x, _ in points) == pytest.approx(0, abs=1e-9)
     assert max(x for x, _ in points) == pytest.approx(wide)
@@ -29,13 +29,13 @@ def test_a_box_fills_its_corners_exactly(wide: float, high: float, corner: float
 
 
 @given(st.lists(st.tuples(places, places), min_size=3, max_size=8), st.booleans())
-def test_a_curve_goes_through_its_points(points: list[tuple[float, float]], closed: bool) -> None:
+def test_curve_passes_through_its_points(points: list[tuple[float, float]], closed: bool) -> None:
     drawn = curve(points, closed, steps=4)
     assert drawn[::4] == [pytest.approx(point, abs=1e-9) for point in points]
 
 
 @given(places, places, lengths, turns, lengths, st.booleans())
-def test_a_pose_keeps_area_and_puts_the_middle_in_its_place(
+def test_pose_maps_the_origin_to_its_position_and_scales_the_area(
     x: float, y: float, scale: float, turn: float, stretch: float, flip: bool
 ) -> None:
     pose = Pose.at(x, y, scale, turn, stretch, flip)
@@ -47,6 +47,6 @@ def test_a_pose_keeps_area_and_puts_the_middle_in_its_place(
     assert pose.scale == pytest.approx(scale)
 
 
-def test_a_pose_turns_clockwise_on_the_screen() -> None:
+def test_positive_turn_of_a_pose_is_clockwise_on_the_screen() -> None:
     (right,) = Pose.at(0, 0, 2, turn=90).apply([(1, 0)])
     assert right == pytest.approx((0, 2))

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from deconvviz.cli.support.completion import complete_model
-from deconvviz.cli.support.console import print_json, print_table, stage
+from deconvviz.cli.support.console import print_json, print_table, print_text, stage
+from deconvviz.cli.support.early import check_network
+from deconvviz.cli.support.imports import without_garbage_collection
 from deconvviz.cli.support.notes import tell_origin
-from deconvviz.cli.support.options import Json, ModelArg, layer_option
+from deconvviz.cli.support.options import Json, ModelArg, Verbose, layer_option, weights_file_option
 from deconvviz.cli.support.parsing import model_arguments
 from deconvviz.wording import counted
 
@@ -43,10 +45,15 @@ def check(
         list[str] | None,
         layer_option("Only operations between this layer and the pixels. May be repeated."),
     ] = None,
+    weights: Annotated[
+        str | None,
+        weights_file_option("Load this file first; a --layer that it has no weights for is refused."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 also where anything is by analogy.")
     ] = False,
     json: Json = False,
+    verbose: Verbose = False,
 ) -> None:
     """List every operation of a network and whether its projection rule is exact, by analogy or refused.
 
@@ -63,11 +70,13 @@ def check(
         raise typer.BadParameter("name one network, such as resnet50", param_hint="MODEL")
     name = network or model or ""
     arguments = model_arguments(model_arg)
+    check_network(name, arguments, layers=layer or (), weights=weights)
     with stage("importing torch"):
-        from deconvviz.coverage import TITLES, cells
-        from deconvviz.loading import sketch
+        with without_garbage_collection():
+            from deconvviz.coverage import TITLES, cells
+            from deconvviz.loading import load, sketch
 
-        made = sketch(name, arguments)
+        made = load(name, weights, arguments=arguments) if weights else sketch(name, arguments)
         found = made.coverage(layer or None)
     tell_origin(made)
     if json:
@@ -75,9 +84,9 @@ def check(
     else:
         if found.uses:
             print_table(TITLES, [cells(use) for use in found.uses], right=(1,))
-            typer.echo()
-        typer.echo(found.summary())
+            print_text()
+        print_text(found.summary())
         if found.without_part:
-            typer.echo(f"without a part in it: {counted(found.without_part, 'call')}")
-    if found.refused or (strict and found.by_analogy):
+            print_text(f"without a part in it: {counted(found.without_part, 'call')}")
+    if found.unsupported or (strict and found.approximate):
         raise typer.Exit(FOUND)

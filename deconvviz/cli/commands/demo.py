@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from deconvviz.cli.support.console import print_json, say, stage
-from deconvviz.cli.support.options import DEFAULT_DPI, Force, Json, Quiet, out_option
+from deconvviz.cli.support.console import paths_as_json, print_json, print_paths, say, stage
+from deconvviz.cli.support.early import check_folder
+from deconvviz.cli.support.imports import without_garbage_collection
+from deconvviz.cli.support.options import DEFAULT_DPI, Force, Json, Quiet, Verbose, out_option
 from deconvviz.cli.support.progress import SearchProgress
 from deconvviz.cli.support.selection import Look, Selection
 from deconvviz.files import write_whole
+from deconvviz.printable_names import path_from_text, path_to_text, printable_path
 
 if TYPE_CHECKING:
     from deconvviz.cli.support.search_plan import SearchJob
 
 LAYERS = ("conv3_2", "conv4_2")
 DEFAULT_OUT = Path("deconvviz-demo")
-SOURCE = "scenes:1000"
 SEARCHED = "conv4_2"  # the last convolution
 CHANNELS = 12
 TOP = 9
@@ -28,57 +30,59 @@ TOP = 9
 def demo(
     out: Annotated[Path, out_option("Where the image, the figures and the search go.")] = DEFAULT_OUT,
     seed: Annotated[int, typer.Option(help="Another seed, another scene.")] = 7,
+    scenes: Annotated[int, typer.Option(min=TOP, help="How many scenes to search.")] = 1000,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Project units of minivgg for a drawn scene, then search 1,000 scenes for its strongest channels.
+    """Project units of minivgg for a drawn scene, then search many scenes for its strongest channels.
 
     The search ends in the paper's Figure 2. Nothing is downloaded; it takes well under a minute.
     """
     picture, found = out / f"scene-{seed}.png", out / "search"
     look = Look(format="png")
-    with stage("importing torch", quiet=quiet):
-        from deconvviz.cli.support import search_plan
-        from deconvviz.cli.support.project_plan import check_folder, plan
-        from deconvviz.cli.support.project_run import make_figures
-        from deconvviz.cli.support.search_run import files_of_search
-        from deconvviz.loading import ModelRequest
-        from deconvviz.results import refuse_existing, targets
-        from deconvviz.scenes import scene
+    from deconvviz.dataset_search.search_folder import files_of_search
+    from deconvviz.results import refuse_existing, targets
+
     check_folder(out)
     figures = [out / f"{picture.stem}-{layer}.png" for layer in LAYERS]
     plate = out / f"topnine-{SEARCHED}.png"
     expected = [path for figure in (*figures, plate) for path in targets(figure, False)]
-    refuse_existing([picture, *expected, *map(Path, files_of_search(found))], force=force)
+    refuse_existing([picture, *expected, *files_of_search(found)], force=force)
+    with stage("importing torch", quiet=quiet), without_garbage_collection():
+        from deconvviz.cli.support import search_plan
+        from deconvviz.cli.support.project_plan import plan
+        from deconvviz.cli.support.project_run import make_figures
+        from deconvviz.loading import ModelRequest
+        from deconvviz.scenes import scene
     drawn = scene(seed)
     write_whole(picture, partial(_write_png, drawn.image), force=force)
     request = ModelRequest.of("minivgg")
     job = plan([picture], request, Selection(layers=LAYERS), look, out, force=force)
     written = make_figures(job, look, force=force, quiet=quiet)
     job_of_search = search_plan.plan(
-        SOURCE, [SEARCHED], request, found, limit=None, engine="local", resume=False, force=True
+        f"scenes:{scenes}", [SEARCHED], request, found, limit=None, resume=False, force=True
     )
     best = _top_nine(job_of_search, found, plate, force=force, quiet=quiet)
     if json:
         print_json(
             {
-                "scene": str(picture),
+                "scene": path_to_text(picture),
                 "shows": drawn.name,
                 "figures": written,
-                "search": str(found),
-                "topnine": [str(path) for path in best],
+                "search": path_to_text(found),
+                "topnine": paths_as_json(best),
             }
         )
         return
-    paths = [str(picture), *(path for one in written for path in one["files"])]
-    for path in (*paths, *files_of_search(found), *map(str, best)):
-        typer.echo(path)
+    figures_written = [path_from_text(path) for one in written for path in one["files"]]
+    print_paths([picture, *figures_written, *files_of_search(found), *best])
     if not quiet:
         say(
-            f"The scene shows: {drawn.name}. Open {figures[-1]}: patches of it, and beside each what in it a "
-            f"unit answered to.\nThen {plate}: for {CHANNELS} channels the {TOP} scenes of 1,000 that fire "
-            "it most, and what in them does (the paper's Figure 2)."
+            f"The scene shows: {drawn.name}. Open {printable_path(figures[-1])}: patches of it, and beside "
+            f"each what in it a unit answered to.\nThen {printable_path(plate)}: for {CHANNELS} channels the "
+            f"{TOP} scenes of {scenes:,} that fire it most, and what in them does (the paper's Figure 2)."
         )
 
 

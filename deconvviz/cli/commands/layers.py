@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from deconvviz.cli.support.console import print_json, print_table, stage
+from deconvviz.cli.support.early import check_network
+from deconvviz.cli.support.imports import without_garbage_collection
 from deconvviz.cli.support.notes import tell_origin
-from deconvviz.cli.support.options import DEFAULT_MODEL, Json, Model, ModelArg
+from deconvviz.cli.support.options import DEFAULT_MODEL, Json, Model, ModelArg, Verbose, weights_file_option
 from deconvviz.cli.support.parsing import model_arguments
 
 
 def layers(
     model: Model = None,
     model_arg: ModelArg = None,
+    weights: Annotated[
+        str | None,
+        weights_file_option("Load this file and mark the layers that need weights that it does not have."),
+    ] = None,
     json: Json = False,
+    verbose: Verbose = False,
 ) -> None:
     """List the layers of a network: names, kind, output shape, receptive field, stride, parameters.
 
     Nothing is downloaded: shapes need no weights. Both names of a layer can be given to --layer.
     """
     arguments = model_arguments(model_arg)
+    name = model or DEFAULT_MODEL
+    check_network(name, arguments, weights=weights)
     with stage("importing torch"):
-        from deconvviz.layers import cells
-        from deconvviz.loading import sketch
+        with without_garbage_collection():
+            from deconvviz.layers import cells
+            from deconvviz.loading import load, sketch
 
-        name = model or DEFAULT_MODEL
-        network = sketch(name, arguments)
+        network = load(name, weights, arguments=arguments) if weights else sketch(name, arguments)
         table = network.layers
     tell_origin(network)
     if json:

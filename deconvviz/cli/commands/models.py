@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deconvviz.cli.support.console import print_json, print_table, say, stage
-from deconvviz.cli.support.options import Json
+from deconvviz.cli.support.options import Json, Verbose
 
 if TYPE_CHECKING:
     from deconvviz.models.providers.provider import ListedModel
 
 
-def models(json: Json = False) -> None:
+def models(json: Json = False, verbose: Verbose = False) -> None:
     """List the networks that --model knows, and where their default weights are.
 
     "ships inside": no download. "cached": downloaded already. Otherwise the size of the download. With

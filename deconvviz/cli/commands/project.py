@@ -8,24 +8,36 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deconvviz.cli.support.console import print_json, stage
+from deconvviz.cli.support.console import print_json, print_paths, stage
+from deconvviz.cli.support.early import (
+    check_device,
+    check_figures,
+    check_folder,
+    check_images,
+    check_manifest,
+    check_network,
+)
+from deconvviz.cli.support.imports import without_garbage_collection
 from deconvviz.cli.support.notes import tell_coverage
 from deconvviz.cli.support.options import (
     DEFAULT_FORMAT,
     DEFAULT_MODEL,
     DEFAULT_OUT,
     Arrays,
+    Crop,
     Device,
     Dpi,
     Force,
     Format,
     Json,
+    Medium,
     Memory,
     Model,
     ModelArg,
     Percentile,
     Quiet,
     Seed,
+    Verbose,
     Weights,
     allow_code_option,
     columns_option,
@@ -34,7 +46,8 @@ from deconvviz.cli.support.options import (
 )
 from deconvviz.cli.support.panels import APPEARANCE, WHAT
 from deconvviz.cli.support.parsing import model_arguments, read_size
-from deconvviz.cli.support.selection import Look, Selection
+from deconvviz.cli.support.selection import Look, Selection, check_selection
+from deconvviz.printable_names import path_from_text
 
 if TYPE_CHECKING:
     from deconvviz.projection import Projection, Style
@@ -42,7 +55,8 @@ if TYPE_CHECKING:
 
 def project(
     images: Annotated[
-        list[str] | None, typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
+        list[str] | None,
+        typer.Argument(metavar="IMAGE...", help="Image files, folders of them, or - for standard input."),
     ] = None,
     layer: Annotated[
         list[str] | None,
@@ -79,6 +93,24 @@ def project(
     whole_channel: Annotated[
         bool,
         typer.Option("--whole-channel", help="Keep every position of a channel.", rich_help_panel=WHAT),
+    ] = False,
+    apart: Annotated[
+        bool | None,
+        typer.Option(
+            "--apart/--no-apart",
+            help="Do not show one spot of the image several times: pass over a unit if the centre of its "
+            "receptive field is within half a field of a stronger unit's.",
+            rich_help_panel=WHAT,
+            show_default="on; off with --channel",
+        ),
+    ] = None,
+    no_border: Annotated[
+        bool,
+        typer.Option(
+            "--no-border",
+            help="Leave out units whose receptive field is cut by the border of the image.",
+            rich_help_panel=WHAT,
+        ),
     ] = False,
     class_: Annotated[
         list[str] | None,
@@ -120,12 +152,15 @@ def project(
         bool | None,
         typer.Option("--projection-only", help="Leave the patches out.", rich_help_panel=APPEARANCE),
     ] = None,
+    crop: Crop = None,
+    medium: Medium = None,
     dpi: Dpi = None,
     device: Device = "auto",
     memory: Memory = None,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Project the strongest units of a layer back to pixels.
 
@@ -135,9 +170,17 @@ def project(
     """
     arguments = model_arguments(model_arg)
     budget = None if memory is None else read_size(memory)
-    look = Look(format or DEFAULT_FORMAT, arrays, scale, percentile, columns, projection_only, dpi)
+    kind = format or DEFAULT_FORMAT
+    look = Look(kind, arrays, scale, percentile, columns, projection_only, dpi, crop, medium)
     selection = Selection(
-        tuple(layer or ()), tuple(channel or ()), tuple(unit or ()), tuple(class_ or ()), top, whole_channel
+        tuple(layer or ()),
+        tuple(channel or ()),
+        tuple(unit or ()),
+        tuple(class_ or ()),
+        top,
+        whole_channel,
+        apart,
+        no_border,
     )
     if from_ is not None:
         if images or model is not None or arguments or selection != Selection():
@@ -145,8 +188,12 @@ def project(
                 "a manifest says itself which picture, network, layer and units: leave those out",
                 param_hint="--from",
             )
+        check_device(device)
+        check_folder(out)
+        check_manifest(from_)
         with stage("importing torch and making the recording again", quiet=quiet):
-            from deconvviz.cli.support.project_run import save_figure
+            with without_garbage_collection():
+                from deconvviz.cli.support.project_run import save_figure
 
             again = _remake(
                 from_, weights, look, out, device, force=force, allow_code=allow_code, memory=budget
@@ -158,22 +205,26 @@ def project(
             raise typer.BadParameter(
                 "goes with --from: --model runs its file anyway", param_hint="--allow-code"
             )
+        check_selection(selection)
+        named = check_images(images or [])
+        network = model or DEFAULT_MODEL
+        check_network(network, arguments, layers=selection.layers, weights=weights, device=device)
+        check_figures(named, network, selection, look, out, force=force)
         with stage("importing torch", quiet=quiet):
-            from deconvviz.cli.support.project_plan import plan
-            from deconvviz.cli.support.project_run import make_figures
-            from deconvviz.loading import ModelRequest
+            with without_garbage_collection():
+                from deconvviz.cli.support.project_plan import plan
+                from deconvviz.cli.support.project_run import make_figures
+                from deconvviz.loading import ModelRequest
 
             request = ModelRequest.of(
-                model or DEFAULT_MODEL, weights or "default", arguments=arguments, seed=seed, device=device
+                network, weights or "default", arguments=arguments, seed=seed, device=device
             )
             job = plan(images or [], request, selection, look, out, force=force)
         written = make_figures(job, look, force=force, quiet=quiet, memory=budget)
     if json:
         print_json({"figures": written})
         return
-    for one in written:
-        for path in one["files"]:
-            typer.echo(path)
+    print_paths(path_from_text(path) for one in written for path in one["files"])
 
 
 def _remake(
@@ -188,13 +239,12 @@ def _remake(
     memory: int | None,
 ) -> tuple[Projection, Path, Style, Look]:
     """Make the projection of a manifest again; return what `save_figure` takes."""
-    from deconvviz.cli.support.project_plan import check_folder
     from deconvviz.from_manifest import remake
     from deconvviz.results import refuse_existing, targets
 
     target = out / f"{manifest.stem}.{look.format}"
-    check_folder(out)
     refuse_existing(targets(target, look.arrays), force=force)
     found = remake(manifest, weights=weights, device=device, allow_code=allow_code, memory=memory)
-    look = replace(look, dpi=found.dpi if look.dpi is None else look.dpi)
+    if look.dpi is None and look.medium in (None, found.style.medium):
+        look = replace(look, dpi=found.dpi)
     return found.projection, target, look.style(found.style), look

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from deconvviz.cli.support.console import print_json, say, stage, tell
+from deconvviz.cli.support.console import paths_as_json, print_json, print_paths, say, stage, tell
+from deconvviz.cli.support.early import check_network, check_search
+from deconvviz.cli.support.imports import without_garbage_collection
 from deconvviz.cli.support.options import (
     DEFAULT_MODEL,
     Device,
@@ -19,12 +22,15 @@ from deconvviz.cli.support.options import (
     ModelArg,
     Quiet,
     Seed,
+    Verbose,
     Weights,
     out_option,
 )
 from deconvviz.cli.support.panels import PACE
 from deconvviz.cli.support.parsing import model_arguments
 from deconvviz.cli.support.progress import SearchProgress, pace
+from deconvviz.dataset_search.search_folder import files_of_search
+from deconvviz.printable_names import path_to_text, printable_path
 from deconvviz.wording import counted
 
 if TYPE_CHECKING:
@@ -106,6 +112,7 @@ def search(
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Find the images in a dataset that activate each channel most strongly.
 
@@ -122,15 +129,24 @@ def search(
     if address is not None and engine != "ray":
         raise typer.BadParameter("goes with --engine ray", param_hint="--address")
     with stage(f"listing images in {source}", quiet=quiet):
-        from deconvviz.cli.support.search_plan import plan, spare_cores
-        from deconvviz.cli.support.search_run import files_of_search, search_dataset
-        from deconvviz.loading import ModelRequest
-        from deconvviz.models.providers import provider_of
+        check_search(engine, out, resume=resume, force=force)
+        network = model or DEFAULT_MODEL
+        check_network(network, arguments, layers=layer or (), weights=weights, device=device)
+        from deconvviz.image_sources.opening import open_listed
+
+        opened = open_listed(source, limit=limit)
+        with without_garbage_collection():
+            from deconvviz.cli.support.search_plan import plan, spare_cores
+            from deconvviz.cli.support.search_run import search_dataset
+            from deconvviz.loading import ModelRequest
+            from deconvviz.models.providers import provider_of
 
         request = ModelRequest.of(
-            model or DEFAULT_MODEL, weights or "default", arguments=arguments, seed=seed, device=device
+            network, weights or "default", arguments=arguments, seed=seed, device=device
         )
-        job = plan(source, asked, request, out, limit=limit, engine=engine, resume=resume, force=force)
+        job = plan(
+            source if opened is None else opened, asked, request, out, limit=limit, resume=resume, force=force
+        )
     more = engine == "ray" or spare_cores(workers, request.device)
     with SearchProgress(more_workers=more, quiet=quiet) as progress:
         found = search_dataset(
@@ -148,7 +164,7 @@ def search(
             engine=engine,
             address=address,
         )
-    following = ["deconvviz", "topnine", str(out), "--layer", job.drawable]
+    following = ["deconvviz", "topnine", printable_path(out), "--layer", job.drawable(found.layers)]
     if provider_of(request.spec).runs_code:
         following.append("--allow-code")
     if json:
@@ -157,8 +173,7 @@ def search(
     if not quiet:
         _summarise(found, out, progress)
         say(f"Now the figure: {shlex.join(following)}")
-    for path in files_of_search(out):
-        typer.echo(path)
+    print_paths(files_of_search(out))
 
 
 def _layers(named: list[str] | None, all_of_them: str | None) -> str | list[str]:
@@ -180,12 +195,13 @@ def _layers(named: list[str] | None, all_of_them: str | None) -> str | list[str]
 def _summarise(found: Search, out: Path, progress: SearchProgress) -> None:
     last = progress.last
     if last is None:
-        tell(f"the search in {out} is done already: nothing was left to look at", quiet=False)
+        tell(f"the search in {printable_path(out)} is done already: nothing was left to look at", quiet=False)
     else:
         rate = f"{last.read:,} pictures in {progress.seconds:.1f} s, {pace(last.read / progress.seconds)}"
         tell(f"{rate} ({progress.parts(last)})", quiet=False)
     if found.skipped:
-        more = f" ... ({out / 'skipped.csv'} has them all)" if len(found.skipped) > SOME else ""
+        whole = printable_path(out / "skipped.csv")
+        more = f" ... ({whole} has them all)" if len(found.skipped) > SOME else ""
         some = "; ".join(_reason(*one) for one in found.skipped[:SOME])
         tell(f"{counted(len(found.skipped), 'picture')} skipped: {some}{more}", quiet=False)
     _tell_dead(found)
@@ -210,15 +226,15 @@ def _reason(image: str, reason: str) -> str:
 
 
 def _as_json(
-    found: Search, out: Path, files: list[str], progress: SearchProgress, following: list[str]
+    found: Search, out: Path, files: Sequence[Path], progress: SearchProgress, following: list[str]
 ) -> dict[str, Any]:
     last = progress.last
     return {
-        "search": str(out),
-        "files": files,
+        "search": path_to_text(out),
+        "files": paths_as_json(files),
         "network": found.manifest["network"]["name"],
         "source": found.manifest["source"],
-        "pictures": found.pictures,
+        "pictures": found.image_count,
         "top": found.manifest["top"],
         "batch_size": found.manifest["batch_size"],
         "layers": [

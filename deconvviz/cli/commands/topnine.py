@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from deconvviz.cli.support.completion import complete_searched_layer
-from deconvviz.cli.support.console import print_json, stage, tell
+from deconvviz.cli.support.console import paths_as_json, print_json, print_paths, stage, tell
+from deconvviz.cli.support.early import check_device, check_folder, searched_layers
+from deconvviz.cli.support.imports import without_garbage_collection
 from deconvviz.cli.support.options import (
-    DEFAULT_DPI,
     DEFAULT_FORMAT,
     DEFAULT_OUT,
     Arrays,
+    Crop,
     Device,
     Dpi,
     Force,
     Format,
     Json,
+    Medium,
     Memory,
     Percentile,
     Quiet,
+    Verbose,
     allow_code_option,
     columns_option,
     layer_option,
@@ -32,6 +35,8 @@ from deconvviz.cli.support.options import (
 )
 from deconvviz.cli.support.panels import APPEARANCE, WHICH
 from deconvviz.cli.support.parsing import read_size
+from deconvviz.models.weights_file import check_weights_file
+from deconvviz.printable_names import printable_path
 
 if TYPE_CHECKING:
     from deconvviz.dataset_search.result import Search
@@ -120,12 +125,15 @@ def topnine(
     ] = "panels",
     percentile: Percentile = None,
     columns: Annotated[int | None, columns_option("Channels in a row.")] = None,
+    crop: Crop = None,
+    medium: Medium = None,
     dpi: Dpi = None,
     device: Device = "auto",
     memory: Memory = None,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Draw the paper's Figure 2: the strongest patches of channels next to their projections.
 
@@ -134,37 +142,49 @@ def topnine(
     """
     _check(layer or [], channel, channels, by)
     budget = None if memory is None else read_size(memory)
+    check_device(device)
+    if (known := searched_layers(search, layer or [], channel or [])) is not None:
+        _check_target(target_of(out, format, _stem(known, channel, by)), arrays=arrays, force=force)
+    if weights is not None:
+        check_weights_file(weights, "where the weights are now")
     with stage("importing torch", quiet=quiet):
-        from deconvviz.cli.support.project_plan import check_folder
-        from deconvviz.cli.support.topnine_run import project_channels
-        from deconvviz.dataset_search.result import open_search
-        from deconvviz.loading import pick_device
-        from deconvviz.projection import PERCENTILE
-        from deconvviz.results import refuse_existing, targets
+        with without_garbage_collection():
+            from deconvviz.cli.support.topnine_run import project_channels
+            from deconvviz.dataset_search.result import open_search
+            from deconvviz.loading import pick_device
+            from deconvviz.projection import PERCENTILE
 
         place = str(pick_device(device))
         found = open_search(search, source=source, weights=weights, device=place, allow_code=allow_code)
     names = list(dict.fromkeys(found.name_of(name) for name in layer or ()))
     target = target_of(out, format, _stem(names, channel, by))
-    check_folder(target.parent)
     chosen = _channels(found, names, channel, channels or CHANNELS, by or "activation", seed, quiet=quiet)
     k = _top(found, top)
-    refuse_existing(targets(target, arrays), force=force)
+    _check_target(target, arrays=arrays, force=force)
     best = project_channels(found, chosen, k, memory=budget, quiet=quiet)
     written = best.save(
         target,
-        dpi=DEFAULT_DPI if dpi is None else dpi,
+        dpi=dpi,
         force=force,
         arrays=arrays,
         layout=layout,
         percentile=PERCENTILE if percentile is None else percentile,
         columns=columns,
+        crop=crop or "effective",
+        medium=medium or "screen",
     )
     if json:
         print_json(_as_json(best, written))
         return
-    for path in written:
-        typer.echo(path)
+    print_paths(written)
+
+
+def _check_target(target: Path, *, arrays: bool, force: bool) -> None:
+    """Raise OutputError if the figure exists or cannot be written."""
+    from deconvviz.results import refuse_existing, targets
+
+    check_folder(target.parent)
+    refuse_existing(targets(target, arrays), force=force)
 
 
 def target_of(out: Path, format: str | None, stem: str) -> Path:
@@ -174,11 +194,11 @@ def target_of(out: Path, format: str | None, stem: str) -> Path:
     suffix = out.suffix.lower().lstrip(".")
     if suffix not in FORMATS:
         raise typer.BadParameter(
-            f"{out} is no figure: end it in .png, .svg or .pdf, or name a folder that is there",
+            f"{printable_path(out)} is no figure: end it in .png, .svg or .pdf, or name a folder that is there",
             param_hint="--out",
         )
     if format is not None and suffix != format:
-        raise typer.BadParameter(f"{format} does not go with --out {out}", param_hint="--format")
+        raise typer.BadParameter(f"{format} does not go with --out {printable_path(out)}", param_hint="--format")
     return out
 
 
@@ -243,16 +263,16 @@ def _stem(layers: Sequence[str], channel: list[int] | None, by: str | None) -> s
 
 def _as_json(best: TopNine, written: Sequence[Path]) -> dict[str, Any]:
     return {
-        "figure": str(written[0]),
-        "files": [str(path) for path in written],
+        "figure": paths_as_json(written)[0],
+        "files": paths_as_json(written),
         "layers": [
             {
                 "name": layer,
                 "channels": [
-                    {"channel": channel, "peaks": [asdict(one.peak) for one in shown]}
+                    {"channel": channel, "peaks": [one.peak.to_json() for one in shown]}
                     for channel, shown in channels.items()
                 ],
-                "by_analogy": list(best.by_analogy[layer]),
+                "by_analogy": list(best.approximate[layer]),
             }
             for layer, channels in best.shown.items()
         ],

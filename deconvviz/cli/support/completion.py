@@ -74,7 +74,7 @@ def _find_layers(network: str) -> list[str]:
     from deconvviz.loading import sketch
 
     table = sketch(network).layers
-    return list(dict.fromkeys([*table.names, *(layer.dotted for layer in table if layer.dotted)]))
+    return list(dict.fromkeys([*table.names, *(layer.module for layer in table if layer.module)]))
 
 
 def _version(package: str | None) -> str:
@@ -91,7 +91,7 @@ def _cached(what: str, find: Callable[[], Sequence[str]]) -> list[str]:
     """Return names from the cache, or find them and put them there."""
     place = _cache() / f"{what}.json"
     try:
-        return [str(name) for name in json.loads(place.read_text())]
+        return [str(name) for name in json.loads(place.read_text(encoding="utf-8"))]
     except (OSError, ValueError):
         from deconvviz.files import write_whole
 

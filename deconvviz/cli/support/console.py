@@ -2,55 +2,97 @@
 
 from __future__ import annotations
 
-import json
+import io
+import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import typer
+
+from deconvviz.cli.support.details import detail
+from deconvviz.printable_names import (
+    json_text,
+    path_to_text,
+    printable,
+    printable_path,
+    register_stream_errors,
+)
 
 PATIENCE = 2.0  # seconds of silence before progress is shown
 
 
+def escape_what_streams_cannot_show() -> None:
+    """Let stdout and stderr escape characters that their encoding does not have, as in the C locale."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=register_stream_errors())
+
+
 def say(text: str) -> None:
-    """A line for the person, on stderr."""
-    typer.echo(text, err=True)
+    """Print lines for the person on stderr."""
+    _write(text, sys.stderr)
+
+
+def print_text(text: str = "") -> None:
+    """Print lines of a result on stdout."""
+    _write(text, sys.stdout)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    # The stream is named: else typer writes UTF-8 also to a terminal that has another encoding
+    typer.echo("\n".join(map(printable, text.split("\n"))), file=stream)
 
 
 def tell(text: str, *, quiet: bool) -> None:
     """Something the person should know that is no error."""
     if not quiet:
-        say(f"deconvviz: {text}")
+        say(f"deconvviz: {printable(text)}")
 
 
 def print_json(value: object) -> None:
-    """One JSON object, on stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """Print one JSON object on stdout."""
+    only_ascii = not sys.stdout.encoding.lower().startswith("utf")
+    typer.echo(json_text(value, only_ascii=only_ascii), file=sys.stdout)
+
+
+def paths_as_json(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Return paths as text for `print_json`."""
+    return [path_to_text(path) for path in paths]
+
+
+def print_paths(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Print each path on a line of stdout."""
+    for path in paths:
+        print_text(printable_path(path))
 
 
 def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> None:
     """Aligned columns, on stdout; the columns numbered in `right` are flush right. Never cut to a width."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    for row in (head, *rows):
+    shown = [tuple(map(printable, row)) for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
+    for row in shown:
         cells = (
             cell.rjust(width) if column in right else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        typer.echo("  ".join(cells).rstrip())
+        print_text("  ".join(cells).rstrip())
 
 
 @contextmanager
 def stage(text: str, *, quiet: bool = False) -> Iterator[None]:
     """One thing that cannot be counted: a line on stderr, if it takes longer than two seconds."""
-    timer = threading.Timer(PATIENCE, say, [f"deconvviz: {text} ..."])
+    begun = time.monotonic()
+    timer = threading.Timer(PATIENCE, say, [f"deconvviz: {printable(text)} ..."])
     timer.daemon = True
     if not quiet:
         timer.start()
     try:
         yield
+        detail(f"{text}: {time.monotonic() - begun:.2f} s")
     finally:
         timer.cancel()
 
@@ -59,8 +101,10 @@ def stage(text: str, *, quiet: bool = False) -> Iterator[None]:
 def counting(total: int, *, quiet: bool = False) -> Iterator[Counter]:
     """`total` things done one after another: a bar on a terminal, else a line every few seconds."""
     counter = Counter(total, quiet=quiet)
+    begun = time.monotonic()
     try:
         yield counter
+        detail(f"recording, projecting and drawing: {time.monotonic() - begun:.2f} s")
     finally:
         counter.close()
 
@@ -77,7 +121,7 @@ class Counter:
 
     def step(self, text: str) -> None:
         """The next thing begins."""
-        self._show(text)
+        self._show(printable(text))
         self._done += 1
 
     def reach(self, done: int, total: int) -> None:
@@ -108,7 +152,7 @@ class Counter:
             from rich.progress import Progress as Bar
 
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),

@@ -10,6 +10,7 @@ import typer
 
 from deconvviz.cli.support.completion import DEFAULT_MODEL as DEFAULT_MODEL
 from deconvviz.cli.support.completion import complete_layer, complete_model
+from deconvviz.cli.support.details import be_quiet, show_details
 from deconvviz.cli.support.panels import APPEARANCE
 
 DEFAULT_OUT = Path("deconvviz-out")
@@ -91,12 +92,41 @@ Dpi = Annotated[
         min=1,
         help="Dots per inch.",
         rich_help_panel=APPEARANCE,
-        show_default=str(DEFAULT_DPI),
+        show_default=f"{DEFAULT_DPI}, for paper 300",
+    ),
+]
+Crop = Annotated[
+    Literal["effective", "field"] | None,
+    typer.Option(
+        help="Cut patches and projections to the smallest square that holds 98 % of a projection's energy, "
+        "or to the receptive field.",
+        rich_help_panel=APPEARANCE,
+        show_default="effective",
+    ),
+]
+Medium = Annotated[
+    Literal["screen", "paper", "slide"] | None,
+    typer.Option(
+        "--for",
+        help="Where the figure is shown: on a screen, in one column of a paper (86 mm), or on a 16:9 slide.",
+        rich_help_panel=APPEARANCE,
+        show_default="screen",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on stderr but errors.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing on stderr but errors.", callback=be_quiet)
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Print more on stderr: versions, weights, preprocessing, device, memory, batches and times.",
+        callback=show_details,
+    ),
+]
 
 
 def layer_option(
@@ -108,6 +138,11 @@ def layer_option(
     )
 
 
+def weights_file_option(help: str) -> Any:
+    """Return --weights for commands that otherwise need no weights."""
+    return typer.Option("--weights", metavar="FILE", help=help, show_default="without weights")
+
+
 def columns_option(help: str) -> Any:
     """Return --columns."""
     return typer.Option(
@@ -117,7 +152,7 @@ def columns_option(help: str) -> Any:
 
 def out_option(help: str, *, metavar: str = "DIR") -> Any:
     """Return --out."""
-    return typer.Option("--out", metavar=metavar, help=help)
+    return typer.Option("--out", "-o", metavar=metavar, help=help)
 
 
 def allow_code_option(help: str, *, panel: str | None = None) -> Any:

@@ -92,8 +92,8 @@ def _bar(progress: Progress) -> Any:
     columns = (
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TextColumn("{task.fields[left]}", markup=False),
     )
     bar = TwoLines(*columns, console=Console(stderr=True, highlight=False), transient=True)
     bar.add_task("", total=progress.total, completed=progress.done, rate="", left="", parts="")

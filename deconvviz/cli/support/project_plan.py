@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
-from deconvviz.cli.support.selection import Look, Selection
+from deconvviz.cli.support.early import check_folder, check_images
+from deconvviz.cli.support.figure_names import ending, file_name, stems
+from deconvviz.cli.support.selection import Look, Selection, check_selection, read_unit
+from deconvviz.engine.choice import UnitChoice
 from deconvviz.engine.units import Unit
-from deconvviz.errors import OutputError, RefusedOp, UnitError
-from deconvviz.images.discovery import find_pictures
-from deconvviz.layers import Layer, LayerTable
+from deconvviz.errors import RefusedOp, UnitError
+from deconvviz.images.discovery import STANDARD_INPUT, find_images
+from deconvviz.images.image import InputImage
+from deconvviz.images.standard_input import read_standard_input
+from deconvviz.layers import Layer
 from deconvviz.loading import ModelRequest
 from deconvviz.network import Network
 from deconvviz.recording import Recording
@@ -29,7 +29,7 @@ DEFAULT_TOP = 9
 class Page:
     """One figure to be made."""
 
-    picture: Path
+    picture: Path | InputImage  # a file, or the image on standard input
     layer: Layer
     classes: tuple[str, ...]  # if class scores are asked for, and not the selection's units
     target: Path
@@ -44,7 +44,7 @@ class Job:
     selection: Selection
     pages: tuple[Page, ...]
 
-    def units(self, page: Page, recording: Recording) -> list[Unit]:
+    def units(self, page: Page, recording: Recording) -> Sequence[Unit]:
         """Choose the units of one page in its recording."""
         chosen, layer = self.selection, page.layer
         if page.classes:
@@ -54,10 +54,25 @@ class Job:
         if chosen.channels and chosen.whole_channel:
             return [Unit(0, channel) for channel in chosen.channels]
         if chosen.channels:
-            top = _top(chosen, _positions(layer))
-            return [unit for c in chosen.channels for unit in recording.strongest(layer, top, channel=c)]
-        strongest = recording.strongest(layer, _top(chosen, layer.shape[0]))
+            top = _top(chosen, self._positions(layer))
+            return UnitChoice.together(self._choice(recording, layer, top, c) for c in chosen.channels)
+        strongest = self._choice(recording, layer, _top(chosen, layer.shape[0]))
         return [Unit(0, unit.channel) for unit in strongest] if chosen.whole_channel else strongest
+
+    def can_avoid_border(self, layer: Layer) -> bool:
+        """Whether --no-border would show other units: they were not named, and some fields are whole."""
+        _, rows, columns = self.sketch.preprocessing.shape
+        grid = layer.field_grid((rows, columns))
+        if grid is None or self.selection.units or self.selection.whole_channel:
+            return False
+        return all(grid.inside(axis, length) for axis, length in enumerate(layer.shape[1:]))
+
+    def _choice(self, recording: Recording, layer: Layer, k: int, channel: int | None = None) -> UnitChoice:
+        apart, whole_fields = self.selection.passes_over, self.selection.no_border
+        return recording.choose(layer, k, channel, apart=apart, whole_fields=whole_fields)
+
+    def _positions(self, layer: Layer) -> int:
+        return _positions(layer, self.sketch, whole_fields=self.selection.no_border)
 
 
 def plan(
@@ -70,20 +85,24 @@ def plan(
     force: bool,
 ) -> Job:
     """Check a whole command; layers and units with the shapes of the network alone, before any download."""
-    if not images:
-        raise typer.BadParameter("name a picture file or a folder of pictures", param_hint="IMAGE")
-    _check_selection(selection)
-    pictures = find_pictures(images)
+    check_selection(selection)
+    check_images(list(map(str, images)))
+    pictures = _find_images(list(map(str, images)))
     sketch = request.sketch()
     table = sketch.layers
     wanted: list[tuple[Layer, tuple[str, ...]]] = [(table.find(name), ()) for name in selection.layers]
     for layer, _ in wanted:
-        _check_layer(layer, selection, table)
+        _check_layer(layer, selection, sketch)
     if selection.classes:
         wanted.append((table.last, selection.classes))
     pages = tuple(
-        Page(picture, layer, classes, out / f"{stem}-{_ending(layer, classes, selection)}.{look.format}")
-        for picture, stem in zip(pictures, _stems(pictures), strict=True)
+        Page(
+            picture,
+            layer,
+            classes,
+            out / file_name(stem, ending(layer.name, classes, selection), look.format),
+        )
+        for picture, stem in zip(pictures, stems(list(map(name_of, pictures))), strict=True)
         for layer, classes in dict.fromkeys(wanted)
     )
     check_folder(out)
@@ -91,27 +110,26 @@ def plan(
     return Job(request, sketch, selection, pages)
 
 
-def _check_selection(selection: Selection) -> None:
-    if not selection.layers and not selection.classes:
-        raise typer.BadParameter(
-            "name a layer (deconvviz layers lists them), or a class with --class", param_hint="--layer"
-        )
-    if selection.top is not None and selection.top < 1:
-        raise UnitError(f"--top {selection.top}: ask for 1 unit or more")
-    others = selection.channels or selection.whole_channel or selection.top is not None
-    if selection.units and others:
-        raise typer.BadParameter(
-            "these are the units themselves: leave --top, --channel and --whole-channel out",
-            param_hint="--unit",
-        )
-    if not selection.layers and (selection.units or others):
-        raise typer.BadParameter("say of which layer", param_hint="--layer")
+def _find_images(typed: list[str]) -> list[Path | InputImage]:
+    """Return the files that were named, the images in named folders, and for ``-`` standard input."""
+    if STANDARD_INPUT not in typed:
+        return list(find_images(typed))
+    place = typed.index(STANDARD_INPUT)
+    before, after = typed[:place], typed[place + 1 :]
+    files = find_images([*before, *after]) if before or after else []
+    first = len(find_images(before)) if before else 0
+    return [*files[:first], read_standard_input(), *files[first:]]
 
 
-def _check_layer(layer: Layer, selection: Selection, table: LayerTable) -> None:
+def name_of(picture: Path | InputImage) -> Path:
+    """Return the path of an image, or what takes its place in names and messages."""
+    return picture if isinstance(picture, Path) else Path(picture.name)
+
+
+def _check_layer(layer: Layer, selection: Selection, sketch: Network) -> None:
     """Raise UnitError for a channel, position or number of units that the layer does not have."""
-    if layer.refused:
-        raise RefusedOp(f"{layer.name} cannot be projected: {layer.refused}")
+    if layer.unsupported:
+        raise RefusedOp(f"{layer.name} cannot be projected: {layer.unsupported}")
     count = layer.shape[0]
     units = [_unit(text) for text in selection.units]
     for channel in (*selection.channels, *(unit.channel for unit in units)):
@@ -121,9 +139,12 @@ def _check_layer(layer: Layer, selection: Selection, table: LayerTable) -> None:
         _check_position(unit, layer)
     if selection.whole_channel and len(layer.shape) != 3:
         raise UnitError(f"{layer.name} has no maps: leave --whole-channel out")
+    positions = _positions(layer, sketch, whole_fields=selection.no_border)
     if selection.top is not None:
-        there = _positions(layer) if selection.channels and not selection.whole_channel else count
+        there = positions if selection.channels and not selection.whole_channel else count
         what = "positions in a channel" if there != count else "channels"
+        if there != count and selection.no_border:
+            what += " whose receptive field is not cut by the border"
         if selection.top > there:
             raise UnitError(f"--top {selection.top}: {layer.name} has {there} {what}")
 
@@ -146,50 +167,17 @@ def _check_position(unit: Unit, layer: Layer) -> None:
 
 
 def _unit(text: str) -> Unit:
-    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*,\s*\d+\s*)?", text):
-        raise UnitError(
-            f"--unit {text!r} is no unit: give channel,row,column such as 42,7,3 (or a number alone)"
-        )
-    return Unit(0, *(int(number) for number in text.split(",")))
+    return Unit(0, *read_unit(text))
 
 
-def _positions(layer: Layer) -> int:
-    return layer.shape[1] * layer.shape[2] if len(layer.shape) == 3 else 1
+def _positions(layer: Layer, sketch: Network, *, whole_fields: bool) -> int:
+    """Return the number of positions of a channel, or of those whose field is not cut by the border."""
+    lengths = layer.shape[1:] if len(layer.shape) == 3 else (1, 1)
+    _, rows, columns = sketch.preprocessing.shape
+    inside = layer.whole_fields((rows, columns), lengths) if whole_fields else None
+    high, wide = (len(axis) for axis in inside) if inside else lengths
+    return high * wide
 
 
 def _top(selection: Selection, there: int) -> int:
     return min(DEFAULT_TOP, there) if selection.top is None else selection.top
-
-
-def _stems(pictures: Sequence[Path]) -> list[str]:
-    """A name for each picture's figures: its own, with suffix and folder where two are alike."""
-    names = [picture.stem for picture in pictures]
-    for fuller in (lambda path: path.name, lambda path: f"{path.absolute().parent.name}-{path.name}"):
-        count = Counter(names)
-        names = [
-            fuller(picture) if count[name] > 1 else name
-            for picture, name in zip(pictures, names, strict=True)
-        ]
-    count = Counter(names)
-    return [f"{name}-{n}" if count[name] > 1 else name for n, name in enumerate(names, 1)]
-
-
-def _ending(layer: Layer, classes: tuple[str, ...], selection: Selection) -> str:
-    if classes:
-        asked = "class-" + "-".join(classes)
-    elif selection.units:
-        asked = "units-" + "-".join(text.replace(",", "_").replace(" ", "") for text in selection.units)
-    else:
-        asked = "".join(f"-channel{c}" for c in selection.channels).lstrip("-")
-        asked += ("-" if asked else "") + "whole" if selection.whole_channel else ""
-    name = f"{layer.name}-{asked}" if asked else layer.name
-    return re.sub(r"[^\w.-]+", "_", name)[:100]
-
-
-def check_folder(folder: Path) -> None:
-    """Raise OutputError if no file can be written there; make nothing."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise OutputError(f"cannot write into {folder}: {there} is a file, not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write into {folder}: choose a folder you may write to (--out)")

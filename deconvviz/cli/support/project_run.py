@@ -7,12 +7,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from deconvviz.cli.support.console import counting, stage, tell
-from deconvviz.cli.support.notes import tell_coverage, tell_origin
-from deconvviz.cli.support.options import DEFAULT_DPI
-from deconvviz.cli.support.project_plan import Job
+from deconvviz.cli.support.console import counting, paths_as_json, stage, tell
+from deconvviz.cli.support.details import detail_network
+from deconvviz.cli.support.imports import without_garbage_collection
+from deconvviz.cli.support.notes import tell_coverage, tell_cut_fields, tell_fewer_units, tell_origin
+from deconvviz.cli.support.project_plan import Job, name_of
 from deconvviz.cli.support.selection import Look
-from deconvviz.projection import Projection, Style, analogies
+from deconvviz.printable_names import printable_path
+from deconvviz.projection import Projection, Style, approximations
 
 
 def make_figures(
@@ -20,9 +22,12 @@ def make_figures(
 ) -> list[dict[str, Any]]:
     """Make every figure of a job; return what was written, one entry for each."""
     name = job.request.spec.text
+    with without_garbage_collection():
+        import deconvviz.figures.page.save  # noqa: F401  # imports matplotlib, and `save` would do it later
     with stage(f"loading {name}", quiet=quiet):
         network = job.request.load(job.sketch)
     tell_origin(network, name, quiet=quiet)
+    detail_network(network, memory=memory)
     for page in job.pages:
         for asked in page.classes:
             network.class_index(asked)  # an unknown class is reported before the first figure is written
@@ -33,13 +38,20 @@ def make_figures(
     with counting(len(job.pages), quiet=quiet) as counter:
         for picture, pages in groupby(job.pages, key=lambda page: page.picture):
             several = list(pages)
-            recording = network.record(picture, [page.layer for page in several])
-            for note in recording.pictures[0].notes:
-                tell(f"{picture}: {note}", quiet=quiet)
+            recording = network.record(picture, [page.layer for page in several], scores=True)
+            for note in recording.input_images[0].notes:
+                tell(f"{printable_path(name_of(picture))}: {note}", quiet=quiet)
             for page in several:
-                counter.step(f"{picture.name} {page.layer.name}")
+                counter.step(f"{printable_path(name_of(picture).name)} {page.layer.name}")
                 projection = recording.project(page.layer, job.units(page, recording), memory=memory)
                 written.append(save_figure(projection, page.target, style, look, force=force))
+    for layer in layers:
+        figures = [(one, len(one["units"])) for one in written if one["layer"] == layer.name]
+        wanted = [(count, one["asked"]) for one, count in figures if one["asked"] is not None]
+        tell_fewer_units(layer.name, wanted, quiet=quiet)
+        if job.can_avoid_border(layer):
+            cut = [(one["cut_by_border"], count) for one, count in figures]
+            tell_cut_fields(layer.name, cut, quiet=quiet)
     return written
 
 
@@ -47,15 +59,19 @@ def save_figure(
     projection: Projection, target: Path, style: Style, look: Look, *, force: bool
 ) -> dict[str, Any]:
     """Write one figure with its manifest; return what was written, for --json."""
-    dpi = DEFAULT_DPI if look.dpi is None else look.dpi
-    paths = projection.save(target, style, dpi=dpi, force=force, arrays=look.arrays)
+    paths = projection.save(target, style, dpi=look.dpi, force=force, arrays=look.arrays)
+    top, choice = projection.top_class(projection.image_indices[0]), projection.choice
     return {
-        "picture": projection.picture_name(projection.images[0]),
+        "picture": projection.image_name(projection.image_indices[0]),
         "layer": projection.layer.name,
-        "files": [str(path) for path in paths],
+        "files": paths_as_json(paths),
         "units": [
             {**asdict(unit), "box": list(box)}
             for unit, box in zip(projection.units, projection.boxes, strict=True)
         ],
-        "by_analogy": analogies(projection.coverage),
+        "asked": None if choice is None else choice.asked,
+        "passed_over": None if choice is None else choice.passed_over,
+        "cut_by_border": projection.cut_fields,
+        "top_class": None if top is None else top.to_json(),
+        "by_analogy": approximations(projection.coverage),
     }

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from deconvviz.cli.support.project_plan import check_folder
+from deconvviz.cli.support.early import check_folder
 from deconvviz.dataset_search.plan import chosen_layers
 from deconvviz.dataset_search.resume import check_free
-from deconvviz.errors import SearchError
 from deconvviz.image_sources import Source, open_source
 from deconvviz.image_sources.batches import cores, usual_workers
 from deconvviz.layers import Layer
@@ -27,30 +25,30 @@ class SearchJob:
     layers: tuple[Layer, ...]
     source: Source
 
-    @property
-    def drawable(self) -> str:
-        """The deepest convolution, or map, of which a figure can be made; else the deepest layer."""
-        maps = [one for one in self.layers if len(one.shape) == 3 and not one.refused and not one.held]
+    def drawable(self, searched: Container[str]) -> str:
+        """The deepest searched convolution, or map, of which a figure can be made; else the deepest layer.
+
+        Of ``all`` layers, those without weights are not searched.
+        """
+        there = [one for one in self.layers if one.name in searched]
+        maps = [one for one in there if len(one.shape) == 3 and not one.unsupported and not one.is_constant]
         convolutions = [one for one in maps if one.kind == "Conv2d"]
-        return (convolutions or maps or self.layers)[-1].name
+        return (convolutions or maps or there)[-1].name
 
 
 def plan(
-    source: str,
+    source: str | Source,
     layers: str | Sequence[str],
     request: ModelRequest,
     out: Path,
     *,
     limit: int | None,
-    engine: str,
     resume: bool,
     force: bool,
 ) -> SearchJob:
     """Check a whole command; layers with the shapes of the network alone."""
-    if engine == "ray" and find_spec("ray") is None:
-        raise SearchError("the engine ray needs Ray: pip install 'deconvviz[ray]'")
     sketch = request.sketch()
-    sketch.preprocessing.check_reads_pictures(sketch.name)
+    sketch.preprocessing.check_reads_images(sketch.name)
     found = chosen_layers(sketch, layers)
     check_folder(out)
     check_free(out, resume=resume, force=force)

@@ -8,19 +8,16 @@ from typing import Any
 import typer
 
 from deconvviz.cli.support.console import say, stage, tell
+from deconvviz.cli.support.details import detail_network
 from deconvviz.cli.support.exit_codes import INTERRUPTED, is_out_of_memory
 from deconvviz.cli.support.notes import tell_origin
 from deconvviz.cli.support.progress import SearchProgress
 from deconvviz.cli.support.search_plan import SearchJob
 from deconvviz.dataset_search.checkpoint import batch_size_of, progress_of
-from deconvviz.dataset_search.result import CHANNELS, MANIFEST, PEAKS, SKIPPED, Search
+from deconvviz.dataset_search.result import Search
 from deconvviz.dataset_search.search import search
 from deconvviz.errors import SearchError
-
-
-def files_of_search(out: Path) -> list[str]:
-    """Return the files that a search writes into its folder."""
-    return [str(out / name) for name in (PEAKS, CHANNELS, SKIPPED, MANIFEST)]
+from deconvviz.printable_names import printable_path
 
 
 def search_dataset(
@@ -37,15 +34,17 @@ def search_dataset(
     with stage(f"loading {name}", quiet=quiet):
         network = job.request.load(job.sketch)
     tell_origin(network, name, quiet=quiet)
+    asked = job.layers if network.layers is job.sketch.layers else layers  # those of the sketch are its own
+    detail_network(network)
     if (there := progress_of(out)) is not None and options.get("resume"):
-        tell(f"going on with {out}: {there[0]} of {there[1]} batches are done", quiet=quiet)
+        tell(f"going on with {printable_path(out)}: {there[0]} of {there[1]} batches are done", quiet=quiet)
     try:
-        return search(network, job.source, layers, out=out, report=progress, **options)
+        return search(network, job.source, asked, out=out, report=progress, **options)
     except KeyboardInterrupt:
         if (there := progress_of(out)) is None:
             raise
         say(
-            f"deconvviz: interrupted; {there[0]} of {there[1]} batches are kept in {out}: "
+            f"deconvviz: interrupted; {there[0]} of {there[1]} batches are kept in {printable_path(out)}: "
             "go on with the same command and --resume"
         )
         raise typer.Exit(INTERRUPTED) from None

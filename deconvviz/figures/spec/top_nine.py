@@ -139,8 +139,8 @@ class TopNineFigure:
             for block in panel.blocks:
                 if self.top is not None and len(block.crops) > self.top:
                     raise FigureError(
-                        f"{panel.title[0]}, {block.name} has {len(block.crops)} crops, but top is {self.top}"
-                        ". Leave out the weakest crops, or increase top"
+                        f"{panel.title[0]}, {block.name} has {len(block.crops)} crops, but top is "
+                        f"{self.top}. Leave out the weakest crops, or increase top"
                     )
 
     def fills_frame(self, panel: LayerPanel, block: ChannelBlock) -> Size:

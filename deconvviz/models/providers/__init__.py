@@ -1,6 +1,6 @@
-"""Every kind of network that can be loaded, and which of them a name or a `ModelSpec` belongs to.
+"""Registry of all kinds of networks, with the lookup by name or `ModelSpec`.
 
-Light: nothing here imports torch before a network is built.
+Importing it is fast: torch is imported when a network is built.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ PROVIDERS: tuple[ModelProvider, ...] = (
     Shipped(),
     Timm(),
     UserFile(),
-    Torchvision(),  # last: it takes every other name
+    Torchvision(),  # last, because it accepts every other name
 )
 
 
 def parse(text: str, arguments: Mapping[str, Any] | None = None) -> ModelSpec:
-    """Read ``vgg19``, ``timm:resnet26d`` or ``own.py:make``; nothing is looked up. Raises NetworkError."""
+    """Return the spec of ``vgg19``, ``timm:resnet26d`` or ``own.py:make``. Raises NetworkError.
+
+    Only the form of the text is checked, not whether the network exists.
+    """
     given = dict(arguments or {})
     for name in given:
         if not (isinstance(name, str) and name.isidentifier()):
-            raise NetworkError(f"{name!r} is no name of an argument: letters, digits and _ alone")
+            raise NetworkError(f"{name!r} is not a valid argument name: use only letters, digits and _")
     spec = next((spec for one in PROVIDERS if (spec := one.parse(text)) is not None), None)
     if spec is None:
         *forms, last = dict.fromkeys(one.form for one in PROVIDERS)
@@ -38,14 +41,14 @@ def parse(text: str, arguments: Mapping[str, Any] | None = None) -> ModelSpec:
     if given and not provider_of(spec).takes_arguments:
         forms = [one.form for one in PROVIDERS if one.takes_arguments]
         raise NetworkError(
-            f"{text} takes no arguments ({', '.join(given)}): those are for {' and '.join(forms)}"
+            f"{text} takes no arguments ({', '.join(given)}): only {' and '.join(forms)} take arguments"
         )
     return replace(spec, arguments=given)
 
 
 def provider_of(spec: ModelSpec) -> ModelProvider:
-    """Return the provider of a network. Raises NetworkError for a kind that this version does not have."""
+    """Return the provider of a network. Raises NetworkError for an unknown kind of network."""
     found = next((one for one in PROVIDERS if one.owns(spec)), None)
     if found is None:
-        raise NetworkError(f"no networks of the kind {spec.registry!r} in this version of deconvviz")
+        raise NetworkError(f"this version of deconvviz has no networks of the kind {spec.registry!r}")
     return found

@@ -1,4 +1,4 @@
-"""Networks known by a plain name, whose weights are published, random, or read from a file."""
+"""Base class for networks known by a plain name, with published weights, random weights or a file's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NamedProvider(ModelProvider):
-    """What minivgg and torchvision's networks share; see `weights.NamedNetworks` for the four methods."""
+    """Base class of minivgg's and torchvision's providers; `weights.NamedNetworks` describes its methods."""
 
     registry: ClassVar[str] = PLAIN
     form: ClassVar[str] = "a name (see: deconvviz models)"

@@ -1,4 +1,4 @@
-"""What deconvviz asks of one kind of network: a small class, with one file for each kind."""
+"""Interface of one kind of network. Each kind implements it in a file of its own."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A module with everything that is known about it."""
+    """A module with the origin of its weights, its spec and its seed."""
 
     module: nn.Module
     info: WeightsInfo  # where the weights come from, preprocessing, class names, notes
-    spec: ModelSpec  # with the digest of the file, if one was run
-    seed: int | None = None  # of weights that were drawn at random; None if none were
-    network: object = None  # the deconvviz.Network that a user's function returned, if it did
-    shapes: nn.Module | None = None  # the same network with any weights, where its layers are read quickly
+    spec: ModelSpec  # with the digest of the user's file, if one was run
+    seed: int | None = None  # of random weights; None if no weights are random
+    network: object = None  # the deconvviz.Network that a user's function returned, if any
+    shapes: nn.Module | None = None  # the same network with any weights, for reading its layers quickly
 
 
 @dataclass(frozen=True)
 class ListedModel:
-    """One line of ``deconvviz models``."""
+    """One network in the list of ``deconvviz models``."""
 
     name: str
     weights: str | None  # name of the default weights
-    cached: Path | None  # where they are on this machine
+    cached: Path | None  # their file on this machine; None if they are not downloaded
     download_mb: float | None
     ships_inside: bool = False
 
@@ -43,48 +43,48 @@ class ListedModel:
 class ModelProvider(ABC):
     """One kind of network: how it is named, built and loaded.
 
-    A new kind is one file with a subclass and one line in `deconvviz.models.providers`. What is imported with
-    the file must be light, because shell completion and ``--help`` import it; methods import what they need.
+    A new kind needs one file with a subclass and one line in `deconvviz.models.providers`. The file must be
+    fast to import, because shell completion and ``--help`` import it: heavy packages are imported in methods.
     """
 
     registry: ClassVar[str]
     """`ModelSpec.registry` of its networks; manifests contain it."""
     form: ClassVar[str]
-    """How a user names one, for help texts and messages: ``timm:NAME``."""
+    """Form of the names, for help texts and messages: ``timm:NAME``."""
     prefix: ClassVar[str] = ""
-    """What every name begins with, for shell completion: ``timm:``."""
+    """Common prefix of all names, for shell completion: ``timm:``."""
     package: ClassVar[str | None] = None
-    """The package whose version decides which names and layers there are; None: nothing is completed."""
+    """Package whose version determines the names and layers; None: shell completion offers none."""
     takes_arguments: ClassVar[bool] = False
     runs_code: ClassVar[bool] = False
     """Whether a user's own code is run to build a network."""
 
     @abstractmethod
     def parse(self, text: str) -> ModelSpec | None:
-        """Read a network as a user names it, without arguments; None for any other text."""
+        """Return the spec of a network of this kind, without arguments; None for any other text."""
 
     def owns(self, spec: ModelSpec) -> bool:
-        """Whether a network is of this kind."""
+        """Return True if a network is of this kind."""
         return spec.registry == self.registry
 
     def check(self, spec: ModelSpec, weights: str | Path | None = None) -> None:
-        """Raise NetworkError or WeightsError for what can be seen to be wrong without importing torch.
+        """Raise NetworkError or WeightsError for errors that can be found without importing torch.
 
-        What passes may still be wrong: `sketch` and `load` check everything. `weights` as in `load`; None if
-        none are asked for.
+        Later errors are found by `sketch` and `load`. `weights` is the argument of `load`; None if no weights
+        are requested.
         """
         if weights is not None and str(weights) not in ("default", "random"):
             self.check_weights(spec, weights)
 
     def check_weights(self, spec: ModelSpec, weights: str | Path) -> None:
-        """Do the part of `check` that concerns weights other than ``default`` and ``random``."""
-        check_weights_file(weights, f"weights of {spec.text} by name: default, random")
+        """Check weights other than ``default`` and ``random``, as a part of `check`."""
+        check_weights_file(weights, f"named weights of {spec.text}: default, random")
 
     @abstractmethod
     def sketch(self, spec: ModelSpec) -> LoadedModel:
         """Build the network without its weights; nothing is downloaded. Raises NetworkError.
 
-        Where only a user's code knows the shapes, the code is run.
+        A user's code is run, because only it knows the shapes.
         """
 
     @abstractmethod
@@ -95,11 +95,11 @@ class ModelProvider(ABC):
         """
 
     def shapes(self, spec: ModelSpec, module: nn.Module) -> nn.Module | None:
-        """Build a loaded module again on the meta device, where forward passes cost little, if possible."""
+        """Build a loaded module again on the meta device, for fast forward passes; None if impossible."""
         return None
 
     def versions(self) -> Mapping[str, str]:
-        """Return the versions of packages that take part in the numbers, besides torch and torchvision."""
+        """Return the versions of packages that affect results, in addition to torch and torchvision."""
         return {}
 
     def names(self) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""minivgg, which comes with the package."""
+"""Provider of minivgg, which ships with the package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Shipped(NamedProvider):
-    """minivgg: no download. Manifests name it as one of torchvision's networks."""
+    """Provider of minivgg, which needs no download. Its registry in manifests is that of torchvision."""
 
     package: ClassVar[str | None] = "deconvviz"
 
@@ -40,7 +40,7 @@ class Shipped(NamedProvider):
         from deconvviz.models.initialization import on_cpu
 
         found = super().sketch(spec)
-        # its layers are read on the CPU: for the meta device PyTorch imports packages that take seconds
+        # layers are read on the CPU, because on the meta device PyTorch imports packages for seconds
         return replace(found, shapes=on_cpu(found.module))
 
     def shapes(self, spec: ModelSpec, module: nn.Module) -> None:
@@ -71,5 +71,5 @@ class Shipped(NamedProvider):
     def listed(self) -> Iterable[ListedModel]:
         from deconvviz.models import minivgg
 
-        there = minivgg.WEIGHTS if minivgg.WEIGHTS.is_file() else None
-        return (ListedModel(SHIPPED, None, there, 0.0, ships_inside=True),)
+        file = minivgg.WEIGHTS if minivgg.WEIGHTS.is_file() else None
+        return (ListedModel(SHIPPED, None, file, 0.0, ships_inside=True),)

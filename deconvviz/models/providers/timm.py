@@ -1,4 +1,4 @@
-"""timm's networks, written ``timm:NAME`` or ``timm:NAME.TAG``."""
+"""Provider of timm's networks, written ``timm:NAME`` or ``timm:NAME.TAG``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Timm(ModelProvider):
-    """Networks that timm builds, with timm's weights; timm is imported once a network is asked for."""
+    """Provider of networks that timm builds, with timm's weights; timm is imported when one is built."""
 
     registry: ClassVar[str] = "timm"
     form: ClassVar[str] = "timm:NAME"
@@ -46,7 +46,7 @@ class Timm(ModelProvider):
         from deconvviz.models import timm_models
 
         module, info = timm_models.load_network(spec, weights, seed=seed)
-        # timm draws a classifier of another size than its weights have
+        # timm initialises a classifier at random if its size differs from that of the weights
         drawn = info.spec == "random" or bool(spec.arguments)
         return LoadedModel(module, info, spec, seed if drawn else None)
 

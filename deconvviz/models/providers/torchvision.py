@@ -1,4 +1,4 @@
-"""torchvision's classifiers, by their names there."""
+"""Provider of torchvision's classifiers, by their names in torchvision."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENTRY = re.compile(r"(\w+_Weights\.)?[A-Z][A-Z0-9_]*")  # IMAGENET1K_V1, VGG19_
 
 
 class Torchvision(NamedProvider):
-    """Networks that torchvision builds; their weights are downloaded once."""
+    """Provider of networks that torchvision builds; their weights are downloaded once."""
 
     package: ClassVar[str | None] = "torchvision"
 
@@ -38,9 +38,9 @@ class Torchvision(NamedProvider):
         super().check(spec, weights)
 
     def check_weights(self, spec: ModelSpec, weights: str | Path) -> None:
-        if not _ENTRY.fullmatch(str(weights)):  # torchvision has to be asked for its names
-            others = "default, random, or as torchvision calls them, such as IMAGENET1K_V1"
-            check_weights_file(weights, f"weights of {spec.text} by name: {others}")
+        if not _ENTRY.fullmatch(str(weights)):  # names of entries are checked later, by torchvision
+            others = "default, random, or an entry of torchvision, such as IMAGENET1K_V1"
+            check_weights_file(weights, f"named weights of {spec.text}: {others}")
 
     def build(
         self, name: str, *, seed: int | None = 0, classes: int | None = None, device: str = "cpu"
@@ -63,7 +63,7 @@ class Torchvision(NamedProvider):
         state = fetch(entry, name, progress=progress)
         notes: tuple[str, ...] = ()
         if spoiled := not_finite(state):  # vgg16's IMAGENET1K_FEATURES comes without a classifier
-            notes = (f"the published weights have no numbers in {', '.join(spoiled)}",)
+            notes = (f"the published weights contain NaN or infinity in {', '.join(spoiled)}",)
             state = {name: tensor for name, tensor in state.items() if name not in spoiled}
         return FoundWeights(
             spec=entry.name,
@@ -103,8 +103,8 @@ def _classes(entry: Any) -> tuple[str, ...]:
 
 
 def _may_be_newer(name: str) -> bool:
-    """Whether torchvision has a function of this name: one that is installed may have newer networks."""
-    found = find_spec("torchvision")  # finds it and does not import it
+    """Return True if the installed torchvision, which may be newer, has a function of this name."""
+    found = find_spec("torchvision")  # does not import it
     if found is None or found.origin is None or not name.isidentifier():
         return False
     definition = f"def {name}("

@@ -1,4 +1,4 @@
-"""Networks that a function in a user's Python file returns, written ``path/to/file.py:factory``."""
+"""Provider of networks that a function in a user's file returns: ``path/to/file.py:factory``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 _FILE = re.compile(r"(?P<file>.+\.py)(?::(?P<function>.*))?", re.DOTALL)
 _ASSUMED = (
     "224 px and ImageNet's mean and deviation are assumed; return deconvviz.Network(module, size=..., "
-    "mean=..., std=...) to say otherwise"
+    "mean=..., std=...) to change them"
 )
 
 
 class UserFile(ModelProvider):
-    """A function in a file of the user's own: the file is run, also to learn the shapes."""
+    """Provider of networks from a user's file, which is run even for a sketch, to find out the shapes."""
 
     registry: ClassVar[str] = "file"
     form: ClassVar[str] = "path/to/file.py:factory"
@@ -57,15 +57,15 @@ class UserFile(ModelProvider):
 
         made = make(spec, seed=seed)
         module, preprocessing, notes = _parts(made.product, spec)
-        asked, source, lacking = str(weights), f"as {spec.short} makes them", None
-        if asked == "random":
+        requested, source, lacking = str(weights), f"created by {spec.short}", None
+        if requested == "random":
             source += f", seed {seed}"
-        elif asked != "default":
+        elif requested != "default":
             given = weights_of_file(weights, module, _others(spec), preprocessing.shape)
             shape = preprocessing.shape
             lacking = fit(module, given.state, network=spec.short, source=given.place, shape=shape)
-            source, notes = asked, (*notes, *given.notes)
-        info = WeightsInfo(spec.short, asked, source, preprocessing, (), notes)
+            source, notes = requested, (*notes, *given.notes)
+        info = WeightsInfo(spec.short, requested, source, preprocessing, (), notes)
         return LoadedModel(
             module,
             info.without(lacking),
@@ -76,13 +76,13 @@ class UserFile(ModelProvider):
 
 
 def _others(spec: ModelSpec) -> str:
-    return f"of {spec.short} otherwise: default, random"
+    return f"named weights of {spec.short}: default, random"
 
 
 def _parts(product: Any, spec: ModelSpec) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
-    """Return the module that a function returned, what it reads, and notes on what had to be assumed.
+    """Return the module, the preprocessing and notes on assumptions, for the return value of a function.
 
-    The function may return a deconvviz.Network, which stands above this room: it has a module and a
+    The value may be a deconvviz.Network, which this package cannot import: it has a module and a
     preprocessing.
     """
     from torch import nn
@@ -102,4 +102,4 @@ def _parts(product: Any, spec: ModelSpec) -> tuple[nn.Module, Preprocessing, tup
     module, preprocessing = (getattr(product, name, None) for name in ("module", "preprocessing"))
     if isinstance(module, nn.Module) and isinstance(preprocessing, Preprocessing):
         return module, preprocessing, ()
-    raise NetworkError(f"{spec.text} returned no network: {not_a_module(product)}")
+    raise NetworkError(f"{spec.text} did not return a network: {not_a_module(product)}")

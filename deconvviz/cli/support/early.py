@@ -1,0 +1,130 @@
+"""Checks that need no torch: what is wrong with a command is reported before torch is imported."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from deconvviz.cli.support.figure_names import ending, file_name, stems
+from deconvviz.cli.support.selection import Look, Selection
+from deconvviz.dataset_search.search_folder import (
+    check_channels,
+    read_manifest,
+    refuse_search,
+    searched_layer,
+)
+from deconvviz.errors import DeviceError, LayerError, ManifestError, OutputError, SearchError
+from deconvviz.images.discovery import STANDARD_INPUT, find_images
+from deconvviz.models.catalog import SHIPPED, SHIPPED_LAYERS
+from deconvviz.models.layer_names import unknown_layer_message
+from deconvviz.models.providers import parse, provider_of
+from deconvviz.paths import no_manifest, path_as_typed
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+def check_device(name: str) -> None:
+    """Raise DeviceError for what is the name of no device."""
+    if not _DEVICE.fullmatch(name):
+        raise DeviceError(f"no device {name!r}: give auto, cpu, cuda, cuda:N or mps")
+
+
+def check_network(
+    name: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    layers: Iterable[str] = (),
+    weights: str | None = None,
+    device: str = "auto",
+) -> None:
+    """Raise NetworkError, WeightsError, LayerError, DeviceError for what is known without torch."""
+    check_device(device)
+    spec = parse(name, arguments)
+    provider_of(spec).check(spec, weights)
+    if name == SHIPPED:
+        for layer in layers:
+            shipped_layer(layer)
+
+
+def shipped_layer(asked: str) -> str:
+    """Return the name of one of minivgg's layers, given either of its names. Raises LayerError."""
+    if asked in SHIPPED_LAYERS:
+        return SHIPPED_LAYERS[asked]
+    names = [*SHIPPED_LAYERS, *SHIPPED_LAYERS.values()]
+    if asked not in names:
+        raise LayerError(unknown_layer_message(asked, dict.fromkeys(names), SHIPPED))
+    return asked
+
+
+def check_images(typed: Sequence[str]) -> list[Path]:
+    """Return the paths of the images that were named; standard input is one of them. Raises ImageError."""
+    if not typed:
+        raise typer.BadParameter("name an image file or a folder of images", param_hint="IMAGE")
+    if list(typed).count(STANDARD_INPUT) > 1:
+        raise typer.BadParameter(
+            "standard input holds one image: give - once (a file of that name is ./-)", param_hint="IMAGE"
+        )
+    files = [path for path in typed if path != STANDARD_INPUT]
+    piped = [Path("stdin")] if STANDARD_INPUT in typed else []
+    return [*(find_images(files) if files else []), *piped]
+
+
+def check_figures(
+    images: Sequence[Path], network: str, selection: Selection, look: Look, out: Path, *, force: bool
+) -> None:
+    """Raise OutputError if figures cannot be written, or exist, as far as their names are known."""
+    check_folder(out)
+    if network != SHIPPED:
+        return
+    from deconvviz.results import refuse_existing, targets
+
+    endings = [ending(shipped_layer(layer), (), selection) for layer in selection.layers]
+    endings += [ending("output", selection.classes, selection)] if selection.classes else []
+    names = [file_name(stem, one, look.format) for stem in stems(images) for one in endings]
+    refuse_existing([path for name in names for path in targets(out / name, look.arrays)], force=force)
+
+
+def check_manifest(path: Path) -> None:
+    """Raise ManifestError if there is no such file."""
+    if not os.path.exists(path_as_typed(os.fspath(path))):
+        raise ManifestError(no_manifest(path))
+
+
+def check_search(engine: str, out: Path, *, resume: bool, force: bool) -> None:
+    """Raise SearchError or OutputError if a search cannot run or be written."""
+    if engine == "ray" and find_spec("ray") is None:
+        raise SearchError("the engine ray needs Ray: pip install 'deconvviz[ray]'")
+    check_folder(out)
+    if not (resume or force):
+        refuse_search(out)
+
+
+def searched_layers(search: Path, layers: Iterable[str], channels: Sequence[int]) -> list[str] | None:
+    """Return the names of layers of a search, once each; None if only torch can tell.
+
+    Raises SearchError or UnitError for a folder without a search, and for layers and channels that it lacks.
+    """
+    home = Path(path_as_typed(os.fspath(search)))
+    if (manifest := read_manifest(home)) is None:
+        return None
+    names = list(dict.fromkeys(searched_layer(manifest, layer) for layer in layers))
+    counts = {layer["name"]: layer["channels"] for layer in manifest["layers"]}
+    for name in names:
+        check_channels(counts, name, channels)
+    return names
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OutputError if no file can be written there; make nothing."""
+    whole = folder.absolute()
+    there = next(path for path in (whole, *whole.parents) if os.path.exists(path))
+    if not there.is_dir():
+        raise OutputError(f"cannot write into {folder}: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write into {folder}: choose a folder you may write to (--out)")

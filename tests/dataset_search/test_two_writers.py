@@ -1,0 +1,242 @@
+"""Two searches, or two figures, in one folder at once: the second is refused, a dead one does not block."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.searches import Noise, junk, same, small
+from typer.testing import CliRunner
+
+import deconvviz as dv
+from deconvviz.cli.app import app
+from deconvviz.dataset_search.progress import Progress
+from deconvviz.dataset_search.result import Search, open_search
+from deconvviz.dataset_search.search import search
+from deconvviz.errors import OutputError
+from deconvviz.folder_lock import Writer, lock_path, locked
+
+OPTIONS: dict[str, Any] = {"batch_size": 2, "workers": 0}
+
+
+def begin(out: Path | None, **more: Any) -> Search:
+    return search(small(), Noise(8), ["0", "3"], out=out, **{**OPTIONS, **more})
+
+
+@pytest.mark.parametrize("more", [{}, {"resume": True}, {"force": True}])
+def test_second_search_is_refused_and_the_first_goes_on(tmp_path: Path, more: dict[str, Any]) -> None:
+    refused: list[OutputError] = []
+
+    def report(progress: Progress) -> None:
+        with pytest.raises(OutputError) as error:
+            begin(tmp_path / "found", **more)
+        refused.append(error.value)
+
+    found = begin(tmp_path / "found", report=report)
+    assert len(refused) == 4
+    assert str(refused[0]).startswith(
+        f"{tmp_path / 'found'} is being written by another thread of this process"
+    )
+    assert same(found, begin(None)) and same(open_search(tmp_path / "found"), found)
+    assert junk(tmp_path / "found") == set()
+
+
+def test_of_many_searches_that_start_at_once_one_writes(tmp_path: Path) -> None:
+    done: list[Search] = []
+    refused: list[str] = []
+    barrier = threading.Barrier(6)
+
+    def work() -> None:
+        barrier.wait()
+        try:
+            done.append(begin(tmp_path / "found"))
+        except OutputError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 1 and len(refused) == 5
+    assert all("is being written by" in told or "holds a search" in told for told in refused)
+    assert same(open_search(tmp_path / "found"), done[0])
+    assert junk(tmp_path / "found") == set()
+
+
+PROGRAM = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from helpers.searches import Noise, small
+from deconvviz.dataset_search.search import search
+def report(progress):
+    if progress.done == 4:  # the first batch is in the checkpoint
+        print("waits", flush=True)
+        time.sleep(600)
+search(small(), Noise(8), ["0", "3"], out=sys.argv[1], batch_size=2, workers=0, every=0, report=report)
+"""
+
+
+def started(out: Path) -> subprocess.Popen[str]:
+    """A search in another process that waits in its second batch."""
+    code = PROGRAM.format(tests=str(Path(__file__).parents[1]))
+    process = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "waits\n"
+    return process
+
+
+@pytest.mark.slow
+def test_search_in_another_process_blocks_until_it_is_killed(tmp_path: Path) -> None:
+    out = tmp_path / "found"
+    process = started(out)
+    try:
+        for more in ({}, {"resume": True}, {"force": True}):
+            with pytest.raises(OutputError, match=rf"process {process.pid} on this machine \(-c .*since 2"):
+                begin(out, **more)
+        command = ["search", "scenes:2", "--model", "minivgg", "-l", "conv1_1", "--out", str(out), "--force"]
+        refused = CliRunner().invoke(app, command)
+        assert refused.exit_code == 2 and f"process {process.pid} on this machine" in refused.stderr
+        assert "Traceback" not in refused.output
+    finally:
+        process.kill()
+        process.communicate()
+    with pytest.raises(OutputError, match=r"holds a search that was broken off, \d of 4 batches done"):
+        begin(out)
+    assert same(begin(out, resume=True), begin(None))
+    assert junk(out) == set()
+
+
+def test_interrupted_search_leaves_no_lock(tmp_path: Path) -> None:
+    def report(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        begin(tmp_path, every=0, report=report)
+    assert not lock_path(tmp_path).exists()
+    assert same(begin(tmp_path, resume=True), begin(None))
+
+
+def test_failed_search_leaves_no_lock_and_no_folder(tmp_path: Path) -> None:
+    def report(progress: Progress) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        begin(tmp_path / "found", report=report)
+    assert not lock_path(tmp_path / "found").exists()
+    with pytest.raises(dv.DeconvvizError, match="no images in"):
+        search(small(), Noise(0), "0", out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_finished_search_is_given_back_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = begin(tmp_path)
+
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("open", "link", "mkdir", "unlink", "replace"):
+        monkeypatch.setattr(f"os.{name}", denied)
+    again = begin(tmp_path, resume=True)
+    assert same(again, found)
+
+
+def test_lock_of_another_machine_is_told_with_what_to_delete(tmp_path: Path) -> None:
+    writer = replace(Writer.current(), host="node-3", pid=7, since=time.time() - 7200)
+    lock_path(tmp_path).write_text(json.dumps(asdict(writer)))
+    with pytest.raises(
+        OutputError, match=r"process 7 on the machine node-3 .*\(2 hours ago\).*delete .*lock"
+    ):
+        begin(tmp_path)
+    lock_path(tmp_path).unlink()
+    begin(tmp_path)
+
+
+def test_saved_search_does_not_mix_with_another(tmp_path: Path) -> None:
+    found = begin(None)
+    with locked(tmp_path), pytest.raises(OutputError, match="is being written by another thread"):
+        found.save(tmp_path)
+    found.save(tmp_path)
+    assert same(open_search(tmp_path), found) and junk(tmp_path) == set()
+
+
+def test_figures_of_other_names_go_into_one_folder_at_once(tmp_path: Path) -> None:
+    net = small()
+    shown = search(net, Noise(8), "3", workers=0).topnine("3", count=2, k=2)
+    with locked(tmp_path, "other"), locked(tmp_path):
+        files = shown.save(tmp_path / "mine.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in files)
+
+
+def test_figure_of_one_name_has_one_writer(tmp_path: Path) -> None:
+    net = small()
+    shown = search(net, Noise(8), "3", workers=0).topnine("3", count=2, k=2)
+    with locked(tmp_path, "mine"):
+        for more in ({}, {"force": True}):
+            with pytest.raises(OutputError, match=r"mine is being written by another thread"):
+                shown.save(tmp_path / "mine.png", **more)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_figures_that_are_saved_at_once_one_is_written_whole(tmp_path: Path) -> None:
+    """Without `force` the others are refused; figure, manifest and arrays are of one of them."""
+    net = small()
+    found = search(net, Noise(8), "3", workers=0)
+    results = [found.topnine("3", channels=[channel], k=2) for channel in (0, 1, 2)]
+    barrier = threading.Barrier(len(results))
+    written: list[int] = []
+
+    def save(number: int) -> None:
+        barrier.wait()
+        try:
+            results[number].save(tmp_path / "one.png", arrays=True)
+            written.append(number)
+        except OutputError as refused:
+            assert "already exists" in str(refused) or "is being written by" in str(refused)
+
+    threads = [threading.Thread(target=save, args=(number,)) for number in range(len(results))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(written) == 1
+    assert json.loads((tmp_path / "one.json").read_text())["layers"][0]["channels"] == written
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.json", "one.npz", "one.png"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_search_on_ray_has_the_lock_too(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    refused: list[str] = []
+
+    def report(progress: Progress) -> None:
+        with pytest.raises(OutputError) as error:
+            begin(tmp_path / "found", force=True)
+        refused.append(str(error.value))
+
+    found = search(
+        small(), "scenes:4", "0", batch_size=2, engine="ray", workers=1, out=tmp_path / "found", report=report
+    )
+    assert refused and all("is being written by" in told for told in refused)
+    assert same(open_search(tmp_path / "found"), found)
+    assert junk(tmp_path / "found") == set()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.slow
+def test_however_a_search_ends_the_next_one_can_begin(tmp_path: Path, sent: signal.Signals) -> None:
+    process = started(tmp_path)
+    process.send_signal(sent)
+    process.communicate()
+    assert same(begin(tmp_path, resume=True), begin(None))
+    assert junk(tmp_path) == set()
