@@ -13,9 +13,9 @@ from torch import nn
 from deconvviz.engine.choice import FieldGrid
 from deconvviz.engine.receptive_fields import View, views
 from deconvviz.engine.tape import IMAGE, Tape
+from deconvviz.engine.wrappers import named_parts
 from deconvviz.errors import LayerError, UnitError
 from deconvviz.models.layer_names import paper_names, unknown_layer_message
-from deconvviz.wrappers import named_parts
 
 NOT_REACHED = (
     "was not reached with an empty image (in Python, net.record(image, layer) tries it on the image itself)"

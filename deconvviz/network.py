@@ -19,6 +19,7 @@ from deconvviz.engine import recorder, tape
 from deconvviz.engine.hooks import evaluation, exclusive, plain
 from deconvviz.engine.influence import Influence
 from deconvviz.engine.preservation import fingerprints, preserved
+from deconvviz.engine.wrappers import eager, named_parts, named_weights, unwrapped
 from deconvviz.errors import DeconvvizError, ImageError, LayerError, NetworkError
 from deconvviz.images.image import InputImage, as_image, open_image
 from deconvviz.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Size
@@ -30,12 +31,11 @@ from deconvviz.models.providers import provider_of
 from deconvviz.models.recordable import check_recordable, not_a_module
 from deconvviz.models.stdout import stdout_to_stderr
 from deconvviz.models.structure import check_has_numbers, is_lazy, structure_of, tensors_of
+from deconvviz.models.top_class import top_classes
 from deconvviz.network_info import NetworkInfo
 from deconvviz.network_info import Origin as Origin
 from deconvviz.projection import Projection
 from deconvviz.recording import Recording
-from deconvviz.top_class import top_classes
-from deconvviz.wrappers import eager, named_parts, named_weights, unwrapped
 
 Images: TypeAlias = (
     "str | os.PathLike[str] | InputImage | Image.Image | np.ndarray[Any, Any] | Tensor"

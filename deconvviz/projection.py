@@ -23,11 +23,11 @@ from deconvviz.figures.spec.style import PERCENTILE as PERCENTILE
 from deconvviz.files import place_of
 from deconvviz.images.image import InputImage
 from deconvviz.layers import Layer
+from deconvviz.models.top_class import TopClass
 from deconvviz.network_info import NetworkInfo
 from deconvviz.printable_names import path_to_text, printable
 from deconvviz.provenance import versions
 from deconvviz.results import SavedFiles, save_result
-from deconvviz.top_class import TopClass
 from deconvviz.wording import counted
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from deconvviz.errors import LayerError, UnitError
 from deconvviz.images.image import InputImage
 from deconvviz.layers import Layer, LayerTable
 from deconvviz.models.classes import class_index
+from deconvviz.models.top_class import TopClass
 from deconvviz.network_info import NetworkInfo
 from deconvviz.projection import Box, Projection
-from deconvviz.top_class import TopClass
 from deconvviz.wording import counted, missing_number
 
 

@@ -16,8 +16,8 @@ from torchvision.models import vgg
 
 import deconvviz as dv
 from deconvviz.errors import ManifestError, UnitError
+from deconvviz.models.top_class import TopClass
 from deconvviz.scenes import scene
-from deconvviz.top_class import TopClass
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,8 @@ import deconvviz
 PACKAGE = Path(deconvviz.__file__).parent
 
 GROUND = {"errors", "files", "folder_lock", "paths", "printable_names", "similar_names", "version", "wording"}
-GROUND |= {"wrappers"}
 ROOMS = GROUND | {"engine", "images", "scenes", "models", "image_sources", "figures"}
-FACTS = {"layers", "coverage", "network_info", "provenance", "results", "top_class"}
+FACTS = {"layers", "coverage", "network_info", "provenance", "results"}
 BELOW = {
     "version": set(),
     "printable_names": set(),
@@ -28,8 +27,7 @@ BELOW = {
     "files": {"errors", "paths", "printable_names"},
     "folder_lock": {"errors", "files", "printable_names", "wording"},
     "paths": {"errors", "similar_names", "printable_names"},
-    "wrappers": set(),
-    "engine": {"errors", "wording", "wrappers"},
+    "engine": {"errors", "wording"},
     "scenes": {"errors", "files"},
     "images": GROUND,
     "models": GROUND | {"images", "engine"},
@@ -40,7 +38,6 @@ BELOW = {
     "network_info": GROUND | {"images", "models"},
     "provenance": GROUND | {"models", "network_info"},
     "results": GROUND | {"figures"},
-    "top_class": set(),
     "projection": ROOMS | FACTS,
     "recording": ROOMS | FACTS | {"projection"},
     "network": ROOMS | FACTS | {"projection", "recording"},

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.utils.weak import TensorWeakRef
 
 from deconvviz.engine.hooks import capture_outputs
+from deconvviz.engine.wrappers import named_parts
 from deconvviz.errors import LayerError
 from deconvviz.image_sources.batches import Batch
 from deconvviz.layers import Layer
 from deconvviz.models.structure import check_has_numbers
 from deconvviz.network import Network
-from deconvviz.wrappers import named_parts
 
 Numbers: TypeAlias = npt.NDArray[Any]
 Finder: TypeAlias = Callable[[Tensor], tuple[Numbers, Numbers]]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.engine.preservation import Parts, preserved
-from deconvviz.wrappers import eager, named_parts
+from deconvviz.engine.wrappers import eager, named_parts
 
 
 class Stop(BaseException):

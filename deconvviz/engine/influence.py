@@ -30,7 +30,7 @@ class Influence(TorchDispatchMode):
         self.reached: list[str] = []  # names of module outputs that depend on doubtful weights
         self.unreached: list[str] = []  # names of the other module outputs
         self.continues = False  # whether sound weights were applied to a doubtful value
-        self._active = False  # True from the first call on the input to the output of the whole network
+        self._active = False  # True while the network runs, from the first call on its input
         # By memory address. The weak reference keeps the address from being reused.
         self._kinds: dict[int, tuple[StorageWeakRef, int]] = {}
         for tensor in doubtful:

@@ -26,7 +26,7 @@ from deconvviz.engine.rules.activation import Gate, Spelled
 from deconvviz.engine.rules.arithmetic import Larger
 from deconvviz.engine.spellings import Roles, Spellings
 from deconvviz.engine.tape import Output, Step, Tape
-from deconvviz.wrappers import eager, named_parts
+from deconvviz.engine.wrappers import eager, named_parts
 
 
 class TapeRecorder(TorchDispatchMode):

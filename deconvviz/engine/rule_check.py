@@ -66,8 +66,8 @@ def check_rule(
         **options: Keyword arguments of the operation.
 
     Raises:
-        RuleError: The operation has no rule, or the rule differs. The message states the input and the
-            position of the largest difference.
+        RuleError: The operation has no rule, or its rule differs from the reference. The message states the
+            input and the position of the largest difference.
 
     >>> dv.check_rule(torch.ops.aten.cumsum.default, [torch.randn(2, 3, 8, 8), 3])
     """

@@ -152,7 +152,9 @@ def _image_column(rows: Dataset, place: str) -> Dataset:
             f"{len(columns)} image columns in {place}: {', '.join(columns)}. Save one of them with "
             f"load_dataset(...).select_columns('{columns[0]}').save_to_disk('FOLDER'), and give the folder"
         )
-    selected = rows.with_format(None).select_columns(columns).rename_column(columns[0], _COLUMN)
+    selected = rows.with_format(None).select_columns(columns)
+    if columns[0] != _COLUMN:
+        selected = selected.rename_column(columns[0], _COLUMN)
     return selected.cast_column(_COLUMN, Image(decode=False))
 
 

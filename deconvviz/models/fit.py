@@ -7,12 +7,12 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from deconvviz.engine.wrappers import unwrapped
 from deconvviz.errors import WeightsError
 from deconvviz.models import minivgg
 from deconvviz.models.catalog import SHIPPED
 from deconvviz.models.missing_weights import MissingWeights, Shape, clear, missing_weights
 from deconvviz.models.state_dict import differences, only_classes_differ, with_current_names
-from deconvviz.wrappers import unwrapped
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index")
 

@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from deconvviz.engine.wrappers import named_parts
 from deconvviz.errors import NetworkError
-from deconvviz.wrappers import named_parts
 
 _SCRIPTED = (
     "it is scripted or traced by torch.jit{where}, so that PyTorch runs it without calls that deconvviz can "

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import parameter
 
+from deconvviz.engine.wrappers import named_parts
 from deconvviz.errors import NetworkError
 from deconvviz.models.recordable import check_recordable
 from deconvviz.wording import listed
-from deconvviz.wrappers import named_parts
 
 
 def structure_of(module: nn.Module) -> tuple[Any, ...]:

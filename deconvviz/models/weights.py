@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from deconvviz.engine.wrappers import unwrapped
 from deconvviz.errors import WeightsError
 from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.models.checkpoints import check_usable, read_stored
@@ -19,7 +20,6 @@ from deconvviz.models.stored_tensors import is_usual
 from deconvviz.models.tensor_selection import choose
 from deconvviz.models.weights_file import check_weights_file, file_and_part
 from deconvviz.printable_names import printable, printable_path
-from deconvviz.wrappers import unwrapped
 
 Spec = str | os.PathLike[str]
 

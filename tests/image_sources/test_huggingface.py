@@ -126,6 +126,12 @@ def test_dataset_must_have_exactly_one_image_column(tmp_path: Path) -> None:
     assert shades(open_source(tmp_path / "one")) == {"00000000": 1}
 
 
+def test_image_column_may_have_any_name(tmp_path: Path) -> None:
+    for name in ("picture", "pixels"):
+        images(3, 1).rename_column("image", name).save_to_disk(tmp_path / name)
+        assert list(shades(open_source(tmp_path / name)).values()) == [3, 1]
+
+
 def test_dataset_without_rows_raises_source_error(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     images(1).to_parquet(tmp_path / "set" / "train.parquet")

@@ -118,7 +118,7 @@ def volumes() -> nn.Module:
 )
 def test_message_for_a_network_of_volumes_states_five_dimensions(make: Callable[[], nn.Module]) -> None:
     message = message_of(make())
-    assert "reads 5-D input" in message and SIZE not in message
+    assert "expects 5-D input" in message and SIZE not in message
 
 
 def test_message_for_a_network_that_permutes_five_dimensions_does_not_advise_a_size() -> None:
@@ -145,7 +145,7 @@ class Rows(nn.Module):
 )
 def test_message_for_a_network_of_sequences_states_three_dimensions(make: Callable[[], nn.Module]) -> None:
     message = message_of(make())
-    assert "reads 3-D input" in message and SIZE not in message
+    assert "expects 3-D input" in message and SIZE not in message
 
 
 class Merged(nn.Module):
@@ -181,7 +181,7 @@ def test_message_for_a_network_that_requires_eval_advises_to_call_it(
     message: str, error: type[Exception]
 ) -> None:
     found = message_of(nn.Sequential(Merged(message, error)).train())
-    assert "module.eval()" in found and "yourself first" in found and SIZE not in found
+    assert "call module.eval() first" in found and SIZE not in found
 
 
 def test_network_that_requires_eval_runs_after_the_user_has_called_it() -> None:

@@ -203,7 +203,7 @@ def test_recording_a_removed_layer_raises() -> None:
         net.record(pictures(size=16), "4.0")
 
 
-def test_layers_after_a_reverted_change_are_the_old_ones() -> None:
+def test_layers_after_a_reverted_change_equal_the_original_ones() -> None:
     net = wrapped(convolutions(), size=16)
     before = net.layers.to_json()
     stride(net)

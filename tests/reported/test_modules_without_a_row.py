@@ -133,7 +133,10 @@ def test_layer_reached_only_by_a_real_image_is_projected_correctly(late: str) ->
     assert late in repr(rec) and f"<td>{late}</td>" in rec._repr_html_()
     direct = dv.project(net, x, late, k=2)
     assert torch.equal(direct.pixels, rec.project(late, rec.strongest(late, 2)).pixels)
-    assert str(direct.layer) == f"{late} (Conv2d): {5 if late == 'late' else 2} x 4 x 4, receptive field 5 px, stride 1 px"
+    assert (
+        str(direct.layer)
+        == f"{late} (Conv2d): {5 if late == 'late' else 2} x 4 x 4, receptive field 5 px, stride 1 px"
+    )
 
 
 def test_layer_reached_only_by_a_real_image_raises_for_an_empty_one() -> None:
@@ -181,12 +184,12 @@ class Part(nn.Module):
 
 
 NO_TENSOR: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] = {
-    r"gives a tuple": (lambda x: (x, x + 1), lambda given: given[1]),
-    r"gives a list": (lambda x: [x], lambda given: given[0]),
-    r"gives a dict": (lambda x: {"out": x}, lambda given: given["out"]),
-    r"gives an? OrderedDict": (lambda x: OrderedDict(out=x), lambda given: given["out"]),
-    r"gives an? Pair": (lambda x: Pair(x, -x), lambda given: given.high),
-    r"gives an? Found": (lambda x: Found(x), lambda given: given.scores),
+    r"returns a tuple": (lambda x: (x, x + 1), lambda given: given[1]),
+    r"returns a list": (lambda x: [x], lambda given: given[0]),
+    r"returns a dict": (lambda x: {"out": x}, lambda given: given["out"]),
+    r"returns an? OrderedDict": (lambda x: OrderedDict(out=x), lambda given: given["out"]),
+    r"returns an? Pair": (lambda x: Pair(x, -x), lambda given: given.high),
+    r"returns an? Found": (lambda x: Found(x), lambda given: given.scores),
 }
 
 
@@ -219,7 +222,7 @@ def check_message(net: dv.Network, name: str, phrase: str, inputs: Tensor | None
 
 def test_message_for_a_module_that_returns_none_states_it() -> None:
     module = ReturnsOther(lambda x: None, lambda given: torch.ones(1, 4, 1, 1))
-    check_message(wrapped(module), "part", r"gives an? NoneType|gives None|gives nothing")
+    check_message(wrapped(module), "part", "returns a NoneType")
 
 
 LOST: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] = {
@@ -233,7 +236,7 @@ LOST: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] = {
 @pytest.mark.parametrize("which", LOST)
 def test_message_for_an_output_without_a_batch_states_it(which: str) -> None:
     module = ReturnsOther(*LOST[which])
-    check_message(wrapped(module), "part", "has lost its batch")
+    check_message(wrapped(module), "part", "returns a tensor without a batch dimension")
 
 
 class Named(nn.Module):
@@ -312,7 +315,7 @@ def test_message_for_an_unknown_name_states_that_it_does_not_exist() -> None:
 
 
 def test_coverage_and_search_raise_for_a_module_without_a_tensor() -> None:
-    module = ReturnsOther(*NO_TENSOR["gives a tuple"])
+    module = ReturnsOther(*NO_TENSOR["returns a tuple"])
     net = wrapped(module)
     for use in (
         lambda: net.coverage("part"),
@@ -322,7 +325,7 @@ def test_coverage_and_search_raise_for_a_module_without_a_tensor() -> None:
     ):
         with pytest.raises(LayerError) as error:
             use()
-        assert "no layer" not in str(error.value) and "gives a tuple" in str(error.value)
+        assert "no layer" not in str(error.value) and "returns a tuple" in str(error.value)
 
 
 def test_message_for_a_tuple_of_a_module_reached_only_by_a_real_image_states_its_type() -> None:
@@ -337,7 +340,7 @@ def test_message_for_a_tuple_of_a_module_reached_only_by_a_real_image_states_its
             return self.pair(y)[0] if bool(x.any()) else y
 
     net = wrapped(LatePair())
-    with pytest.raises(LayerError, match="gives a tuple"):
+    with pytest.raises(LayerError, match="returns a tuple"):
         net.record(pictures(), "pair")
     with pytest.raises(LayerError, match="was not reached"):
         net.record(torch.zeros(1, 3, 8, 8), "pair")

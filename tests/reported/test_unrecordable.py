@@ -241,11 +241,14 @@ def meta_in_part():
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        ("scripted", "it is scripted or traced by torch.jit, and PyTorch runs it"),
-        ("traced", "it is scripted or traced by torch.jit, and PyTorch runs it"),
-        ("loaded", "it is scripted or traced by torch.jit, and PyTorch runs it"),
-        ("exported", "it is a program of torch.export, whose operations belong to no submodule"),
-        ("module_of_exported", "it is a program of torch.export, whose operations belong to no submodule"),
+        ("scripted", "it is scripted or traced by torch.jit, so that PyTorch runs it"),
+        ("traced", "it is scripted or traced by torch.jit, so that PyTorch runs it"),
+        ("loaded", "it is scripted or traced by torch.jit, so that PyTorch runs it"),
+        ("exported", "it is a program of torch.export, whose operations do not belong to submodules"),
+        (
+            "module_of_exported",
+            "it is a program of torch.export, whose operations do not belong to submodules",
+        ),
         ("quantised", "it is quantised (its submodule 4): its operations work on integers"),
         ("meta", "has parameters without values (on the meta device): 0.weight, 0.bias"),
         ("meta_in_part", "has parameters without values (on the meta device): 0.weight, 0.bias"),

@@ -87,10 +87,10 @@ def _parts(product: Any, spec: ModelSpec) -> tuple[nn.Module, Preprocessing, tup
     """
     from torch import nn
 
+    from deconvviz.engine.wrappers import unwrapped
     from deconvviz.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
     from deconvviz.models.expected_input import preprocessing_of_config
     from deconvviz.models.recordable import not_a_module
-    from deconvviz.wrappers import unwrapped
 
     if isinstance(product, nn.Module):
         product = unwrapped(product)
