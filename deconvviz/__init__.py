@@ -1,4 +1,4 @@
-"""deconvviz: what in this picture made this unit fire? (Zeiler & Fergus, 2013)
+"""Show what in an image activates a unit of a network, with the deconvnet of Zeiler & Fergus (2013).
 
 >>> import deconvviz as dv
 >>> net = dv.load("vgg19")
@@ -6,7 +6,7 @@
 >>> proj = rec.project("conv5_1", rec.strongest("conv5_1", k=9))
 >>> proj.save("grid.png")
 
-`import deconvviz` itself is light: torch is imported when a name is first used.
+`import deconvviz` does not import torch. Each name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from deconvviz.topnine.peak import Peak as Peak
     from deconvviz.topnine.result import TopNine as TopNine
 
-_HOME = {
+_HOME = {  # the module that defines each public name
     "Call": "deconvviz.engine.rules",
     "Coverage": "deconvviz.coverage",
     "DeconvvizError": "deconvviz.errors",

@@ -1,20 +1,20 @@
-"""What can go wrong, as one tree. Every message says what was asked, what there is, and what to do.
+"""Tree of all errors. A message says what is wrong, what there is, and what to do.
 
-DeconvvizError               everything a user can mend; the command line prints it and exits 2
+DeconvvizError               every error that a user can fix; the command line prints it and exits with 2
 ├── ImageError               an image file that is missing, broken, too large, or not an image
-├── NetworkError             a network that is not known, or cannot be built or run as asked
-├── WeightsError             a weights file that is missing, unsafe, or made for another network
-│   └── DownloadError        weights that could not be fetched
-├── LayerError               a layer that this network does not have
-├── UnitError                a channel, position, class or count outside the layer
-├── RefusedOp                an operation on the way down that has no rule
+├── NetworkError             a network that is unknown, or cannot be built or run
+├── WeightsError             a weights file that is missing, unsafe, or does not fit the network
+│   └── DownloadError        weights that could not be downloaded
+├── LayerError               a layer that the network does not have
+├── UnitError                a channel, position, class or count that the layer does not have
+├── RefusedOp                an operation on the projection path that is unsupported
 ├── RuleError                a rule that does not project as its operation requires (see `check_rule`)
-├── SourceError              a source of pictures that is missing, empty, or cannot be read
-├── SearchError              a search that is not there, not whole, or not what was asked for
-├── StaleRecording           something was changed that the recording still needs
+├── SourceError              a source of images that is missing, empty or unreadable
+├── SearchError              a search that is missing, incomplete, or does not match the request
+├── StaleRecording           a recording whose weights have changed since
 ├── DeviceError              a device that this machine does not have
-├── ManifestError            a manifest that cannot be read, or that no longer describes what is there
-├── FigureError              a figure that cannot be drawn as it was asked for
+├── ManifestError            a manifest that is unreadable, or does not match the files on disk
+├── FigureError              a figure that cannot be drawn
 └── OutputError              a file or folder that cannot be written
 """
 
@@ -26,11 +26,14 @@ from deconvviz.printable_names import printable
 
 
 class DeconvvizError(Exception):
-    """The root of every error that deconvviz raises on purpose.
+    """Base class of all errors that deconvviz raises on purpose.
 
-    `option` is an argument that helps, as Python has it (``force=True``, ``weights=FILE``), or several of
-    them. A message names them in order with ``{option}``: for a Python user they are arguments, on the
-    command line they are flags. Whatever names a message holds, it is one line that a terminal can show.
+    The message is a single line without control characters.
+
+    Args:
+        message: Text of the error. Each ``{option}`` in it is replaced by the next entry of `option`.
+        option: One or several helpful arguments in Python's form (``force=True``, ``weights=FILE``). The
+            command line shows them as flags (``--force``, ``--weights FILE``).
     """
 
     def __init__(self, message: str = "", *, option: str | Sequence[str] = ()) -> None:
@@ -39,7 +42,7 @@ class DeconvvizError(Exception):
         super().__init__(self._with(self.options))
 
     def on_command_line(self) -> str:
-        """The message with flags (``--force``, ``--weights FILE``) in place of the arguments."""
+        """Return the message with flags (``--force``, ``--weights FILE``) instead of Python arguments."""
         return self._with(tuple(map(_flag, self.options)))
 
     def _with(self, options: Sequence[str]) -> str:
@@ -49,7 +52,7 @@ class DeconvvizError(Exception):
         return text
 
 
-_FLAGS = {"whole_fields": "no-border"}  # flags that are not called like the argument
+_FLAGS = {"whole_fields": "no-border"}  # flags whose name differs from that of the argument
 
 
 def _flag(option: str) -> str:
@@ -59,63 +62,63 @@ def _flag(option: str) -> str:
 
 
 class ImageError(DeconvvizError):
-    """An image file that is missing, broken, too large, or not an image."""
+    """An image file is missing, broken, too large, or not an image."""
 
 
-PictureError = ImageError  # its name before 0.2
+PictureError = ImageError  # former name
 
 
 class NetworkError(DeconvvizError):
-    """A network that is not known, or cannot be built or run as asked."""
+    """A network is unknown, or cannot be built or run."""
 
 
 class WeightsError(DeconvvizError):
-    """A weights file that is missing, unsafe, or made for another network."""
+    """A weights file is missing, unsafe, or does not fit the network."""
 
 
 class DownloadError(WeightsError):
-    """Weights that could not be fetched."""
+    """Weights could not be downloaded."""
 
 
 class LayerError(DeconvvizError):
-    """A layer that this network does not have."""
+    """The network does not have this layer."""
 
 
 class UnitError(DeconvvizError):
-    """A channel, position, class or count outside the layer."""
+    """The layer does not have this channel, position, class, or number of units."""
 
 
 class RefusedOp(DeconvvizError):
-    """An operation on the way down that has no rule."""
+    """An operation on the projection path is unsupported."""
 
 
 class RuleError(DeconvvizError):
-    """A rule that does not project as its operation requires (see `check_rule`)."""
+    """A rule does not project as its operation requires (see `check_rule`)."""
 
 
 class SourceError(DeconvvizError):
-    """A source of pictures that is missing, empty, or cannot be read."""
+    """A source of images is missing, empty or unreadable."""
 
 
 class SearchError(DeconvvizError):
-    """A search that is not there, not whole, or not what was asked for."""
+    """A search is missing, incomplete, or does not match the request."""
 
 
 class StaleRecording(DeconvvizError):
-    """Something was changed that the recording still needs."""
+    """Weights that a recording refers to have changed since."""
 
 
 class DeviceError(DeconvvizError):
-    """A device that this machine does not have."""
+    """This machine does not have the device."""
 
 
 class ManifestError(DeconvvizError):
-    """A manifest that cannot be read, or that no longer describes what is there."""
+    """A manifest is unreadable, or does not match the files on disk."""
 
 
 class FigureError(DeconvvizError):
-    """A figure that cannot be drawn as it was asked for."""
+    """A figure cannot be drawn."""
 
 
 class OutputError(DeconvvizError):
-    """A file or folder that cannot be written."""
+    """A file or folder cannot be written."""

@@ -1,8 +1,9 @@
-"""Let one writer at a time into a folder; a writer that died does not block the next one.
+"""Lock that allows one writer at a time in a folder. The lock of a dead writer does not block the next one.
 
-The lock is a file in the folder, with the writer's process, machine and command in it. It comes into being
-whole, by a hard link that fails if there is one already. A lock whose writer is dead is taken away by one
-process only: by the one that creates the claim on it, a second file that is named after it.
+The lock is a file in the folder that names the writer's process, machine and command. It is written under a
+temporary name and then hard-linked to its own name, which fails if a lock exists already. To remove the lock
+of a dead writer, a process first creates a claim, a second file named after that lock. Only the process that
+created the claim removes the lock.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ from deconvviz.printable_names import printable_path, quoted
 from deconvviz.wording import counted
 
 FORMAT = "deconvviz lock 1"
-_CLOCKS = 2.0  # seconds by which two readings of the start of one process may differ
-_CLAIM_LASTS = 60.0  # seconds; a claim takes milliseconds, so one that is older is of a process that died
-_WAIT = 3.0  # seconds for a lock that is being written or taken over
+_START_TOLERANCE = 2.0  # seconds by which two readings of a process's start time may differ
+_CLAIM_TIMEOUT = 60.0  # seconds; a claim takes milliseconds, so an older one was left by a dead process
+_WAIT = 3.0  # seconds to wait for a lock that is being written or taken over
 
-_ours: set[str] = set()  # the locks that threads of this process have now
+_own_locks: set[str] = set()  # ids of the locks that threads of this process have now
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Who writes into a folder, as its lock says."""
+    """Process that writes into a folder, as its lock describes it."""
 
-    id: str  # of the lock, different for each
+    id: str  # of the lock, random
     pid: int
-    started: float  # when the process began, in seconds since 1970
+    started: float  # start time of the process, in seconds since 1970
     host: str
     command: str
-    since: float  # when it took the lock, in seconds since 1970
+    since: float  # time at which it took the lock, in seconds since 1970
     format: str = FORMAT
 
     @classmethod
@@ -57,18 +58,18 @@ class Writer:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the process is known to be gone. Nothing is known of a process on another machine."""
+        """Whether the process is known to have ended. False for a process on another machine."""
         if self.host != socket.gethostname():
             return False
         if self.pid == os.getpid():
-            return self.id not in _ours
+            return self.id not in _own_locks
         import psutil
 
         try:
             started = _start_of(self.pid)
         except psutil.AccessDenied:
             return False
-        return started is None or abs(started - self.started) > _CLOCKS
+        return started is None or abs(started - self.started) > _START_TOLERANCE
 
     def __str__(self) -> str:
         when = datetime.fromtimestamp(self.since).strftime("%Y-%m-%d %H:%M:%S")
@@ -82,10 +83,10 @@ class Writer:
 
 @contextmanager
 def locked(folder: Path, target: str = "") -> Iterator[None]:
-    """Be the only writer in a folder, or with `target` of one file in it, until the end of the block.
+    """Hold the lock of a folder until the end of the block, or that of the file `target` in the folder.
 
-    The folder is made if it is missing, and taken away again if the block fails and has left it empty.
-    Raises OutputError, at once, that names the other writer.
+    A missing folder is created; it is removed again if the block fails and leaves it empty. Raises
+    OutputError with the name of the other writer if the lock is taken.
     """
     path, writer = lock_path(folder, target), Writer.current()
     with ExitStack() as undo:
@@ -95,36 +96,38 @@ def locked(folder: Path, target: str = "") -> Iterator[None]:
             _take(path, writer, folder / target)
         except OSError as error:
             raise OutputError(cannot_write(folder / target, error)) from error
-        except ValueError as error:  # what Python says of a zero byte in a path
-            raise OutputError(f"cannot write {quoted(folder)}: a file name has no zero byte in it") from error
+        except ValueError as error:  # Python raises this for a zero byte in a path
+            raise OutputError(
+                f"cannot write {quoted(folder)}: a file name cannot contain a zero byte"
+            ) from error
         yield
 
 
 def check_unlocked(folder: Path, target: str = "") -> None:
-    """Raise OutputError if somebody writes there now. Nothing is written: it is for a look ahead."""
+    """Raise OutputError if another writer has the lock now. Nothing is written."""
     path = lock_path(folder, target)
     with suppress(_Unreadable):
         writer = _read(path)
         if writer is not None and not writer.is_dead:
-            raise _refusal(folder / target, path, writer)
+            raise _in_use(folder / target, path, writer)
 
 
 def lock_path(folder: Path, target: str = "") -> Path:
-    """Return where the lock of a folder is, or of one file in it."""
+    """Return the path of the lock of a folder, or of the file `target` in it."""
     if not target:
         return folder / ".deconvviz.lock"
     import hashlib
 
-    # the name of the file itself may be as long as the file system allows
+    # a digest, because the name of the file may have the maximum length already
     return folder / f".deconvviz-{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}.lock"
 
 
 class _Unreadable(Exception):
-    """There is a lock that says nothing, for example because it is being written."""
+    """A lock exists but cannot be read, for example because it is being written."""
 
 
 def _take(path: Path, writer: Writer, place: Path) -> None:
-    _ours.add(writer.id)  # first: another thread may read the lock as soon as it is there
+    _own_locks.add(writer.id)  # before the lock exists, because another thread may read it at once
     try:
         until = time.monotonic() + _WAIT
         while not _created(path, writer):
@@ -134,46 +137,46 @@ def _take(path: Path, writer: Writer, place: Path) -> None:
                 if time.monotonic() > until:
                     raise OutputError(
                         f"{printable_path(place)} may be in use: its lock {printable_path(path)} cannot be "
-                        "read. Delete that file if nothing writes there now, or choose another place"
+                        "read. Delete that file if no process is writing there, or choose another place"
                     ) from None
                 time.sleep(0.01)
                 continue
             if other is None:
-                continue  # it was released in the meantime
+                continue  # released in the meantime
             if not other.is_dead or time.monotonic() > until:
-                raise _refusal(place, path, other)
+                raise _in_use(place, path, other)
             if not _removed(path, other):
                 time.sleep(0.01)
     except BaseException:
-        _ours.discard(writer.id)
+        _own_locks.discard(writer.id)
         raise
     _remove_leftovers(path.parent)
 
 
 def _release(path: Path, writer: Writer) -> None:
     if os.getpid() != writer.pid:
-        return  # a process that was forked in the block
+        return  # this process was forked inside the block
     with suppress(OSError, _Unreadable):
         if _read(path) == writer:
             path.unlink()
-    _ours.discard(writer.id)
+    _own_locks.discard(writer.id)
 
 
 def _created(path: Path, writer: Writer) -> bool:
-    """Create the lock, whole and at once; False if there is one."""
+    """Create the complete lock in one step. Return False if a lock exists."""
     text = json.dumps(asdict(writer))
     new = path.with_name(f".deconvviz-{writer.id}.lock-new")
-    path.parent.mkdir(parents=True, exist_ok=True)  # whoever made it may have taken it away again
+    path.parent.mkdir(parents=True, exist_ok=True)  # another writer may have created and removed it
     try:
         _write_new(new, text)
         try:
             os.link(new, path)
         except FileNotFoundError:
-            return False  # taken for a leftover by the one who has the lock now
+            return False  # the current writer removed it as a leftover
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
-            _write_new(path, text)  # no hard links here: readers wait until it is whole
+            _write_new(path, text)  # no hard links here: readers wait until the lock is complete
     except FileExistsError:
         return False
     finally:
@@ -189,7 +192,7 @@ def _write_new(path: Path, text: str) -> None:
 
 
 def _read(path: Path) -> Writer | None:
-    """Return who has the lock; None if nobody has."""
+    """Return the writer that has the lock, or None."""
     try:
         stored: Any = json.loads(path.read_bytes())
         return Writer(**stored)
@@ -200,16 +203,16 @@ def _read(path: Path) -> Writer | None:
 
 
 def _removed(path: Path, dead: Writer) -> bool:
-    """Take away the lock of a dead writer; False if another process is doing so.
+    """Remove the lock of a dead writer. Return False if another process is removing it.
 
-    Whoever has the claim may remove the lock if it is still that of the dead writer. Nobody else does.
+    Only the process that created the claim removes the lock, and only if it is still that of the dead writer.
     """
     claim = path.with_name(f".deconvviz-{dead.id}.lock-claim")
     try:
         _write_new(claim, "")
     except FileExistsError:
         with suppress(OSError):
-            if time.time() - claim.stat().st_mtime > _CLAIM_LASTS:
+            if time.time() - claim.stat().st_mtime > _CLAIM_TIMEOUT:
                 claim.unlink()
         return False
     try:
@@ -223,26 +226,26 @@ def _removed(path: Path, dead: Writer) -> bool:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what processes left that were killed in these few lines; a process that lives tries again."""
+    """Remove temporary files of killed processes. A live process whose file is removed tries again."""
     for path in folder.glob(".deconvviz-*.lock-new"):
         with suppress(OSError):
             path.unlink()
     for path in folder.glob(".deconvviz-*.lock-claim"):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _CLAIM_LASTS:
+            if time.time() - path.stat().st_mtime > _CLAIM_TIMEOUT:
                 path.unlink()
 
 
-def _refusal(place: Path, path: Path, writer: Writer) -> OutputError:
+def _in_use(place: Path, path: Path, writer: Writer) -> OutputError:
     message = f"{printable_path(place)} is being written by {writer}. "
     message += "Wait until it is done, or choose another place"
     if writer.host != socket.gethostname():
-        message += f"; if that process is not running any more, delete {printable_path(path)}"
+        message += f"; if that process is no longer running, delete {printable_path(path)}"
     return OutputError(message)
 
 
 def _start_of(pid: int) -> float | None:
-    """Return when a process began, in seconds since 1970; None if there is no such process."""
+    """Return the start time of a process in seconds since 1970; None if the process does not exist."""
     import psutil
 
     try:

@@ -1,4 +1,4 @@
-"""Units that lie apart or have a whole field: in recordings, in the figure's text, in the manifest."""
+"""Choice of units at different places or with uncut fields: in recordings, figures and manifests."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def _centre(layer: dv.Layer, unit: dv.Unit) -> tuple[float, float]:
 
 
 def _loop(layer: dv.Layer, candidates: list[dv.Unit], k: int) -> tuple[list[dv.Unit], int]:
+    """Choose units apart from each other with a plain loop. Return them and the number passed over."""
     assert layer.field is not None
     (high, wide), taken, passed = layer.field, [], 0
     for unit in candidates:
@@ -60,7 +61,7 @@ def _loop(layer: dv.Layer, candidates: list[dv.Unit], k: int) -> tuple[list[dv.U
 
 @pytest.mark.parametrize("layer", ["conv2_2", "conv4_2", "pool4"])
 @pytest.mark.parametrize("k", [1, 4, 9])
-def test_on_scenes_units_are_apart_as_a_loop_says(
+def test_choice_of_units_apart_equals_a_plain_loop(
     mini: dv.Network, rec: dv.Recording, layer: str, k: int
 ) -> None:
     table = mini.layers[layer]
@@ -70,20 +71,20 @@ def test_on_scenes_units_are_apart_as_a_loop_says(
     assert rec.strongest(layer, k, apart=True) == want
 
 
-def test_some_are_passed_over_and_strongest_does_so_only_when_asked(rec: dv.Recording) -> None:
+def test_strongest_passes_units_over_only_with_apart(rec: dv.Recording) -> None:
     assert (rec.choose("conv2_2").passed_over or 0) > 0
     assert rec.strongest("conv2_2") == list(rec.choose("conv2_2", apart=False))
     assert rec.strongest("conv2_2") != rec.strongest("conv2_2", apart=True)
 
 
-def test_where_units_have_no_position_nothing_is_passed_over(rec: dv.Recording) -> None:
+def test_no_unit_is_passed_over_in_layers_without_positions(rec: dv.Recording) -> None:
     for layer in ("fc5", "output"):
         found = rec.choose(layer, 5, whole_fields=True)
         assert found.passed_over is None and list(found) == rec.strongest(layer, 5)
         assert not found.whole_fields and found.note == ""
 
 
-def test_where_all_see_the_whole_image_nothing_is_passed_over() -> None:
+def test_no_unit_is_passed_over_if_all_depend_on_the_whole_image() -> None:
     net = dv.Network(nn.Sequential(nn.Conv2d(3, 9, 3), nn.AdaptiveAvgPool2d(1)), size=8)
     rec = net.record(torch.randn(1, 3, 8, 8), ["1"])
     assert net.layers["1"].sees_all
@@ -91,7 +92,7 @@ def test_where_all_see_the_whole_image_nothing_is_passed_over() -> None:
     assert found.passed_over is None and len(found) == 5
 
 
-def test_a_vgg_finds_fewer_units_in_its_depth() -> None:
+def test_choice_in_a_deep_vgg_layer_has_fewer_units_than_requested() -> None:
     torch.manual_seed(0)
     net = dv.Network(vgg.make_layers(vgg.cfgs["A"]), size=160)
     rec = net.record(torch.randn(2, 3, 160, 160), "16")
@@ -107,14 +108,14 @@ def test_a_vgg_finds_fewer_units_in_its_depth() -> None:
     assert {unit.image for unit in found} == {0, 1}
 
 
-def test_whole_fields_are_those_whose_box_is_as_large_as_the_field(rec: dv.Recording) -> None:
+def test_whole_fields_keeps_units_whose_box_has_the_size_of_the_field(rec: dv.Recording) -> None:
     every = rec.choose("conv2_2", 32, apart=False)
     whole = rec.choose("conv2_2", 32, apart=False, whole_fields=True)
     size = rec.layers[0].field
     assert size is not None
     assert all((y1 - y0, x1 - x0) == size for x0, y0, x1, y1 in rec.boxes("conv2_2", whole))
     for unit, (x0, y0, x1, y1) in zip(every, rec.boxes("conv2_2", every), strict=True):
-        if (y1 - y0, x1 - x0) == size:  # the peak of its channel in the middle too
+        if (y1 - y0, x1 - x0) == size:  # then it is also the strongest uncut unit of its channel
             assert unit in whole
     cut = sum((y1 - y0, x1 - x0) != size for x0, y0, x1, y1 in rec.boxes("conv2_2", every))
     assert 0 < cut < 32
@@ -122,7 +123,7 @@ def test_whole_fields_are_those_whose_box_is_as_large_as_the_field(rec: dv.Recor
     assert rec.project("conv2_2", whole).cut_fields == 0
 
 
-def test_positions_of_a_channel_whose_field_is_whole(rec: dv.Recording) -> None:
+def test_whole_fields_limits_the_positions_of_a_channel(rec: dv.Recording) -> None:
     found = rec.strongest("conv2_2", 5, channel=3, whole_fields=True)
     assert {unit.channel for unit in found} == {3}
     assert rec.project("conv2_2", found).cut_fields == 0
@@ -132,7 +133,7 @@ def test_positions_of_a_channel_whose_field_is_whole(rec: dv.Recording) -> None:
         rec.strongest("conv2_2", 9999, channel=3, whole_fields=True)
 
 
-def test_where_no_field_is_whole_or_none_is_known() -> None:
+def test_whole_fields_raises_if_all_fields_are_cut_or_unknown() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 5, padding=2), nn.Conv2d(4, 4, 5, padding=2))
     net = dv.Network(module, size=8)
     rec = net.record(torch.randn(1, 3, 8, 8), "1")
@@ -157,33 +158,35 @@ def test_where_no_field_is_whole_or_none_is_known() -> None:
     assert layer.field is None and not layer.sees_all
     rec = net.record(torch.randn(1, 3, 8, 8), "conv")
     assert rec.choose("conv", 3).passed_over is None
-    with pytest.raises(UnitError, match=r"^the receptive fields of conv are not known, nor which of them"):
+    with pytest.raises(
+        UnitError, match=r"^the receptive fields of conv are unknown, so fields that the border cuts"
+    ):
         rec.choose("conv", 3, whole_fields=True)
 
 
-# --- what the figure says
+# --- text of the figure
 
 
-def _said(figure: Figure) -> str:
+def _text_of(figure: Figure) -> str:
     return " ".join(text.get_text() for text in texts(figure)).replace("\n", " ")
 
 
-def test_the_figure_says_how_many_were_passed_over(rec: dv.Recording) -> None:
+def test_figure_states_the_number_of_units_passed_over(rec: dv.Recording) -> None:
     found = rec.choose("conv2_2", 9)
     assert found.passed_over is not None and found.passed_over > 1
     proj = rec.project("conv2_2", found)
     line = f"{found.passed_over} units passed over: each lies within half a receptive field of a stronger one"
-    assert line in _said(proj.figure())
-    assert "passed over" not in _said(rec.project("conv2_2", list(found)).figure())
+    assert line in _text_of(proj.figure())
+    assert "passed over" not in _text_of(rec.project("conv2_2", list(found)).figure())
     assert proj.choice == found and proj[:3].choice is None
-    assert "passed over" not in _said(proj[:3].figure())
+    assert "passed over" not in _text_of(proj[:3].figure())
 
 
-def test_the_figure_says_that_there_are_fewer(rec: dv.Recording) -> None:
+def test_figure_states_that_there_are_fewer_units_than_requested(rec: dv.Recording) -> None:
     found = rec.choose("pool4", 50)
     assert len(found) < 50 and found.passed_over
     line = f"{len(found)} units instead of 50: the others lie within half a receptive field of a stronger one"
-    assert line in _said(rec.project("pool4", found).figure())
+    assert line in _text_of(rec.project("pool4", found).figure())
 
 
 @pytest.mark.parametrize(
@@ -191,35 +194,35 @@ def test_the_figure_says_that_there_are_fewer(rec: dv.Recording) -> None:
     [
         ([(0, 0)], "the receptive field is cut by the border"),
         ([(0, 9), (9, 0), (9, 9)], "2 of 3 receptive fields are cut by the border"),
-        ([(0, 9), (9, 9)], ""),  # half of them are not most
+        ([(0, 9), (9, 9)], ""),  # one half is not a majority
         ([(9, 9)], ""),
     ],
 )
-def test_the_figure_says_when_most_fields_are_cut(
+def test_figure_states_that_most_fields_are_cut(
     rec: dv.Recording, places: list[tuple[int, int]], line: str
 ) -> None:
-    said = _said(rec.project("conv2_2", [dv.Unit(0, 1, y, x) for y, x in places]).figure())
-    assert line in said
-    assert ("border" in said) == bool(line)
+    text = _text_of(rec.project("conv2_2", [dv.Unit(0, 1, y, x) for y, x in places]).figure())
+    assert line in text
+    assert ("border" in text) == bool(line)
 
 
-def test_the_figure_says_that_cut_fields_are_left_out(rec: dv.Recording) -> None:
+def test_figure_states_that_units_with_cut_fields_are_left_out(rec: dv.Recording) -> None:
     found = rec.choose("conv2_2", 4, whole_fields=True)
-    said = _said(rec.project("conv2_2", found).figure())
-    assert "units whose receptive field is cut by the border are left out" in said
+    text = _text_of(rec.project("conv2_2", found).figure())
+    assert "units whose receptive field is cut by the border are left out" in text
 
 
-def test_the_title_names_the_class(mini: dv.Network, path: Path, rec: dv.Recording) -> None:
+def test_title_names_the_predicted_class(mini: dv.Network, path: Path, rec: dv.Recording) -> None:
     top = rec.top_class()
     assert top is not None and top.probability is not None
     proj = rec.project("conv2_2", [dv.Unit(0, 1, 9, 9)])
     assert proj.spec().title[1].startswith(f"predicted class: {top} · weights: ")
-    assert f"predicted class: {top.name} (" in _said(proj.figure())
+    assert f"predicted class: {top.name} (" in _text_of(proj.figure())
     unknown = mini.record(path, "conv2_2").project("conv2_2", [dv.Unit(0, 1, 9, 9)])
     assert "predicted" not in " ".join(unknown.spec().title)
 
 
-def test_the_title_of_several_images_names_no_class(mini: dv.Network, path: Path) -> None:
+def test_title_of_several_images_has_no_class(mini: dv.Network, path: Path) -> None:
     rec = mini.record([path, scene(5).image], "conv2_2", scores=True)
     both = rec.project("conv2_2", [dv.Unit(0, 1, 9, 9), dv.Unit(1, 1, 9, 9)])
     assert "predicted" not in " ".join(both.spec().title)
@@ -227,7 +230,7 @@ def test_the_title_of_several_images_names_no_class(mini: dv.Network, path: Path
     assert f"predicted class: {rec.top_class(1)}" in second.spec().title[1]
 
 
-def test_a_long_class_name_fits_into_the_figure(rec: dv.Recording) -> None:
+def test_long_class_name_fits_into_the_figure(rec: dv.Recording) -> None:
     from dataclasses import replace
 
     from helpers.artists import check_texts
@@ -246,7 +249,7 @@ def _saved(net: dv.Network, path: Path, out: Path, **options: Any) -> tuple[dv.P
 
 
 @pytest.mark.parametrize("options", [{}, {"apart": False}, {"whole_fields": True}])
-def test_a_manifest_keeps_choice_and_class(
+def test_manifest_stores_choice_and_top_class(
     mini: dv.Network, path: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     proj, stored = _saved(mini, path, tmp_path / "a.png", **options)
@@ -265,7 +268,9 @@ def test_a_manifest_keeps_choice_and_class(
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_a_manifest_from_before_claims_neither(mini: dv.Network, path: Path, tmp_path: Path) -> None:
+def test_remake_of_an_older_manifest_has_no_choice_and_no_top_class(
+    mini: dv.Network, path: Path, tmp_path: Path
+) -> None:
     _, stored = _saved(mini, path, tmp_path / "a.png")
     del stored["selection"], stored["pictures"][0]["top_class"]
     (tmp_path / "a.json").write_text(json.dumps(stored))
@@ -274,7 +279,9 @@ def test_a_manifest_from_before_claims_neither(mini: dv.Network, path: Path, tmp
 
 
 @pytest.mark.parametrize("selection", [3, [], {}, {"asked": 9, "passed_over": "many"}])
-def test_a_damaged_selection(mini: dv.Network, path: Path, tmp_path: Path, selection: Any) -> None:
+def test_remake_rejects_a_damaged_selection(
+    mini: dv.Network, path: Path, tmp_path: Path, selection: Any
+) -> None:
     _, stored = _saved(mini, path, tmp_path / "a.png")
     (tmp_path / "a.json").write_text(json.dumps(stored | {"selection": selection}))
     with pytest.raises(ManifestError, match="is not a complete manifest"):

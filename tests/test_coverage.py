@@ -1,4 +1,4 @@
-"""What is said of each operation: exact, by analogy, or refused; and what has no part in any way down."""
+"""Coverage: which operations are exact, approximate or unsupported, and which take part in no projection."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from deconvviz.engine.rules import registry as rule_registry
 from deconvviz.errors import LayerError, RefusedOp
 from deconvviz.loading import sketch
 
-EXACT, ANALOGY, REFUSED = Support.EXACT, Support.APPROXIMATE, Support.UNSUPPORTED
+EXACT, APPROXIMATE, UNSUPPORTED = Support.EXACT, Support.APPROXIMATE, Support.UNSUPPORTED
 RECTIFIED = "the signal is rectified, as the paper does for ReLU"
-HELD = "treated as a constant at its recorded value"
+CONSTANT = "treated as a constant at its recorded value"
 GATED = "a product with a gate: the signal times the recorded value of the gate"
 
 
 class Gate(nn.Module):
-    """What a squeeze-and-excitation block is, without its names."""
+    """Squeeze-and-excitation block."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Gate(nn.Module):
 
 
 class Own(nn.Module):
-    """A convolution, and then what a test wants."""
+    """Convolution and ReLU, followed by a module of the test."""
 
     def __init__(self, then: nn.Module | None = None) -> None:
         super().__init__()
@@ -50,18 +50,18 @@ class Own(nn.Module):
         return y
 
 
-class Leads(nn.Module):
-    """An operation without a rule, whose result goes to a layer, into a gate, or nowhere."""
+class WithoutRule(nn.Module):
+    """Operation without a rule, whose result is returned, used in a gate, or unused."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, use: str) -> None:
         super().__init__()
-        self.where = where
+        self.use = use
 
     def forward(self, x: Tensor) -> Tensor:
         strange = x.cumsum(2)
-        if self.where == "to a layer":
+        if self.use == "returned":
             return strange
-        return x * torch.sigmoid(strange) if self.where == "into a gate" else x.neg()
+        return x * torch.sigmoid(strange) if self.use == "in a gate" else x.neg()
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def gated() -> dv.Network:
     return dv.Network(Own(Gate(4)), size=8, name="gated")
 
 
-def test_every_operation_of_an_exact_network_in_its_order() -> None:
+def test_coverage_lists_the_operations_of_an_exact_network_in_order() -> None:
     layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
     found = dv.Network(nn.Sequential(*layers), size=10, name="plain").coverage()
     assert found.uses == (
@@ -84,43 +84,45 @@ def test_every_operation_of_an_exact_network_in_its_order() -> None:
     assert repr(found) == "<Coverage of plain: 5 calls, 5 exact, 0 approximate, 0 unsupported>"
 
 
-def test_a_gate_is_by_analogy_where_it_is_held_and_where_it_multiplies(gated: dv.Network) -> None:
+def test_coverage_of_a_gate_lists_its_sigmoid_and_its_product_as_approximate(gated: dv.Network) -> None:
     found = gated.coverage()
     assert found.approximate == (
-        OpUse("aten.silu.default", ANALOGY, RECTIFIED, 1, ("then.act",)),
-        OpUse("aten.sigmoid.default", ANALOGY, HELD, 1, ("then.gate",)),
-        OpUse("aten.mul.Tensor", ANALOGY, GATED, 1, ("then",)),
+        OpUse("aten.silu.default", APPROXIMATE, RECTIFIED, 1, ("then.act",)),
+        OpUse("aten.sigmoid.default", APPROXIMATE, CONSTANT, 1, ("then.gate",)),
+        OpUse("aten.mul.Tensor", APPROXIMATE, GATED, 1, ("then",)),
     )
     assert sum(use.count for use in found.exact) == 5  # three convolutions, a ReLU, a mean
-    assert found.without_part == 1  # twice the gate: a product of what is constant already
+    assert found.without_part == 1  # twice the gate: its input is a constant already
     assert found.line() == (
-        f"approximate: 3 of 8 calls (silu x1: {RECTIFIED}; sigmoid x1: treated as a constant at its recorded value; "
+        f"approximate: 3 of 8 calls (silu x1: {RECTIFIED}; sigmoid x1: {CONSTANT}; "
         "mul x1: a product with a gate); see: net.coverage()"
     )
 
 
-def test_of_one_layer_it_is_the_way_down_and_what_is_held_beside_it(gated: dv.Network) -> None:
+def test_coverage_of_a_layer_has_the_projection_path_and_its_constants(gated: dv.Network) -> None:
     found = gated.coverage("output")
     assert [(use.op, use.support) for use in found.uses] == [
-        ("aten.convolution.default", EXACT),  # that of the trunk alone
+        ("aten.convolution.default", EXACT),  # only the one outside the gate
         ("aten.relu.default", EXACT),
-        ("aten.sigmoid.default", ANALOGY),
-        ("aten.mul.Tensor", ANALOGY),
+        ("aten.sigmoid.default", APPROXIMATE),
+        ("aten.mul.Tensor", APPROXIMATE),
     ]
     assert found.uses[0].modules == ("conv",)
-    assert repr(found) == ("<Coverage of gated, projections of output: 4 calls, 2 exact, 2 approximate, 0 unsupported>")
+    assert repr(found) == (
+        "<Coverage of gated, projections of output: 4 calls, 2 exact, 2 approximate, 0 unsupported>"
+    )
     assert found.without_part == 5
     assert gated.coverage("relu").line() == "exact: all of 2 calls"
     assert [use.op for use in gated.coverage(["relu", "then.act"]).approximate] == ["aten.silu.default"]
 
 
-def test_a_layer_that_is_held_constant(gated: dv.Network) -> None:
+def test_coverage_of_a_layer_that_is_a_constant(gated: dv.Network) -> None:
     assert gated.layers["then.gate"].is_constant
     found = gated.coverage("then.gate")
-    assert found.uses == (OpUse("aten.sigmoid.default", ANALOGY, HELD, 1, ("then.gate",)),)
+    assert found.uses == (OpUse("aten.sigmoid.default", APPROXIMATE, CONSTANT, 1, ("then.gate",)),)
 
 
-def test_what_works_on_constants_alone_gives_a_layer_without_operations() -> None:
+def test_coverage_of_an_operation_on_constants_has_only_the_constant() -> None:
     class Doubled(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x * 2
@@ -132,17 +134,19 @@ def test_what_works_on_constants_alone_gives_a_layer_without_operations() -> Non
 
 
 @pytest.mark.parametrize(
-    ("where", "refused"), [("to a layer", True), ("into a gate", False), ("nowhere", False)]
+    ("use", "unsupported"), [("returned", True), ("in a gate", False), ("unused", False)]
 )
-def test_refused_is_only_what_a_way_down_comes_through(where: str, refused: bool) -> None:
-    net = dv.Network(Own(Leads(where)), size=8, name="odd")
+def test_operation_without_a_rule_is_unsupported_only_on_a_projection_path(
+    use: str, unsupported: bool
+) -> None:
+    net = dv.Network(Own(WithoutRule(use)), size=8, name="odd")
     found = net.coverage()
     why = "it has no rule: deconvviz.rule(torch.ops.aten.cumsum.default) registers one"
     assert found.unsupported == (
-        (OpUse("aten.cumsum.default", REFUSED, why, 1, ("then",)),) if refused else ()
+        (OpUse("aten.cumsum.default", UNSUPPORTED, why, 1, ("then",)),) if unsupported else ()
     )
     rec = net.record(torch.randn(1, 3, 8, 8), "then")
-    if refused:
+    if unsupported:
         with pytest.raises(RefusedOp):
             rec.project("then")
         assert found.line() == ("unsupported: 1 of 3 calls (cumsum x1: it has no rule); see: net.coverage()")
@@ -161,8 +165,8 @@ class Divided(nn.Module):
 
 
 @pytest.mark.parametrize(("then", "op"), [(Masked(), "mul"), (Divided(), "div")])
-def test_what_is_made_for_constants_alone_has_no_part(then: nn.Module, op: str) -> None:
-    """A mask is no choice of ours, and nothing flows into a divisor, so that what made it does not matter."""
+def test_operation_that_only_computes_a_mask_or_divisor_has_no_part(then: nn.Module, op: str) -> None:
+    """Masks and divisors receive no signal, so it does not matter how they were computed."""
     found = dv.Network(Own(then), size=8).coverage()
     assert [use.short for use in found.uses] == ["convolution", "relu", op]
     assert [use.short for use in found.approximate] == [op]
@@ -170,41 +174,41 @@ def test_what_is_made_for_constants_alone_has_no_part(then: nn.Module, op: str) 
 
 
 @pytest.mark.parametrize("name", ["googlenet", "mobilenet_v3_small", "vit_b_16"])
-def test_it_says_of_each_layer_what_the_layer_says(name: str) -> None:
+def test_coverage_and_layer_table_agree_on_unsupported_layers(name: str) -> None:
     net = sketch(name)
     odd = [
         layer.name
         for layer in net.layers
         if bool(net.coverage(layer.name).unsupported) != bool(layer.unsupported)
-        and "which is no map of channels" not in layer.unsupported
+        and "which is not a map of channels" not in layer.unsupported
     ]
     assert not odd
     assert any(layer.unsupported for layer in net.layers) == (name == "vit_b_16")
 
 
-def test_vgg_and_resnet_are_exact_and_efficientnet_is_by_analogy() -> None:
+def test_vgg_and_resnet_are_exact_and_efficientnet_is_approximate() -> None:
     assert sketch("vgg19").coverage().line() == "exact: all of 44 calls"
     assert sketch("resnet50").coverage().line() == "exact: all of 175 calls"
     found = sketch("efficientnet_b0").coverage("output")
     assert {(use.short, use.count, use.note) for use in found.approximate} == {
         ("silu", 33, RECTIFIED),
-        ("sigmoid", 16, HELD),
+        ("sigmoid", 16, CONSTANT),
         ("mul", 16, GATED),
     }
     assert found.line().endswith("; see: deconvviz check efficientnet_b0 --layer output")
 
 
-def test_one_operation_may_be_exact_in_one_place_and_by_analogy_in_another() -> None:
+def test_same_operation_can_be_exact_in_one_place_and_approximate_in_another() -> None:
     class Both(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return (x * 3) * (x * 5)
 
     found = dv.Network(Own(Both()), size=8).coverage()
     products = [use for use in found.uses if use.short == "mul"]
-    assert [(use.support, use.count) for use in products] == [(EXACT, 2), (ANALOGY, 1)]
+    assert [(use.support, use.count) for use in products] == [(EXACT, 2), (APPROXIMATE, 1)]
 
 
-def test_refusals_are_told_with_their_reason() -> None:
+def test_unsupported_call_is_listed_with_its_reason() -> None:
     class Cut(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.clamp(1, 2)
@@ -214,20 +218,20 @@ def test_refusals_are_told_with_their_reason() -> None:
     assert (use.op, use.note) == ("aten.clamp.default", "it clamps at a value other than 0")
 
 
-def test_a_rule_of_ones_own_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coverage_uses_the_support_and_note_of_a_users_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rule_registry, "_registry", dict(rule_registry._registry))
 
     @dv.rule(torch.ops.aten.cumsum.default)
     class RunningSum(dv.Rule):
-        support = ANALOGY
+        support = APPROXIMATE
         note = "for a test: the signal stays where it is"
 
-    found = dv.Network(Own(Leads("to a layer")), size=8).coverage()
-    assert found.approximate == (OpUse("aten.cumsum.default", ANALOGY, RunningSum.note, 1, ("then",)),)
+    found = dv.Network(Own(WithoutRule("returned")), size=8).coverage()
+    assert found.approximate == (OpUse("aten.cumsum.default", APPROXIMATE, RunningSum.note, 1, ("then",)),)
 
 
-class Undecided(nn.Module):
-    """Goes another way for an empty picture."""
+class Branching(nn.Module):
+    """Branches on whether the image is empty."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not bool((x > 1).any()):
@@ -235,8 +239,8 @@ class Undecided(nn.Module):
         return torch.nn.functional.silu(x) * torch.sigmoid(x)
 
 
-def test_a_recording_tells_what_really_happened() -> None:
-    net = dv.Network(Own(Undecided()), size=8, name="undecided")
+def test_coverage_of_a_recording_has_the_calls_that_were_made() -> None:
+    net = dv.Network(Own(Branching()), size=8, name="branching")
     assert net.coverage("then").line() == "exact: all of 3 calls"
     rec = net.record(100 * torch.randn(2, 3, 8, 8), "then")
     found = rec.coverage("then")
@@ -246,7 +250,7 @@ def test_a_recording_tells_what_really_happened() -> None:
         rec.coverage("relu")
 
 
-def test_the_network_runs_once_for_its_layers_and_its_coverage() -> None:
+def test_network_runs_once_for_its_layers_and_its_coverage() -> None:
     runs = []
     module = Own()
     module.register_forward_hook(lambda *_: runs.append(1))
@@ -255,7 +259,7 @@ def test_the_network_runs_once_for_its_layers_and_its_coverage() -> None:
     assert runs == [1]
 
 
-def test_no_tensor_is_kept(gated: dv.Network) -> None:
+def test_survey_holds_no_tensor(gated: dv.Network) -> None:
     gated.coverage()
     rec = gated.record(torch.randn(1, 3, 8, 8), "output")
     for survey in (gated._sketch[1], rec._survey):
@@ -275,7 +279,7 @@ def _reachable(start: object) -> Iterator[object]:
         waiting += gc.get_referents(one)
 
 
-def test_an_unknown_layer() -> None:
+def test_coverage_of_an_unknown_layer_raises() -> None:
     net = sketch("minivgg")
     with pytest.raises(LayerError) as raised:
         net.coverage("conv9")
@@ -285,7 +289,7 @@ def test_an_unknown_layer() -> None:
     )
 
 
-def test_where_to_read_more_is_a_line_for_a_shell() -> None:
+def test_see_is_a_shell_command() -> None:
     assert sketch("minivgg").coverage(["conv1_1", "fc5"]).see == (
         "deconvviz check minivgg --layer conv1_1 --layer fc5"
     )
@@ -294,23 +298,25 @@ def test_where_to_read_more_is_a_line_for_a_shell() -> None:
     assert see == "deconvviz check timm:test_resnet --model-arg num_classes=3"
 
 
-def test_how_it_shows_itself(gated: dv.Network) -> None:
+def test_text_and_html_of_a_coverage(gated: dv.Network) -> None:
     found = gated.coverage("output")
     assert str(found).splitlines() == [
         "aten.convolution.default x1: exact; in conv",
         "aten.relu.default x1: exact; in relu",
-        f"aten.sigmoid.default x1: approximate ({HELD}); in then.gate",
+        f"aten.sigmoid.default x1: approximate ({CONSTANT}); in then.gate",
         f"aten.mul.Tensor x1: approximate ({GATED}); in then",
         "gated, projections of output: 4 calls, 2 exact, 2 approximate, 0 unsupported",
     ]
     html = found._repr_html_()
-    assert html.startswith("<p>gated, projections of output: 4 calls, 2 exact, 2 approximate, 0 unsupported</p><table>")
+    assert html.startswith(
+        "<p>gated, projections of output: 4 calls, 2 exact, 2 approximate, 0 unsupported</p><table>"
+    )
     assert html.count("<tr>") == 5
     assert "<td>aten.sigmoid.default</td><td>1</td><td>approximate</td><td>then.gate</td>" in html
-    assert "the gate&#x27;s recorded value" in html
+    assert f"<td>{GATED}</td>" in html
 
 
-def test_names_and_places_in_short() -> None:
+def test_short_names_of_operations_and_modules() -> None:
     use = OpUse("aten.add_.Tensor", EXACT, "", 9, ("", "a", "b"))
     assert (use.short, use.where) == ("add", "(the network) and 2 more")
     assert OpUse("aten._softmax.default", EXACT, "", 1, ("a", "b")).where == "a, b"
@@ -320,9 +326,9 @@ def test_names_and_places_in_short() -> None:
     )
 
 
-def test_json_has_everything(gated: dv.Network) -> None:
-    told = json.loads(json.dumps(gated.coverage("then.gate").to_json()))
-    assert told == {
+def test_json_of_a_coverage(gated: dv.Network) -> None:
+    stored = json.loads(json.dumps(gated.coverage("then.gate").to_json()))
+    assert stored == {
         "network": "gated",
         "layers": ["then.gate"],
         "calls": 1,
@@ -336,7 +342,7 @@ def test_json_has_everything(gated: dv.Network) -> None:
             {
                 "op": "aten.sigmoid.default",
                 "verdict": "approximate",
-                "how": HELD,
+                "how": CONSTANT,
                 "count": 1,
                 "modules": ["then.gate"],
             }
@@ -349,6 +355,6 @@ def test_equal_networks_have_equal_coverage(gated: dv.Network) -> None:
     assert gated.coverage() != gated.coverage("output")
 
 
-def test_every_operation_of_maxvit_can_be_projected_for_one_picture() -> None:
-    """Its windows of attention move the batch about; a batch of one can be anywhere."""
+def test_every_operation_of_maxvit_can_be_projected_for_one_image() -> None:
+    """Its window attention reorders the batch axis, which is unambiguous for a batch of one."""
     assert sketch("maxvit_t").coverage().unsupported == ()

@@ -1,4 +1,4 @@
-"""Tests of the plugin that fails unmarked tests which take too much processor time."""
+"""Plugin that fails unmarked tests which take too much processor time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_failing(): assert False, "its own reason"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
-def test_unmarked_tests_that_take_too_long_fail_and_longer_ones_are_listed(
+def test_unmarked_tests_over_the_limit_fail_and_long_ones_are_listed(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
@@ -62,7 +62,7 @@ def test_unmarked_tests_that_take_too_long_fail_and_longer_ones_are_listed(
     assert names[-1] == "test_longer"
 
 
-def test_seconds_count_children_that_have_ended() -> None:
+def test_processor_time_includes_finished_child_processes() -> None:
     before = cpu_limit.seconds()
     subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"], check=True)
-    assert cpu_limit.seconds() - before >= 0.25  # the system counts in hundredths
+    assert cpu_limit.seconds() - before >= 0.25  # resolution: 0.01 s

@@ -1,4 +1,4 @@
-"""Pages and drawings of the repository are those of the package, and their links lead somewhere."""
+"""Pages and drawings of the repository match the package, and their links work."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ NAMED = re.compile(r"`((?:deconvviz|tests|scripts|docs|examples|benchmarks)/[\w.
 
 
 def _text(page: Path) -> str:
-    """A page without its blocks of code, in which brackets are not links."""
+    """Return a page without its code blocks, where brackets are not links."""
     return re.sub(r"^(```|~~~).*?^\1", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
 def _anchors(page: Path) -> Iterator[str]:
-    """The anchors that a Markdown page's headings have on GitHub."""
+    """Yield the anchors that GitHub gives to the headings of a Markdown page."""
     seen: dict[str, int] = {}
     for heading in re.findall(r"^#+\s+(.*?)\s*#*$", _text(page), re.MULTILINE):
-        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)  # of a link, its text
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)  # replace a link by its text
         anchor = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
         number = seen[anchor] = seen.get(anchor, -1) + 1
         yield f"{anchor}-{number}" if number else anchor
 
 
 def _broken(page: Path) -> Iterator[str]:
-    """The relative links of a page that lead nowhere."""
+    """Yield the broken relative links of a page."""
     for target in LINK.findall(_text(page)):
         if ELSEWHERE.match(target):
             continue
@@ -54,7 +54,7 @@ def test_links_of_a_page_work(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
-def test_files_that_a_page_names_exist(page: Path) -> None:
+def test_files_named_in_a_page_exist(page: Path) -> None:
     assert [name for name in NAMED.findall(_text(page)) if not (ROOT / name).exists()] == []
 
 
@@ -72,7 +72,7 @@ def test_broken_links_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(_broken(page)) == ["c.png", "a.md#tail", "#here", "d.md", "../outside.md"]
 
 
-def test_every_decision_is_listed_and_has_its_four_parts() -> None:
+def test_every_decision_is_listed_and_has_four_parts() -> None:
     listed = (ROOT / "docs" / "decisions" / "README.md").read_text(encoding="utf-8")
     decisions = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
     assert re.findall(r"\((\d{4}-.*?\.md)\)", listed) == [page.name for page in decisions]
@@ -85,14 +85,14 @@ def test_every_decision_is_listed_and_has_its_four_parts() -> None:
             assert re.findall(r"^\*\*(\w+)\.\*\*", text, re.MULTILINE) == parts, page.name
 
 
-def test_drawing_of_the_rooms_is_that_of_the_imports() -> None:
+def test_drawing_of_the_rooms_matches_the_imports() -> None:
     command = [sys.executable, str(ROOT / "scripts" / "draw_rooms.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("name", ["check", "test", "test-all", "docs", "build"])
-def test_scripts_are_programs_that_contributing_names(name: str) -> None:
+def test_scripts_are_executable_and_named_in_contributing(name: str) -> None:
     script = ROOT / "scripts" / name
     text = script.read_text(encoding="utf-8")
     assert script.stat().st_mode & 0o111 and text.startswith("#!/usr/bin/env bash\n# ")

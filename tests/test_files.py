@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, whatever goes wrong on the way."""
+"""`write_whole`: a file is written whole or not at all, whatever fails."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def entries(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def test_writes_and_returns_the_path_as_it_was_given(tmp_path):
+def test_write_whole_writes_the_file_and_returns_the_given_path(tmp_path):
     given = str(tmp_path / "grid.json")
     assert write_whole(given, put(b"[]")) == Path(given)
     assert (tmp_path / "grid.json").read_bytes() == b"[]"
     assert entries(tmp_path) == ["grid.json"]
 
 
-def test_makes_missing_folders(tmp_path):
+def test_write_whole_creates_missing_folders(tmp_path):
     write_whole(tmp_path / "a" / "b" / "c.bin", put(b"x"))
     assert entries(tmp_path) == ["a", "a/b", "a/b/c.bin"]
 
 
-def test_new_file_has_the_permissions_of_any_new_file(tmp_path):
+def test_new_file_has_the_permissions_of_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         write_whole(tmp_path / "new", put(b""))
@@ -48,25 +48,25 @@ def test_new_file_has_the_permissions_of_any_new_file(tmp_path):
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
 
 
-def test_refuses_to_overwrite_and_says_how(tmp_path):
+def test_existing_file_is_not_overwritten_and_the_error_names_force(tmp_path):
     target = tmp_path / "grid.png"
     target.write_bytes(b"old")
     with pytest.raises(OutputError) as caught:
         write_whole(target, put(b"new"))
     assert str(caught.value) == (
-        f"{target} already exists. Overwrite it with force=True or choose another name"
+        f"{target} already exists. Overwrite it with force=True, or choose another name"
     )
     assert target.read_bytes() == b"old"
     assert entries(tmp_path) == ["grid.png"]
 
 
-def test_refusal_comes_before_the_work(tmp_path):
+def test_existing_file_raises_before_anything_is_computed(tmp_path):
     (tmp_path / "grid.png").write_bytes(b"old")
     with pytest.raises(OutputError):
         write_whole(tmp_path / "grid.png", lambda stream: pytest.fail("wrote although the file exists"))
 
 
-def test_force_overwrites_and_keeps_the_mode(tmp_path):
+def test_force_overwrites_and_keeps_the_permissions(tmp_path):
     target = tmp_path / "grid.png"
     target.write_bytes(b"old")
     target.chmod(0o664)
@@ -75,26 +75,26 @@ def test_force_overwrites_and_keeps_the_mode(tmp_path):
     assert target.stat().st_mode & 0o777 == 0o664
 
 
-def test_force_needs_no_file_to_be_there(tmp_path):
+def test_force_works_if_the_file_does_not_exist(tmp_path):
     write_whole(tmp_path / "new", put(b"new"), force=True)
     assert (tmp_path / "new").read_bytes() == b"new"
 
 
-def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path):
+def test_file_created_by_another_process_meanwhile_is_not_overwritten(tmp_path):
     target = tmp_path / "grid.png"
 
-    def slow(stream: BinaryIO) -> None:
+    def slow_write(stream: BinaryIO) -> None:
         target.write_bytes(b"another process")
         stream.write(b"ours")
 
     with pytest.raises(OutputError, match="already exists"):
-        write_whole(target, slow)
+        write_whole(target, slow_write)
     assert target.read_bytes() == b"another process"
     assert entries(tmp_path) == ["grid.png"]
 
 
 @pytest.mark.parametrize("taken", [False, True])
-def test_without_hard_links(tmp_path, monkeypatch, taken):
+def test_write_whole_works_without_hard_links(tmp_path, monkeypatch, taken):
     def no_links(source: object, target: Path) -> None:
         if taken:
             Path(target).write_bytes(b"another process")
@@ -110,7 +110,7 @@ def test_without_hard_links(tmp_path, monkeypatch, taken):
     assert (tmp_path / "grid.png").read_bytes() == (b"another process" if taken else b"ours")
 
 
-def test_follows_a_symbolic_link(tmp_path):
+def test_symbolic_link_is_followed(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "file").write_bytes(b"old")
     (tmp_path / "link").symlink_to(tmp_path / "real" / "file")
@@ -119,45 +119,45 @@ def test_follows_a_symbolic_link(tmp_path):
     assert (tmp_path / "real" / "file").read_bytes() == b"new"
 
 
-def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(OutputError, match="it is a folder; name a file in it"):
+def test_folder_as_target_raises(tmp_path):
+    with pytest.raises(OutputError, match=r"it is a folder\. Name a file in it"):
         write_whole(tmp_path, put(b""), force=True)
 
 
-def test_a_device_is_never_replaced(tmp_path):
+def test_device_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OutputError, match="it is a device or a pipe"):
         write_whole(tmp_path / "pipe", put(b""), force=True)
     assert (tmp_path / "pipe").is_fifo()
 
 
-def test_a_file_in_the_place_of_a_folder(tmp_path):
+def test_file_in_place_of_a_folder_raises(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="a part of the path is a file, not a folder"):
         write_whole(tmp_path / "file" / "grid.png", put(b""))
     assert entries(tmp_path) == ["file"]
 
 
-def test_a_name_too_long(tmp_path):
+def test_name_over_the_maximum_length_raises(tmp_path):
     with pytest.raises(OutputError, match="choose a shorter name"):
         write_whole(tmp_path / ("n" * 300), put(b""))
     assert entries(tmp_path) == []
 
 
-def test_a_name_as_long_as_names_can_be(tmp_path):
+def test_name_of_the_maximum_length_is_written(tmp_path):
     name = "n" * os.pathconf(tmp_path, "PC_NAME_MAX")
     write_whole(tmp_path / name, put(b"x"))
     assert entries(tmp_path) == [name]
 
 
-def test_a_zero_byte_in_the_name():
+def test_zero_byte_in_the_name_raises():
     with pytest.raises(OutputError, match="zero byte"):
         write_whole("a\0b", put(b""))
 
 
 @contextlib.contextmanager
-def somebody_else() -> Iterator[None]:
-    """Root may write anywhere: for a while, be a user who may not."""
+def unprivileged_user() -> Iterator[None]:
+    """Run the block as an unprivileged user if this process runs as root."""
     before = os.geteuid()
     if before == 0:
         os.seteuid(65534)
@@ -168,11 +168,11 @@ def somebody_else() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["grid.png", "new/grid.png"])
-def test_a_folder_that_may_not_be_written_to(name):
+def test_folder_without_write_permission_raises(name):
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         folder.chmod(0o555)
-        with somebody_else(), pytest.raises(OutputError) as caught:
+        with unprivileged_user(), pytest.raises(OutputError) as caught:
             write_whole(folder / name, put(b""))
         folder.chmod(0o755)
         assert str(caught.value) == (
@@ -182,7 +182,7 @@ def test_a_folder_that_may_not_be_written_to(name):
         assert entries(folder) == []
 
 
-def test_a_file_system_that_may_not_be_written_to(tmp_path, monkeypatch):
+def test_read_only_file_system_raises(tmp_path, monkeypatch):
     def read_only(*_: object) -> int:
         raise OSError(errno.EROFS, "Read-only file system")
 
@@ -197,10 +197,10 @@ def test_a_file_system_that_may_not_be_written_to(tmp_path, monkeypatch):
     assert entries(tmp_path) == []
 
 
-def test_no_space_left(tmp_path):
+def test_full_device_raises_and_leaves_nothing(tmp_path):
     def full(stream: BinaryIO) -> None:
         stream.write(b"half of it")
-        with open("/dev/full", "wb", buffering=0) as device:  # the system's own ENOSPC
+        with open("/dev/full", "wb", buffering=0) as device:  # raises ENOSPC
             device.write(b"the rest")
 
     with pytest.raises(OutputError) as caught:
@@ -212,8 +212,8 @@ def test_no_space_left(tmp_path):
     assert entries(tmp_path) == []
 
 
-def test_a_real_limit_reached_while_buffers_are_flushed(tmp_path):
-    """The last bytes leave the buffer after `write` has returned: that failure must be caught as well."""
+def test_failure_while_buffers_are_flushed_raises(tmp_path):
+    """The last bytes are written after `write` has returned; that failure must be caught as well."""
     old = tmp_path / "old.npz"
     old.write_bytes(b"old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -228,7 +228,7 @@ def test_a_real_limit_reached_while_buffers_are_flushed(tmp_path):
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt, SystemExit, ValueError])
-def test_an_interrupt_leaves_nothing_and_passes_through(tmp_path, problem):
+def test_interrupt_leaves_nothing_and_is_raised_again(tmp_path, problem):
     def interrupted(stream: BinaryIO) -> None:
         stream.write(b"half")
         raise problem
@@ -238,7 +238,7 @@ def test_an_interrupt_leaves_nothing_and_passes_through(tmp_path, problem):
     assert entries(tmp_path) == []
 
 
-def test_a_new_folder_that_others_use_meanwhile_stays(tmp_path):
+def test_new_folder_with_files_of_others_is_not_removed(tmp_path):
     def interrupted(stream: BinaryIO) -> None:
         (tmp_path / "a" / "other").write_bytes(b"theirs")
         raise KeyboardInterrupt
@@ -248,7 +248,7 @@ def test_a_new_folder_that_others_use_meanwhile_stays(tmp_path):
     assert entries(tmp_path) == ["a", "a/other"]
 
 
-def test_imports_no_heavy_library():
+def test_files_imports_neither_torch_nor_matplotlib_nor_numpy():
     heavy = ("torch", "matplotlib", "numpy")
     code = f"import sys, deconvviz.files; print([name for name in {heavy} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""One writer at a time in a folder, whoever dies when."""
+"""Lock that allows one writer at a time in a folder, also if writers are killed."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def left_in(folder: Path) -> list[str]:
 
 
 def other_process(folder: Path, script: str) -> subprocess.Popen[str]:
-    """Another Python process with the lock's functions, and `folder`."""
+    """Start a Python process that runs a script with `locked`, `OutputError` and `folder` defined."""
     code = f"import sys, os, time\nfrom pathlib import Path\nfolder = Path({str(folder)!r})\n"
     code += "from deconvviz.folder_lock import locked\nfrom deconvviz.errors import OutputError\n" + script
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 
-HOLD = "with locked(folder):\n    print('in', flush=True)\n    time.sleep(60)\n"
+HOLD_THE_LOCK = "with locked(folder):\n    print('in', flush=True)\n    time.sleep(60)\n"
 
 
-def test_second_writer_is_refused_and_learns_who_writes(tmp_path: Path) -> None:
+def test_second_writer_raises_and_the_error_names_the_first(tmp_path: Path) -> None:
     with locked(tmp_path):
         with pytest.raises(OutputError) as refused, locked(tmp_path):
             raise AssertionError
@@ -54,17 +54,17 @@ def test_second_writer_is_refused_and_learns_who_writes(tmp_path: Path) -> None:
     assert left_in(tmp_path) == []
 
 
-def test_another_process_is_named(tmp_path: Path) -> None:
-    with other_process(tmp_path, HOLD) as process:
+def test_error_names_the_other_process(tmp_path: Path) -> None:
+    with other_process(tmp_path, HOLD_THE_LOCK) as process:
         assert process.stdout is not None and process.stdout.readline() == "in\n"
         try:
-            for ask in (check_unlocked, enter):
+            for check in (check_unlocked, enter):
                 with pytest.raises(OutputError) as refused:
-                    ask(tmp_path)
+                    check(tmp_path)
                 assert f"process {process.pid} on this machine (" in str(refused.value)
         finally:
             process.kill()
-    with locked(tmp_path):  # killed: it does not block
+    with locked(tmp_path):  # the killed process does not block
         pass
     assert left_in(tmp_path) == []
 
@@ -74,47 +74,49 @@ def enter(folder: Path) -> None:
         pass
 
 
-def test_interrupted_process_leaves_nothing(tmp_path: Path) -> None:
-    with other_process(tmp_path, HOLD) as process:
+def test_interrupted_process_leaves_no_lock(tmp_path: Path) -> None:
+    with other_process(tmp_path, HOLD_THE_LOCK) as process:
         assert process.stdout is not None and process.stdout.readline() == "in\n"
         process.send_signal(signal.SIGINT)
     assert left_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, OSError])
-def test_lock_goes_with_any_error_and_the_error_passes(tmp_path: Path, error: type[BaseException]) -> None:
+def test_lock_is_removed_after_any_error_and_the_error_is_raised(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
     with pytest.raises(error, match="mine"), locked(tmp_path / "new" / "one"):
         assert left_in(tmp_path / "new" / "one") == [".deconvviz.lock"]
         raise error("mine")
     assert left_in(tmp_path) == []
 
 
-def test_folder_stays_with_what_was_written(tmp_path: Path) -> None:
+def test_folder_with_written_files_is_kept_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="late"), locked(tmp_path / "new"):
         (tmp_path / "new" / "part").touch()
         raise ValueError("late")
     assert left_in(tmp_path / "new") == ["part"]
 
 
-def gone() -> Writer:
-    """A process that has ended."""
+def ended() -> Writer:
+    """Return a writer whose process has ended."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         pass
     return replace(Writer.current(), pid=process.pid)
 
 
-def reused() -> Writer:
-    """A process that began after the lock was written has the number now."""
+def reused_pid() -> Writer:
+    """Return a writer whose process id now belongs to a process that started later."""
     parent = psutil.Process(os.getppid())
     return replace(Writer.current(), pid=parent.pid, started=parent.create_time() - 1000)
 
 
-def own_number() -> Writer:
-    """As in a container, where a program has the same number each time it is started."""
+def own_pid() -> Writer:
+    """Return a writer with the id of this process, as in a container where a program always gets the same id."""
     return Writer.current()
 
 
-@pytest.mark.parametrize("dead", [gone, reused, own_number])
+@pytest.mark.parametrize("dead", [ended, reused_pid, own_pid])
 def test_lock_of_a_dead_process_does_not_block(tmp_path: Path, dead: Callable[[], Writer]) -> None:
     path = write_lock(tmp_path, dead())
     check_unlocked(tmp_path)
@@ -123,7 +125,7 @@ def test_lock_of_a_dead_process_does_not_block(tmp_path: Path, dead: Callable[[]
     assert left_in(tmp_path) == []
 
 
-def test_zombie_is_dead(tmp_path: Path) -> None:
+def test_lock_of_a_zombie_process_does_not_block(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     writer = replace(Writer.current(), pid=process.pid, started=psutil.Process(process.pid).create_time())
     while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
@@ -133,38 +135,40 @@ def test_zombie_is_dead(tmp_path: Path) -> None:
     process.wait()
 
 
-def test_living_process_whose_clock_differs_a_little_blocks(tmp_path: Path) -> None:
+def test_live_process_blocks_if_its_start_time_differs_slightly(tmp_path: Path) -> None:
     parent = psutil.Process(os.getppid())
     write_lock(tmp_path, replace(Writer.current(), pid=parent.pid, started=parent.create_time() + 0.5))
     with pytest.raises(OutputError, match=f"process {parent.pid} on this machine"):
         enter(tmp_path)
 
 
-def test_process_of_another_machine_blocks_and_the_message_says_how_to_remove_it(tmp_path: Path) -> None:
-    writer = replace(gone(), host="node-17", since=time.time() - 3 * 3600 - 5, command="deconvviz search x")
+def test_process_on_another_machine_blocks_and_the_error_says_how_to_remove_the_lock(tmp_path: Path) -> None:
+    writer = replace(ended(), host="node-17", since=time.time() - 3 * 3600 - 5, command="deconvviz search x")
     path = write_lock(tmp_path, writer)
     with pytest.raises(OutputError) as refused:
         enter(tmp_path)
     message = str(refused.value)
     assert f"process {writer.pid} on the machine node-17 (deconvviz search x), since " in message
     assert "(3 hours ago)" in message
-    assert message.endswith(f"if that process is not running any more, delete {path}")
+    assert message.endswith(f"if that process is no longer running, delete {path}")
     path.unlink()
     enter(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"pid": 1}'])
-def test_lock_that_says_nothing_blocks_after_a_wait(
+def test_unreadable_lock_raises_after_a_wait(
     tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder_lock, "_WAIT", 0.1)
     lock_path(tmp_path).write_bytes(content)
-    check_unlocked(tmp_path)  # it may be being written: nothing is known yet
-    with pytest.raises(OutputError, match=r"cannot be read\. Delete that file if nothing writes there now"):
+    check_unlocked(tmp_path)  # does not raise, because the lock may be being written
+    with pytest.raises(
+        OutputError, match=r"cannot be read\. Delete that file if no process is writing there"
+    ):
         enter(tmp_path)
 
 
-def test_folder_in_place_of_a_lock_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_in_place_of_the_lock_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_lock, "_WAIT", 0.1)
     lock_path(tmp_path).mkdir()
     with pytest.raises(OutputError, match="cannot be read"):
@@ -172,13 +176,13 @@ def test_folder_in_place_of_a_lock_is_refused(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_folder_without_write_permission_raises(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="choose a folder you may write to"):
         enter(tmp_path)
 
 
-def test_look_ahead_writes_nothing_and_needs_no_folder(tmp_path: Path) -> None:
+def test_check_unlocked_writes_nothing_and_needs_no_folder(tmp_path: Path) -> None:
     check_unlocked(tmp_path / "none")
     (tmp_path / "file").touch()
     check_unlocked(tmp_path / "file")
@@ -186,14 +190,14 @@ def test_look_ahead_writes_nothing_and_needs_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "zero\0byte"])
-def test_place_that_is_no_folder(tmp_path: Path, name: str) -> None:
+def test_file_or_zero_byte_in_place_of_the_folder_raises(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"^cannot write "):
         enter(tmp_path / name)
     assert left_in(tmp_path) == ["file"]
 
 
-def test_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_works_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def link(source: object, target: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -205,11 +209,9 @@ def test_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Monk
     assert left_in(tmp_path) == []
 
 
-def test_claim_of_a_process_that_died_with_it_lasts_a_minute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_claim_of_a_dead_process_blocks_for_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_lock, "_WAIT", 0.1)
-    writer = gone()
+    writer = ended()
     write_lock(tmp_path, writer)
     claim = tmp_path / f".deconvviz-{writer.id}.lock-claim"
     claim.touch()
@@ -220,10 +222,10 @@ def test_claim_of_a_process_that_died_with_it_lasts_a_minute(
     assert left_in(tmp_path) == []
 
 
-def test_lock_of_another_is_not_released(tmp_path: Path) -> None:
-    other = gone()
+def test_lock_of_another_writer_is_not_released(tmp_path: Path) -> None:
+    other = ended()
     with locked(tmp_path):
-        write_lock(tmp_path, other)  # somebody deleted ours by hand, and began
+        write_lock(tmp_path, other)  # as if a user had deleted our lock and another process had taken it
     assert json.loads(lock_path(tmp_path).read_text())["id"] == other.id
 
 
@@ -242,7 +244,7 @@ def test_forked_process_does_not_release_the_lock(tmp_path: Path) -> None:
     assert left_in(tmp_path) == []
 
 
-def test_files_of_one_folder_have_a_lock_each(tmp_path: Path) -> None:
+def test_files_of_one_folder_have_separate_locks(tmp_path: Path) -> None:
     long = "x" * 255
     refused = pytest.raises(OutputError, match=r"one\.png is being written by another thread")
     with (
@@ -258,7 +260,7 @@ def test_files_of_one_folder_have_a_lock_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stale", [False, True])
-def test_of_many_threads_one_is_in_at_a_time(tmp_path: Path, stale: bool) -> None:
+def test_only_one_of_many_threads_holds_the_lock_at_a_time(tmp_path: Path, stale: bool) -> None:
     inside, most, entered = 0, 0, 0
     count = threading.Lock()
     barrier = threading.Barrier(16)
@@ -279,7 +281,7 @@ def test_of_many_threads_one_is_in_at_a_time(tmp_path: Path, stale: bool) -> Non
                 assert "is being written by another thread" in str(refused)
 
     if stale:
-        write_lock(tmp_path, gone())
+        write_lock(tmp_path, ended())
     threads = [threading.Thread(target=work) for _ in range(16)]
     for thread in threads:
         thread.start()
@@ -289,7 +291,7 @@ def test_of_many_threads_one_is_in_at_a_time(tmp_path: Path, stale: bool) -> Non
     assert left_in(tmp_path) == []
 
 
-RUSH = """
+COMPETE = """
 inside = folder / 'inside'
 wins = 0
 while not (folder.parent / 'go').exists():
@@ -297,7 +299,7 @@ while not (folder.parent / 'go').exists():
 for _ in range(30):
     try:
         with locked(folder):
-            os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails if another is in
+            os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails if another process has the lock
             time.sleep(0.002)
             inside.unlink()
             wins += 1
@@ -308,12 +310,12 @@ print(wins)
 
 
 @pytest.mark.parametrize("stale", [False, True])
-def test_of_many_processes_one_is_in_at_a_time(tmp_path: Path, stale: bool) -> None:
+def test_only_one_of_many_processes_holds_the_lock_at_a_time(tmp_path: Path, stale: bool) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     if stale:
-        write_lock(folder, gone())
-    processes = [other_process(folder, RUSH) for _ in range(6)]
+        write_lock(folder, ended())
+    processes = [other_process(folder, COMPETE) for _ in range(6)]
     time.sleep(0.3)
     (tmp_path / "go").touch()
     wins = [int(process.communicate()[0]) for process in processes]
@@ -322,8 +324,8 @@ def test_of_many_processes_one_is_in_at_a_time(tmp_path: Path, stale: bool) -> N
     assert left_in(folder) == []
 
 
-def test_killed_again_and_again_it_never_blocks(tmp_path: Path) -> None:
-    """Killed at any moment, also while the lock of the one before is taken over."""
+def test_repeatedly_killed_processes_never_block(tmp_path: Path) -> None:
+    """Processes are killed at different moments, also while they take over the lock of the previous one."""
     for number in range(8):
         script = "while True:\n    with locked(folder):\n        print('in', flush=True)\n"
         with other_process(tmp_path, script) as process:
@@ -334,7 +336,9 @@ def test_killed_again_and_again_it_never_blocks(tmp_path: Path) -> None:
     assert not [name for name in left_in(tmp_path) if not name.endswith("-claim")]
 
 
-def test_command_with_odd_bytes_can_be_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_with_control_characters_is_printable_in_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "argv", ["/bin/deconvviz", "search", "caf\udce9 \x1b[31m", "x" * 1000])
     writer = replace(Writer.current(), host="elsewhere\x1b[0m")
     write_lock(tmp_path, writer)
@@ -345,12 +349,12 @@ def test_command_with_odd_bytes_can_be_shown(tmp_path: Path, monkeypatch: pytest
     message.encode()
 
 
-def test_nothing_heavy_is_imported() -> None:
+def test_folder_lock_imports_neither_torch_nor_numpy_nor_psutil() -> None:
     code = "import deconvviz.folder_lock, sys; assert not {'torch', 'numpy', 'psutil'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_host_is_compared_by_its_name(tmp_path: Path) -> None:
-    write_lock(tmp_path, replace(gone(), host=socket.gethostname().upper() + "x"))
+def test_hosts_are_compared_by_name(tmp_path: Path) -> None:
+    write_lock(tmp_path, replace(ended(), host=socket.gethostname().upper() + "x"))
     with pytest.raises(OutputError, match="on the machine"):
         enter(tmp_path)

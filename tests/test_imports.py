@@ -1,4 +1,4 @@
-"""Imports run one way, also those inside of functions, and never in a circle."""
+"""Imports between rooms run one way and never in a circle. Imports inside functions count as well."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ BELOW = {
     | FACTS
     | {"projection", "recording", "network", "loading", "topnine", "dataset_search", "from_manifest"},
 }
-"""Which rooms a room may import, besides itself. The version number is everybody's."""
+"""Rooms that a room may import, besides itself."""
 
 FOREIGN = {
     "errors": set(),
@@ -66,18 +66,18 @@ FOREIGN = {
     "figures": {"numpy", "matplotlib", "PIL"},
     "cli": {"typer", "click", "rich", "PIL", "numpy", "torch", "torchvision", "shellingham"},
 }
-"""Which packages of others a room may import, where that matters."""
+"""Third-party packages that some rooms are limited to."""
 
 
 @dataclass(frozen=True)
 class Import:
-    """One imported module, as a statement names it."""
+    """One name imported by one statement."""
 
-    by: str  # dotted module
-    of: str  # dotted module or name
+    by: str  # dotted name of the importing module
+    of: str  # dotted name of the imported module or object
     line: int
     typing: bool  # under `if TYPE_CHECKING`
-    at_once: bool  # when the module is imported, and not when a function is called
+    at_once: bool  # executed when the module is imported, not when a function is called
 
 
 @lru_cache
@@ -113,13 +113,13 @@ def _room(dotted: str) -> str:
     return dotted.split(".")[1]
 
 
-def test_there_is_something_to_walk() -> None:
+def test_every_room_is_listed() -> None:
     assert len(_imports()) > 200
     assert {_room(found.by) for found in _imports()} <= set(BELOW)
 
 
 @pytest.mark.parametrize("room", BELOW)
-def test_a_room_imports_only_what_is_below_it(room: str) -> None:
+def test_room_imports_only_the_rooms_below_it(room: str) -> None:
     wrong = [
         f"{found.by}:{found.line} imports {found.of}"
         for found in _imports()
@@ -131,19 +131,19 @@ def test_a_room_imports_only_what_is_below_it(room: str) -> None:
 
 
 @pytest.mark.parametrize("room", FOREIGN)
-def test_a_room_uses_only_its_own_tools(room: str) -> None:
+def test_room_imports_only_its_third_party_packages(room: str) -> None:
     foreign = {
         found.of.partition(".")[0] for found in _imports() if _room(found.by) == room and not found.typing
     }
     assert foreign - {"deconvviz"} - sys.stdlib_module_names <= FOREIGN[room]
 
 
-def test_no_pyplot() -> None:
+def test_pyplot_is_not_imported() -> None:
     assert not [found for found in _imports() if found.of.startswith("matplotlib.pyplot")]
 
 
-def test_what_is_said_to_be_light_is_light() -> None:
-    """What `import deconvviz`, and its folders by themselves, bring in."""
+def test_light_modules_import_nothing_heavy() -> None:
+    """`import deconvviz` and its `__init__` files import only parts of the standard library."""
     light = {f"deconvviz.{name}" for name in ("__init__", "models", "figures", "engine", "errors")}
     heavy = {
         found.of.partition(".")[0]
@@ -152,15 +152,15 @@ def test_what_is_said_to_be_light_is_light() -> None:
         and found.at_once
         and not found.typing
         and found.of != "deconvviz.version.__version__"
-        and not found.of.startswith("deconvviz.printable_names.")  # the standard library alone
+        and not found.of.startswith("deconvviz.printable_names.")  # imports only the standard library
     }
     assert heavy <= {"__future__", "collections", "importlib", "typing"}
 
 
-def test_no_circles() -> None:
-    """Counting every import: also those inside of functions, and those for type checkers alone.
+def test_imports_have_no_cycles() -> None:
+    """Imports inside functions and for type checkers count as well.
 
-    The package itself names its public objects, and a room's `__init__` may import its own modules.
+    Exempt are the package's `__init__`, which imports its public objects, and imports of a module by itself.
     """
     modules = {_dotted(path) for path in PACKAGE.rglob("*.py")}
     edges: dict[str, set[str]] = {module: set() for module in modules}
@@ -170,11 +170,11 @@ def test_no_circles() -> None:
             edges[found.by].add(target)
     done: set[str] = set()
 
-    def visit(module: str, way: tuple[str, ...]) -> None:
-        assert module not in way, " imports ".join((*way[way.index(module) :], module))
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " imports ".join((*path[path.index(module) :], module))
         if module not in done:
             for below in sorted(edges[module]):
-                visit(below, (*way, module))
+                visit(below, (*path, module))
             done.add(module)
 
     for module in sorted(modules):

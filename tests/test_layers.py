@@ -1,4 +1,4 @@
-"""The table of layers: names, shapes, and what a unit sees."""
+"""Table of layers: names, shapes and receptive fields."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import deconvviz as dv
 from deconvviz.errors import LayerError
 from deconvviz.loading import sketch
 
-VGG19 = {  # receptive field and stride, by the arithmetic of 3x3 convolutions and 2x2 pools
+VGG19 = {  # (receptive field, stride), computed by hand from 3x3 convolutions and 2x2 pools
     "conv1_1": (3, 1), "conv1_2": (5, 1), "pool1": (6, 2), "conv2_2": (14, 2), "pool2": (16, 4),
     "conv3_1": (24, 4), "conv3_4": (48, 4), "pool3": (52, 8), "conv4_1": (68, 8), "conv4_4": (116, 8),
     "pool4": (124, 16), "conv5_1": (156, 16), "relu5_1": (156, 16), "conv5_4": (252, 16), "pool5": (268, 32),
@@ -25,7 +25,7 @@ def vgg19() -> dv.LayerTable:
     return sketch("vgg19").layers
 
 
-def test_the_papers_names(vgg19: dv.LayerTable) -> None:
+def test_layers_have_the_names_of_the_paper(vgg19: dv.LayerTable) -> None:
     blocks = enumerate((2, 2, 4, 4, 4), start=1)
     convolutions = [f"conv{block}_{n}" for block, count in blocks for n in range(1, count + 1)]
     assert [layer.name for layer in vgg19 if layer.kind == "Conv2d"] == convolutions
@@ -36,13 +36,13 @@ def test_the_papers_names(vgg19: dv.LayerTable) -> None:
 
 
 @pytest.mark.parametrize("name", VGG19)
-def test_what_vgg19_sees(vgg19: dv.LayerTable, name: str) -> None:
+def test_receptive_fields_and_strides_of_vgg19(vgg19: dv.LayerTable, name: str) -> None:
     field, stride = VGG19[name]
     layer = vgg19[name]
     assert (layer.field, layer.stride) == ((field, field), (stride, stride))
 
 
-def test_sizes_and_parameters_of_vgg19(vgg19: dv.LayerTable) -> None:
+def test_shapes_and_parameters_of_vgg19(vgg19: dv.LayerTable) -> None:
     assert vgg19["conv5_1"].shape == (512, 14, 14)
     assert vgg19["fc6"].shape == (4096,) and vgg19["fc6"].field is None
     assert vgg19["conv1_1"].parameters == 3 * 64 * 9 + 64
@@ -54,7 +54,7 @@ ALEXNET = {"conv1": (11, 4, -2), "pool1": (19, 8, -2), "conv2": (51, 8, -18), "c
 
 
 @pytest.mark.parametrize("name", ALEXNET)
-def test_what_alexnet_sees(name: str) -> None:
+def test_receptive_fields_and_strides_of_alexnet(name: str) -> None:
     field, stride, first = ALEXNET[name]
     layer = sketch("alexnet").layers[name]
     assert (layer.field, layer.stride, layer.offset) == ((field,) * 2, (stride,) * 2, (first,) * 2)
@@ -69,7 +69,7 @@ def test_every_name_finds_its_layer(vgg19: dv.LayerTable) -> None:
         assert "nonsense" not in table
 
 
-def test_unknown_names(vgg19: dv.LayerTable) -> None:
+def test_unknown_layer_raises_with_the_nearest_names(vgg19: dv.LayerTable) -> None:
     with pytest.raises(LayerError) as wrong:
         vgg19["conv3_5"]
     assert str(wrong.value) == (
@@ -81,12 +81,12 @@ def test_unknown_names(vgg19: dv.LayerTable) -> None:
         own["conv"]
 
 
-def test_it_is_a_sequence(vgg19: dv.LayerTable) -> None:
+def test_layer_table_is_a_sequence(vgg19: dv.LayerTable) -> None:
     assert vgg19[0].name == "conv1_1" and vgg19[-1].name == "output"
     assert [layer.name for layer in vgg19[:3]] == ["conv1_1", "relu1_1", "conv1_2"]
 
 
-def test_how_it_shows_itself(vgg19: dv.LayerTable) -> None:
+def test_text_and_html_of_a_layer_table(vgg19: dv.LayerTable) -> None:
     assert repr(vgg19) == f"<{len(vgg19)} layers of vgg19: conv1_1 ... output>"
     assert str(vgg19).splitlines()[0] == "conv1_1 (Conv2d): 64 x 224 x 224, receptive field 3 px, stride 1 px"
     assert "fc6 (Linear): 4096, receptive field: the whole image" in str(vgg19)
@@ -97,7 +97,7 @@ def test_how_it_shows_itself(vgg19: dv.LayerTable) -> None:
     assert not re.search(r"<(?!/?(table|thead|tbody|tr|th|td)>)", html)
 
 
-def test_as_json(vgg19: dv.LayerTable) -> None:
+def test_json_of_a_layer(vgg19: dv.LayerTable) -> None:
     assert vgg19.to_json()[0] == {
         "name": "conv1_1", "dotted": "features.0", "kind": "Conv2d", "shape": (64, 224, 224), "field": (3, 3),
         "stride": (1, 1), "first": (-1, -1), "parameters": 1792, "refused": "",
@@ -106,49 +106,49 @@ def test_as_json(vgg19: dv.LayerTable) -> None:
     }  # fmt: skip
 
 
-class Running(nn.Module):
+class RunningSum(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.cumsum(1)
 
 
 class Odd(nn.Module):
-    """One module three times, unequal axes, a part without a rule, and an unlucky name."""
+    """A module called three times, unequal axes, an operation without a rule, and a module named `output`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.output = nn.Conv2d(3, 3, (3, 5), stride=(1, 2), padding=(1, 2))
         self.again = nn.ReLU()
-        self.sum = Running()
+        self.sum = RunningSum()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.again(self.output(self.again(x)))
         return self.sum(self.again(x))
 
 
-def test_reused_modules_unequal_axes_refusals_and_an_unlucky_name() -> None:
+def test_layers_of_a_network_with_reused_modules_and_a_module_named_output() -> None:
     layers = dv.Network(Odd(), size=16, name="odd").layers
     assert layers.names == ["again", "output", "again:2", "again:3", "sum", "(output)"]
     assert (layers["output"].field, layers["output"].stride) == ((3, 5), (1, 2))
     assert str(layers["output"]) == "output (Conv2d): 3 x 16 x 8, receptive field 3x5 px, stride 1x2 px"
-    refusal = (
+    reason = (
         "aten.cumsum.default (in module 'sum') has no rule; "
         "register a rule with deconvviz.rule(torch.ops.aten.cumsum.default)"
     )
-    assert layers["sum"].unsupported == layers["(output)"].unsupported == refusal
+    assert layers["sum"].unsupported == layers["(output)"].unsupported == reason
     assert not layers["again:3"].unsupported
-    assert str(layers["sum"]) == f"sum (Running): 3 x 16 x 8, cannot be projected: {refusal}"
+    assert str(layers["sum"]) == f"sum (RunningSum): 3 x 16 x 8, cannot be projected: {reason}"
 
 
-def test_names_are_escaped_in_html() -> None:
-    class Sly(nn.Conv2d):
+def test_module_names_are_escaped_in_html() -> None:
+    class Script(nn.Conv2d):
         pass
 
-    Sly.__name__ = "<script>"
-    html = dv.Network(nn.Sequential(Sly(3, 1, 1)), size=8).layers._repr_html_()
+    Script.__name__ = "<script>"
+    html = dv.Network(nn.Sequential(Script(3, 1, 1)), size=8).layers._repr_html_()
     assert "<script>" not in html and "&lt;script&gt;" in html
 
 
-def test_a_recording_of_every_layer_agrees_with_the_table() -> None:
+def test_shapes_of_a_recording_of_every_layer_agree_with_the_table() -> None:
     module = torchvision.models.squeezenet1_0(num_classes=7)
     net = dv.Network(module, size=64, name="squeezenet1_0")
     rec = net.record(torch.randn(2, 3, 64, 64), net.layers.names)
@@ -158,7 +158,7 @@ def test_a_recording_of_every_layer_agrees_with_the_table() -> None:
 
 
 class Folding(nn.Module):
-    """A linear that takes every position of every picture for a row of its own, as in LeViT."""
+    """Linear layer whose rows are all positions of all images, as in LeViT."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class Folding(nn.Module):
         return rows.reshape(len(x), -1, 5).mean(1)
 
 
-def test_a_layer_whose_rows_are_no_pictures_has_no_channels() -> None:
+def test_layer_whose_rows_are_not_images_has_no_channels() -> None:
     net = dv.Network(nn.Sequential(Folding()), size=8)
     assert {layer.module: layer.has_channels for layer in net.layers} == {
         "0.conv": True,
@@ -179,5 +179,5 @@ def test_a_layer_whose_rows_are_no_pictures_has_no_channels() -> None:
     }
     assert net.layers["output"].same_as == "0"
     recording = net.record(torch.zeros(2, 3, 8, 8), "0.mix")
-    with pytest.raises(LayerError, match=r"^0\.mix gives 5 for a picture; units are positions of a map"):
+    with pytest.raises(LayerError, match=r"^0\.mix returns 5 for an image: units are positions of a map"):
         recording.strongest("0.mix")

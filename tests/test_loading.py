@@ -1,4 +1,4 @@
-"""`load` and `sketch`: torchvision's networks, timm's, and those that a file makes."""
+"""`load` and `sketch` for networks from torchvision, timm and a user's file."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def generator():
 def nothing():
     return None
 
-class Talking(nn.Conv2d):
+class Printing(nn.Conv2d):
     def forward(self, images):
         print("running")
         if images.max() > 2:
             raise ValueError("too bright")
         return super().forward(images)
 
-def talking():
-    return dv.Network(Talking(3, 2, 3), size=8, mean=(0,) * 3, std=(0.25,) * 3)
+def printing():
+    return dv.Network(Printing(3, 2, 3), size=8, mean=(0,) * 3, std=(0.25,) * 3)
 
-def scales():
+def without_matrices():
     return nn.BatchNorm2d(3)
 
 def of_another_size():
@@ -66,10 +66,10 @@ def own(tmp_path: Path) -> Path:
     return path
 
 
-# --- a file's
+# --- from a user's file
 
 
-def test_a_file_makes_a_network(own: Path) -> None:
+def test_load_from_a_file_uses_the_returned_module(own: Path) -> None:
     net = dv.load(f"{own}:make", arguments={"width": 5})
     assert net.name == "own.py:make" and net.layers["0"].shape == (5, 224, 224)
     assert net.origin.source == "created by own.py:make"
@@ -82,7 +82,7 @@ def test_a_file_makes_a_network(own: Path) -> None:
     assert proj.pixels.shape == (5, 3, 224, 224) and bool(proj.pixels.any())
 
 
-def test_a_network_says_itself_what_it_reads(own: Path) -> None:
+def test_load_from_a_file_uses_the_preprocessing_of_a_returned_network(own: Path) -> None:
     net = dv.load(f"{own}:wrapped", arguments={"width": 2})
     assert (net.name, net.classes, net.origin.notes) == ("mine", ("a", "b"), ())
     assert net.preprocessing.shape == (3, 32, 24) and net.preprocessing.std == (0.2,) * 3
@@ -91,7 +91,7 @@ def test_a_network_says_itself_what_it_reads(own: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["pretrained_cfg", "default_cfg"])
-def test_a_configuration_says_what_it_reads(own: Path, key: str) -> None:
+def test_load_from_a_file_uses_the_pretrained_configuration(own: Path, key: str) -> None:
     net = dv.load(f"{own}:configured", arguments={"key": key, "crop_pct": 0.5, "interpolation": "bilinear"})
     assert net.origin.notes == () and net.preprocessing.shape == (3, 40, 40)
     assert (net.preprocessing.resize, net.preprocessing.mean) == (80, (0.1, 0.2, 0.3))
@@ -101,12 +101,12 @@ def test_a_configuration_says_what_it_reads(own: Path, key: str) -> None:
 @pytest.mark.parametrize(
     "config", [{"input_size": 224}, {"mean": "grey"}, {"crop_pct": "all"}, {"interpolation": "cubist"}]
 )
-def test_a_configuration_that_says_nonsense(own: Path, config: dict[str, Any]) -> None:
+def test_invalid_pretrained_configuration_raises(own: Path, config: dict[str, Any]) -> None:
     with pytest.raises(NetworkError):
         dv.load(f"{own}:configured", arguments=config)
 
 
-def test_its_weights(own: Path, tmp_path: Path) -> None:
+def test_weights_of_a_network_from_a_file(own: Path, tmp_path: Path) -> None:
     name = f"{own}:make"
     default, other, same = (dv.load(name, seed=seed) for seed in (0, 1, 0))
     assert default.digest == same.digest != other.digest
@@ -125,7 +125,7 @@ def test_its_weights(own: Path, tmp_path: Path) -> None:
         dv.load(name, "b.pth")
 
 
-def test_what_is_no_network(own: Path) -> None:
+def test_factory_that_returns_no_network_raises(own: Path) -> None:
     with pytest.raises(NetworkError) as wrong:
         dv.load(f"{own}:nothing")
     assert str(wrong.value) == (
@@ -134,30 +134,34 @@ def test_what_is_no_network(own: Path) -> None:
     )
 
 
-def test_a_network_that_does_not_run_on_what_is_assumed(own: Path) -> None:
+def test_network_that_does_not_run_on_the_default_size_raises(own: Path) -> None:
     with pytest.raises(NetworkError) as wrong:
         _ = sketch(f"{own}:of_another_size").layers
-    told = str(wrong.value)
-    assert told.startswith("own.py:of_another_size does not run on an input of 3 x 224 x 224: RuntimeError: ")
-    assert told.endswith("expected input with deconvviz.Network(module, size=..., mean=..., std=...))")
+    message = str(wrong.value)
+    assert message.startswith(
+        "own.py:of_another_size does not run on an input of 3 x 224 x 224: RuntimeError: "
+    )
+    assert message.endswith("expected input with deconvviz.Network(module, size=..., mean=..., std=...))")
 
 
-def test_what_a_network_prints_is_no_result(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    net = dv.load(f"{own}:talking")
+def test_output_printed_by_a_network_goes_to_stderr(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = dv.load(f"{own}:printing")
     net.record(np.zeros((8, 8, 3), np.uint8), "output")
-    assert capsys.readouterr() == ("", "running\nrunning\n")  # for the layers, and for the picture
-    with pytest.raises(NetworkError, match=r"^own\.py:talking does not run on an input of 3 x 8 x 8: Value"):
+    assert capsys.readouterr() == ("", "running\nrunning\n")  # once for the layers, once for the image
+    with pytest.raises(NetworkError, match=r"^own\.py:printing does not run on an input of 3 x 8 x 8: Value"):
         net.record(np.full((8, 8, 3), 255, np.uint8), "output")
     assert capsys.readouterr().out == ""
 
 
-def test_weights_of_a_network_without_matrices(own: Path, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_a_network_without_matrices_raise(own: Path, tmp_path: Path) -> None:
     torch.save(nn.BatchNorm2d(5).state_dict(), tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match=r"does not fit own\.py:scales: 4 tensors with a different shape"):
-        dv.load(f"{own}:scales", tmp_path / "a.pth")
+    with pytest.raises(
+        WeightsError, match=r"does not fit own\.py:without_matrices: 4 tensors with a different shape"
+    ):
+        dv.load(f"{own}:without_matrices", tmp_path / "a.pth")
 
 
-def test_a_sketch_of_a_file(own: Path) -> None:
+def test_sketch_of_a_file_has_the_layers_of_the_network(own: Path) -> None:
     table = sketch(f"{own}:make", {"width": 6}).layers
     assert table.to_json() == dv.load(f"{own}:make", arguments={"width": 6}).layers.to_json()
     with pytest.raises(LayerError) as wrong:
@@ -165,14 +169,14 @@ def test_a_sketch_of_a_file(own: Path) -> None:
     assert str(wrong.value).endswith(f"(see: deconvviz layers --model {own}:make --model-arg width=6)")
 
 
-def test_a_network_whose_input_is_no_picture(own: Path) -> None:
+def test_network_whose_input_is_not_an_image_can_be_projected(own: Path) -> None:
     net = dv.load(f"{own}:generator")
     assert net.layers["0"].shape == (8, 4, 4) and net.layers.last.shape == (3, 8, 8)
     proj = net.record(torch.randn(2, 100, 1, 1), "output").project("output", dv.Unit(1, 2, 3, 3))
     assert proj.pixels.shape == (1, 100, 1, 1)
 
 
-# --- timm's
+# --- from timm
 
 TIMM = "timm:test_resnet"
 
@@ -184,7 +188,7 @@ def with_timm() -> None:
 
 @pytest.mark.usefixtures("with_timm")
 class TestTimm:
-    def test_a_network_of_timms(self) -> None:
+    def test_load_from_timm(self) -> None:
         net = dv.load(TIMM, "random", seed=3)
         assert net.name == TIMM and net.preprocessing.shape == (3, 160, 160)
         assert (net.origin.spec, net.origin.seed) == ("random", 3)
@@ -192,46 +196,46 @@ class TestTimm:
         proj = net.record(scene(1).image, "layer2").project("layer2")
         assert proj.pixels.shape == (9, 3, 160, 160) and bool(proj.pixels.any())
 
-    def test_a_sketch_has_the_layers_of_the_network(self) -> None:
+    def test_sketch_has_the_layers_of_the_network(self) -> None:
         arguments = {"num_classes": 3}
         table = sketch(TIMM, arguments).layers
         assert table.to_json() == dv.load(TIMM, "random", arguments=arguments).layers.to_json()
         assert table.last.shape == (3,)
 
-    def test_a_sketch_fetches_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_sketch_downloads_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import socket
 
-        def refuse(*_: object) -> None:
-            raise AssertionError("it looks for a connection")
+        def no_connection(*_: object) -> None:
+            raise AssertionError("a connection was opened")
 
-        monkeypatch.setattr(socket.socket, "connect", refuse)
+        monkeypatch.setattr(socket.socket, "connect", no_connection)
         assert sketch("timm:resnet26d").layers.last.shape == (1000,)
         assert sketch("timm:resnet26d.bt_in1k").preprocessing.shape == (3, 288, 288)
 
-    def test_a_wrong_layer_says_where_all_are(self) -> None:
+    def test_unknown_layer_names_the_command_that_lists_layers(self) -> None:
         with pytest.raises(LayerError, match=r"\(see: deconvviz layers --model timm:test_resnet\)$"):
             sketch(TIMM).layers.find("conv9")
 
-    def test_a_file_of_weights_with_fewer_classes(self, tmp_path: Path) -> None:
+    def test_weights_file_with_fewer_classes_is_loaded(self, tmp_path: Path) -> None:
         few = dv.load(TIMM, "random", arguments={"num_classes": 3})
         torch.save(few.module.state_dict(), tmp_path / "few.pth")
         net = dv.load(TIMM, tmp_path / "few.pth")
         assert net.digest == few.digest and net.layers.last.shape == (3,)
 
 
-# --- all of them
+# --- errors for all networks
 
 
-@pytest.mark.parametrize("ask", [sketch, dv.load])
-def test_names_that_are_none(ask: Callable[[str], dv.Network]) -> None:
-    for name, told in (
+@pytest.mark.parametrize("make", [sketch, dv.load])
+def test_unknown_network_raises(make: Callable[[str], dv.Network]) -> None:
+    for name, message in (
         ("vgg91", "no network 'vgg91'; nearest: vgg19"),
         ("own:make", "no network 'own:make': give "),
     ):
-        with pytest.raises(NetworkError, match=told):
-            ask(name)
+        with pytest.raises(NetworkError, match=message):
+            make(name)
 
 
-def test_arguments_of_torchvisions() -> None:
+def test_arguments_for_a_network_without_arguments_raise() -> None:
     with pytest.raises(NetworkError, match=r"^minivgg takes no arguments \(width\): "):
         dv.load("minivgg", arguments={"width": 3})

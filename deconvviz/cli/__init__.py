@@ -1,15 +1,15 @@
-"""The command line: one file a command; parse, call, print. Nothing heavy is imported before it is needed."""
+"""Command line: one module per command. Large packages are imported only when a command needs them."""
 
 import sys
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script ``deconvviz``."""
     try:
         from deconvviz.cli.app import app
         from deconvviz.cli.support.console import escape_what_streams_cannot_show
 
         escape_what_streams_cannot_show()
         app(prog_name="deconvviz")
-    except KeyboardInterrupt:  # so early that no command had begun
+    except KeyboardInterrupt:  # raised before a command started
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""The ``deconvviz`` command: its sub-commands, and how every one of them ends."""
+"""The ``deconvviz`` command: sub-commands, error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deconvviz.cli.commands.models import models
 from deconvviz.cli.commands.project import project
 from deconvviz.cli.commands.search import search
 from deconvviz.cli.commands.topnine import topnine
-from deconvviz.cli.support.console import say
+from deconvviz.cli.support.console import print_message
 from deconvviz.cli.support.details import hide_details
 from deconvviz.cli.support.exit_codes import INTERRUPTED, MISTAKE, is_out_of_memory
 from deconvviz.cli.support.panels import DATASET, LOOK, NETWORK
@@ -26,12 +26,12 @@ from deconvviz.errors import DeconvvizError
 from deconvviz.printable_names import printable
 from deconvviz.version import __version__
 
-_USAGE_ERROR: Any = typer.BadParameter.__base__  # typer carries a copy of click, or uses click itself
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # from click, or from the copy of click inside typer
 
 
 @contextmanager
 def _printable_usage_errors() -> Iterator[None]:
-    """Escape what a terminal must not get from the words that an error quotes."""
+    """Escape control characters in the arguments that an error message quotes."""
     try:
         yield
     except Exception as error:
@@ -41,7 +41,7 @@ def _printable_usage_errors() -> Iterator[None]:
 
 
 class Commands(TyperGroup):
-    """Turns errors into one message and an exit code; a bug keeps its traceback."""
+    """Command group that reports errors as one message and an exit code; bugs keep their traceback."""
 
     def make_context(self, *args: Any, **settings: Any) -> Any:
         with _printable_usage_errors():
@@ -52,25 +52,25 @@ class Commands(TyperGroup):
             with _printable_usage_errors():
                 return super().invoke(ctx)
         except DeconvvizError as error:
-            say(f"deconvviz: {error.on_command_line()}")
+            print_message(f"deconvviz: {error.on_command_line()}")
             raise typer.Exit(MISTAKE) from None
         except KeyboardInterrupt:
-            say("deconvviz: interrupted; every file that was written is whole")
+            print_message("deconvviz: interrupted. Every file that was written is complete")
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:  # stdout was closed by its reader, as by "| head"
+        except BrokenPipeError:  # stdout was closed by the reader, e.g. "| head"
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            say("deconvviz: out of memory; give less to it (--memory), or ask for a shallower layer")
+            print_message("deconvviz: out of memory. Use a smaller --memory or a shallower layer")
             raise typer.Exit(MISTAKE) from None
         finally:
             hide_details()
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"deconvviz {__version__}")
         raise typer.Exit
 
@@ -90,10 +90,10 @@ def deconvviz(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """What in this picture made this unit fire?
+    """Show which part of an image activates a unit of a convolutional network.
 
-    The Zeiler-Fergus deconvnet (2013) for convolutional networks in PyTorch: one forward pass is recorded,
-    and chosen activations are projected back to pixels.
+    Deconvolutional networks (Zeiler and Fergus, 2013) for PyTorch. deconvviz
+    records one forward pass and projects chosen activations back to pixels.
     """
 
 

@@ -21,11 +21,14 @@ def no_search(home: Path) -> SearchError:
     """Return the error for a folder without a manifest and without a checkpoint."""
     if str(home) == "-" and not home.is_dir():
         return SearchError(
-            "- is standard input, and a search is a folder: give the folder that a search wrote with {option}",
+            "- is standard input, and a search is a folder: "
+            "give the folder that a search wrote with {option}",
             option="out=FOLDER",
         )
     lacks = f"there is no {MANIFEST}" if home.is_dir() else "there is no such folder"
-    return SearchError(f"no search in {home}: {lacks} (a search makes one with {{option}})", option="out=FOLDER")
+    return SearchError(
+        f"no search in {home}: {lacks} (a search makes one with {{option}})", option="out=FOLDER"
+    )
 
 
 def read_manifest(home: Path) -> Mapping[str, Any] | None:

@@ -8,7 +8,7 @@ Read it in this order:
     spellings.py         activation functions that a network computes in several calls
     tape.py              a forward pass as the list of its calls
     preservation.py      restore everything that a forward pass changes in a network
-    wrappers.py          look through torch.compile, DataParallel and other wrappers of modules
+    wrappers.py          replace wrappers such as torch.compile by their inner module
     hooks.py             run a network up to a layer: training flags, hooks and locks
     recorder.py          run a network and record its calls on a tape
     influence.py         which values depend on weights that are missing

@@ -18,7 +18,7 @@ SUFFIXES = (
 )  # fmt: skip
 
 STANDARD_INPUT = "-"
-"""Name of an image on standard input, on the command line."""
+"""Command-line argument for an image on standard input."""
 
 StrPath = str | os.PathLike[str]
 

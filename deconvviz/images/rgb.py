@@ -1,4 +1,4 @@
-"""Convert images of any mode to 8-bit RGB, with notes on the conversion. Values are never rescaled to fit."""
+"""Convert images of any mode to 8-bit RGB, with notes. Values are never stretched to the full range."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _guess(state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
 
 
 def _candidates(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
-    """Yield minivgg and those of torchvision's networks with as many parameters below the last layer.
+    """Yield minivgg, and torchvision's networks with the same number of parameters below the last layer.
 
     torchvision states the number of parameters, so that only these networks have to be built.
     """

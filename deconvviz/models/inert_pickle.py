@@ -25,7 +25,7 @@ class Malformed(ValueError):
 
 
 class Foreign:
-    """Placeholder for an object, class or function that is not rebuilt. It keeps the entries of an object."""
+    """Placeholder for an object, class or function that is not rebuilt; keeps the entries of an object."""
 
     __slots__ = ("entries", "name")
 

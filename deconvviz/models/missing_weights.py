@@ -105,7 +105,7 @@ def _module(key: str) -> str:
 def _followed(
     module: nn.Module, own: Mapping[str, Tensor], absent: set[str], whole: set[str], shape: Shape
 ) -> tuple[list[str], bool]:
-    """Run the network; return the names of outputs that depend on missing tensors, and if complete parts do."""
+    """Run the network; return which outputs depend on missing tensors, and whether complete parts do."""
     registered = {id(tensor) for tensor in chain(module.parameters(), module.buffers())}
     if any(id(own[key]) not in registered for key in absent):
         raise ValueError("the state dict has tensors that the network does not compute with")

@@ -387,7 +387,7 @@ def _part_of(storage: _Storage, view: Any) -> _Storage:
         raise Malformed("its pickle has a storage without a size")
     _, offset, count = view
     if offset + count > storage.count:
-        raise Malformed("a part of a storage is larger than the storage")
+        raise Malformed("a part of a storage is outside the storage")
     return _Storage(storage.data, storage.dtype, count, storage.start + offset)
 
 

@@ -1,4 +1,4 @@
-"""Nothing is built, run or looked up twice on the way from the command line to a figure."""
+"""Commands do not build a network, run it or look up a layer more often than necessary."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ Counts = Counter[str]
 
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
-    found: Counts = Counter()
+    counter: Counts = Counter()
 
-    def watch(owner: Any, name: str, what: str, counts: Callable[..., bool] = lambda *_: True) -> None:
-        real = getattr(owner, name)
+    def count_calls(
+        owner: Any, name: str, key: str, is_counted: Callable[..., bool] = lambda *_: True
+    ) -> None:
+        original = getattr(owner, name)
 
-        def watched(*arguments: Any, **options: Any) -> Any:
-            found[what] += counts(*arguments)
-            return real(*arguments, **options)
+        def counted(*arguments: Any, **options: Any) -> Any:
+            counter[key] += is_counted(*arguments)
+            return original(*arguments, **options)
 
-        monkeypatch.setattr(owner, name, watched)
+        monkeypatch.setattr(owner, name, counted)
 
-    watch(MiniVGG, "__init__", "networks")
-    watch(recorder, "record_tape", "passes")
-    watch(LayerTable, "find", "look-ups", lambda table, name: isinstance(name, str))
-    return found
+    count_calls(MiniVGG, "__init__", "networks")
+    count_calls(recorder, "record_tape", "passes")
+    count_calls(LayerTable, "find", "look-ups", lambda table, name: isinstance(name, str))
+    return counter
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     path = tmp_path / "scene.png"
     Image.fromarray(scene(3).image).save(path)
     return path
@@ -54,55 +56,61 @@ def run(*arguments: object) -> None:
 @pytest.mark.parametrize(
     "options", [[], ["--weights", "random"], ["--channel", "3", "--top", "2"], ["--unit", "3,4,5"]]
 )
-def test_project(counts: Counts, picture: Path, tmp_path: Path, options: list[str]) -> None:
-    run("project", picture, "--model", "minivgg", "--layer", "conv3_1", "--out", tmp_path / "out", *options)
-    assert counts == {"networks": 2, "passes": 2, "look-ups": 1}  # a sketch to plan with, and the network
+def test_project_loads_the_network_once(
+    counts: Counts, image: Path, tmp_path: Path, options: list[str]
+) -> None:
+    run("project", image, "--model", "minivgg", "--layer", "conv3_1", "--out", tmp_path / "out", *options)
+    assert counts == {"networks": 2, "passes": 2, "look-ups": 1}  # one sketch for the plan, one network
 
 
-def test_project_a_class_and_two_layers(counts: Counts, picture: Path, tmp_path: Path) -> None:
+def test_project_class_and_two_layers_looks_up_each_layer_once(
+    counts: Counts, image: Path, tmp_path: Path
+) -> None:
     run(
-        "project", picture, "-m", "minivgg", "-l", "pool1", "-l", "conv3_1", "--class", "fish",
+        "project", image, "-m", "minivgg", "-l", "pool1", "-l", "conv3_1", "--class", "fish",
         "--out", tmp_path / "out",
     )  # fmt: skip
     assert counts == {"networks": 2, "passes": 2, "look-ups": 2}
 
 
-def test_project_with_a_file(counts: Counts, picture: Path, tmp_path: Path) -> None:
-    """Its code is run once: what was planned with is the network itself."""
+def test_project_with_a_python_file_runs_its_code_once(counts: Counts, image: Path, tmp_path: Path) -> None:
+    """The plan uses the network itself, so the code runs once."""
     own = tmp_path / "own.py"
     own.write_text(
         "import deconvviz as dv\nfrom deconvviz.models.minivgg import MiniVGG\n"
         "def make():\n    return dv.Network(MiniVGG(), size=96)\n"
     )
-    run("project", picture, "--model", f"{own}:make", "--layer", "conv3_1", "--out", tmp_path / "out")
+    run("project", image, "--model", f"{own}:make", "--layer", "conv3_1", "--out", tmp_path / "out")
     assert counts == {"networks": 1, "passes": 2, "look-ups": 1}
 
 
-def test_weights_with_another_number_of_classes(counts: Counts, picture: Path, tmp_path: Path) -> None:
-    """The table of the sketch is not that of the network then."""
+def test_project_with_another_number_of_classes_runs_the_network_again(
+    counts: Counts, image: Path, tmp_path: Path
+) -> None:
+    """The layer table of the network differs from that of the sketch."""
     import torch
 
     torch.save(MiniVGG(classes=5).state_dict(), tmp_path / "five.pth")
     counts.clear()
     run(
-        "project", picture, "-m", "minivgg", "-l", "output", "--weights", tmp_path / "five.pth", "--top", 5,
+        "project", image, "-m", "minivgg", "-l", "output", "--weights", tmp_path / "five.pth", "--top", 5,
         "--out", tmp_path / "out",
     )  # fmt: skip
     assert counts["passes"] == 3
 
 
 @pytest.mark.parametrize("command", ["layers", "check"])
-def test_layers_and_check(counts: Counts, command: str) -> None:
+def test_layers_and_check_run_the_network_once(counts: Counts, command: str) -> None:
     run(command, "--model", "minivgg", *(["--layer", "conv3_1"] if command == "check" else []))
     assert counts == {"networks": 1, "passes": 1, **({"look-ups": 1} if command == "check" else {})}
 
 
-def test_search_and_topnine(counts: Counts, tmp_path: Path) -> None:
+def test_search_and_topnine_look_up_a_layer_once(counts: Counts, tmp_path: Path) -> None:
     run(
         "search", "scenes:4", "--model", "minivgg", "-l", "conv3_1", "--workers", 0, "--out",
         tmp_path / "found",
     )  # fmt: skip
-    # a pass for the table of layers, and one for the receptive fields; what the sketch found is passed on
+    # one pass for the layer table and one for the receptive fields; the sketch is reused
     assert (counts["networks"], counts["passes"], counts["look-ups"]) == (2, 2, 1)
     counts.clear()
     run("topnine", tmp_path / "found", "-l", "conv3_1", "--channels", 2, "--out", tmp_path / "out")
@@ -110,18 +118,18 @@ def test_search_and_topnine(counts: Counts, tmp_path: Path) -> None:
     assert counts["look-ups"] == 1
 
 
-def test_search_and_topnine_of_several_layers(counts: Counts, tmp_path: Path) -> None:
-    """Each is looked up once by its name, whichever of its names it is."""
-    named = ["conv3_1", "features.17", "fc6"]
-    layers = [word for name in named for word in ("-l", name)]
+def test_search_and_topnine_of_several_layers_look_up_each_once(counts: Counts, tmp_path: Path) -> None:
+    """Each layer is looked up once, by either of its names."""
+    names = ["conv3_1", "features.17", "fc6"]
+    layers = [word for name in names for word in ("-l", name)]
     run("search", "scenes:4", "--model", "minivgg", *layers, "--workers", 0, "--out", tmp_path / "found")
-    assert counts["look-ups"] == len(named)
+    assert counts["look-ups"] == len(names)
     counts.clear()
     run("topnine", tmp_path / "found", *layers, "--channels", 2, "--out", tmp_path / "out")
-    assert counts["look-ups"] == len(named)
+    assert counts["look-ups"] == len(names)
 
 
-def test_search_in_python_takes_layers_as_they_are(counts: Counts) -> None:
+def test_search_with_layer_objects_does_not_look_up_layers(counts: Counts) -> None:
     import deconvviz as dv
 
     net = dv.load("minivgg", weights="random")
@@ -135,8 +143,8 @@ def test_search_in_python_takes_layers_as_they_are(counts: Counts) -> None:
     assert counts["look-ups"] == 1
 
 
-def test_search_of_weights_with_another_number_of_classes_looks_again(counts: Counts, tmp_path: Path) -> None:
-    """The layers of the sketch are not those of the network then."""
+def test_search_with_another_number_of_classes_looks_up_layers_again(counts: Counts, tmp_path: Path) -> None:
+    """The layers of the network differ from those of the sketch."""
     import torch
 
     torch.save(MiniVGG(classes=5).state_dict(), tmp_path / "five.pth")

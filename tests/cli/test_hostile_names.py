@@ -1,4 +1,4 @@
-"""Names that are not text, or that a terminal would obey, through every command: shown, and found again."""
+"""Every command with file names that are not valid text or contain terminal escape sequences."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(*arguments: object) -> Any:
     )
 
 
-def done(*arguments: object) -> str:
+def run_ok(*arguments: object) -> str:
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     assert_can_be_printed(result.output)
@@ -60,10 +60,10 @@ def images(tmp_path_factory: pytest.TempPathFactory, contents: bytes) -> list[Pa
 
 
 @pytest.mark.slow
-def test_project_and_from(images: list[Path], tmp_path: Path) -> None:
+def test_project_and_from_manifest_with_hostile_names(images: list[Path], tmp_path: Path) -> None:
     out = tmp_path / ODD
     written = json.loads(
-        done("project", images[0].parent, *MINI, "--top", 1, "--dpi", 20, "--out", out, "--json")
+        run_ok("project", images[0].parent, *MINI, "--top", 1, "--dpi", 20, "--out", out, "--json")
     )["figures"]
     assert len(written) == len(images)
     assert {path_from_text(one["picture"]) for one in written} == {image.name for image in images}
@@ -77,19 +77,19 @@ def test_project_and_from(images: list[Path], tmp_path: Path) -> None:
         assert again.spec().title[0].endswith(printable(one["picture"]))
 
 
-def test_from_a_moved_folder(images: list[Path], tmp_path: Path) -> None:
+def test_from_manifest_in_a_moved_folder_finds_the_image(images: list[Path], tmp_path: Path) -> None:
     first, moved = tmp_path / ODD, tmp_path / f"moved {ODD}"
     first.mkdir()
     shutil.copy(images[16], first)
-    done("project", first, *MINI, "--top", 1, "--dpi", 20, "--out", first / "out")
+    run_ok("project", first, *MINI, "--top", 1, "--dpi", 20, "--out", first / "out")
     first.rename(moved)
     (manifest,) = (moved / "out").glob("*.json")
     found = remake(manifest).projection.input_images[0].path
     assert found is not None and found.resolve() == moved.resolve() / images[16].name
 
 
-def test_all_names_in_one_figure(images: list[Path]) -> None:
-    """Warnings are errors: none of a character that the font does not have."""
+def test_figure_shows_all_names_escaped(images: list[Path]) -> None:
+    """Warnings are errors, so this fails if a character is missing in the font."""
     projection = (
         dv.load("minivgg")
         .record(images, "conv1_1")
@@ -108,27 +108,27 @@ def test_all_names_in_one_figure(images: list[Path]) -> None:
 
 
 @pytest.mark.slow
-def test_printed_paths_are_one_a_line_and_can_be_typed_again(images: list[Path], tmp_path: Path) -> None:
+def test_printed_paths_are_one_per_line_and_can_be_typed_again(images: list[Path], tmp_path: Path) -> None:
     odd = [image for image in images if image.name.startswith(("not utf", "\\x5c", "line", "\x1b"))]
-    lines = done("project", *odd, *MINI, "--top", 1, "--dpi", 20, "--out", tmp_path).splitlines()
+    lines = run_ok("project", *odd, *MINI, "--top", 1, "--dpi", 20, "--out", tmp_path).splitlines()
     assert len(lines) == 2 * len(odd)
     assert all(Path(path_from_text(line)).is_file() for line in lines)
     for line in lines:
         if line.endswith(".json"):
-            done("project", "--from", line, "--out", tmp_path / "again", "--force")
+            run_ok("project", "--from", line, "--out", tmp_path / "again", "--force")
     names = [path_to_text(image) for image in odd]
-    done("project", *map(printable, names), *MINI, "--top", 1, "--dpi", 20, "--out", tmp_path / "typed")
+    run_ok("project", *map(printable, names), *MINI, "--top", 1, "--dpi", 20, "--out", tmp_path / "typed")
 
 
 @pytest.mark.slow
-def test_search_and_topnine(images: list[Path], tmp_path: Path) -> None:
+def test_search_and_topnine_with_hostile_names(images: list[Path], tmp_path: Path) -> None:
     out, folder = tmp_path / ODD, images[0].parent
     options = (*MINI, "--top", len(images), "--workers", 0, "--out", out)
-    done("search", folder, *options)
+    run_ok("search", folder, *options)
     ids = ids_in(out / "top.parquet")
     assert {os.fsencode(path_from_text(one)) for one in ids} == set(HOSTILE)
-    done("search", folder, *options, "--resume")
-    done(
+    run_ok("search", folder, *options, "--resume")
+    run_ok(
         "topnine",
         out,
         "--layer",
@@ -140,7 +140,7 @@ def test_search_and_topnine(images: list[Path], tmp_path: Path) -> None:
         "--out",
         tmp_path / "a.png",
     )
-    done(
+    run_ok(
         "topnine",
         printable(path_to_text(out)),
         "--layer",
@@ -160,7 +160,7 @@ def ids_in(table: Path) -> list[str]:
     return ids
 
 
-def test_skipped_images_are_listed_by_names_that_are_found_again(tmp_path: Path, contents: bytes) -> None:
+def test_names_of_skipped_images_can_be_used_as_paths(tmp_path: Path, contents: bytes) -> None:
     for image in write_all(tmp_path / "images", b"no image"):
         image.with_name("good.png").write_bytes(contents)
     out = tmp_path / "out"
@@ -176,20 +176,22 @@ def test_skipped_images_are_listed_by_names_that_are_found_again(tmp_path: Path,
     assert_can_be_printed(result.output)
 
 
-def test_weights_and_their_folder(images: list[Path], tmp_path: Path) -> None:
+def test_weights_file_with_a_hostile_path(images: list[Path], tmp_path: Path) -> None:
     weights = tmp_path / ODD / os.fsdecode(rb"w\xff" + b"\xfe.pth")
     weights.parent.mkdir()
     torch.save(dv.load("minivgg").module.state_dict(), weights)
-    done("project", images[2], *MINI, "--top", 1, "--weights", weights, "--out", tmp_path / "out")
+    run_ok("project", images[2], *MINI, "--top", 1, "--weights", weights, "--out", tmp_path / "out")
     (manifest,) = (tmp_path / "out").glob("*.json")
-    done("project", "--from", manifest, "--out", tmp_path / "again")
+    run_ok("project", "--from", manifest, "--out", tmp_path / "again")
     stored = json.loads(manifest.read_text(encoding="utf-8"))["network"]
     assert path_from_text(stored["weights"]) == str(weights)
-    done("search", images[0].parent, *MINI, "--weights", weights, "--workers", 0, "--out", tmp_path / "found")
-    done("topnine", tmp_path / "found", "--layer", "conv1_1", "--channels", 1, "--out", tmp_path / "a.png")
+    run_ok(
+        "search", images[0].parent, *MINI, "--weights", weights, "--workers", 0, "--out", tmp_path / "found"
+    )
+    run_ok("topnine", tmp_path / "found", "--layer", "conv1_1", "--channels", 1, "--out", tmp_path / "a.png")
 
 
-def test_a_file_that_makes_the_network(images: list[Path], tmp_path: Path) -> None:
+def test_python_file_with_a_hostile_name(images: list[Path], tmp_path: Path) -> None:
     file = tmp_path / os.fsdecode(b"net \xff.py")
     file.write_text(
         "import deconvviz as dv\n"
@@ -199,15 +201,15 @@ def test_a_file_that_makes_the_network(images: list[Path], tmp_path: Path) -> No
         encoding="utf-8",
     )
     model = ("--model", f"{file}:make")
-    for asked in (("--layer", "features.0", "--top", 1), ("--class", 3)):
-        done("project", images[0], *model, *asked, "--out", tmp_path / "out", "--json", "-v")
+    for selection in (("--layer", "features.0", "--top", 1), ("--class", 3)):
+        run_ok("project", images[0], *model, *selection, "--out", tmp_path / "out", "--json", "-v")
     for manifest in (tmp_path / "out").glob("*.json"):
-        done("project", "--from", manifest, "--allow-code", "--out", tmp_path / "again")
+        run_ok("project", "--from", manifest, "--allow-code", "--out", tmp_path / "again")
     assert len(list((tmp_path / "again").glob("*.json"))) == 2
 
 
 @pytest.mark.parametrize("name", [ODD, "\x1b]0;title\x07.png", "a\u202eb", r"\xff", "[red]x[/nothing]"])
-def test_errors_can_be_printed(name: str, tmp_path: Path) -> None:
+def test_error_messages_are_printable(name: str, tmp_path: Path) -> None:
     for arguments in (
         ("project", name, *MINI),
         ("project", tmp_path, *MINI, f"--{name}"),
@@ -227,10 +229,10 @@ def test_errors_can_be_printed(name: str, tmp_path: Path) -> None:
         assert_can_be_printed(result.output)
 
 
-def test_manifests_of_earlier_versions_have_literal_backslashes(tmp_path: Path, contents: bytes) -> None:
+def test_manifest_of_an_earlier_version_with_literal_backslashes(tmp_path: Path, contents: bytes) -> None:
     image = tmp_path / r"a\xff.png"
     image.write_bytes(contents)
-    done("project", image, *MINI, "--top", 1, "--out", tmp_path / "out")
+    run_ok("project", image, *MINI, "--top", 1, "--out", tmp_path / "out")
     (manifest,) = (tmp_path / "out").glob("*.json")
     stored = json.loads(manifest.read_text(encoding="utf-8"))
     assert stored["pictures"][0]["path"].endswith(r"a\x5cxff.png")
@@ -266,12 +268,12 @@ for name in os.listdir(out + "/one"):
 
 
 @pytest.mark.slow
-def test_the_c_locale(tmp_path: Path, contents: bytes) -> None:
+def test_commands_work_in_the_c_locale(tmp_path: Path, contents: bytes) -> None:
     folder, out = tmp_path / "images", tmp_path / "out"
     folder.mkdir()
     for name in ("café.png".encode(), b"not utf-8 \xff.png"):
         Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(contents)
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "error::UnicodeWarning", "-c", IN_THE_C_LOCALE, folder, out],
         env={
             **os.environ,
@@ -283,9 +285,9 @@ def test_the_c_locale(tmp_path: Path, contents: bytes) -> None:
         capture_output=True,
         check=False,
     )
-    assert ended.returncode == 0, ended.stderr
-    assert b"Traceback" not in ended.stderr
-    written = ended.stdout.decode("ascii")  # raises where anything is left that the terminal cannot show
+    assert process.returncode == 0, process.stderr
+    assert b"Traceback" not in process.stderr
+    written = process.stdout.decode("ascii")  # raises if a character was not escaped
     assert rf"{out}/one/caf\xc3\xa9-conv1_1.png" in written
     assert r'"picture": "caf\u00e9.png"' in written
     assert r'"picture": "not utf-8 \\xff.png"' in written

@@ -1,4 +1,4 @@
-"""Commands with weights that lack the last layers: lower layers work, others are refused by name."""
+"""Commands with weights that lack the last layers: lower layers work, the others raise an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from deconvviz.cli.app import app
 from deconvviz.models.minivgg import stored_weights
 
-REFUSED = (
+MESSAGE = (
     "cannot be requested: it depends on weights that a.pth does not have (classifier.0.weight, "
     "classifier.0.bias, classifier.3.weight and 1 more). Use a layer that does not, such as pool4, "
     "or give a file with all weights: --weights FILE"
@@ -24,7 +24,7 @@ REFUSED = (
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """minivgg's weights without its classifier, under a prefix, with an object of argparse."""
+    """Weights file of minivgg without the classifier, with prefixed names and an argparse object."""
     monkeypatch.chdir(tmp_path)
     Image.effect_noise((120, 100), 60).convert("RGB").save("image.png")
     kept = {
@@ -38,14 +38,14 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "500"})
 
 
-def refused(result: Result, layer: str) -> None:
+def assert_layer_is_rejected(result: Result, layer: str) -> None:
     assert result.exit_code == 2, result.output
     assert result.stdout == "" and "Traceback" not in result.stderr
-    assert f"{layer} of minivgg {REFUSED}" in " ".join(result.stderr.split())
+    assert f"{layer} of minivgg {MESSAGE}" in " ".join(result.stderr.split())
     assert not Path("out").exists()
 
 
-def test_lower_layers_are_projected_and_remade(weights: Path) -> None:
+def test_project_lower_layer_can_be_reproduced_from_its_manifest(weights: Path) -> None:
     result = run(
         "project",
         "image.png",
@@ -74,7 +74,7 @@ def test_lower_layers_are_projected_and_remade(weights: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "asked"),
+    ("layer", "options"),
     [
         ("fc5", ("--layer", "fc5")),
         ("output", ("--layer", "output")),
@@ -82,22 +82,25 @@ def test_lower_layers_are_projected_and_remade(weights: Path) -> None:
         ("fc5", ("--layer", "classifier.0", "--top", 3)),
     ],
 )
-def test_a_layer_without_weights_is_refused(weights: Path, layer: str, asked: tuple[object, ...]) -> None:
-    refused(
-        run("project", "image.png", "--model", "minivgg", *asked, "--weights", weights, "--out", "out"), layer
+def test_project_layer_without_weights_is_rejected(
+    weights: Path, layer: str, options: tuple[object, ...]
+) -> None:
+    assert_layer_is_rejected(
+        run("project", "image.png", "--model", "minivgg", *options, "--weights", weights, "--out", "out"),
+        layer,
     )
 
 
-@pytest.mark.parametrize("asked", ["fish", "2"])
-def test_a_class_without_weights_is_refused(weights: Path, asked: str) -> None:
-    refused(
+@pytest.mark.parametrize("class_name", ["fish", "2"])
+def test_project_class_without_weights_is_rejected(weights: Path, class_name: str) -> None:
+    assert_layer_is_rejected(
         run(
             "project",
             "image.png",
             "--model",
             "minivgg",
             "--class",
-            asked,
+            class_name,
             "--weights",
             weights,
             "--out",
@@ -107,9 +110,9 @@ def test_a_class_without_weights_is_refused(weights: Path, asked: str) -> None:
     )
 
 
-def test_search_and_topnine(weights: Path) -> None:
+def test_search_of_all_layers_leaves_out_layers_without_weights(weights: Path) -> None:
     options = ("--model", "minivgg", "--weights", weights, "--workers", 0, "--quiet")
-    refused(
+    assert_layer_is_rejected(
         run("search", "scenes:3", "--layer", "conv1_1", "--layer", "fc5", *options, "--out", "out"), "fc5"
     )
     result = run("search", "scenes:3", "--layers", "all", *options, "--out", "out", "--json")
@@ -121,7 +124,7 @@ def test_search_and_topnine(weights: Path) -> None:
     assert run("topnine", "out", "--layer", "fc5", "--out", "more.png").exit_code == 2
 
 
-def test_layers_marks_them(weights: Path) -> None:
+def test_layers_marks_layers_without_weights(weights: Path) -> None:
     result = run("layers", "--model", "minivgg", "--weights", weights)
     assert result.exit_code == 0, result.output
     marked = [line.split()[0] for line in result.stdout.splitlines() if "no weights" in line]
@@ -131,12 +134,12 @@ def test_layers_marks_them(weights: Path) -> None:
     assert [row["name"] for row in rows if row["lacks_weights"]] == marked
 
 
-def test_check_refuses_them(weights: Path) -> None:
+def test_check_rejects_layers_without_weights(weights: Path) -> None:
     assert run("check", "minivgg", "--weights", weights, "--layer", "conv4_2").exit_code == 0
-    refused(run("check", "minivgg", "--weights", weights, "--layer", "fc5"), "fc5")
+    assert_layer_is_rejected(run("check", "minivgg", "--weights", weights, "--layer", "fc5"), "fc5")
 
 
-def test_what_is_missing_in_the_middle_is_refused_before_anything_is_written(weights: Path) -> None:
+def test_weights_missing_in_the_middle_are_rejected_before_output_is_written(weights: Path) -> None:
     kept = {key: value for key, value in stored_weights().items() if not key.startswith("features.5")}
     torch.save(kept, weights)
     result = run(

@@ -1,4 +1,4 @@
-"""How commands are grouped, and what they share."""
+"""Grouping of commands in the help text and shared options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deconvviz.cli.app import app
 CLI = Path(deconvviz.__file__).parent / "cli"
 
 
-def test_commands_are_grouped() -> None:
+def test_help_groups_commands_in_panels() -> None:
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"}).stdout
     panels: dict[str, list[str]] = {}
     for line in text.splitlines():
@@ -30,15 +30,15 @@ def test_commands_are_grouped() -> None:
     }
 
 
-def test_a_command_imports_no_other_command() -> None:
+def test_command_modules_do_not_import_each_other() -> None:
     for path in (CLI / "commands").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 assert not str(node.module).startswith("deconvviz.cli.commands"), path
 
 
-def test_a_shared_option_is_declared_once() -> None:
-    """An option that several commands have with one meaning is in `support/options.py`."""
+def test_shared_options_are_not_declared_in_command_modules() -> None:
+    """Options with the same meaning in several commands belong in `support/options.py`."""
     shared = {"--model-arg", "--weights", "--device", "--memory", "--format", "--arrays", "--percentile"}
     shared |= {"--dpi", "--json", "--force", "--quiet", "--layer", "--columns", "--out", "--allow-code"}
     for path in (CLI / "commands").glob("*.py"):

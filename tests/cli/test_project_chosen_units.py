@@ -1,4 +1,4 @@
-"""`deconvviz project --apart`, `--no-border` and the predicted class: choices, lines and errors."""
+"""`deconvviz project --apart`, `--no-border` and the predicted class: chosen units, notes and errors."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ CHOICES: dict[str, tuple[list[object], list[dict[str, Any]]]] = {
 
 
 @pytest.mark.parametrize(("arguments", "calls"), CHOICES.values(), ids=CHOICES)
-def test_options_choose_what_python_chooses(
+def test_options_choose_the_same_units_as_python(
     image: Path, mini: dv.Network, run: Run, arguments: list[object], calls: list[dict[str, Any]]
 ) -> None:
     (figure,) = _figures(run("-l", "conv3_1", *arguments, "--json"))
     rec = mini.record(image, "conv3_1")
     choices = [rec.choose("conv3_1", **call) for call in calls]
-    want = [(unit.channel, unit.y, unit.x) for choice in choices for unit in choice]
-    assert _places(figure) == want
+    expected = [(unit.channel, unit.y, unit.x) for choice in choices for unit in choice]
+    assert _places(figure) == expected
     counts = [choice.passed_over for choice in choices if choice.passed_over is not None]
     assert figure["passed_over"] == (sum(counts) if counts else None)
     units = [unit for choice in choices for unit in choice]
@@ -95,7 +95,7 @@ def _read(figure: dict[str, Any], ending: str) -> bytes:
 @pytest.mark.parametrize(
     "options", [["--top", 4], ["--no-border"], ["--channel", 4, "--top", 2, "--apart"]], ids=str
 )
-def test_a_figure_is_made_again_byte_for_byte(run: Run, tmp_path: Path, options: list[object]) -> None:
+def test_figure_from_manifest_is_identical(run: Run, tmp_path: Path, options: list[object]) -> None:
     (figure,) = _figures(run("-l", "conv3_1", *options, "--json"))
     (manifest,) = (name for name in figure["files"] if name.endswith(".json"))
     words = ["project", "--from", manifest, "--out", str(tmp_path / "again"), "--json"]
@@ -108,7 +108,7 @@ def test_a_figure_is_made_again_byte_for_byte(run: Run, tmp_path: Path, options:
     assert first["selection"] == second["selection"] and first["selection"] is not None
 
 
-def test_json_names_the_predicted_class(image: Path, mini: dv.Network, run: Run) -> None:
+def test_json_has_the_predicted_class(image: Path, mini: dv.Network, run: Run) -> None:
     (figure,) = _figures(run("-l", "conv1_1", "--top", 1, "--json"))
     top = mini.record(image, "output").top_class()
     assert top is not None
@@ -118,12 +118,12 @@ def test_json_names_the_predicted_class(image: Path, mini: dv.Network, run: Run)
     assert figure["top_class"]["probability"] == pytest.approx(top.probability, rel=1e-5)
 
 
-def test_random_weights_predict_nothing(run: Run) -> None:
+def test_json_of_random_weights_has_no_predicted_class(run: Run) -> None:
     (figure,) = _figures(run("-l", "conv1_1", "--top", 1, "--weights", "random", "--json"))
     assert figure["top_class"] is None
 
 
-def test_named_units_and_vectors_have_no_counts(run: Run) -> None:
+def test_json_of_named_units_and_vectors_has_no_counts(run: Run) -> None:
     first, second = _figures(run("-l", "fc5", "-l", "output", "--apart", "--no-border", "--json"))
     for figure in (first, second):
         assert figure["passed_over"] is None and figure["cut_by_border"] is None
@@ -136,7 +136,7 @@ def test_named_units_and_vectors_have_no_counts(run: Run) -> None:
 EDGE = ["--unit", "3,0,5", "--unit", "3,0,9"]
 
 
-def test_a_hint_at_no_border_is_printed_where_most_fields_are_cut(run: Run, tmp_path: Path) -> None:
+def test_no_border_is_suggested_if_most_fields_are_cut(run: Run, tmp_path: Path) -> None:
     found = run("-l", "conv4_2", "--json")
     (figure,) = _figures(found)
     cut, count = figure["cut_by_border"], len(figure["units"])
@@ -148,12 +148,12 @@ def test_a_hint_at_no_border_is_printed_where_most_fields_are_cut(run: Run, tmp_
     assert "border" not in run("-l", "conv1_1", *EDGE).stderr  # the units were named
 
 
-def test_fewer_units_than_asked_for_are_explained(image: Path, tmp_path: Path, run: Run) -> None:
+def test_fewer_units_than_requested_are_explained(image: Path, tmp_path: Path, run: Run) -> None:
     found = run("-l", "pool4", "--top", 40, "--json")
     (figure,) = _figures(found)
     count = len(figure["units"])
     assert count < 40 == figure["asked"]
-    line = f"pool4: {count} units instead of 40, because the others do not lie apart (see --no-apart)"
+    line = f"pool4: {count} units instead of 40, because the others are too close to stronger ones (see --no-apart)"
     assert line in found.stderr
     assert "instead" not in run("-l", "pool4", "--top", 40, "--no-apart", "--force").stderr
     other = tmp_path / "other.png"
@@ -162,7 +162,7 @@ def test_fewer_units_than_asked_for_are_explained(image: Path, tmp_path: Path, r
     assert "pool4: fewer than 40 units in 2 of 2 figures, because the others" in found.stderr
 
 
-def test_the_hint_is_one_line_for_several_images(image: Path, tmp_path: Path, run: Run) -> None:
+def test_no_border_is_suggested_once_for_several_images(image: Path, tmp_path: Path, run: Run) -> None:
     other = tmp_path / "other.png"
     Image.fromarray(scene(8).image).save(other)
     found = run("-l", "conv4_2", "--json", images=(image, other))
@@ -184,29 +184,32 @@ def make():
 """
 
 MISTAKES: dict[str, tuple[list[object], str]] = {
-    "apart of a unit": (["-l", "pool1", "--unit", "3,1,1", "--apart"], "these are the units themselves"),
-    "border of a unit": (["-l", "pool1", "--unit", "3,1,1", "--no-border"], "these are the units themselves"),
-    "apart of whole channels": (
+    "apart with a unit": (["-l", "pool1", "--unit", "3,1,1", "--apart"], "cannot be combined with --top"),
+    "no border with a unit": (
+        ["-l", "pool1", "--unit", "3,1,1", "--no-border"],
+        "cannot be combined with --top",
+    ),
+    "apart with whole channels": (
         ["-l", "pool1", "--whole-channel", "--apart"],
-        "leave --apart and --no-border out",
+        "cannot be combined with --apart or --no-border",
     ),
-    "border of whole channels": (
+    "no border with whole channels": (
         ["-l", "pool1", "--whole-channel", "--channel", 2, "--no-border"],
-        "leave --apart and --no-border out",
+        "cannot be combined with --apart or --no-border",
     ),
-    "apart of a class alone": (["--class", "fish", "--apart"], "say of which layer"),
-    "border of a class alone": (["--class", "fish", "--no-border"], "say of which layer"),
+    "apart with a class only": (["--class", "fish", "--apart"], "name the layer of the units"),
+    "no border with a class only": (["--class", "fish", "--no-border"], "name the layer of the units"),
     "too many without the border": (
         ["-l", "pool4", "--channel", 1, "--top", 36, "--no-border"],
         "positions in a channel whose receptive field is not cut by the border",
     ),
     "too many channels": (["-l", "pool4", "--top", 999, "--no-border"], "pool4 has 96 channels"),
-    "from a manifest": (["--from", "there.json", "--no-apart"], "a manifest says itself"),
+    "from a manifest": (["--from", "there.json", "--no-apart"], "the manifest already sets"),
 }
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_gets_one_message_and_writes_nothing(
+def test_mistake_is_reported_and_writes_nothing(
     run: Run, tmp_path: Path, arguments: list[object], message: str
 ) -> None:
     found = run(*arguments)
@@ -215,7 +218,7 @@ def test_a_mistake_gets_one_message_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_layer_whose_fields_are_all_cut(run: Run, tmp_path: Path) -> None:
+def test_no_border_is_rejected_if_all_fields_are_cut(run: Run, tmp_path: Path) -> None:
     code = tmp_path / "wide.py"
     code.write_text(WIDE)
     found = run("-l", "1", "--no-border", model=f"{code}:make")
@@ -225,10 +228,10 @@ def test_a_layer_whose_fields_are_all_cut(run: Run, tmp_path: Path) -> None:
     shown = run("-l", "1", "--json", model=f"{code}:make")
     (figure,) = _figures(shown)
     assert figure["cut_by_border"] == len(figure["units"])
-    assert "--no-border" not in shown.stderr  # it would leave nothing
+    assert "--no-border" not in shown.stderr  # it would leave no unit
 
 
-def test_help_explains_the_options() -> None:
-    told = CliRunner().invoke(app, ["project", "--help"], env={"COLUMNS": "200"}).stdout
+def test_project_help_lists_apart_and_no_border() -> None:
+    help_text = CliRunner().invoke(app, ["project", "--help"], env={"COLUMNS": "200"}).stdout
     for option in ("--apart", "--no-apart", "--no-border"):
-        assert option in told
+        assert option in help_text

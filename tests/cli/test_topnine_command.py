@@ -1,4 +1,4 @@
-"""`deconvviz topnine`: the figure of a search, and everything for which none is drawn."""
+"""`deconvviz topnine`: the figure of a search, and errors."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from deconvviz.scenes import scene
 
 
 def invoke(*arguments):
-    wide = {"COLUMNS": "300"}  # a long temporary path must not be broken in the middle of a word
+    wide = {"COLUMNS": "300"}  # long temporary paths must not be wrapped
     return CliRunner().invoke(app, list(map(str, arguments)), env=wide)
 
 
@@ -25,22 +25,22 @@ def run(*arguments):
     return invoke("topnine", *arguments)
 
 
-def reason_of(text):
-    """A message without the box that Typer draws, in one line."""
+def message_in(text):
+    """Return a message as one line, without the box that Typer draws."""
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
 
 
-def refused(result, message, out):
-    """Exit code 2, the whole message and no traceback on stderr, nothing on stdout, nothing written."""
+def assert_error(result, message, out):
+    """Check for exit code 2, the whole message without traceback, empty stdout and no output file."""
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
-    said = reason_of(result.stderr)
-    assert said.endswith(message), said
-    assert "Traceback" not in said
+    error = message_in(result.stderr)
+    assert error.endswith(message), error
+    assert "Traceback" not in error
     assert not out.exists()
 
 
-def searched(source, out, *arguments):
+def run_search(source, out, *arguments):
     result = invoke(
         "search", source, "--model", "minivgg", "--workers", 0, "--batch-size", 8, "--out", out, *arguments
     )
@@ -51,12 +51,12 @@ def searched(source, out, *arguments):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     out = tmp_path_factory.mktemp("searched") / "search"
-    return searched("scenes:40", out, "-l", "conv2_1", "-l", "conv4_2", "-l", "output")
+    return run_search("scenes:40", out, "-l", "conv2_1", "-l", "conv4_2", "-l", "output")
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(12):
         Image.fromarray(scene(number).image).save(folder / f"{number:02}.png")
@@ -71,7 +71,7 @@ def peaks_of(result):
     }
 
 
-def test_writes_a_figure_and_its_manifest_and_says_where(found, tmp_path, monkeypatch):
+def test_topnine_writes_figure_and_manifest_and_prints_their_paths(found, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run(found, "--layer", "conv4_2", "--channels", 3)
     assert result.exit_code == 0, result.output
@@ -81,28 +81,28 @@ def test_writes_a_figure_and_its_manifest_and_says_where(found, tmp_path, monkey
     ]
     with Image.open(tmp_path / "deconvviz-out" / "topnine-conv4_2.png") as image:
         assert image.width > 1000 and image.info["Software"] == "deconvviz"
-    told = json.loads((tmp_path / "deconvviz-out" / "topnine-conv4_2.json").read_text())
-    assert told["search"]["path"] == str(found / "manifest.json")
-    assert told["style"] == {
+    manifest = json.loads((tmp_path / "deconvviz-out" / "topnine-conv4_2.json").read_text())
+    assert manifest["search"]["path"] == str(found / "manifest.json")
+    assert manifest["style"] == {
         "layout": "panels", "percentile": 99.5, "columns": None, "dpi": 200, "crop": "effective",
         "medium": "screen",
     }  # fmt: skip
-    (layer,) = told["layers"]
+    (layer,) = manifest["layers"]
     assert layer["name"] == "conv4_2" and len(layer["channels"]) == 3 and len(layer["peaks"]) == 27
 
 
-def test_json_and_arrays_are_what_python_gives(found, tmp_path):
+def test_json_and_arrays_equal_the_results_of_python(found, tmp_path):
     figure = tmp_path / "figure.png"
     result = run(
         found, "-l", "conv2_1", "--channel", 4, "--channel", 2, "--out", figure, "--arrays", "--json"
     )
-    told = json.loads(result.stdout)
-    assert set(told) == {"figure", "files", "layers", "notes"}
-    assert told["figure"] == str(figure) and told["notes"] == []
-    assert told["files"] == [str(figure.with_suffix(suffix)) for suffix in (".png", ".json", ".npz")]
+    printed = json.loads(result.stdout)
+    assert set(printed) == {"figure", "files", "layers", "notes"}
+    assert printed["figure"] == str(figure) and printed["notes"] == []
+    assert printed["files"] == [str(figure.with_suffix(suffix)) for suffix in (".png", ".json", ".npz")]
     peaks = peaks_of(result)
     assert list(peaks["conv2_1"]) == [4, 2]
-    assert told["layers"][0]["by_analogy"] == []
+    assert printed["layers"][0]["by_analogy"] == []
     python = open_search(found).topnine("conv2_1", [4, 2])
     with np.load(tmp_path / "figure.npz") as stored:
         assert set(stored) == set(python.arrays())
@@ -115,7 +115,7 @@ def test_json_and_arrays_are_what_python_gives(found, tmp_path):
         }  # fmt: skip
 
 
-def test_several_layers_to_a_page_by_either_name(found, tmp_path):
+def test_several_layers_by_either_name_are_drawn_on_one_page(found, tmp_path):
     module = dv.load("minivgg").layers.find("conv4_2").module
     result = run(
         found, "-l", "output", "-l", module, "-l", "conv4_2", "--channels", 2, "--top", 4, "--out", tmp_path,
@@ -129,7 +129,7 @@ def test_several_layers_to_a_page_by_either_name(found, tmp_path):
     assert (tmp_path / "topnine-output-conv4_2.png").exists()
 
 
-def test_channels_by_activation_by_density_and_at_random(found, tmp_path):
+def test_channels_are_chosen_by_activation_density_or_at_random(found, tmp_path):
     pandas = pytest.importorskip("pandas")
     table = pandas.read_parquet(found / "channels.parquet")
     table = table[(table.layer == "conv4_2") & ~table.dead]
@@ -152,7 +152,7 @@ def test_channels_by_activation_by_density_and_at_random(found, tmp_path):
     assert chosen["random"] == sorted(chosen["random"]) == chosen["again"] != chosen["other"]
 
 
-def test_formats_and_where_they_go(found, tmp_path):
+def test_file_type_and_path_of_the_figure(found, tmp_path):
     given = (found, "-l", "conv2_1", "--channel", 1, "--top", 2)
     svg = run(*given, "--out", tmp_path / "new" / "figure.svg")
     assert svg.exit_code == 0, svg.output
@@ -163,25 +163,25 @@ def test_formats_and_where_they_go(found, tmp_path):
     (tmp_path / "with.dot").mkdir()
     dotted = run(*given, "--out", tmp_path / "with.dot")
     assert dotted.stdout.splitlines()[0] == str(tmp_path / "with.dot" / "topnine-conv2_1-channel1.png")
-    there = tmp_path / "with.dot" / "topnine-conv2_1-channel1.png"
-    before = there.read_bytes()
+    existing = tmp_path / "with.dot" / "topnine-conv2_1-channel1.png"
+    before = existing.read_bytes()
     again = run(*given, "--out", tmp_path / "with.dot")
-    assert again.exit_code == 2 and f"{there} and 1 more already exists" in reason_of(again.stderr)
+    assert again.exit_code == 2 and f"{existing} and 1 more already exists" in message_in(again.stderr)
     assert run(*given, "--out", tmp_path / "with.dot", "--force", "--dpi", 100).exit_code == 0
-    assert there.read_bytes() != before
+    assert existing.read_bytes() != before
 
 
 @pytest.mark.slow
-def test_quiet_says_nothing_and_few_channels_are_told(tmp_path):
-    out = searched("scenes:6", tmp_path / "search", "-l", "output")
-    loud = run(out, "-l", "output", "--out", tmp_path / "a")
+def test_note_on_few_channels_is_printed_unless_quiet(tmp_path):
+    out = run_search("scenes:6", tmp_path / "search", "-l", "output")
+    result = run(out, "-l", "output", "--out", tmp_path / "a")
     dead = len(json.loads((out / "manifest.json").read_text())["layers"][0]["dead"])
-    told = f"{12 - dead} of 16 channels: output has 12 channels, {dead} of them dead (never above zero)"
-    assert f"deconvviz: {told}\n" in loud.stderr
+    note = f"{12 - dead} of 16 channels: output has 12 channels, {dead} of them dead (never above zero)"
+    assert f"deconvviz: {note}\n" in result.stderr
     assert run(out, "-l", "output", "--out", tmp_path / "b", "--quiet").stderr == ""
 
 
-def test_by_analogy_is_told_before_it_is_drawn(tmp_path):
+def test_approximate_operations_are_printed_and_code_needs_permission(tmp_path):
     path = tmp_path / "own.py"
     path.write_text(
         "from torch import nn\n"
@@ -192,10 +192,10 @@ def test_by_analogy_is_told_before_it_is_drawn(tmp_path):
     assert invoke("search", "scenes:4", "--model", f"{path}:make", "-l", "2", "--out", out).exit_code == 0
     result = run(out, "-l", "2", "--allow-code", "--out", tmp_path / "a.png", "--json")
     assert result.exit_code == 0, result.output
-    assert "deconvviz: by analogy: 1 of 3 calls" in result.stderr
+    assert "deconvviz: approximate: 1 of 3 calls" in result.stderr
     (layer,) = json.loads(result.stdout)["layers"]
     assert [one["op"] for one in layer["by_analogy"]] == ["aten.silu.default"]
-    refused(
+    assert_error(
         run(out, "-l", "2", "--out", tmp_path / "b.png"),
         f"deconvviz: {out / 'manifest.json'} was made with a network that {path} makes: to make it again, "
         "that file is run. If you trust it, allow it with --allow-code",
@@ -203,13 +203,13 @@ def test_by_analogy_is_told_before_it_is_drawn(tmp_path):
     )
 
 
-def test_pictures_that_moved_grew_changed_or_went(pictures, tmp_path):
-    out = searched(pictures, tmp_path / "search", "-l", "conv4_2")
+def test_images_that_were_moved_added_changed_or_deleted(images, tmp_path):
+    out = run_search(images, tmp_path / "search", "-l", "conv4_2")
     given = (out, "-l", "conv4_2", "--channels", 2, "--out")
     moved = tmp_path / "moved"
-    shutil.move(pictures, moved)
-    gone = run(*given, tmp_path / "a")
-    assert gone.exit_code == 2 and f"no source of images '{pictures}'" in reason_of(gone.stderr)
+    shutil.move(images, moved)
+    missing = run(*given, tmp_path / "a")
+    assert missing.exit_code == 2 and f"no source of images '{images}'" in message_in(missing.stderr)
     assert run(*given, tmp_path / "b", "--source", moved).exit_code == 0
     Image.fromarray(scene(99).image).save(moved / "99.png")
     grown = run(*given, tmp_path / "c", "--source", moved, "--json")
@@ -220,19 +220,19 @@ def test_pictures_that_moved_grew_changed_or_went(pictures, tmp_path):
     Image.fromarray(scene(99).image).save(moved / peaks[0]["image"])
     changed = run(*given, tmp_path / "d", "--source", moved)
     assert changed.exit_code == 2 and changed.stdout == "" and not (tmp_path / "d").exists()
-    said = reason_of(changed.stderr)
-    assert "of 18 activations do not match the search index; no figure was written" in said
-    assert f"in {peaks[0]['image']} was" in said
-    assert said.endswith("The images or the weights have changed. Run the search again")
+    error = message_in(changed.stderr)
+    assert "of 18 activations do not match the search index; no figure was written" in error
+    assert f"in {peaks[0]['image']} was" in error
+    assert error.endswith("The images or the weights have changed. Run the search again")
     (moved / peaks[0]["image"]).unlink()
-    refused(
+    assert_error(
         run(*given, tmp_path / "e", "--source", moved, "--channels", 1),
         f"images are not in {moved}: {peaks[0]['image']}. Use --source PLACE to say where they are",
         tmp_path / "e",
     )
 
 
-def test_other_weights_are_refused(found, tmp_path):
+def test_other_weights_are_rejected(found, tmp_path):
     from safetensors.torch import save_file
 
     other = dv.load("minivgg", "random", seed=5)
@@ -240,7 +240,7 @@ def test_other_weights_are_refused(found, tmp_path):
     result = run(
         found, "-l", "conv4_2", "--weights", tmp_path / "other.safetensors", "--out", tmp_path / "out"
     )
-    refused(
+    assert_error(
         result,
         f"deconvviz: the weights of minivgg are not those of {found / 'manifest.json'}: {other.digest} "
         f"instead of {dv.load('minivgg').digest}; give the right file with --weights FILE",
@@ -254,16 +254,16 @@ def test_other_weights_are_refused(found, tmp_path):
         ([], "Invalid value for --layer: name a layer that was searched"),
         (
             ["-l", "conv4_2", "--channel", 1, "--by", "density"],
-            "Invalid value for --channel: these are the channels themselves: leave --channels and --by out",
+            "Invalid value for --channel: cannot be combined with --channels or --by",
         ),
         (
             ["-l", "conv4_2", "--channel", 1, "--channels", 3],
-            "Invalid value for --channel: these are the channels themselves: leave --channels and --by out",
+            "Invalid value for --channel: cannot be combined with --channels or --by",
         ),
         (
             ["-l", "conv4_2", "-l", "conv2_1", "--channel", 1],
-            "Invalid value for --channel: goes with one layer, and there are 2: make a figure of each, or "
-            "give --channels",
+            "Invalid value for --channel: needs a single layer, but there are 2. Draw a figure per layer, "
+            "or use --channels",
         ),
         (
             ["-l", "conv4_3"],
@@ -274,55 +274,55 @@ def test_other_weights_are_refused(found, tmp_path):
         (["-l", "conv4_2", "--channel", -1], "deconvviz: no channel -1 in conv4_2: there are 0 to 95"),
         (
             ["-l", "conv4_2", "--top", 10],
-            "deconvviz: the 10 strongest were asked for: the search kept 9 (search again with --top 10)",
+            "deconvviz: --top 10: the search kept 9 images of each channel. Search again with --top 10",
         ),
         (
             ["-l", "conv4_2", "--memory", "much"],
-            "Invalid value for --memory: 'much' is no amount of memory: give bytes, or a number with K, M, G "
-            "or T: 512M, 1.5G",
+            "Invalid value for --memory: 'much' is not a memory size: use bytes, or a number with K, M, G or "
+            "T, such as 512M",
         ),
     ],
 )
-def test_mistakes(found, tmp_path, monkeypatch, arguments, message):
-    monkeypatch.setattr("deconvviz.described_network.ModelRequest", None)  # none of them needs the network
-    refused(run(found, *arguments, "--out", tmp_path / "out"), message, tmp_path / "out")
+def test_mistake_is_reported_before_the_network_is_loaded(found, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setattr("deconvviz.described_network.ModelRequest", None)
+    assert_error(run(found, *arguments, "--out", tmp_path / "out"), message, tmp_path / "out")
 
 
-def test_an_out_that_is_no_figure(found, tmp_path):
+def test_out_with_a_wrong_file_type_is_rejected(found, tmp_path):
     jpeg = tmp_path / "figure.jpeg"
-    refused(
+    assert_error(
         run(found, "-l", "conv4_2", "--out", jpeg),
-        f"{jpeg} is no figure: end it in .png, .svg or .pdf, or name a folder that is there",
+        f"{jpeg} is not a figure file: use .png, .svg or .pdf, or an existing folder",
         jpeg,
     )
     svg = tmp_path / "figure.svg"
-    refused(
+    assert_error(
         run(found, "-l", "conv4_2", "--out", svg, "--format", "png"),
-        f"Invalid value for --format: png does not go with --out {svg}",
+        f"Invalid value for --format: png does not match --out {svg}",
         svg,
     )
 
 
-def test_what_is_no_search(tmp_path):
+def test_folder_without_a_search_is_rejected(tmp_path):
     for folder, message in (
         ("nothing", "there is no such folder (a search makes one with --out FOLDER)"),
         ("", "there is no manifest.json (a search makes one with --out FOLDER)"),
     ):
-        place = tmp_path / folder
-        refused(
-            run(place, "-l", "conv4_2", "--out", tmp_path / "out"),
-            f"deconvviz: no search in {place}: {message}",
+        search = tmp_path / folder
+        assert_error(
+            run(search, "-l", "conv4_2", "--out", tmp_path / "out"),
+            f"deconvviz: no search in {search}: {message}",
             tmp_path / "out",
         )
 
 
-def test_a_shell_completes_the_layers_that_were_searched(found, tmp_path):
+def test_shell_completes_searched_layers(found, tmp_path):
     from types import SimpleNamespace
 
     from deconvviz.cli.support.completion import complete_searched_layer
 
-    def complete(place, incomplete):
-        return complete_searched_layer(SimpleNamespace(params={"search": None}, args=place), incomplete)
+    def complete(arguments, incomplete):
+        return complete_searched_layer(SimpleNamespace(params={"search": None}, args=arguments), incomplete)
 
     assert complete([str(found)], "") == ["conv2_1", "conv4_2", "output"]
     assert complete([str(found)], "conv4") == ["conv4_2"]
@@ -331,7 +331,7 @@ def test_a_shell_completes_the_layers_that_were_searched(found, tmp_path):
     assert complete_searched_layer(given, "o") == ["output"]
 
 
-def test_crop_and_medium(found, tmp_path):
+def test_crop_and_medium_are_applied(found, tmp_path):
     out = tmp_path / "one.png"
     options = ("--for", "paper", "--crop", "field", "--out", out)
     result = run(found, "--layer", "conv4_2", "--channels", 2, *options)

@@ -1,4 +1,4 @@
-"""--verbose, --quiet and the short names of options."""
+"""--verbose, --quiet and the short forms of options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_every_command_has_verbose_and_the_short_help() -> None:
+def test_every_command_has_short_forms_of_common_options() -> None:
     for command in COMMANDS:
         short, long = run(command, "-h"), run(command, "--help")
         assert short.exit_code == long.exit_code == 0
@@ -41,7 +41,7 @@ def test_every_command_has_verbose_and_the_short_help() -> None:
             assert re.search(r"--out +-o", short.stdout), command
 
 
-def test_project_prints_one_fact_on_a_line_of_stderr(image: Path, tmp_path: Path) -> None:
+def test_project_verbose_prints_one_detail_per_line(image: Path, tmp_path: Path) -> None:
     arguments = (
         "project",
         image,
@@ -60,7 +60,7 @@ def test_project_prints_one_fact_on_a_line_of_stderr(image: Path, tmp_path: Path
     assert json.loads(result.stdout)["figures"]
     lines = result.stderr.splitlines()
     assert all(line.startswith("deconvviz: ") for line in lines)
-    for fact in (
+    for detail in (
         r"versions: deconvviz [\d.]+, torch .*, python ",
         r"network: minivgg, \d+ layers, float32 on \w+",
         r"weights: shipped with deconvviz",
@@ -70,13 +70,13 @@ def test_project_prints_one_fact_on_a_line_of_stderr(image: Path, tmp_path: Path
         r"projecting 3 of 3 units in one batch",
         r"loading minivgg: \d+\.\d\d s",
     ):
-        assert any(re.match(f"deconvviz: {fact}", line) for line in lines), (fact, lines)
+        assert any(re.match(f"deconvviz: {detail}", line) for line in lines), (detail, lines)
     silent = run(*arguments, "-o", tmp_path, "--force")
     assert silent.exit_code == 0
     assert "digest" not in silent.stderr
 
 
-def test_small_batches_are_told(image: Path, tmp_path: Path) -> None:
+def test_project_verbose_prints_the_units_of_each_batch(image: Path, tmp_path: Path) -> None:
     result = run(
         "project",
         image,
@@ -95,7 +95,7 @@ def test_small_batches_are_told(image: Path, tmp_path: Path) -> None:
     assert result.stderr.count("projecting 1 of 3 units in one batch") == 3
 
 
-def test_search_and_topnine(tmp_path: Path) -> None:
+def test_search_and_topnine_verbose_print_details(tmp_path: Path) -> None:
     result = run(
         "search", "scenes:5", "--model", "minivgg", "-l", "conv1_1", "--workers", 0, "--batch-size", 2,
         "-o", tmp_path, "--verbose",
@@ -108,7 +108,7 @@ def test_search_and_topnine(tmp_path: Path) -> None:
     assert "memory for projections" in drawn.stderr
 
 
-def test_nothing_is_left_behind(image: Path) -> None:
+def test_verbose_restores_the_logger(image: Path) -> None:
     logger = logging.getLogger("deconvviz")
     before = list(logger.handlers), logger.level
     assert run("layers", "--model", "minivgg", "-v").exit_code == 0
@@ -118,8 +118,8 @@ def test_nothing_is_left_behind(image: Path) -> None:
 
 
 @pytest.mark.parametrize("both", [("-q", "-v"), ("--verbose", "--quiet")])
-def test_quiet_and_verbose_exclude_one_another(both: tuple[str, ...], image: Path, tmp_path: Path) -> None:
+def test_quiet_and_verbose_together_are_rejected(both: tuple[str, ...], image: Path, tmp_path: Path) -> None:
     result = run("project", image, "--model", "minivgg", "-l", "conv1_1", *both, "-o", tmp_path / "out")
     assert result.exit_code == 2
-    assert "--quiet and --verbose exclude one another: give one of them" in result.stderr
+    assert "--quiet and --verbose exclude each other: use one of them" in result.stderr
     assert not (tmp_path / "out").exists()

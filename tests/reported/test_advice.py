@@ -16,7 +16,7 @@ SIZE = "size="
 
 
 def message_of(module: nn.Module, *, size: int = 8) -> str:
-    """Return the error message of a network, and check that it is one line and states the network."""
+    """Return the error message of a network, and check that it is one line with the name of its class."""
     net = wrapped(module, size=size)
     with left_as_it_was(module):
         with pytest.raises(NetworkError) as error:

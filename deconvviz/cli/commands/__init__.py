@@ -1,1 +1,1 @@
-"""One file a command: parse, call, print."""
+"""Commands, one per module: parse arguments, call the library, print the result."""

@@ -10,12 +10,12 @@ from deconvviz.cli.support.completion import complete_model
 from deconvviz.cli.support.console import print_json, print_table, print_text, stage
 from deconvviz.cli.support.early import check_network
 from deconvviz.cli.support.imports import without_garbage_collection
-from deconvviz.cli.support.notes import tell_origin
+from deconvviz.cli.support.notes import print_origin
 from deconvviz.cli.support.options import Json, ModelArg, Verbose, layer_option, weights_file_option
 from deconvviz.cli.support.parsing import model_arguments
 from deconvviz.wording import counted
 
-FOUND = 1  # the exit code for a network that cannot be trusted as far as was asked
+FOUND = 1  # exit code if unsupported operations are found, or with --strict approximate ones
 
 
 def check(
@@ -23,8 +23,8 @@ def check(
         str | None,
         typer.Argument(
             metavar="MODEL",
-            help="A network, as --model takes it: a name, timm:NAME, or path/to/file.py:factory, which "
-            "runs the code in that file.",
+            help="Network: minivgg or a torchvision name (see: deconvviz models), timm:NAME, or "
+            "path/to/file.py:factory, which runs the code in that file.",
             autocompletion=complete_model,
             show_default=False,
         ),
@@ -35,7 +35,7 @@ def check(
             "--model",
             "-m",
             metavar="NAME",
-            help="MODEL, as other commands take it.",
+            help="The same as MODEL.",
             autocompletion=complete_model,
             show_default=False,
         ),
@@ -43,28 +43,31 @@ def check(
     model_arg: ModelArg = None,
     layer: Annotated[
         list[str] | None,
-        layer_option("Only operations between this layer and the pixels. May be repeated."),
+        layer_option("Check only the operations between this layer and the pixels. May be repeated."),
     ] = None,
     weights: Annotated[
         str | None,
-        weights_file_option("Load this file first; a --layer that it has no weights for is refused."),
+        weights_file_option(
+            "Load weights from this file. A --layer that depends on missing weights is an error."
+        ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 also where anything is by analogy.")
+        bool, typer.Option("--strict", help="Exit with code 1 if any operation is approximate.")
     ] = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """List every operation of a network and whether its projection rule is exact, by analogy or refused.
+    """List every operation and whether its projection rule is exact, approximate or unsupported.
 
-    Exit code 0: nothing is refused.
-    1: something is; with --strict, also if something is by analogy.
-    2: there is no such network or layer, or it does not run.
+    Exit code 0: no operation is unsupported.
+    Exit code 1: an operation is unsupported or, with --strict, approximate.
+    Exit code 2: the network or layer does not exist, or the network fails.
 
-    Nothing is downloaded: the network runs once on an empty image, without
-    weights (a file's factory with those that it makes). What depends on the
-    image and is treated as a constant counts as by analogy. Calls that only
-    use constants, or that lead to no layer, take part in no projection.
+    Nothing is downloaded: the network runs once on a blank image, without
+    trained weights (a factory in a file.py may load its own). An operation
+    that depends on the image and is treated as a constant is approximate.
+    Operations on constants and operations that lead to no layer take part
+    in no projection.
     """
     if (network is None) == (model is None):
         raise typer.BadParameter("name one network, such as resnet50", param_hint="MODEL")
@@ -78,7 +81,7 @@ def check(
 
         made = load(name, weights, arguments=arguments) if weights else sketch(name, arguments)
         found = made.coverage(layer or None)
-    tell_origin(made)
+    print_origin(made)
     if json:
         print_json({**found.to_json(), "network": name})
     else:
@@ -87,6 +90,6 @@ def check(
             print_text()
         print_text(found.summary())
         if found.without_part:
-            print_text(f"without a part in it: {counted(found.without_part, 'call')}")
+            print_text(f"not part of any projection: {counted(found.without_part, 'call')}")
     if found.unsupported or (strict and found.approximate):
         raise typer.Exit(FOUND)

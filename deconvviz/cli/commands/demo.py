@@ -1,4 +1,4 @@
-"""``deconvviz demo``: both jobs without a network connection, a picture's and a dataset's."""
+"""``deconvviz demo``: project one image and search a dataset, without a network connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from deconvviz.cli.support.console import paths_as_json, print_json, print_paths, say, stage
+from deconvviz.cli.support.console import paths_as_json, print_json, print_message, print_paths, stage
 from deconvviz.cli.support.early import check_folder
 from deconvviz.cli.support.imports import without_garbage_collection
 from deconvviz.cli.support.options import DEFAULT_DPI, Force, Json, Quiet, Verbose, out_option
@@ -28,28 +28,28 @@ TOP = 9
 
 
 def demo(
-    out: Annotated[Path, out_option("Where the image, the figures and the search go.")] = DEFAULT_OUT,
-    seed: Annotated[int, typer.Option(help="Another seed, another scene.")] = 7,
-    scenes: Annotated[int, typer.Option(min=TOP, help="How many scenes to search.")] = 1000,
+    out: Annotated[Path, out_option("Folder for the image, the figures and the search.")] = DEFAULT_OUT,
+    seed: Annotated[int, typer.Option(help="Seed of the scene to project.")] = 7,
+    scenes: Annotated[int, typer.Option(min=TOP, help="Number of scenes to search.")] = 1000,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Project units of minivgg for a drawn scene, then search many scenes for its strongest channels.
+    """Project units of minivgg on a synthetic scene, then draw the paper's Figure 2 for many scenes.
 
-    The search ends in the paper's Figure 2. Nothing is downloaded; it takes well under a minute.
+    Nothing is downloaded. The demo takes less than a minute.
     """
-    picture, found = out / f"scene-{seed}.png", out / "search"
+    image, found = out / f"scene-{seed}.png", out / "search"
     look = Look(format="png")
     from deconvviz.dataset_search.search_folder import files_of_search
     from deconvviz.results import refuse_existing, targets
 
     check_folder(out)
-    figures = [out / f"{picture.stem}-{layer}.png" for layer in LAYERS]
+    figures = [out / f"{image.stem}-{layer}.png" for layer in LAYERS]
     plate = out / f"topnine-{SEARCHED}.png"
     expected = [path for figure in (*figures, plate) for path in targets(figure, False)]
-    refuse_existing([picture, *expected, *files_of_search(found)], force=force)
+    refuse_existing([image, *expected, *files_of_search(found)], force=force)
     with stage("importing torch", quiet=quiet), without_garbage_collection():
         from deconvviz.cli.support import search_plan
         from deconvviz.cli.support.project_plan import plan
@@ -57,9 +57,9 @@ def demo(
         from deconvviz.loading import ModelRequest
         from deconvviz.scenes import scene
     drawn = scene(seed)
-    write_whole(picture, partial(_write_png, drawn.image), force=force)
+    write_whole(image, partial(_write_png, drawn.image), force=force)
     request = ModelRequest.of("minivgg")
-    job = plan([picture], request, Selection(layers=LAYERS), look, out, force=force)
+    job = plan([image], request, Selection(layers=LAYERS), look, out, force=force)
     written = make_figures(job, look, force=force, quiet=quiet)
     job_of_search = search_plan.plan(
         f"scenes:{scenes}", [SEARCHED], request, found, limit=None, resume=False, force=True
@@ -68,7 +68,7 @@ def demo(
     if json:
         print_json(
             {
-                "scene": path_to_text(picture),
+                "scene": path_to_text(image),
                 "shows": drawn.name,
                 "figures": written,
                 "search": path_to_text(found),
@@ -77,17 +77,18 @@ def demo(
         )
         return
     figures_written = [path_from_text(path) for one in written for path in one["files"]]
-    print_paths([picture, *figures_written, *files_of_search(found), *best])
+    print_paths([image, *figures_written, *files_of_search(found), *best])
     if not quiet:
-        say(
-            f"The scene shows: {drawn.name}. Open {printable_path(figures[-1])}: patches of it, and beside "
-            f"each what in it a unit answered to.\nThen {printable_path(plate)}: for {CHANNELS} channels the "
-            f"{TOP} scenes of {scenes:,} that fire it most, and what in them does (the paper's Figure 2)."
+        print_message(
+            f"The scene shows: {drawn.name}. Open {printable_path(figures[-1])}: patches of the scene next "
+            "to the projections of the units.\n"
+            f"Then open {printable_path(plate)}: for each of {CHANNELS} channels, the {TOP} of {scenes:,} "
+            "scenes that activate it most strongly, as in the paper's Figure 2."
         )
 
 
 def _top_nine(job: SearchJob, folder: Path, plate: Path, *, force: bool, quiet: bool) -> list[Path]:
-    """Search the scenes and draw the strongest channels."""
+    """Search the scenes, draw the strongest channels and return the written files."""
     from deconvviz.cli.support.search_run import search_dataset
     from deconvviz.cli.support.topnine_run import project_channels
 

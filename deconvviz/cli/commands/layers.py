@@ -1,4 +1,4 @@
-"""``deconvviz layers``: what can be asked for in a network."""
+"""``deconvviz layers``: the layers of a network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from deconvviz.cli.support.console import print_json, print_table, stage
 from deconvviz.cli.support.early import check_network
 from deconvviz.cli.support.imports import without_garbage_collection
-from deconvviz.cli.support.notes import tell_origin
+from deconvviz.cli.support.notes import print_origin
 from deconvviz.cli.support.options import DEFAULT_MODEL, Json, Model, ModelArg, Verbose, weights_file_option
 from deconvviz.cli.support.parsing import model_arguments
 
@@ -17,14 +17,16 @@ def layers(
     model_arg: ModelArg = None,
     weights: Annotated[
         str | None,
-        weights_file_option("Load this file and mark the layers that need weights that it does not have."),
+        weights_file_option(
+            "Load weights from this file and mark the layers that depend on missing weights."
+        ),
     ] = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """List the layers of a network: names, kind, output shape, receptive field, stride, parameters.
+    """List the layers of a network: names, kind, output shape, receptive field, stride and parameters.
 
-    Nothing is downloaded: shapes need no weights. Both names of a layer can be given to --layer.
+    Nothing is downloaded. The option --layer accepts both names of a layer.
     """
     arguments = model_arguments(model_arg)
     name = model or DEFAULT_MODEL
@@ -36,9 +38,9 @@ def layers(
 
         network = load(name, weights, arguments=arguments) if weights else sketch(name, arguments)
         table = network.layers
-    tell_origin(network)
+    print_origin(network)
     if json:
         print_json({"network": name, "layers": table.to_json()})
         return
-    head = ("layer", "module", "kind", "output", "sees px", "every px", "parameters")
+    head = ("layer", "module", "kind", "output", "field px", "stride px", "parameters")
     print_table(head, [cells(layer) for layer in table], right=(4, 5, 6))

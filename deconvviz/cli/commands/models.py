@@ -1,10 +1,10 @@
-"""``deconvviz models``: which networks can be named, and which need a download."""
+"""``deconvviz models``: the available networks and where their weights are."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deconvviz.cli.support.console import print_json, print_table, say, stage
+from deconvviz.cli.support.console import print_json, print_message, print_table, stage
 from deconvviz.cli.support.options import Json, Verbose
 
 if TYPE_CHECKING:
@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
 
 def models(json: Json = False, verbose: Verbose = False) -> None:
-    """List the networks that --model knows, and where their default weights are.
+    """List the networks for --model and where their default weights are.
 
-    "ships inside": no download. "cached": downloaded already. Otherwise the size of the download. With
-    --weights random or --weights FILE any of them works without a network connection.
+    The weights ship inside deconvviz, are cached from an earlier download or
+    have to be downloaded. With --weights random or --weights FILE, every
+    network works without an internet connection.
 
-    --model also takes timm:NAME, one of timm's networks (pip install 'deconvviz[timm]'), and
-    path/to/file.py:factory, a function of your own that returns a network: the code in that file is run.
+    --model also accepts timm:NAME (needs the extra "timm" of deconvviz) and
+    path/to/file.py:factory, a function that returns a network. This runs
+    the code in that file.
     """
     with stage("importing torch"):
         from deconvviz.models.providers import PROVIDERS
@@ -27,10 +29,12 @@ def models(json: Json = False, verbose: Verbose = False) -> None:
     if json:
         print_json({"models": [_as_json(one) for one in found]})
         return
-    rows: list[tuple[str, ...]] = [(one.name, one.weights or "trained by us", _where(one)) for one in found]
+    rows: list[tuple[str, ...]] = [
+        (one.name, one.weights or "trained for deconvviz", _where(one)) for one in found
+    ]
     print_table(("network", "default weights", "where"), rows)
-    say(
-        "--model also takes timm:NAME (pip install 'deconvviz[timm]') and path/to/file.py:factory, "
+    print_message(
+        "--model also accepts timm:NAME (pip install 'deconvviz[timm]') and path/to/file.py:factory, "
         "which runs the code in that file."
     )
 

@@ -1,4 +1,4 @@
-"""``deconvviz project``: image files and layer names in, figures out."""
+"""``deconvviz project``: project units of an image back to pixels and draw them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deconvviz.cli.support.early import (
     check_network,
 )
 from deconvviz.cli.support.imports import without_garbage_collection
-from deconvviz.cli.support.notes import tell_coverage
+from deconvviz.cli.support.notes import print_coverage
 from deconvviz.cli.support.options import (
     DEFAULT_FORMAT,
     DEFAULT_MODEL,
@@ -56,12 +56,12 @@ if TYPE_CHECKING:
 def project(
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGE...", help="Image files, folders of them, or - for standard input."),
+        typer.Argument(metavar="IMAGE...", help="Image files, folders of images, or - for standard input."),
     ] = None,
     layer: Annotated[
         list[str] | None,
         layer_option(
-            "A layer, by either name (see: deconvviz layers). May be repeated.",
+            "Project units of this layer, by either of its names (see: deconvviz layers). May be repeated.",
             panel=WHAT,
         ),
     ] = None,
@@ -73,42 +73,48 @@ def project(
         int | None,
         typer.Option(
             metavar="N",
-            help="The peaks of the N strongest channels; with --channel, its N highest positions.",
+            help="Project the strongest unit of each of the N strongest channels; with --channel, its N "
+            "strongest units.",
             rich_help_panel=WHAT,
-            show_default="9, or as many as there are",
+            show_default="9, or all if there are fewer",
         ),
     ] = None,
     channel: Annotated[
         list[int] | None,
-        typer.Option(metavar="N", help="Only this channel. May be repeated.", rich_help_panel=WHAT),
+        typer.Option(
+            metavar="N", help="Project units of this channel. May be repeated.", rich_help_panel=WHAT
+        ),
     ] = None,
     unit: Annotated[
         list[str] | None,
         typer.Option(
             metavar="C,Y,X",
-            help="This unit: channel, row, column (fully connected: C). May be repeated.",
+            help="Project this unit: channel, row, column; in a fully connected layer, C alone. May be "
+            "repeated.",
             rich_help_panel=WHAT,
         ),
     ] = None,
     whole_channel: Annotated[
         bool,
-        typer.Option("--whole-channel", help="Keep every position of a channel.", rich_help_panel=WHAT),
+        typer.Option(
+            "--whole-channel", help="Project all positions of a channel together.", rich_help_panel=WHAT
+        ),
     ] = False,
     apart: Annotated[
         bool | None,
         typer.Option(
             "--apart/--no-apart",
-            help="Do not show one spot of the image several times: pass over a unit if the centre of its "
-            "receptive field is within half a field of a stronger unit's.",
+            help="Skip a unit if the centre of its receptive field is within half a field of a stronger "
+            "unit's.",
             rich_help_panel=WHAT,
-            show_default="on; off with --channel",
+            show_default="on; off with --channel or --whole-channel",
         ),
     ] = None,
     no_border: Annotated[
         bool,
         typer.Option(
             "--no-border",
-            help="Leave out units whose receptive field is cut by the border of the image.",
+            help="Skip units whose receptive field is cut by the border of the image.",
             rich_help_panel=WHAT,
         ),
     ] = False,
@@ -117,7 +123,7 @@ def project(
         typer.Option(
             "--class",
             metavar="NAME|INDEX",
-            help="The score of a class. May be repeated.",
+            help="Project the score of a class. May be repeated.",
             rich_help_panel=WHAT,
         ),
     ] = None,
@@ -126,31 +132,36 @@ def project(
         typer.Option(
             "--from",
             metavar="MANIFEST",
-            help="Make a figure again from its manifest. If that names a file.py, its code is run: "
-            "only with --allow-code.",
+            help="Reproduce a figure from its manifest. If the manifest names a file.py, --allow-code is "
+            "needed to run its code.",
             rich_help_panel=WHAT,
         ),
     ] = None,
     allow_code: Annotated[
         bool,
         allow_code_option(
-            "Let --from run the file.py that a manifest names; for files that you trust.", panel=WHAT
+            "Allow --from to run the file.py that the manifest names. Use it only for files that you trust.",
+            panel=WHAT,
         ),
     ] = False,
-    out: Annotated[Path, out_option("Where the figures go.")] = DEFAULT_OUT,
+    out: Annotated[Path, out_option("Folder for the figures.")] = DEFAULT_OUT,
     format: Format = None,
     arrays: Arrays = False,
     scale: Annotated[
         Literal["sheet", "row", "tile"] | None,
         typer.Option(
-            help="Which tiles share one colour scale.", rich_help_panel=APPEARANCE, show_default="sheet"
+            help="Tiles that share one colour scale: all, those of a row, or none (tile).",
+            rich_help_panel=APPEARANCE,
+            show_default="sheet",
         ),
     ] = None,
     percentile: Percentile = None,
-    columns: Annotated[int | None, columns_option("Units in a row.")] = None,
+    columns: Annotated[int | None, columns_option("Units per row.")] = None,
     projection_only: Annotated[
         bool | None,
-        typer.Option("--projection-only", help="Leave the patches out.", rich_help_panel=APPEARANCE),
+        typer.Option(
+            "--projection-only", help="Draw projections without patches.", rich_help_panel=APPEARANCE
+        ),
     ] = None,
     crop: Crop = None,
     medium: Medium = None,
@@ -164,9 +175,9 @@ def project(
 ) -> None:
     """Project the strongest units of a layer back to pixels.
 
-    One figure for each image and layer: the image with numbered boxes, and for each unit its patch of the
-    image next to its projection. The manifest (.json) next to the figure has all that is needed to make it
-    again.
+    Writes one figure per image and layer: the image with numbered boxes, and
+    the patch of each unit next to its projection. The manifest (.json) next to
+    the figure contains everything needed to reproduce it.
     """
     arguments = model_arguments(model_arg)
     budget = None if memory is None else read_size(memory)
@@ -185,31 +196,31 @@ def project(
     if from_ is not None:
         if images or model is not None or arguments or selection != Selection():
             raise typer.BadParameter(
-                "a manifest says itself which picture, network, layer and units: leave those out",
+                "the manifest already sets the images, the network, the layer and the units: leave those out",
                 param_hint="--from",
             )
         check_device(device)
         check_folder(out)
         check_manifest(from_)
-        with stage("importing torch and making the recording again", quiet=quiet):
+        with stage("importing torch and recording the image", quiet=quiet):
             with without_garbage_collection():
                 from deconvviz.cli.support.project_run import save_figure
 
-            again = _remake(
+            remade = _remake(
                 from_, weights, look, out, device, force=force, allow_code=allow_code, memory=budget
             )
-        tell_coverage(again[0].coverage, [again[0].layer], quiet=quiet)
-        written = [save_figure(*again, force=force)]
+        print_coverage(remade[0].coverage, [remade[0].layer], quiet=quiet)
+        written = [save_figure(*remade, force=force)]
     else:
         if allow_code:
             raise typer.BadParameter(
-                "goes with --from: --model runs its file anyway", param_hint="--allow-code"
+                "needs --from. --model runs its file without it", param_hint="--allow-code"
             )
         check_selection(selection)
-        named = check_images(images or [])
+        paths = check_images(images or [])
         network = model or DEFAULT_MODEL
         check_network(network, arguments, layers=selection.layers, weights=weights, device=device)
-        check_figures(named, network, selection, look, out, force=force)
+        check_figures(paths, network, selection, look, out, force=force)
         with stage("importing torch", quiet=quiet):
             with without_garbage_collection():
                 from deconvviz.cli.support.project_plan import plan
@@ -238,7 +249,7 @@ def _remake(
     allow_code: bool,
     memory: int | None,
 ) -> tuple[Projection, Path, Style, Look]:
-    """Make the projection of a manifest again; return what `save_figure` takes."""
+    """Reproduce the projection of a manifest. Return the positional arguments of `save_figure`."""
     from deconvviz.from_manifest import remake
     from deconvviz.results import refuse_existing, targets
 

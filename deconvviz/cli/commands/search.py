@@ -1,4 +1,4 @@
-"""``deconvviz search``: a dataset in, the strongest pictures of every channel out."""
+"""``deconvviz search``: find the images of a dataset that activate each channel most strongly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from deconvviz.cli.support.console import paths_as_json, print_json, print_paths, say, stage, tell
+from deconvviz.cli.support.console import (
+    paths_as_json,
+    print_json,
+    print_message,
+    print_note,
+    print_paths,
+    stage,
+)
 from deconvviz.cli.support.early import check_network, check_search
 from deconvviz.cli.support.imports import without_garbage_collection
 from deconvviz.cli.support.options import (
@@ -38,9 +45,9 @@ if TYPE_CHECKING:
 
 DEFAULT_OUT = Path("deconvviz-search")
 ALL = "all"
-SOME = 3  # skipped pictures that are named
-SOME_CHANNELS = 8
-SOME_LAYERS = 8
+SOME = 3  # number of skipped images in the summary
+SOME_CHANNELS = 8  # number of dead channels per layer in the summary
+SOME_LAYERS = 8  # number of layers with dead channels in the summary
 
 
 def search(
@@ -48,42 +55,44 @@ def search(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A folder of pictures (any depth), a text file of paths (.txt, .lst), a .zip, tar shards "
-            "('shard-*.tar'), hf:NAME or hf:NAME:SPLIT, a saved dataset, scenes:COUNT or scenes:COUNT@SEED.",
+            help="Folder of images (with subfolders), text file of paths (.txt, .lst), .zip file, tar shards "
+            "('shard-*.tar'), hf:NAME or hf:NAME:SPLIT, saved dataset, scenes:COUNT or scenes:COUNT@SEED.",
             show_default=False,
         ),
     ],
     layer: Layers = None,
     layers: Annotated[
-        str | None, typer.Option("--layers", metavar=ALL, help="Every layer that has channels.")
+        str | None, typer.Option("--layers", metavar=ALL, help="Search every layer that has channels.")
     ] = None,
     model: Model = None,
     model_arg: ModelArg = None,
     weights: Weights = None,
     seed: Seed = 0,
     top: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many pictures are kept for each channel.")
+        int, typer.Option(metavar="N", min=1, help="Keep the N strongest images of each channel.")
     ] = 9,
     limit: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Only the first N pictures by id.", show_default="all"),
+        typer.Option(
+            metavar="N", min=1, help="Search only the first N images, ordered by id.", show_default="all"
+        ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="A picture that cannot be read ends the search.")
+        bool, typer.Option("--strict", help="Stop with an error at the first image that cannot be read.")
     ] = False,
-    out: Annotated[Path, out_option("Where the result goes.")] = DEFAULT_OUT,
+    out: Annotated[Path, out_option("Folder for the results.")] = DEFAULT_OUT,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the search that was broken off in --out, if there is one."),
+        typer.Option("--resume", help="Continue an interrupted search in --out, if there is one."),
     ] = False,
     batch_size: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             min=1,
-            help="Pictures that go through the network at once.",
+            help="Number of images in a batch.",
             rich_help_panel=PACE,
-            show_default="32, or as it was with --resume",
+            show_default="32; with --resume, as before",
         ),
     ] = None,
     workers: Annotated[
@@ -91,21 +100,22 @@ def search(
         typer.Option(
             metavar="N",
             min=0,
-            help="Processes that read pictures; 0: none but this one.",
+            help="Number of processes that read images (0: read in the main process).",
             rich_help_panel=PACE,
-            show_default="one for each core but one, 8 at most",
+            show_default="number of cores minus one, from 1 to 8",
         ),
     ] = None,
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="This machine, or Ray.", rich_help_panel=PACE)
+        Literal["local", "ray"],
+        typer.Option(help="Run on this machine (local) or on Ray (ray).", rich_help_panel=PACE),
     ] = "local",
     address: Annotated[
         str | None,
         typer.Option(
             metavar="ADDR",
-            help="A Ray cluster's address, or auto; goes with --engine ray.",
+            help="Address of a Ray cluster, or auto. Needs --engine ray.",
             rich_help_panel=PACE,
-            show_default="a Ray of its own on this machine",
+            show_default="a new Ray instance on this machine",
         ),
     ] = None,
     device: Device = "auto",
@@ -116,18 +126,18 @@ def search(
 ) -> None:
     """Find the images in a dataset that activate each channel most strongly.
 
-    One pass; an image counts once for a channel, with its highest position. It writes top.parquet (the images
-    and positions), channels.parquet (mean, density, maximum of each channel), skipped.csv and manifest.json
-    into --out. It may be killed at any moment: --resume goes on. `deconvviz topnine` draws the result.
+    Each image counts once per channel, with its strongest position. The folder
+    --out receives top.parquet (images and positions), channels.parquet (mean,
+    density and maximum of each channel), skipped.csv and manifest.json.
+    --resume continues an interrupted search. `deconvviz topnine` draws the
+    results.
     """
     arguments = model_arguments(model_arg)
-    asked = _layers(layer, layers)
+    targets = _layers(layer, layers)
     if resume and force:
-        raise typer.BadParameter(
-            "goes on with what is there, and --force throws it away: give one of them", param_hint="--resume"
-        )
+        raise typer.BadParameter("cannot be combined with --force", param_hint="--resume")
     if address is not None and engine != "ray":
-        raise typer.BadParameter("goes with --engine ray", param_hint="--address")
+        raise typer.BadParameter("needs --engine ray", param_hint="--address")
     with stage(f"listing images in {source}", quiet=quiet):
         check_search(engine, out, resume=resume, force=force)
         network = model or DEFAULT_MODEL
@@ -145,13 +155,19 @@ def search(
             network, weights or "default", arguments=arguments, seed=seed, device=device
         )
         job = plan(
-            source if opened is None else opened, asked, request, out, limit=limit, resume=resume, force=force
+            source if opened is None else opened,
+            targets,
+            request,
+            out,
+            limit=limit,
+            resume=resume,
+            force=force,
         )
     more = engine == "ray" or spare_cores(workers, request.device)
     with SearchProgress(more_workers=more, quiet=quiet) as progress:
         found = search_dataset(
             job,
-            asked,
+            targets,
             out,
             progress,
             quiet=quiet,
@@ -172,56 +188,56 @@ def search(
         return
     if not quiet:
         _summarise(found, out, progress)
-        say(f"Now the figure: {shlex.join(following)}")
+        print_message(f"Draw the figure: {shlex.join(following)}")
     print_paths(files_of_search(out))
 
 
-def _layers(named: list[str] | None, all_of_them: str | None) -> str | list[str]:
-    if all_of_them is not None and all_of_them != ALL:
+def _layers(names: list[str] | None, all_layers: str | None) -> str | list[str]:
+    if all_layers is not None and all_layers != ALL:
         raise typer.BadParameter(
-            f"{all_of_them!r} is not all: name single layers with --layer", param_hint="--layers"
+            f"must be all, not {all_layers!r}. Name single layers with --layer", param_hint="--layers"
         )
-    if named and all_of_them:
+    if names and all_layers:
+        raise typer.BadParameter("cannot be combined with --layer", param_hint="--layers")
+    if not names and not all_layers:
         raise typer.BadParameter(
-            "all layers are searched with it: give --layer or --layers, not both", param_hint="--layers"
+            "name a layer (deconvviz layers lists them), or use --layers all", param_hint="--layer"
         )
-    if not named and not all_of_them:
-        raise typer.BadParameter(
-            "name a layer (deconvviz layers lists them), or give --layers all", param_hint="--layer"
-        )
-    return list(named) if named else ALL
+    return list(names) if names else ALL
 
 
 def _summarise(found: Search, out: Path, progress: SearchProgress) -> None:
     last = progress.last
     if last is None:
-        tell(f"the search in {printable_path(out)} is done already: nothing was left to look at", quiet=False)
+        print_note(f"the search in {printable_path(out)} is already complete", quiet=False)
     else:
-        rate = f"{last.read:,} pictures in {progress.seconds:.1f} s, {pace(last.read / progress.seconds)}"
-        tell(f"{rate} ({progress.parts(last)})", quiet=False)
+        rate = f"{last.read:,} images in {progress.seconds:.1f} s, {pace(last.read / progress.seconds)}"
+        print_note(f"{rate} ({progress.parts(last)})", quiet=False)
     if found.skipped:
-        whole = printable_path(out / "skipped.csv")
-        more = f" ... ({whole} has them all)" if len(found.skipped) > SOME else ""
+        full_list = printable_path(out / "skipped.csv")
+        more = f" ... ({full_list} lists all of them)" if len(found.skipped) > SOME else ""
         some = "; ".join(_reason(*one) for one in found.skipped[:SOME])
-        tell(f"{counted(len(found.skipped), 'picture')} skipped: {some}{more}", quiet=False)
-    _tell_dead(found)
+        print_note(f"{counted(len(found.skipped), 'image')} skipped: {some}{more}", quiet=False)
+    _print_dead_channels(found)
 
 
-def _tell_dead(found: Search) -> None:
+def _print_dead_channels(found: Search) -> None:
     dead = {layer: channels for layer in found.layers if (channels := found.dead(layer))}
     for layer in list(dead)[:SOME_LAYERS]:
         numbers = ", ".join(map(str, dead[layer][:SOME_CHANNELS]))
         more = " ..." if len(dead[layer]) > SOME_CHANNELS else ""
-        of = f"{len(dead[layer])} of {counted(found.layers[layer], 'channel')}"
-        tell(f"{layer}: {of} dead, never above zero: {numbers}{more}", quiet=False)
+        share = f"{len(dead[layer])} of {counted(found.layers[layer], 'channel')}"
+        print_note(f"{layer}: {share} dead (never above zero): {numbers}{more}", quiet=False)
     if len(dead) > SOME_LAYERS:
         others = sum(len(channels) for channels in list(dead.values())[SOME_LAYERS:])
         rest = len(dead) - SOME_LAYERS
-        tell(f"and {others} dead in {counted(rest, 'more layer')} (see channels.parquet)", quiet=False)
+        print_note(
+            f"{others} dead channels in {counted(rest, 'more layer')} (see channels.parquet)", quiet=False
+        )
 
 
 def _reason(image: str, reason: str) -> str:
-    """A reason that names its picture."""
+    """Return the reason why an image was skipped, with the name of the image."""
     return reason if image in reason else f"{image}: {reason}"
 
 

@@ -1,4 +1,4 @@
-"""``deconvviz topnine``: a search in, the paper's Figure 2 out."""
+"""``deconvviz topnine``: draw the results of a search as in the paper's Figure 2."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from deconvviz.cli.support.completion import complete_searched_layer
-from deconvviz.cli.support.console import paths_as_json, print_json, print_paths, stage, tell
+from deconvviz.cli.support.console import paths_as_json, print_json, print_note, print_paths, stage
 from deconvviz.cli.support.early import check_device, check_folder, searched_layers
 from deconvviz.cli.support.imports import without_garbage_collection
 from deconvviz.cli.support.options import (
@@ -51,20 +51,22 @@ def topnine(
     search: Annotated[
         Path,
         typer.Argument(
-            metavar="SEARCH_DIR", help="The folder of a search (deconvviz search).", show_default=False
+            metavar="SEARCH_DIR", help="Folder of a search (see: deconvviz search).", show_default=False
         ),
     ],
     layer: Annotated[
         list[str] | None,
         layer_option(
-            "A layer that was searched. May be repeated: several layers to a page.",
+            "Draw this searched layer. May be repeated to draw several layers on one page.",
             complete=complete_searched_layer,
         ),
     ] = None,
     channel: Annotated[
         list[int] | None,
         typer.Option(
-            metavar="N", help="This channel of the one layer. May be repeated.", rich_help_panel=WHICH
+            metavar="N",
+            help="Draw this channel; needs a single --layer. May be repeated.",
+            rich_help_panel=WHICH,
         ),
     ] = None,
     channels: Annotated[
@@ -72,7 +74,7 @@ def topnine(
         typer.Option(
             metavar="N",
             min=1,
-            help="So many channels of each layer, of those that are not dead.",
+            help="Draw N channels of each layer. Dead channels are left out.",
             rich_help_panel=WHICH,
             show_default=str(CHANNELS),
         ),
@@ -80,51 +82,51 @@ def topnine(
     by: Annotated[
         Literal["activation", "density", "random"] | None,
         typer.Option(
-            help="Which: the strongest, those that fire on most pictures, or any, as in the paper.",
+            help="Choose channels by maximum activation, by share of active images (density), or at random "
+            "as in the paper.",
             rich_help_panel=WHICH,
             show_default="activation",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of --by random.", rich_help_panel=WHICH)] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed for --by random.", rich_help_panel=WHICH)] = 0,
     top: Annotated[
         int | None,
         typer.Option(
             metavar="K",
             min=1,
-            help="How many pictures of each channel.",
-            show_default="9, or as many as the search has kept",
+            help="Draw the K strongest images of each channel.",
+            show_default="9, or all if the search kept fewer",
         ),
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option(
-            metavar="SOURCE", help="Where the pictures are now.", show_default="where they were searched"
-        ),
+        typer.Option(metavar="SOURCE", help="New location of the images.", show_default="as in the search"),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", help="Where the weights are now.", show_default="those that were searched with"
-        ),
+        typer.Option(metavar="FILE", help="New location of the weights.", show_default="as in the search"),
     ] = None,
     allow_code: Annotated[
-        bool, allow_code_option("Run the file.py that made the network; for files that you trust.")
+        bool,
+        allow_code_option(
+            "Allow running the file.py that defines the network. Use it only for files that you trust."
+        ),
     ] = False,
     out: Annotated[
-        Path, out_option("The figure (.png, .svg, .pdf), or where it goes.", metavar="FILE|DIR")
+        Path, out_option("File for the figure (.png, .svg or .pdf), or a folder for it.", metavar="FILE|DIR")
     ] = DEFAULT_OUT,
     format: Format = None,
     arrays: Arrays = False,
     layout: Annotated[
         Literal["panels", "pairs"],
         typer.Option(
-            help="All projections of a layer next to all its patches, as in the paper; or the two of each "
-            "channel next to each other.",
+            help="Draw projections and patches in two panels per layer, as in the paper (panels), or side by "
+            "side for each channel (pairs).",
             rich_help_panel=APPEARANCE,
         ),
     ] = "panels",
     percentile: Percentile = None,
-    columns: Annotated[int | None, columns_option("Channels in a row.")] = None,
+    columns: Annotated[int | None, columns_option("Channels per row.")] = None,
     crop: Crop = None,
     medium: Medium = None,
     dpi: Dpi = None,
@@ -137,8 +139,9 @@ def topnine(
 ) -> None:
     """Draw the paper's Figure 2: the strongest patches of channels next to their projections.
 
-    For each channel it shows the images of a search that activate it most strongly. Each activation is
-    computed again and must match the search. A manifest (.json) is written next to the figure.
+    Shows, for each channel, the images of a search that activate it most
+    strongly. All activations are recomputed and must match the search.
+    A manifest (.json) is written next to the figure.
     """
     _check(layer or [], channel, channels, by)
     budget = None if memory is None else read_size(memory)
@@ -146,7 +149,7 @@ def topnine(
     if (known := searched_layers(search, layer or [], channel or [])) is not None:
         _check_target(target_of(out, format, _stem(known, channel, by)), arrays=arrays, force=force)
     if weights is not None:
-        check_weights_file(weights, "where the weights are now")
+        check_weights_file(weights, "use the weights of the search")
     with stage("importing torch", quiet=quiet):
         with without_garbage_collection():
             from deconvviz.cli.support.topnine_run import project_channels
@@ -154,8 +157,10 @@ def topnine(
             from deconvviz.loading import pick_device
             from deconvviz.projection import PERCENTILE
 
-        place = str(pick_device(device))
-        found = open_search(search, source=source, weights=weights, device=place, allow_code=allow_code)
+        chosen_device = str(pick_device(device))
+        found = open_search(
+            search, source=source, weights=weights, device=chosen_device, allow_code=allow_code
+        )
     names = list(dict.fromkeys(found.name_of(name) for name in layer or ()))
     target = target_of(out, format, _stem(names, channel, by))
     chosen = _channels(found, names, channel, channels or CHANNELS, by or "activation", seed, quiet=quiet)
@@ -188,17 +193,19 @@ def _check_target(target: Path, *, arrays: bool, force: bool) -> None:
 
 
 def target_of(out: Path, format: str | None, stem: str) -> Path:
-    """The figure's file: `out` itself if it has a suffix and is no folder, else one in it."""
+    """Return the path of the figure: `out`, or a file in it if `out` is a folder or has no suffix."""
     if out.is_dir() or not out.suffix:
         return out / f"{stem}.{format or DEFAULT_FORMAT}"
     suffix = out.suffix.lower().lstrip(".")
     if suffix not in FORMATS:
         raise typer.BadParameter(
-            f"{printable_path(out)} is no figure: end it in .png, .svg or .pdf, or name a folder that is there",
+            f"{printable_path(out)} is not a figure file: use .png, .svg or .pdf, or an existing folder",
             param_hint="--out",
         )
     if format is not None and suffix != format:
-        raise typer.BadParameter(f"{format} does not go with --out {printable_path(out)}", param_hint="--format")
+        raise typer.BadParameter(
+            f"{format} does not match --out {printable_path(out)}", param_hint="--format"
+        )
     return out
 
 
@@ -206,26 +213,25 @@ def _check(layers: Sequence[str], channel: list[int] | None, channels: int | Non
     if not layers:
         raise typer.BadParameter("name a layer that was searched", param_hint="--layer")
     if channel and (channels is not None or by is not None):
-        raise typer.BadParameter(
-            "these are the channels themselves: leave --channels and --by out", param_hint="--channel"
-        )
+        raise typer.BadParameter("cannot be combined with --channels or --by", param_hint="--channel")
     if channel and len(layers) > 1:
         raise typer.BadParameter(
-            f"goes with one layer, and there are {len(layers)}: make a figure of each, or give --channels",
+            f"needs a single layer, but there are {len(layers)}. Draw a figure per layer, or use --channels",
             param_hint="--channel",
         )
 
 
-def _top(found: Search, asked: int | None) -> int:
-    """How many pictures of each channel are shown."""
+def _top(found: Search, requested: int | None) -> int:
+    """Return the number of images to draw for each channel."""
     from deconvviz.errors import SearchError
 
     kept = int(found.manifest["top"])
-    if asked is not None and asked > kept:
+    if requested is not None and requested > kept:
         raise SearchError(
-            f"the {asked} strongest were asked for: the search kept {kept} (search again with --top {asked})"
+            f"--top {requested}: the search kept {kept} images of each channel. "
+            f"Search again with --top {requested}"
         )
-    return min(TOP, kept) if asked is None else asked
+    return min(TOP, kept) if requested is None else requested
 
 
 def _channels(
@@ -238,7 +244,7 @@ def _channels(
     *,
     quiet: bool,
 ) -> dict[str, list[int]]:
-    """The channels of each layer, checked."""
+    """Return the channels to draw of each layer."""
     from deconvviz.errors import SearchError
 
     if channel:
@@ -247,18 +253,18 @@ def _channels(
     chosen = {layer: found.choose(layer, count, by, seed) for layer in layers}
     for layer, numbers in chosen.items():
         dead = len(found.dead(layer))
-        told = f"{layer} has {found.layers[layer]} channels, {dead} of them dead (never above zero)"
+        facts = f"{layer} has {found.layers[layer]} channels, {dead} of them dead (never above zero)"
         if not numbers:
-            raise SearchError(f"no channel of {layer} to show: {told}")
+            raise SearchError(f"no channel of {layer} to draw: {facts}")
         if len(numbers) < count:
-            tell(f"{len(numbers)} of {count} channels: {told}", quiet=quiet)
+            print_note(f"{len(numbers)} of {count} channels: {facts}", quiet=quiet)
     return chosen
 
 
 def _stem(layers: Sequence[str], channel: list[int] | None, by: str | None) -> str:
-    """topnine-conv5_1, topnine-conv4_2-conv5_1-density, topnine-conv5_1-channel3-channel7."""
-    asked = [*layers, *(f"channel{number}" for number in channel or ()), *([by] if by else [])]
-    return re.sub(r"[^\w.-]+", "_", "-".join(["topnine", *asked]))[:100]
+    """Return the file stem of a figure, such as ``topnine-conv4_2-conv5_1-density``."""
+    parts = [*layers, *(f"channel{number}" for number in channel or ()), *([by] if by else [])]
+    return re.sub(r"[^\w.-]+", "_", "-".join(["topnine", *parts]))[:100]
 
 
 def _as_json(best: TopNine, written: Sequence[Path]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What several commands need: options, plans, progress, the console."""
+"""Code shared by several commands: options, plans, progress and console output."""

@@ -1,4 +1,4 @@
-"""How a shell completes names of networks and layers; what takes seconds to find is kept in a cache."""
+"""Shell completion of network and layer names. Names that take seconds to compute are cached on disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT_MODEL = "vgg19"
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Return names of networks, without torch: timm's after ``timm:``, from the cache if they are there."""
+    """Return network names without importing torch; timm names are read from the cache if possible."""
     from deconvviz.models.providers import PROVIDERS
 
     names: list[str] = []
@@ -35,39 +35,39 @@ def complete_model(incomplete: str) -> list[str]:
 
 
 def complete_layer(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return layer names of the network on the command line, from the cache if they are there."""
+    """Return layer names of the network on the command line, from the cache if possible."""
     if ctx.params.get("model_arg"):
         return []
     name = ctx.params.get("model") or ctx.params.get("network")
     if name is None and "network" in ctx.params:
-        name = next(iter(ctx.args), None)  # while a shell completes, not yet a param
+        name = next(iter(ctx.args), None)  # during completion, the argument is not yet parsed
     return [layer for layer in _layer_names(name or DEFAULT_MODEL) if layer.startswith(incomplete)]
 
 
 def complete_searched_layer(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return names of the layers that were searched, from the manifest of the search on the command line."""
-    place = ctx.params.get("search") or next(iter(ctx.args), "")
+    """Return the searched layers, read from the manifest of the search on the command line."""
+    folder = ctx.params.get("search") or next(iter(ctx.args), "")
     try:
-        manifest = json.loads((Path(place) / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
         names = [str(layer["name"]) for layer in manifest["layers"]]
-    except (OSError, ValueError, KeyError, TypeError):  # no search there
+    except (OSError, ValueError, KeyError, TypeError):  # the folder has no complete search
         return []
     return [name for name in names if name.startswith(incomplete)]
 
 
 def _layer_names(network: str) -> list[str]:
-    """Return none for a network that needs user code: completion never runs it."""
+    """Return layer names; empty for a network in a file.py, because completion never runs user code."""
     from deconvviz.models.providers import parse, provider_of
 
     try:
         spec = parse(network)
-    except DeconvvizError:  # a name that is not finished
+    except DeconvvizError:  # an incomplete name
         return []
     provider = provider_of(spec)
     if provider.runs_code or (not provider.prefix and spec.name not in provider.names()):
         return []
-    named = re.sub(r"[^\w.]+", "-", network)
-    return _cached(f"layers-{named}-{_version(provider.package)}", partial(_find_layers, network))
+    file_name = re.sub(r"[^\w.]+", "-", network)
+    return _cached(f"layers-{file_name}-{_version(provider.package)}", partial(_find_layers, network))
 
 
 def _find_layers(network: str) -> list[str]:
@@ -78,7 +78,7 @@ def _find_layers(network: str) -> list[str]:
 
 
 def _version(package: str | None) -> str:
-    """Return a version for the name of a cache file: what was found holds for one version of a package."""
+    """Return package and version for the name of a cache file: an entry is valid for one version only."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -87,21 +87,21 @@ def _version(package: str | None) -> str:
         return f"{package}-none"
 
 
-def _cached(what: str, find: Callable[[], Sequence[str]]) -> list[str]:
-    """Return names from the cache, or find them and put them there."""
-    place = _cache() / f"{what}.json"
+def _cached(key: str, find: Callable[[], Sequence[str]]) -> list[str]:
+    """Return names from the cache; compute and store them if they are not cached."""
+    file = _cache() / f"{key}.json"
     try:
-        return [str(name) for name in json.loads(place.read_text(encoding="utf-8"))]
+        return [str(name) for name in json.loads(file.read_text(encoding="utf-8"))]
     except (OSError, ValueError):
         from deconvviz.files import write_whole
 
         try:
             names = list(find())
-        except DeconvvizError:  # a name that is not finished, or a package that is not installed
+        except DeconvvizError:  # an incomplete name or a missing package
             return []
         if names:
-            with suppress(DeconvvizError):  # a cache that cannot be written is no error
-                write_whole(place, partial(_dump, names), force=True)
+            with suppress(DeconvvizError):  # the cache is optional
+                write_whole(file, partial(_dump, names), force=True)
         return names
 
 

@@ -1,4 +1,4 @@
-"""What a command says: results on stdout, everything else on stderr."""
+"""Console output of commands: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ PATIENCE = 2.0  # seconds of silence before progress is shown
 
 
 def escape_what_streams_cannot_show() -> None:
-    """Let stdout and stderr escape characters that their encoding does not have, as in the C locale."""
+    """Make stdout and stderr escape characters that their encoding lacks, e.g. in the C locale."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=register_stream_errors())
 
 
-def say(text: str) -> None:
-    """Print lines for the person on stderr."""
+def print_message(text: str) -> None:
+    """Print lines of text on stderr."""
     _write(text, sys.stderr)
 
 
 def print_text(text: str = "") -> None:
-    """Print lines of a result on stdout."""
+    """Print lines of text on stdout."""
     _write(text, sys.stdout)
 
 
 def _write(text: str, stream: TextIO) -> None:
-    # The stream is named: else typer writes UTF-8 also to a terminal that has another encoding
+    # Without `file`, typer writes UTF-8 even if the terminal has another encoding
     typer.echo("\n".join(map(printable, text.split("\n"))), file=stream)
 
 
-def tell(text: str, *, quiet: bool) -> None:
-    """Something the person should know that is no error."""
+def print_note(text: str, *, quiet: bool) -> None:
+    """Print a note on stderr unless `quiet`."""
     if not quiet:
-        say(f"deconvviz: {printable(text)}")
+        print_message(f"deconvviz: {printable(text)}")
 
 
 def print_json(value: object) -> None:
@@ -65,13 +65,13 @@ def paths_as_json(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
 
 
 def print_paths(paths: Iterable[str | os.PathLike[str]]) -> None:
-    """Print each path on a line of stdout."""
+    """Print paths on stdout, one per line."""
     for path in paths:
         print_text(printable_path(path))
 
 
 def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> None:
-    """Aligned columns, on stdout; the columns numbered in `right` are flush right. Never cut to a width."""
+    """Print aligned columns on stdout, never truncated. `right` has the indices of right-aligned columns."""
     shown = [tuple(map(printable, row)) for row in (head, *rows)]
     widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
     for row in shown:
@@ -84,9 +84,9 @@ def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]], right: tuple
 
 @contextmanager
 def stage(text: str, *, quiet: bool = False) -> Iterator[None]:
-    """One thing that cannot be counted: a line on stderr, if it takes longer than two seconds."""
+    """Print `text` on stderr if the block takes longer than `PATIENCE` seconds."""
     begun = time.monotonic()
-    timer = threading.Timer(PATIENCE, say, [f"deconvviz: {printable(text)} ..."])
+    timer = threading.Timer(PATIENCE, print_message, [f"deconvviz: {printable(text)} ..."])
     timer.daemon = True
     if not quiet:
         timer.start()
@@ -99,7 +99,7 @@ def stage(text: str, *, quiet: bool = False) -> Iterator[None]:
 
 @contextmanager
 def counting(total: int, *, quiet: bool = False) -> Iterator[Counter]:
-    """`total` things done one after another: a bar on a terminal, else a line every few seconds."""
+    """Show the progress of `total` steps: a bar on a terminal, otherwise a line every few seconds."""
     counter = Counter(total, quiet=quiet)
     begun = time.monotonic()
     try:
@@ -110,22 +110,22 @@ def counting(total: int, *, quiet: bool = False) -> Iterator[Counter]:
 
 
 class Counter:
-    """How many of a number of things are done."""
+    """Progress display for a known number of steps."""
 
-    EVERY = 10.0  # seconds between lines where there is no terminal
+    EVERY = 10.0  # seconds between lines if stderr is not a terminal
 
     def __init__(self, total: int, *, quiet: bool) -> None:
         self._total, self._done, self._quiet = total, 0, quiet
-        self._begun = self._said = time.monotonic()
+        self._begun = self._last_line = time.monotonic()
         self._bar: Any = None
 
     def step(self, text: str) -> None:
-        """The next thing begins."""
+        """Show that the next step, described by `text`, starts."""
         self._show(printable(text))
         self._done += 1
 
     def reach(self, done: int, total: int) -> None:
-        """So many of `total` things are done."""
+        """Show that `done` of `total` steps are complete."""
         self._done, self._total = done, total
         self._show("")
 
@@ -135,9 +135,9 @@ class Counter:
             return
         if sys.stderr.isatty():
             self._draw(text)
-        elif now - self._said >= self.EVERY or self._said == self._begun:
-            self._said = now
-            say(f"deconvviz: {self._done} of {self._total} done{self._left(now)}")
+        elif now - self._last_line >= self.EVERY or self._last_line == self._begun:
+            self._last_line = now
+            print_message(f"deconvviz: {self._done} of {self._total} done{self._left(now)}")
 
     def _left(self, now: float) -> str:
         if not self._done:

@@ -1,6 +1,6 @@
-"""What --verbose prints: facts that are silent otherwise, one on a line of stderr.
+"""Details that --verbose prints on stderr, one per line.
 
-They are records of the logger ``deconvviz``, so that a Python program can have them, too.
+They are debug records of the logger ``deconvviz``, so a Python program can receive them too.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _LOGGER = logging.getLogger("deconvviz")
 
 
 def detail(text: str) -> None:
-    """Print a fact with --verbose."""
+    """Print a line if --verbose is set."""
     _LOGGER.debug("%s", text)
 
 
 def detail_network(network: Network, *, memory: int | None = None) -> None:
-    """Print what a network is made of and what runs it; `memory` is the budget that --memory gives."""
+    """Print versions, weights, preprocessing and device of a network. `memory` is the budget in bytes."""
     if not _LOGGER.isEnabledFor(logging.DEBUG):
-        return  # a digest takes time
+        return  # skip the digest of the weights, which takes time
     from deconvviz.engine.projection_pass import default_budget
     from deconvviz.provenance import versions
 
@@ -44,28 +44,28 @@ def detail_network(network: Network, *, memory: int | None = None) -> None:
     detail(f"memory for projections: {budget / 2**20:.0f} MiB")
 
 
-def show_details(ctx: typer.Context, asked: bool) -> bool:
-    """Print details until `hide_details` is called: the callback of --verbose."""
-    if asked:
-        _refuse_both(ctx, "quiet")
+def show_details(ctx: typer.Context, verbose: bool) -> bool:
+    """Print details until `hide_details` is called. Callback of --verbose."""
+    if verbose:
+        _reject_both(ctx, "quiet")
         _LOGGER.addHandler(_ToStderr(_LOGGER.level))
         _LOGGER.setLevel(logging.DEBUG)
-    return asked
+    return verbose
 
 
 def hide_details() -> None:
-    """Print no more details."""
+    """Stop printing details."""
     for handler in list(_LOGGER.handlers):
         if isinstance(handler, _ToStderr):
             _LOGGER.removeHandler(handler)
             _LOGGER.setLevel(handler.level_before)
 
 
-def be_quiet(ctx: typer.Context, asked: bool) -> bool:
-    """Refuse --quiet together with --verbose: the callback of --quiet."""
-    if asked:
-        _refuse_both(ctx, "verbose")
-    return asked
+def be_quiet(ctx: typer.Context, quiet: bool) -> bool:
+    """Reject --quiet together with --verbose. Callback of --quiet."""
+    if quiet:
+        _reject_both(ctx, "verbose")
+    return quiet
 
 
 class _ToStderr(logging.Handler):
@@ -77,9 +77,9 @@ class _ToStderr(logging.Handler):
         typer.echo(f"deconvviz: {printable(record.getMessage())}", file=sys.stderr)
 
 
-def _refuse_both(ctx: typer.Context, other: str) -> None:
+def _reject_both(ctx: typer.Context, other: str) -> None:
     if ctx.params.get(other):
-        raise typer.BadParameter("--quiet and --verbose exclude one another: give one of them")
+        raise typer.BadParameter("--quiet and --verbose exclude each other: use one of them")
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Checks that need no torch: what is wrong with a command is reported before torch is imported."""
+"""Checks of a command that do not need torch, so that mistakes are reported without importing it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 def check_device(name: str) -> None:
-    """Raise DeviceError for what is the name of no device."""
+    """Raise DeviceError if `name` is not the name of a device."""
     if not _DEVICE.fullmatch(name):
-        raise DeviceError(f"no device {name!r}: give auto, cpu, cuda, cuda:N or mps")
+        raise DeviceError(f"no device {name!r}: use auto, cpu, cuda, cuda:N or mps")
 
 
 def check_network(
@@ -43,7 +43,7 @@ def check_network(
     weights: str | None = None,
     device: str = "auto",
 ) -> None:
-    """Raise NetworkError, WeightsError, LayerError, DeviceError for what is known without torch."""
+    """Raise NetworkError, WeightsError, LayerError or DeviceError for mistakes that show without torch."""
     check_device(device)
     spec = parse(name, arguments)
     provider_of(spec).check(spec, weights)
@@ -52,23 +52,23 @@ def check_network(
             shipped_layer(layer)
 
 
-def shipped_layer(asked: str) -> str:
-    """Return the name of one of minivgg's layers, given either of its names. Raises LayerError."""
-    if asked in SHIPPED_LAYERS:
-        return SHIPPED_LAYERS[asked]
+def shipped_layer(name: str) -> str:
+    """Return the name of a minivgg layer, given either of its names. Raises LayerError."""
+    if name in SHIPPED_LAYERS:
+        return SHIPPED_LAYERS[name]
     names = [*SHIPPED_LAYERS, *SHIPPED_LAYERS.values()]
-    if asked not in names:
-        raise LayerError(unknown_layer_message(asked, dict.fromkeys(names), SHIPPED))
-    return asked
+    if name not in names:
+        raise LayerError(unknown_layer_message(name, dict.fromkeys(names), SHIPPED))
+    return name
 
 
 def check_images(typed: Sequence[str]) -> list[Path]:
-    """Return the paths of the images that were named; standard input is one of them. Raises ImageError."""
+    """Return the paths of the named images, with ``stdin`` for standard input. Raises ImageError."""
     if not typed:
         raise typer.BadParameter("name an image file or a folder of images", param_hint="IMAGE")
     if list(typed).count(STANDARD_INPUT) > 1:
         raise typer.BadParameter(
-            "standard input holds one image: give - once (a file of that name is ./-)", param_hint="IMAGE"
+            "standard input contains one image: give - once (./- names a file called -)", param_hint="IMAGE"
         )
     files = [path for path in typed if path != STANDARD_INPUT]
     piped = [Path("stdin")] if STANDARD_INPUT in typed else []
@@ -78,7 +78,7 @@ def check_images(typed: Sequence[str]) -> list[Path]:
 def check_figures(
     images: Sequence[Path], network: str, selection: Selection, look: Look, out: Path, *, force: bool
 ) -> None:
-    """Raise OutputError if figures cannot be written, or exist, as far as their names are known."""
+    """Raise OutputError if figures cannot be written or, where their names are known, already exist."""
     check_folder(out)
     if network != SHIPPED:
         return
@@ -91,13 +91,13 @@ def check_figures(
 
 
 def check_manifest(path: Path) -> None:
-    """Raise ManifestError if there is no such file."""
+    """Raise ManifestError if the file does not exist."""
     if not os.path.exists(path_as_typed(os.fspath(path))):
         raise ManifestError(no_manifest(path))
 
 
 def check_search(engine: str, out: Path, *, resume: bool, force: bool) -> None:
-    """Raise SearchError or OutputError if a search cannot run or be written."""
+    """Raise SearchError or OutputError if a search cannot run or its results cannot be written."""
     if engine == "ray" and find_spec("ray") is None:
         raise SearchError("the engine ray needs Ray: pip install 'deconvviz[ray]'")
     check_folder(out)
@@ -106,9 +106,10 @@ def check_search(engine: str, out: Path, *, resume: bool, force: bool) -> None:
 
 
 def searched_layers(search: Path, layers: Iterable[str], channels: Sequence[int]) -> list[str] | None:
-    """Return the names of layers of a search, once each; None if only torch can tell.
+    """Return the names of layers of a search without duplicates, or None if finding them needs torch.
 
-    Raises SearchError or UnitError for a folder without a search, and for layers and channels that it lacks.
+    Raises SearchError if the folder has no search or the search lacks a layer, and UnitError if it lacks a
+    channel.
     """
     home = Path(path_as_typed(os.fspath(search)))
     if (manifest := read_manifest(home)) is None:
@@ -121,10 +122,10 @@ def searched_layers(search: Path, layers: Iterable[str], channels: Sequence[int]
 
 
 def check_folder(folder: Path) -> None:
-    """Raise OutputError if no file can be written there; make nothing."""
+    """Raise OutputError if no file can be written to a folder. Creates nothing."""
     whole = folder.absolute()
-    there = next(path for path in (whole, *whole.parents) if os.path.exists(path))
-    if not there.is_dir():
-        raise OutputError(f"cannot write into {folder}: {there} is a file, not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write into {folder}: choose a folder you may write to (--out)")
+    existing = next(path for path in (whole, *whole.parents) if os.path.exists(path))
+    if not existing.is_dir():
+        raise OutputError(f"cannot write into {folder}: {existing} is a file, not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write into {folder}: it is not writable. Choose another folder (--out)")

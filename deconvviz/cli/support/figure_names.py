@@ -1,4 +1,4 @@
-"""The names of the figures that ``deconvviz project`` writes. Without torch."""
+"""File names of the figures that ``deconvviz project`` writes. Does not import torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_SUFFIX = len(".json")
 
 
 def stems(images: Sequence[Path]) -> list[str]:
-    """A name for each image's figures: its own, with suffix and folder where two are alike."""
+    """Return a file stem per image: its name, with suffix and folder where two names are equal."""
     names = [image.stem for image in images]
     for fuller in (lambda path: path.name, lambda path: f"{path.absolute().parent.name}-{path.name}"):
         count = Counter(names)
@@ -28,7 +28,7 @@ def stems(images: Sequence[Path]) -> list[str]:
 
 
 def file_name(stem: str, ending: str, format: str) -> str:
-    """Return the name of a figure; a digest replaces the end of a stem that leaves no room for the rest."""
+    """Return the file name of a figure; a digest replaces the end of a stem that is too long."""
     rest = f"-{ending}.{format}"
     room = _LONGEST_NAME - len(os.fsencode(f"-{ending}")) - _LONGEST_SUFFIX
     raw = os.fsencode(stem)
@@ -40,13 +40,13 @@ def file_name(stem: str, ending: str, format: str) -> str:
 
 
 def ending(layer: str, classes: Sequence[str], selection: Selection) -> str:
-    """Return the part of a figure's name that says what was projected."""
+    """Return the part of a file name that describes what is projected."""
     if classes:
-        asked = "class-" + "-".join(classes)
+        units = "class-" + "-".join(classes)
     elif selection.units:
-        asked = "units-" + "-".join(text.replace(",", "_").replace(" ", "") for text in selection.units)
+        units = "units-" + "-".join(text.replace(",", "_").replace(" ", "") for text in selection.units)
     else:
-        asked = "".join(f"-channel{c}" for c in selection.channels).lstrip("-")
-        asked += ("-" if asked else "") + "whole" if selection.whole_channel else ""
-    name = f"{layer}-{asked}" if asked else layer
+        units = "".join(f"-channel{c}" for c in selection.channels).lstrip("-")
+        units += ("-" if units else "") + "whole" if selection.whole_channel else ""
+    name = f"{layer}-{units}" if units else layer
     return re.sub(r"[^\w.-]+", "_", name)[:100]

@@ -1,4 +1,4 @@
-"""Import large packages quickly."""
+"""Faster import of large packages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Collect no garbage while packages are imported, and never look through what they made.
+    """Disable garbage collection during imports and exempt the imported objects from it afterwards.
 
-    Imports leave little garbage, but searching for it among the objects of PyTorch takes a second.
+    Imports leave little garbage, but scanning the objects of PyTorch takes about a second.
     """
     enabled, before = gc.isenabled(), len(sys.modules)
     gc.disable()

@@ -1,11 +1,11 @@
-"""What a command says about a network before it uses it."""
+"""Notes about a network and its figures, printed on stderr."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from deconvviz.cli.support.console import tell
+from deconvviz.cli.support.console import print_note
 
 if TYPE_CHECKING:
     from deconvviz.coverage import Coverage
@@ -13,40 +13,42 @@ if TYPE_CHECKING:
     from deconvviz.network import Network
 
 
-def tell_origin(network: Network, name: str = "", *, quiet: bool = False) -> None:
-    """Print the notes on where a network and its weights come from; `name` is what the user called it."""
+def print_origin(network: Network, name: str = "", *, quiet: bool = False) -> None:
+    """Print notes on the origin of a network and its weights. `name` is the name that the user typed."""
     for note in network.origin.notes:
-        tell(f"{name or network.name}: {note}", quiet=quiet)
+        print_note(f"{name or network.name}: {note}", quiet=quiet)
 
 
-def tell_coverage(coverage: Coverage, layers: Sequence[Layer], *, quiet: bool) -> None:
-    """Print which operations are by analogy, and which layers give nothing but grey."""
+def print_coverage(coverage: Coverage, layers: Sequence[Layer], *, quiet: bool) -> None:
+    """Print which operations are approximate and which layers have zero projections."""
     if coverage.approximate:
-        tell(coverage.line(), quiet=quiet)
+        print_note(coverage.line(), quiet=quiet)
     for layer in layers:
         if layer.is_constant:
-            tell(f"{layer.name} {layer.field_text}; its projections are zero", quiet=quiet)
+            print_note(f"{layer.name} {layer.field_text}; its projections are zero", quiet=quiet)
 
 
-def tell_fewer_units(layer: str, counts: Sequence[tuple[int, int]], *, quiet: bool) -> None:
-    """Print that fewer units of a layer lie apart than were asked for.
+def print_fewer_units(layer: str, counts: Sequence[tuple[int, int]], *, quiet: bool) -> None:
+    """Print a note if figures of a layer show fewer units than requested.
 
-    `counts` has for each figure how many are shown, and how many were asked for.
+    `counts` has one pair per figure: the number of shown units and the requested number.
     """
-    fewer = [(shown, asked) for shown, asked in counts if shown < asked]
+    fewer = [(shown, requested) for shown, requested in counts if shown < requested]
     if not fewer:
         return
-    (shown, asked) = fewer[0]
-    what = f"{shown} unit{'s' if shown != 1 else ''} instead of {asked}"
+    (shown, requested) = fewer[0]
+    what = f"{shown} unit{'s' if shown != 1 else ''} instead of {requested}"
     if len(counts) > 1:
-        what = f"fewer than {asked} units in {len(fewer)} of {len(counts)} figures"
-    tell(f"{layer}: {what}, because the others do not lie apart (see --no-apart)", quiet=quiet)
+        what = f"fewer than {requested} units in {len(fewer)} of {len(counts)} figures"
+    print_note(
+        f"{layer}: {what}, because the others are too close to stronger ones (see --no-apart)", quiet=quiet
+    )
 
 
-def tell_cut_fields(layer: str, counts: Sequence[tuple[int, int]], *, quiet: bool) -> None:
-    """Print that the border cuts most receptive fields of a layer.
+def print_cut_fields(layer: str, counts: Sequence[tuple[int, int]], *, quiet: bool) -> None:
+    """Print a note if the border cuts more than half of the receptive fields in a figure of a layer.
 
-    `counts` has for each figure how many are cut, and of how many.
+    `counts` has one pair per figure: the number of cut fields and the number of all fields.
     """
     most = [(cut, count) for cut, count in counts if 2 * cut > count]
     if not most:
@@ -55,4 +57,4 @@ def tell_cut_fields(layer: str, counts: Sequence[tuple[int, int]], *, quiet: boo
     what = f"{cut} of {count} receptive fields are cut by the border"
     if len(counts) > 1:
         what = f"the border cuts most receptive fields in {len(most)} of {len(counts)} figures"
-    tell(f"{layer}: {what} (see --no-border)", quiet=quiet)
+    print_note(f"{layer}: {what} (see --no-border)", quiet=quiet)

@@ -1,4 +1,4 @@
-"""Options that several commands share, each declared once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="A torchvision network, or minivgg (see: deconvviz models); timm:NAME, one of timm's; or "
+        help="Network: minivgg or a torchvision name (see: deconvviz models), timm:NAME, or "
         "path/to/file.py:factory, which runs the code in that file.",
         autocompletion=complete_model,
         show_default=DEFAULT_MODEL,
@@ -35,7 +35,7 @@ ModelArg = Annotated[
     typer.Option(
         "--model-arg",
         metavar="NAME=VALUE",
-        help="An argument of timm's network or of the factory; VALUE as in Python (32, None, [1, 2]), else "
+        help="Argument for a timm network or a factory. VALUE is a Python literal (32, None, [1, 2]) or "
         "text. May be repeated.",
     ),
 ]
@@ -51,10 +51,12 @@ Weights = Annotated[
 Seed = Annotated[
     int,
     typer.Option(
-        "--seed", metavar="N", help="Seed of random weights, and of what the code of a file.py draws."
+        "--seed", metavar="N", help="Seed for random weights and for random numbers that a file.py draws."
     ),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="Run on this device: auto, cpu, cuda, cuda:N or mps.")
+]
 Memory = Annotated[
     str | None,
     typer.Option(
@@ -62,15 +64,20 @@ Memory = Annotated[
         metavar="SIZE",
         help="Memory for projecting units in one batch (512M, 2G, or bytes). Smaller values mean smaller "
         "batches.",
-        show_default="a share of what is free",
+        show_default="a share of the free memory",
     ),
 ]
 Format = Annotated[
     FileType | None,
-    typer.Option("--format", help="File type.", rich_help_panel=APPEARANCE, show_default=DEFAULT_FORMAT),
+    typer.Option(
+        "--format", help="File type of the figure.", rich_help_panel=APPEARANCE, show_default=DEFAULT_FORMAT
+    ),
 ]
 Arrays = Annotated[
-    bool, typer.Option("--arrays", help="Also write the numbers (.npz).", rich_help_panel=APPEARANCE)
+    bool,
+    typer.Option(
+        "--arrays", help="Also write the data of the figure as arrays (.npz).", rich_help_panel=APPEARANCE
+    ),
 ]
 Percentile = Annotated[
     float | None,
@@ -90,16 +97,16 @@ Dpi = Annotated[
         "--dpi",
         metavar="N",
         min=1,
-        help="Dots per inch.",
+        help="Resolution in dots per inch.",
         rich_help_panel=APPEARANCE,
-        show_default=f"{DEFAULT_DPI}, for paper 300",
+        show_default=f"{DEFAULT_DPI}; 300 with --for paper",
     ),
 ]
 Crop = Annotated[
     Literal["effective", "field"] | None,
     typer.Option(
-        help="Cut patches and projections to the smallest square that holds 98 % of a projection's energy, "
-        "or to the receptive field.",
+        help="Crop patches and projections to the smallest square that contains 98 % of each projection's "
+        "energy (effective) or to the receptive field (field).",
         rich_help_panel=APPEARANCE,
         show_default="effective",
     ),
@@ -108,22 +115,20 @@ Medium = Annotated[
     Literal["screen", "paper", "slide"] | None,
     typer.Option(
         "--for",
-        help="Where the figure is shown: on a screen, in one column of a paper (86 mm), or on a 16:9 slide.",
+        help="Size the figure for a screen, one column of a paper (86 mm) or a 16:9 slide.",
         rich_help_panel=APPEARANCE,
         show_default="screen",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print nothing on stderr but errors.", callback=be_quiet)
-]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.", callback=be_quiet)]
 Verbose = Annotated[
     bool,
     typer.Option(
         "--verbose",
         "-v",
-        help="Print more on stderr: versions, weights, preprocessing, device, memory, batches and times.",
+        help="Print details on stderr: versions, weights, preprocessing, device, memory, batches and times.",
         callback=show_details,
     ),
 ]
@@ -132,35 +137,35 @@ Verbose = Annotated[
 def layer_option(
     help: str, *, complete: Callable[..., list[str]] = complete_layer, panel: str | None = None
 ) -> Any:
-    """Return --layer, whose meaning differs between commands."""
+    """Return the option --layer with a help text for one command."""
     return typer.Option(
         "--layer", "-l", metavar="NAME", help=help, autocompletion=complete, rich_help_panel=panel
     )
 
 
 def weights_file_option(help: str) -> Any:
-    """Return --weights for commands that otherwise need no weights."""
-    return typer.Option("--weights", metavar="FILE", help=help, show_default="without weights")
+    """Return the option --weights for commands that also work without weights."""
+    return typer.Option("--weights", metavar="FILE", help=help, show_default="no weights")
 
 
 def columns_option(help: str) -> Any:
-    """Return --columns."""
+    """Return the option --columns."""
     return typer.Option(
-        "--columns", metavar="N", min=1, help=help, rich_help_panel=APPEARANCE, show_default="as they fit"
+        "--columns", metavar="N", min=1, help=help, rich_help_panel=APPEARANCE, show_default="chosen to fit"
     )
 
 
 def out_option(help: str, *, metavar: str = "DIR") -> Any:
-    """Return --out."""
+    """Return the option --out."""
     return typer.Option("--out", "-o", metavar=metavar, help=help)
 
 
 def allow_code_option(help: str, *, panel: str | None = None) -> Any:
-    """Return --allow-code."""
+    """Return the option --allow-code."""
     return typer.Option("--allow-code", help=help, rich_help_panel=panel)
 
 
 Layers = Annotated[
     list[str] | None,
-    layer_option("A layer, by either name (see: deconvviz layers). May be repeated."),
+    layer_option("Search this layer, by either of its names (see: deconvviz layers). May be repeated."),
 ]

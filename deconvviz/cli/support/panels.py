@@ -1,8 +1,8 @@
-"""Headings in help texts: of commands in ``deconvviz --help``, and of options in the help of one command."""
+"""Panel titles in help texts, for commands and for options."""
 
 from __future__ import annotations
 
-# Commands. The last three get their first commands later; a heading without commands is not shown.
+# Commands. The last three are reserved: a panel without commands is not shown.
 LOOK = "Look"
 DATASET = "Dataset"
 NETWORK = "Network"

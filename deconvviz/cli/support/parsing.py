@@ -1,4 +1,4 @@
-"""Read the values of options that are more than a word or a number."""
+"""Parsers for option values that typer cannot parse."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SIZE = re.compile(r"(?P<number>\d+(\.\d+)?|\.\d+)\s*(?P<unit>[KMGT]?)(I?B)?", r
 
 
 def model_arguments(typed: list[str] | None) -> dict[str, Any]:
-    """Read the values of --model-arg, as `load` and `sketch` take them."""
+    """Return the values of --model-arg as keyword arguments for `load` and `sketch`."""
     arguments: dict[str, Any] = {}
     for one in typed or []:
         name, equals, value = one.partition("=")
         if not equals or not name.isidentifier():
-            raise typer.BadParameter(f"{one!r} is no NAME=VALUE, such as width=32", param_hint="--model-arg")
+            raise typer.BadParameter(f"{one!r} is not NAME=VALUE, such as width=32", param_hint="--model-arg")
         if name in arguments:
             raise typer.BadParameter(f"{name} is given twice", param_hint="--model-arg")
         arguments[name] = read_value(value)
@@ -27,12 +27,12 @@ def model_arguments(typed: list[str] | None) -> dict[str, Any]:
 
 
 def read_size(text: str) -> int:
-    """Return a number of bytes: 512M, 1.5G, 2GiB, 4096."""
+    """Return the number of bytes that a size such as 512M, 1.5G, 2GiB or 4096 stands for."""
     found = _SIZE.fullmatch(text.strip())
     size = int(float(found["number"]) * (1 << _UNITS[found["unit"].upper()])) if found else 0
     if size < 1:
         raise typer.BadParameter(
-            f"{text!r} is no amount of memory: give bytes, or a number with K, M, G or T: 512M, 1.5G",
+            f"{text!r} is not a memory size: use bytes, or a number with K, M, G or T, such as 512M",
             param_hint="--memory",
         )
     return size

@@ -1,4 +1,4 @@
-"""How far a search is, told while it runs: a bar on a terminal, else a line every few seconds."""
+"""Progress display of a search: a bar on a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from deconvviz.cli.support.console import PATIENCE, Counter, say
+from deconvviz.cli.support.console import PATIENCE, Counter, print_message
 
 if TYPE_CHECKING:
     from deconvviz.dataset_search.progress import Progress
 
 
-IDLE = 0.4  # of what the slower part can do: below half of it, which is what two reach that take turns
+# Below this fraction of the slower part's rate, neither part is the bottleneck. Taking turns reaches 0.5.
+IDLE = 0.4
 
 
 class SearchProgress:
-    """What `search` reports to. `last` is what it heard last, None if nothing was left to look at.
+    """Progress callback of `search`.
 
-    `more_workers`: whether more processes than there are may read faster.
+    `last` is the last report, or None if there was nothing left to search. `more_workers` states whether
+    more reading processes could be faster.
     """
 
     def __init__(self, *, more_workers: bool, quiet: bool) -> None:
         self.last: Progress | None = None
-        self.seconds = 0.0  # from the first picture to the last
-        self._advice = ": more --workers" if more_workers else ", and no core is free for more workers"
+        self.seconds = 0.0  # from the first image to the last
+        self._advice = "; increase --workers" if more_workers else ", but no core is free for more workers"
         self._quiet = quiet
-        self._said: float | None = None
+        self._last_line: float | None = None
         self._bar: Any = None
 
     def __enter__(self) -> SearchProgress:
@@ -43,23 +45,23 @@ class SearchProgress:
             return
         if sys.stderr.isatty():
             self._draw(progress)
-        elif self.seconds >= PATIENCE and (self._said is None or now - self._said >= Counter.EVERY):
-            self._said = now
-            say(f"deconvviz: {self.line(progress)}")
+        elif self.seconds >= PATIENCE and (self._last_line is None or now - self._last_line >= Counter.EVERY):
+            self._last_line = now
+            print_message(f"deconvviz: {self.line(progress)}")
 
     def line(self, progress: Progress) -> str:
-        """All of it in one line of plain text."""
+        """Return counts, rates and time left as one line of text."""
         left = f", about {duration(progress.left)} left" if progress.done < progress.total else ""
         return (
-            f"{progress.done:,} of {progress.total:,} pictures, {pace(progress.rate)}{left}; "
+            f"{progress.done:,} of {progress.total:,} images, {pace(progress.rate)}{left}; "
             f"{self.parts(progress)}"
         )
 
     def parts(self, progress: Progress) -> str:
-        """The rates of both parts, and what to turn."""
+        """Return the rates of reading and of the network, and which of the two limits the search."""
         rates = f"reading {pace(progress.reading_rate)}, network {pace(progress.network_rate)}; "
         if progress.rate < IDLE * min(progress.reading_rate, progress.network_rate):
-            return f"{rates}neither is the limit, most of the time went into starting and handing over"
+            return f"{rates}neither is the limit: most of the time is start-up and data transfer"
         advice = self._advice if progress.limit == "reading" else ""
         return f"{rates}{progress.limit} is the limit{advice}"
 
@@ -72,13 +74,15 @@ class SearchProgress:
             self._bar.task_ids[0],
             completed=progress.done,
             rate=pace(progress.rate) + skipped,
-            left=f"{duration(progress.left)} left" if progress.done < progress.total else "writing it down",
+            left=f"{duration(progress.left)} left"
+            if progress.done < progress.total
+            else "writing the results",
             parts=self.parts(progress),
         )
 
 
 def _bar(progress: Progress) -> Any:
-    """Two lines: the bar with the rate and the time left, and below it the rates of the parts."""
+    """Return a display of two lines: a bar with rate and time left, and below it the rates of both parts."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
@@ -101,13 +105,13 @@ def _bar(progress: Progress) -> Any:
 
 
 def pace(rate: float) -> str:
-    """Pictures a second."""
+    """Return a rate in images per second as text."""
     return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds != seconds:  # not known yet
+    """Return a number of seconds as text in hours, minutes and seconds."""
+    if seconds != seconds:  # NaN: not yet known
         return "?"
     whole = round(seconds)
     if whole < 60:

@@ -1,4 +1,4 @@
-"""Plan ``deconvviz project``: everything is checked before weights are loaded or files written."""
+"""Plan of ``deconvviz project``, checked before weights are loaded or files are written."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ DEFAULT_TOP = 9
 
 @dataclass(frozen=True)
 class Page:
-    """One figure to be made."""
+    """One figure of a plan."""
 
-    picture: Path | InputImage  # a file, or the image on standard input
+    image: Path | InputImage  # a file, or the image on standard input
     layer: Layer
-    classes: tuple[str, ...]  # if class scores are asked for, and not the selection's units
+    classes: tuple[str, ...]  # classes to project; if empty, the units of the selection are projected
     target: Path
 
 
 @dataclass(frozen=True)
 class Job:
-    """Every figure of one command."""
+    """All figures of one command."""
 
     request: ModelRequest
-    sketch: Network  # what the command was checked with
+    sketch: Network  # network without weights, used for the checks
     selection: Selection
     pages: tuple[Page, ...]
 
@@ -48,7 +48,7 @@ class Job:
         """Choose the units of one page in its recording."""
         chosen, layer = self.selection, page.layer
         if page.classes:
-            return [recording.class_unit(asked) for asked in page.classes]
+            return [recording.class_unit(name) for name in page.classes]
         if chosen.units:
             return [_unit(text) for text in chosen.units]
         if chosen.channels and chosen.whole_channel:
@@ -60,7 +60,7 @@ class Job:
         return [Unit(0, unit.channel) for unit in strongest] if chosen.whole_channel else strongest
 
     def can_avoid_border(self, layer: Layer) -> bool:
-        """Whether --no-border would show other units: they were not named, and some fields are whole."""
+        """Return True if --no-border can help: units are chosen automatically and some fields are not cut."""
         _, rows, columns = self.sketch.preprocessing.shape
         grid = layer.field_grid((rows, columns))
         if grid is None or self.selection.units or self.selection.whole_channel:
@@ -84,10 +84,10 @@ def plan(
     *,
     force: bool,
 ) -> Job:
-    """Check a whole command; layers and units with the shapes of the network alone, before any download."""
+    """Check a command and return its plan. Needs only the shapes of the network, so nothing is downloaded."""
     check_selection(selection)
     check_images(list(map(str, images)))
-    pictures = _find_images(list(map(str, images)))
+    found = _find_images(list(map(str, images)))
     sketch = request.sketch()
     table = sketch.layers
     wanted: list[tuple[Layer, tuple[str, ...]]] = [(table.find(name), ()) for name in selection.layers]
@@ -97,12 +97,12 @@ def plan(
         wanted.append((table.last, selection.classes))
     pages = tuple(
         Page(
-            picture,
+            image,
             layer,
             classes,
             out / file_name(stem, ending(layer.name, classes, selection), look.format),
         )
-        for picture, stem in zip(pictures, stems(list(map(name_of, pictures))), strict=True)
+        for image, stem in zip(found, stems(list(map(name_of, found))), strict=True)
         for layer, classes in dict.fromkeys(wanted)
     )
     check_folder(out)
@@ -111,7 +111,7 @@ def plan(
 
 
 def _find_images(typed: list[str]) -> list[Path | InputImage]:
-    """Return the files that were named, the images in named folders, and for ``-`` standard input."""
+    """Return the named files, the images in named folders and, for ``-``, the image on standard input."""
     if STANDARD_INPUT not in typed:
         return list(find_images(typed))
     place = typed.index(STANDARD_INPUT)
@@ -121,13 +121,13 @@ def _find_images(typed: list[str]) -> list[Path | InputImage]:
     return [*files[:first], read_standard_input(), *files[first:]]
 
 
-def name_of(picture: Path | InputImage) -> Path:
-    """Return the path of an image, or what takes its place in names and messages."""
-    return picture if isinstance(picture, Path) else Path(picture.name)
+def name_of(image: Path | InputImage) -> Path:
+    """Return the path of an image; for standard input, the name used in file names and messages."""
+    return image if isinstance(image, Path) else Path(image.name)
 
 
 def _check_layer(layer: Layer, selection: Selection, sketch: Network) -> None:
-    """Raise UnitError for a channel, position or number of units that the layer does not have."""
+    """Raise an error if the layer is unsupported or lacks a selected channel, position or number of units."""
     if layer.unsupported:
         raise RefusedOp(f"{layer.name} cannot be projected: {layer.unsupported}")
     count = layer.shape[0]
@@ -138,26 +138,26 @@ def _check_layer(layer: Layer, selection: Selection, sketch: Network) -> None:
     for unit in units:
         _check_position(unit, layer)
     if selection.whole_channel and len(layer.shape) != 3:
-        raise UnitError(f"{layer.name} has no maps: leave --whole-channel out")
+        raise UnitError(f"{layer.name} has no feature maps: leave --whole-channel out")
     positions = _positions(layer, sketch, whole_fields=selection.no_border)
     if selection.top is not None:
-        there = positions if selection.channels and not selection.whole_channel else count
-        what = "positions in a channel" if there != count else "channels"
-        if there != count and selection.no_border:
+        available = positions if selection.channels and not selection.whole_channel else count
+        what = "positions in a channel" if available != count else "channels"
+        if available != count and selection.no_border:
             what += " whose receptive field is not cut by the border"
-        if selection.top > there:
-            raise UnitError(f"--top {selection.top}: {layer.name} has {there} {what}")
+        if selection.top > available:
+            raise UnitError(f"--top {selection.top}: {layer.name} has {available} {what}")
 
 
 def _check_position(unit: Unit, layer: Layer) -> None:
     if len(layer.shape) != 3:
         if unit.y is not None:
-            raise UnitError(
-                f"the units of {layer.name} have no position: give the number alone, {unit.channel}"
-            )
+            raise UnitError(f"the units of {layer.name} have no position: use --unit {unit.channel}")
         return
     if unit.y is None or unit.x is None:
-        raise UnitError(f"--unit {unit.channel} has no position: {layer.name} is a map, give C,Y,X")
+        raise UnitError(
+            f"--unit {unit.channel} has no position: {layer.name} has feature maps. Use --unit C,Y,X"
+        )
     rows, columns = layer.shape[1:]
     if not (0 <= unit.y < rows and 0 <= unit.x < columns):
         raise UnitError(
@@ -171,13 +171,13 @@ def _unit(text: str) -> Unit:
 
 
 def _positions(layer: Layer, sketch: Network, *, whole_fields: bool) -> int:
-    """Return the number of positions of a channel, or of those whose field is not cut by the border."""
+    """Return the number of positions of a channel; with `whole_fields`, those whose field is not cut."""
     lengths = layer.shape[1:] if len(layer.shape) == 3 else (1, 1)
     _, rows, columns = sketch.preprocessing.shape
     inside = layer.whole_fields((rows, columns), lengths) if whole_fields else None
-    high, wide = (len(axis) for axis in inside) if inside else lengths
-    return high * wide
+    height, width = (len(axis) for axis in inside) if inside else lengths
+    return height * width
 
 
-def _top(selection: Selection, there: int) -> int:
-    return min(DEFAULT_TOP, there) if selection.top is None else selection.top
+def _top(selection: Selection, available: int) -> int:
+    return min(DEFAULT_TOP, available) if selection.top is None else selection.top

@@ -1,4 +1,4 @@
-"""Carry out a plan of ``deconvviz project``: record, project, write the figures."""
+"""Run a plan of ``deconvviz project``: record, project and write the figures."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from deconvviz.cli.support.console import counting, paths_as_json, stage, tell
+from deconvviz.cli.support.console import counting, paths_as_json, print_note, stage
 from deconvviz.cli.support.details import detail_network
 from deconvviz.cli.support.imports import without_garbage_collection
-from deconvviz.cli.support.notes import tell_coverage, tell_cut_fields, tell_fewer_units, tell_origin
+from deconvviz.cli.support.notes import print_coverage, print_cut_fields, print_fewer_units, print_origin
 from deconvviz.cli.support.project_plan import Job, name_of
 from deconvviz.cli.support.selection import Look
 from deconvviz.printable_names import printable_path
@@ -20,45 +20,45 @@ from deconvviz.projection import Projection, Style, approximations
 def make_figures(
     job: Job, look: Look, *, force: bool, quiet: bool, memory: int | None = None
 ) -> list[dict[str, Any]]:
-    """Make every figure of a job; return what was written, one entry for each."""
+    """Write every figure of a plan. Return one JSON entry per figure."""
     name = job.request.spec.text
     with without_garbage_collection():
-        import deconvviz.figures.page.save  # noqa: F401  # imports matplotlib, and `save` would do it later
+        import deconvviz.figures.page.save  # noqa: F401  # imports matplotlib early
     with stage(f"loading {name}", quiet=quiet):
         network = job.request.load(job.sketch)
-    tell_origin(network, name, quiet=quiet)
+    print_origin(network, name, quiet=quiet)
     detail_network(network, memory=memory)
     for page in job.pages:
-        for asked in page.classes:
-            network.class_index(asked)  # an unknown class is reported before the first figure is written
+        for name_of_class in page.classes:
+            network.class_index(name_of_class)  # report unknown classes before the first figure is written
     layers = list(dict.fromkeys(page.layer for page in job.pages))
-    tell_coverage(network.coverage(layers), layers, quiet=quiet)
+    print_coverage(network.coverage(layers), layers, quiet=quiet)
     written = []
     style = look.style(Style())
     with counting(len(job.pages), quiet=quiet) as counter:
-        for picture, pages in groupby(job.pages, key=lambda page: page.picture):
+        for image, pages in groupby(job.pages, key=lambda page: page.image):
             several = list(pages)
-            recording = network.record(picture, [page.layer for page in several], scores=True)
+            recording = network.record(image, [page.layer for page in several], scores=True)
             for note in recording.input_images[0].notes:
-                tell(f"{printable_path(name_of(picture))}: {note}", quiet=quiet)
+                print_note(f"{printable_path(name_of(image))}: {note}", quiet=quiet)
             for page in several:
-                counter.step(f"{printable_path(name_of(picture).name)} {page.layer.name}")
+                counter.step(f"{printable_path(name_of(image).name)} {page.layer.name}")
                 projection = recording.project(page.layer, job.units(page, recording), memory=memory)
                 written.append(save_figure(projection, page.target, style, look, force=force))
     for layer in layers:
         figures = [(one, len(one["units"])) for one in written if one["layer"] == layer.name]
-        wanted = [(count, one["asked"]) for one, count in figures if one["asked"] is not None]
-        tell_fewer_units(layer.name, wanted, quiet=quiet)
+        requested = [(count, one["asked"]) for one, count in figures if one["asked"] is not None]
+        print_fewer_units(layer.name, requested, quiet=quiet)
         if job.can_avoid_border(layer):
             cut = [(one["cut_by_border"], count) for one, count in figures]
-            tell_cut_fields(layer.name, cut, quiet=quiet)
+            print_cut_fields(layer.name, cut, quiet=quiet)
     return written
 
 
 def save_figure(
     projection: Projection, target: Path, style: Style, look: Look, *, force: bool
 ) -> dict[str, Any]:
-    """Write one figure with its manifest; return what was written, for --json."""
+    """Write one figure with its manifest. Return its JSON entry."""
     paths = projection.save(target, style, dpi=look.dpi, force=force, arrays=look.arrays)
     top, choice = projection.top_class(projection.image_indices[0]), projection.choice
     return {

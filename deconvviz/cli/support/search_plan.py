@@ -1,4 +1,4 @@
-"""Plan ``deconvviz search``: everything is checked before weights are loaded."""
+"""Plan of ``deconvviz search``, checked before weights are loaded."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from deconvviz.network import Network
 
 @dataclass(frozen=True)
 class SearchJob:
-    """A network that is known by its shapes, some of its layers, and an opened source."""
+    """A network (shapes only), the layers to search and the opened source."""
 
     request: ModelRequest
-    sketch: Network  # what the command was checked with
+    sketch: Network  # network without weights, used for the checks
     layers: tuple[Layer, ...]
     source: Source
 
     def drawable(self, searched: Container[str]) -> str:
-        """The deepest searched convolution, or map, of which a figure can be made; else the deepest layer.
+        """Return the deepest searched layer that suits a figure.
 
-        Of ``all`` layers, those without weights are not searched.
+        Convolutions are preferred, then other layers with feature maps. `searched` has the names of the
+        layers that were searched: ``all`` leaves out layers without weights.
         """
-        there = [one for one in self.layers if one.name in searched]
-        maps = [one for one in there if len(one.shape) == 3 and not one.unsupported and not one.is_constant]
+        layers = [one for one in self.layers if one.name in searched]
+        maps = [one for one in layers if len(one.shape) == 3 and not one.unsupported and not one.is_constant]
         convolutions = [one for one in maps if one.kind == "Conv2d"]
-        return (convolutions or maps or there)[-1].name
+        return (convolutions or maps or layers)[-1].name
 
 
 def plan(
@@ -46,7 +47,7 @@ def plan(
     resume: bool,
     force: bool,
 ) -> SearchJob:
-    """Check a whole command; layers with the shapes of the network alone."""
+    """Check a command and return its plan. Needs only the shapes of the network."""
     sketch = request.sketch()
     sketch.preprocessing.check_reads_images(sketch.name)
     found = chosen_layers(sketch, layers)
@@ -57,7 +58,7 @@ def plan(
 
 
 def spare_cores(workers: int | None, device: str) -> bool:
-    """Whether there are cores that neither read pictures nor run the network."""
+    """Return True if there are cores that neither read images nor run the network."""
     network = 1 if device == "cpu" else 0
     reading = usual_workers() if workers is None else workers
     return reading + network < cores() or (workers == 0 and cores() > 1)

@@ -1,4 +1,4 @@
-"""What was asked for on the command line, before anything is known about networks and layers."""
+"""Options that select units and style figures, checked without a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which units were asked for."""
+    """Units requested on the command line."""
 
     layers: tuple[str, ...] = ()
     channels: tuple[int, ...] = ()
@@ -24,18 +24,18 @@ class Selection:
     classes: tuple[str, ...] = ()
     top: int | None = None
     whole_channel: bool = False
-    apart: bool | None = None  # None: where units of several channels are chosen
+    apart: bool | None = None  # None: True unless --channel or --whole-channel is given
     no_border: bool = False
 
     @property
     def passes_over(self) -> bool:
-        """Whether units that show one spot of the image are passed over."""
+        """True if units close to a stronger unit are skipped."""
         return not (self.channels or self.whole_channel) if self.apart is None else self.apart
 
 
 @dataclass(frozen=True)
 class Look:
-    """How figures are drawn and written; None: as the default, or as the manifest says."""
+    """Style and file type of figures. None means the default, or the value in the manifest."""
 
     format: str
     arrays: bool = False
@@ -48,7 +48,7 @@ class Look:
     medium: str | None = None
 
     def style(self, base: Style) -> Style:
-        """The options that were given, over those of `base`."""
+        """Return `base` with the options that were given."""
         given = {
             name: value
             for name in ("scale", "percentile", "columns", "projection_only", "crop", "medium")
@@ -58,36 +58,35 @@ class Look:
 
 
 def check_selection(selection: Selection) -> None:
-    """Raise for units that cannot be asked for together, and for what names no unit."""
+    """Raise an error if options contradict each other or select no unit."""
     if not selection.layers and not selection.classes:
         raise typer.BadParameter(
             "name a layer (deconvviz layers lists them), or a class with --class", param_hint="--layer"
         )
     if selection.top is not None and selection.top < 1:
-        raise UnitError(f"--top {selection.top}: ask for 1 unit or more")
+        raise UnitError(f"--top {selection.top}: must be 1 or more")
     filters = selection.apart or selection.no_border
     others = selection.channels or selection.whole_channel or selection.top is not None or filters
     if selection.units and others:
         raise typer.BadParameter(
-            "these are the units themselves: leave out --top, --channel, --whole-channel, --apart and "
-            "--no-border",
+            "cannot be combined with --top, --channel, --whole-channel, --apart or --no-border",
             param_hint="--unit",
         )
     if selection.whole_channel and filters:
         raise typer.BadParameter(
-            "keeps every position of a channel: leave --apart and --no-border out",
+            "cannot be combined with --apart or --no-border",
             param_hint="--whole-channel",
         )
     if not selection.layers and (selection.units or others):
-        raise typer.BadParameter("say of which layer", param_hint="--layer")
+        raise typer.BadParameter("name the layer of the units", param_hint="--layer")
     for text in selection.units:
         read_unit(text)
 
 
 def read_unit(text: str) -> tuple[int, ...]:
-    """Read channel, row and column of a unit, or its channel alone. Raises UnitError."""
+    """Return channel, row and column of a unit, or its channel alone. Raises UnitError."""
     if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*,\s*\d+\s*)?", text):
         raise UnitError(
-            f"--unit {text!r} is no unit: give channel,row,column such as 42,7,3 (or a number alone)"
+            f"--unit {text!r} is not a unit: use channel,row,column such as 42,7,3, or a channel alone"
         )
     return tuple(int(number) for number in text.split(","))
