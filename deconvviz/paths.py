@@ -8,6 +8,7 @@ from pathlib import Path
 from deconvviz.errors import DeconvvizError
 from deconvviz.printable_names import path_from_text, printable_path, quoted
 from deconvviz.similar_names import nearest
+from deconvviz.wording import with_article
 
 
 def existing_file(path: str | os.PathLike[str], error: type[DeconvvizError], noun: str) -> Path:
@@ -15,11 +16,11 @@ def existing_file(path: str | os.PathLike[str], error: type[DeconvvizError], nou
     found, shown = Path(path), printable_path(path)
     # os.path returns False where pathlib raises: names too long, with a null byte, in an unreadable folder
     if os.path.isdir(found):
-        raise error(f"{shown} is a folder, not a {noun}")
+        raise error(f"{shown} is a folder, not {with_article(noun)}")
     if not os.path.exists(found):
         raise error(missing(path, noun))
     if not os.path.isfile(found):
-        raise error(f"{shown} is not a regular file: give a {noun}")
+        raise error(f"{shown} is not a regular file: give {with_article(noun)}")
     if os.path.getsize(found) == 0:
         raise error(f"{shown} is empty (0 bytes): download or write the {noun} again")
     return found
@@ -32,7 +33,7 @@ def missing(path: str | os.PathLike[str], noun: str) -> str:
     if "://" in given:
         return f"{printable_path(given)} is a web address: download the {noun} first, then give the file"
     if os.path.islink(path):
-        return f"{printable_path(given)} is a link to a {noun} that does not exist"
+        return f"{printable_path(given)} is a link to {with_article(noun)} that does not exist"
     if not os.path.isdir(path.parent):
         return f"no {noun} {shown}: there is no folder {quoted(path.parent)}"
     try:

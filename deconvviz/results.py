@@ -147,9 +147,9 @@ def refuse_existing(targets: Sequence[Path], *, force: bool) -> None:
     """Raise OutputError if one of the files exists and may not be overwritten."""
     there = [target for target in targets if target.exists()]
     if there and not force:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        more = f" and {len(there) - 1} more already exist" if len(there) > 1 else " already exists"
         raise OutputError(
-            f"{printable_path(there[0])}{more} already exists. "
+            f"{printable_path(there[0])}{more}. "
             "Overwrite with {option}, or choose another place",
             option="force=True",
         )

@@ -10,6 +10,11 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def with_article(noun: str) -> str:
+    """Return ``an image`` or ``a weights file``."""
+    return f"a{'n' * (noun[:1].lower() in 'aeiou')} {noun}"
+
+
 def listed(names: Sequence[str], shown: int = 3) -> str:
     """Return the first names and the number of others: ``a, b, c and 2 more``."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -1,4 +1,4 @@
-"""Shared by all tests: tiers and workers, few threads, reproducible examples, and a check after each test."""
+"""Settings and fixtures of all tests: tiers, workers, threads, Hypothesis, a check after each test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 pytest_plugins = ["helpers.cpu_limit"]
 WORKERS = 2
 
-torch.set_num_threads(1)  # most tests are small: on busy cores a second thread makes them 20 times slower
+torch.set_num_threads(1)  # most tests are small, and on busy cores a second thread makes them 20 times slower
 
 settings.register_profile(
     "normal",
@@ -38,7 +38,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return WORKERS if any(folders) else 0
 
 
-@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark nightly tests as slow too, so that `-m "not slow"` leaves them out."""
     for item in items:
@@ -63,8 +63,8 @@ def _valid(value: Any) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind() -> Iterator[None]:
-    """No mode, no global hook, and no change of grad mode outlives a test."""
+def global_state_is_unchanged() -> Iterator[None]:
+    """Check that no dispatch mode, global hook or change of grad mode remains after a test."""
     yield
     assert _get_current_dispatch_mode() is None
     assert torch.is_grad_enabled()
@@ -80,7 +80,7 @@ def two_threads() -> Iterator[None]:
 
 @pytest.fixture
 def spare_threads() -> Iterator[None]:
-    """Let tests with large networks use two threads, if the workers of this run leave as many processors."""
+    """Let PyTorch use two threads if there are two processors for each worker of this run."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     yield from _threads(max(1, min(2, (os.cpu_count() or 1) // workers)))
 
@@ -93,10 +93,10 @@ def _threads(count: int) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real photographs and weights."""
-    told = os.environ.get("DECONVVIZ_REAL_DATA")
-    if not told:
+    """Folder of real photographs and weights; tests that use it are skipped without one."""
+    name = os.environ.get("DECONVVIZ_REAL_DATA")
+    if not name:
         pytest.skip("DECONVVIZ_REAL_DATA does not name the folder of photographs and weights")
-    folder = Path(told)
-    assert (folder / "squeezenet1_0.pth").is_file(), f"{folder} holds no squeezenet1_0.pth"
+    folder = Path(name)
+    assert (folder / "squeezenet1_0.pth").is_file(), f"{folder} does not contain squeezenet1_0.pth"
     return folder

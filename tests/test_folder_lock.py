@@ -44,11 +44,11 @@ HOLD_THE_LOCK = "with locked(folder):\n    print('in', flush=True)\n    time.sle
 
 def test_second_writer_raises_and_the_error_names_the_first(tmp_path: Path) -> None:
     with locked(tmp_path):
-        with pytest.raises(OutputError) as refused, locked(tmp_path):
+        with pytest.raises(OutputError) as raised, locked(tmp_path):
             raise AssertionError
         with pytest.raises(OutputError, match="another thread of this process"):
             check_unlocked(tmp_path)
-    message = str(refused.value)
+    message = str(raised.value)
     assert message.startswith(f"{tmp_path} is being written by another thread of this process, since 20")
     assert message.endswith("ago). Wait until it is done, or choose another place")
     assert left_in(tmp_path) == []
@@ -59,9 +59,9 @@ def test_error_names_the_other_process(tmp_path: Path) -> None:
         assert process.stdout is not None and process.stdout.readline() == "in\n"
         try:
             for check in (check_unlocked, enter):
-                with pytest.raises(OutputError) as refused:
+                with pytest.raises(OutputError) as raised:
                     check(tmp_path)
-                assert f"process {process.pid} on this machine (" in str(refused.value)
+                assert f"process {process.pid} on this machine (" in str(raised.value)
         finally:
             process.kill()
     with locked(tmp_path):  # the killed process does not block
@@ -112,7 +112,7 @@ def reused_pid() -> Writer:
 
 
 def own_pid() -> Writer:
-    """Return a writer with the id of this process, as in a container where a program always gets the same id."""
+    """Return a writer with the id of this process, as happens in containers, where ids repeat."""
     return Writer.current()
 
 
@@ -145,9 +145,9 @@ def test_live_process_blocks_if_its_start_time_differs_slightly(tmp_path: Path) 
 def test_process_on_another_machine_blocks_and_the_error_says_how_to_remove_the_lock(tmp_path: Path) -> None:
     writer = replace(ended(), host="node-17", since=time.time() - 3 * 3600 - 5, command="deconvviz search x")
     path = write_lock(tmp_path, writer)
-    with pytest.raises(OutputError) as refused:
+    with pytest.raises(OutputError) as raised:
         enter(tmp_path)
-    message = str(refused.value)
+    message = str(raised.value)
     assert f"process {writer.pid} on the machine node-17 (deconvviz search x), since " in message
     assert "(3 hours ago)" in message
     assert message.endswith(f"if that process is no longer running, delete {path}")
@@ -246,13 +246,13 @@ def test_forked_process_does_not_release_the_lock(tmp_path: Path) -> None:
 
 def test_files_of_one_folder_have_separate_locks(tmp_path: Path) -> None:
     long = "x" * 255
-    refused = pytest.raises(OutputError, match=r"one\.png is being written by another thread")
+    raised = pytest.raises(OutputError, match=r"one\.png is being written by another thread")
     with (
         locked(tmp_path, "one.png"),
         locked(tmp_path, "two.png"),
         locked(tmp_path, long),
         locked(tmp_path),
-        refused,
+        raised,
         locked(tmp_path, "one.png"),
     ):
         raise AssertionError
@@ -277,8 +277,8 @@ def test_only_one_of_many_threads_holds_the_lock_at_a_time(tmp_path: Path, stale
                     time.sleep(0.001)
                     with count:
                         inside -= 1
-            except OutputError as refused:
-                assert "is being written by another thread" in str(refused)
+            except OutputError as raised:
+                assert "is being written by another thread" in str(raised)
 
     if stale:
         write_lock(tmp_path, ended())
@@ -342,9 +342,9 @@ def test_command_with_control_characters_is_printable_in_the_error(
     monkeypatch.setattr(sys, "argv", ["/bin/deconvviz", "search", "caf\udce9 \x1b[31m", "x" * 1000])
     writer = replace(Writer.current(), host="elsewhere\x1b[0m")
     write_lock(tmp_path, writer)
-    with pytest.raises(OutputError) as refused:
+    with pytest.raises(OutputError) as raised:
         enter(tmp_path)
-    message = str(refused.value)
+    message = str(raised.value)
     assert message.isprintable() and "search" in message and len(message) < 800
     message.encode()
 

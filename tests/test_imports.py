@@ -26,7 +26,7 @@ BELOW = {
     "wording": set(),
     "files": {"errors", "paths", "printable_names"},
     "folder_lock": {"errors", "files", "printable_names", "wording"},
-    "paths": {"errors", "similar_names", "printable_names"},
+    "paths": {"errors", "similar_names", "printable_names", "wording"},
     "engine": {"errors", "wording"},
     "scenes": {"errors", "files"},
     "images": GROUND,

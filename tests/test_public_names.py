@@ -1,4 +1,4 @@
-"""The names that other programs use: complete, sorted, and cheap until they are used."""
+"""Public names of the package: complete, sorted, and imported only when they are used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import deconvviz as dv
 
-CONTRACT = {"load", "Network", "project"}  # of the design, section 4; what they give is tested beside it
+CONTRACT = {"load", "Network", "project"}  # names that other programs use; their results are tested elsewhere
 
 
 def test_all_is_sorted_and_complete() -> None:
@@ -22,31 +22,31 @@ def test_all_is_sorted_and_complete() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(dv._HOME))
-def test_every_name_is_there_and_at_home(name: str) -> None:
+def test_every_name_is_defined_in_its_module_and_documented(name: str) -> None:
     found = getattr(dv, name)
     assert found.__name__ == name
     assert found.__module__.startswith(dv._HOME[name])
     assert found.__doc__
 
 
-def test_type_checkers_see_the_same_names() -> None:
+def test_names_for_type_checkers_are_the_same() -> None:
     tree = ast.parse(inspect.getsource(dv))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    seen = {
+    found = {
         alias.asname: node.module
         for node in block.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert seen == dv._HOME
+    assert found == dv._HOME
 
 
-def test_an_unknown_name() -> None:
+def test_unknown_name_raises() -> None:
     with pytest.raises(AttributeError, match=r"^module 'deconvviz' has no attribute 'Projektion'$"):
         dv.Projektion  # noqa: B018
 
 
-CONTRACT_OF_METHODS = {
+METHOD_ARGUMENTS = {
     ("Network", "record"): ["images", "layers"],
     ("Network", "layers"): None,
     ("Recording", "activations"): ["layer"],
@@ -59,10 +59,10 @@ CONTRACT_OF_METHODS = {
 }
 
 
-@pytest.mark.parametrize(("owner", "method"), CONTRACT_OF_METHODS)
-def test_what_the_design_promises(owner: str, method: str) -> None:
+@pytest.mark.parametrize(("owner", "method"), METHOD_ARGUMENTS)
+def test_public_methods_have_their_documented_arguments(owner: str, method: str) -> None:
     found = getattr(getattr(dv, owner), method)
-    arguments = CONTRACT_OF_METHODS[owner, method]
+    arguments = METHOD_ARGUMENTS[owner, method]
     if arguments is not None:
         parameters = inspect.signature(found).parameters.values()
         named = [p.name for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
@@ -79,18 +79,18 @@ def test_what_the_design_promises(owner: str, method: str) -> None:
         "import deconvviz.cli",
     ],
 )
-def test_importing_is_cheap(statement: str) -> None:
+def test_imports_do_not_load_torch_matplotlib_or_numpy(statement: str) -> None:
     code = f"import sys; {statement}; print(sorted({{'torch', 'matplotlib', 'numpy'}} & set(sys.modules)))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "[]\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["project", "--help"], ["--version"]])
-def test_help_is_cheap(arguments: list[str]) -> None:
-    told = subprocess.run(
+def test_help_and_version_do_not_load_torch_or_matplotlib(arguments: list[str]) -> None:
+    done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "deconvviz", *arguments], capture_output=True, text=True
     )
-    assert told.returncode == 0, told.stderr[-2000:]
-    imported = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines()}
+    assert done.returncode == 0, done.stderr[-2000:]
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert not {"torch", "matplotlib", "torchvision"} & imported
     assert "deconvviz.cli" in imported

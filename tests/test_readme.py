@@ -1,7 +1,7 @@
-"""Run what README and the pages of docs/ show: Python blocks, shell lines, and every file in examples/.
+"""Run the Python blocks and shell lines of README and docs/, and every file in examples/.
 
-A block that begins with a file name is that file. `models/test_minivgg.py` runs `examples/train_minivgg.py`,
-and `dataset_search/test_parts.py` runs `examples/parts.py`.
+A block that begins with a file name is written to that file. `models/test_minivgg.py` runs
+`examples/train_minivgg.py`, and `dataset_search/test_parts.py` runs `examples/parts.py`.
 """
 
 import re
@@ -41,7 +41,7 @@ def with_blocks(language):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with the README's picture and files in it."""
+    """Change to a folder with the images and files that the pages use."""
     Image.fromarray(scene(1, size=300).image).save(tmp_path / "cat.jpg")
     (tmp_path / "photos").mkdir()
     for number in range(4):
@@ -54,7 +54,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_first_screen_is_six_lines_of_python_and_two_of_shell():
+def test_readme_begins_with_six_lines_of_python_and_two_of_shell():
     assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 6
     assert len(blocks("sh")[0].splitlines()) == 2
     assert README.index("```python") < README.index("```sh") < 1500
@@ -64,7 +64,7 @@ def test_readme_is_short():
     assert len(README.splitlines()) <= 200
 
 
-MADE = {
+WRITTEN = {
     "README.md": ["grid.png", "grid.json", "own.png", "topnine.png"],
     "docs/how-to/use-your-network.md": ["own.png", "timm.png"],
     "docs/how-to/search-a-dataset.md": ["found/top.parquet", "topnine.png"],
@@ -73,20 +73,20 @@ MADE = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", with_blocks("python"))
-def test_python_blocks_of_a_page_run_unchanged(folder, monkeypatch, page):
+def test_python_blocks_of_a_page_run(folder, monkeypatch, page):
     pytest.importorskip("timm")
-    real = dv.load
+    original = dv.load
 
     def without_download(name="vgg19", weights="default", **options):
         downloads = not (name == "minivgg" or ".py:" in name)
-        return real(name, "random" if downloads else weights, **options)
+        return original(name, "random" if downloads else weights, **options)
 
     monkeypatch.setattr(dv, "load", without_download)
     namespace = {}
     for block in blocks("python", page):
         if not FILE.match(block):
             exec(compile(block, page, "exec"), namespace)
-    for name in MADE.get(page, []):
+    for name in WRITTEN.get(page, []):
         assert (folder / name).exists(), name
     if page == "README.md":
         with Image.open(folder / "grid.png") as image:
@@ -99,7 +99,7 @@ def test_python_blocks_of_a_page_run_unchanged(folder, monkeypatch, page):
 
 
 def commands(block):
-    """Ours, that need nothing but the files of the fixture."""
+    """Return the deconvviz commands in a block that need only the files of the fixture."""
     return [
         line
         for line in block.splitlines()
@@ -109,12 +109,12 @@ def commands(block):
 
 SHELL = {
     lines[0]: lines for page in PAGES for block in blocks("sh", page) if (lines := commands(block))
-}.values()  # a block that two pages show is run once
+}.values()  # a block that is on two pages runs once
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lines", SHELL, ids=lambda lines: lines[0])
-def test_shell_lines_run(folder, lines):
+def test_shell_lines_of_the_pages_run(folder, lines):
     for line in lines:
         words = shlex.split(line, comments=True)[1:]
         if words[0] in ("project", "search"):
@@ -126,12 +126,12 @@ def test_shell_lines_run(folder, lines):
 
 @pytest.fixture
 def coverage():
-    """The program that prints the table of families, as a namespace."""
+    """Namespace of the program that prints the table of families."""
     return runpy.run_path(str(ROOT / "benchmarks" / "coverage.py"))
 
 
 def table(head):
-    """The rows of the one table with this head, in README or in a page of docs/."""
+    """Return the rows of the only table with this head in README and docs/."""
     pages = [README, *(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").rglob("*.md")))]
     found = [page.split(f"\n{head}\n", 1)[1] for page in pages if f"\n{head}\n" in page]
     assert len(found) == 1, f"{len(found)} pages have the table {head}"
@@ -141,9 +141,7 @@ def table(head):
 
 
 @pytest.mark.parametrize("family", ["squeezenet", "mobilenetv2", "segmentation.lraspp"])
-def test_three_rows_of_the_table_of_families_are_what_its_command_prints(
-    coverage, family, monkeypatch, capsys
-):
+def test_rows_of_the_table_of_families_equal_the_output_of_its_command(coverage, family, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["coverage.py", "--markdown", "--only", family])
     coverage["main"]()
     head, _, row = capsys.readouterr().out.splitlines()
@@ -151,14 +149,14 @@ def test_three_rows_of_the_table_of_families_are_what_its_command_prints(
 
 
 @pytest.mark.slow
-def test_torchvision_rows_of_the_table_of_families(coverage, capsys):
+def test_torchvision_rows_of_the_table_of_families_are_current(coverage, capsys):
     coverage["print_markdown"](list(coverage["torchvision_families"]("")))
     head, _, *rows = capsys.readouterr().out.splitlines()
     assert len(rows) == 20 and table(head)[:20] == rows
 
 
-@pytest.mark.nightly  # the test above covers the program, test_zoo.py the families of timm's
-def test_the_whole_table_of_families(coverage, monkeypatch, capsys):
+@pytest.mark.nightly  # the test above covers the program, test_zoo.py covers timm's families
+def test_whole_table_of_families_is_current(coverage, monkeypatch, capsys):
     pytest.importorskip("timm")
     monkeypatch.setattr(sys, "argv", ["coverage.py", "--markdown"])
     coverage["main"]()
@@ -166,18 +164,18 @@ def test_the_whole_table_of_families(coverage, monkeypatch, capsys):
     assert table(head) == rows
 
 
-def test_options_named_in_readme_and_pages_exist():
+def test_options_named_in_the_pages_exist():
     from typer.testing import CliRunner
 
     from deconvviz.cli.app import app
 
-    there = "--install-completion --head "  # the second is Ray's
+    known = "--install-completion --head "  # the second is Ray's
     for command in ("project", "search", "topnine", "check", "layers", "models", "demo"):
-        there += CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
+        known += CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
     for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")):
-        there += " ".join(re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8")))
+        known += " ".join(re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8")))
     named = {option for page in PAGES.values() for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)}
-    assert {option for option in named if option not in there} == set()
+    assert {option for option in named if option not in known} == set()
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
-"""SqueezeNet with the weights it was trained to, on photographs: two channels that a person can read.
+"""Trained SqueezeNet on photographs: two channels with a visible meaning.
 
-`features.9` channel 50 answers to round eyes and coiled curves, channel 77 to faces. What a test can
-hold is that the numbers are right: the projection equals the oracle's, the ranking a bare forward pass's.
+In `features.9`, channel 50 responds to round eyes and coiled curves, and channel 77 to faces. The tests
+compare projections with the oracle, and the ranking of images with that of a bare forward pass.
 """
 
 from __future__ import annotations
@@ -37,34 +37,35 @@ def rec(net: dv.Network, photographs: list[Path]) -> dv.Recording:
     return net.record(photographs[::30], LAYER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channel", [EYES, FACES])
-def test_projections_equal_the_oracles_on_ten_photographs(
+def test_projections_of_ten_photographs_equal_the_oracle(
     net: dv.Network, rec: dv.Recording, channel: int
 ) -> None:
-    said = rec.activations(LAYER)
+    activations = rec.activations(LAYER)
     units = []
     for image in range(len(rec)):
-        peak = int(said[image, channel].argmax())
-        units.append(dv.Unit(image, channel, *divmod(peak, said.shape[3])))
+        peak = int(activations[image, channel].argmax())
+        units.append(dv.Unit(image, channel, *divmod(peak, activations.shape[3])))
     proj = rec.project(LAYER, units)
-    signal = torch.zeros_like(said)
+    signal = torch.zeros_like(activations)
     for unit in proj.units:
         signal[unit.image, channel, unit.y, unit.x] = unit.activation
     want = Autograd(net.module, rec.inputs).project(LAYER, signal)
-    fired = [unit for unit in proj.units if unit.activation > 0]
-    assert len(fired) >= 8
+    active = [unit for unit in proj.units if unit.activation > 0]
+    assert len(active) >= 8
     for one, unit in zip(proj.pixels, proj.units, strict=True):
         assert difference(one, want[unit.image]) <= 1e-4
         assert bool(one.any()) == (unit.activation > 0)
     for one, (x0, y0, x1, y1) in zip(proj.pixels, proj.boxes, strict=True):
         outside = one.clone()
         outside[:, y0:y1, x0:x1] = 0
-        assert not outside.any()  # all of its energy lies in the receptive field
+        assert not outside.any()  # all energy is inside the receptive field
     full = rec.project(LAYER, signal, image_indices=range(len(rec)))
     assert difference(full.pixels, proj.pixels) <= 1e-4
 
 
-def test_exact_in_float64(real_data: Path, photographs: list[Path]) -> None:
+def test_projections_in_float64_equal_the_oracle(real_data: Path, photographs: list[Path]) -> None:
     net = dv.load("squeezenet1_0", weights=real_data / "squeezenet1_0.pth")
     net.module.double()
     rec = net.record(photographs[:2], LAYER)
@@ -77,15 +78,16 @@ def test_exact_in_float64(real_data: Path, photographs: list[Path]) -> None:
 
 @torch.no_grad()
 def _peaks(net: dv.Network, photographs: list[Path], batch: int) -> Tensor:
-    """(pictures, 2): the peaks of both channels, by recordings of `batch` pictures each."""
+    """Return the peaks of both channels (images, 2), recorded in batches of `batch` images."""
     found = []
     for first in range(0, len(photographs), batch):
-        said = net.record(photographs[first : first + batch], LAYER).activations(LAYER)
-        found.append(said[:, [EYES, FACES]].amax((2, 3)))
+        activations = net.record(photographs[first : first + batch], LAYER).activations(LAYER)
+        found.append(activations[:, [EYES, FACES]].amax((2, 3)))
     return torch.cat(found)
 
 
-def test_the_same_photographs_are_the_strongest_in_batches_alone_and_without_us(
+@pytest.mark.slow
+def test_strongest_photographs_do_not_depend_on_batches_and_equal_a_bare_forward_pass(
     net: dv.Network, photographs: list[Path]
 ) -> None:
     some = photographs[:72]
@@ -105,7 +107,7 @@ def test_the_same_photographs_are_the_strongest_in_batches_alone_and_without_us(
     assert bool((together.topk(9, 0).values > 0).all())
 
 
-def test_a_figure_of_a_photograph(rec: dv.Recording, tmp_path: Path) -> None:
+def test_figure_of_a_photograph_can_be_made_again(rec: dv.Recording, tmp_path: Path) -> None:
     proj = rec.project(LAYER, rec.strongest(LAYER, 4, channel=FACES)[:1])
     figure = proj.save(tmp_path / "face.png", dpi=60).figure
     again = dv.remake(tmp_path / "face.json").projection

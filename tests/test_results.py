@@ -1,4 +1,4 @@
-"""Results are data: they keep the facts of their time, whatever becomes of the network."""
+"""Results keep the facts about the network at recording time, even if the network changes later."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def image() -> np.ndarray:
     return scene(3).image
 
 
-def test_manifest_of_changed_weights_has_the_digest_of_the_recorded_ones(
+def test_manifest_has_the_digest_of_the_recorded_weights_after_an_in_place_change(
     net: dv.Network, image: np.ndarray, tmp_path: Path
 ) -> None:
     before = net.digest
@@ -39,17 +39,17 @@ def test_manifest_of_changed_weights_has_the_digest_of_the_recorded_ones(
     assert net.digest != before
 
 
-def test_manifest_of_weights_changed_by_data_has_the_digest_of_the_recorded_ones(
+def test_manifest_has_the_digest_of_the_recorded_weights_after_a_change_through_data(
     net: dv.Network, image: np.ndarray, tmp_path: Path
 ) -> None:
-    projection = net.record(image, "conv4_2").project("conv4_2")  # the digest was not asked for before
+    projection = net.record(image, "conv4_2").project("conv4_2")  # the digest was not computed before
     want = dv.load("minivgg").digest
     net.module.features[0].weight.data.zero_()
     files = projection.save(tmp_path / "p.png")
     assert json.loads(files.manifest.read_text())["network"]["digest"] == want
 
 
-def test_figure_of_changed_preprocessing_is_that_of_the_recording(net: dv.Network, image: np.ndarray) -> None:
+def test_figure_uses_the_preprocessing_of_the_recording(net: dv.Network, image: np.ndarray) -> None:
     projection = net.record(image, "conv4_2").project("conv4_2")
     crop, patch = projection.crop(0).copy(), projection.patch(0).copy()
     other = dv.Network(nn.Identity(), size=96, mean=(0.0,) * 3, std=(1.0,) * 3).preprocessing
@@ -70,7 +70,7 @@ def test_results_hold_no_network_and_no_module(net: dv.Network, image: np.ndarra
 
 
 def _reachable(start: object, kinds: tuple[type, ...]) -> list[object]:
-    """Objects of some kinds that an object refers to through its attributes and containers."""
+    """Return the objects of given classes that an object refers to through attributes and containers."""
     waiting, seen, found = [start], set[int](), []
     while waiting:
         one = waiting.pop()
@@ -88,7 +88,9 @@ def _reachable(start: object, kinds: tuple[type, ...]) -> list[object]:
     return found
 
 
-def test_both_kinds_of_result_offer_the_same(net: dv.Network, image: np.ndarray, tmp_path: Path) -> None:
+def test_projection_and_top_nine_implement_the_protocol_of_results(
+    net: dv.Network, image: np.ndarray, tmp_path: Path
+) -> None:
     projection = net.record(image, "conv4_2").project("conv4_2")
     best = dv.search(net, "scenes:4", "conv2_2", workers=0).topnine("conv2_2", channels=[1], k=2)
     for number, result in enumerate((projection, best)):
@@ -102,18 +104,18 @@ def test_both_kinds_of_result_offer_the_same(net: dv.Network, image: np.ndarray,
         assert {"figure", "style", *described} <= set(manifest)
         assert set(np.load(files.arrays)) == set(result.arrays())
         assert isinstance(result.figure(), Figure) and result._repr_png_()[:4] == b"\x89PNG"
-        with pytest.raises(OutputError, match=r"already exists; overwrite with force=True"):
+        with pytest.raises(OutputError, match=r"already exist\. Overwrite with force=True"):
             result.save(tmp_path / f"{number}.png")
 
 
-def test_error_names_its_option_as_python_and_as_the_command_line_have_it(tmp_path: Path) -> None:
+def test_error_names_its_option_as_an_argument_and_as_a_flag(tmp_path: Path) -> None:
     error = OutputError("it exists: overwrite with {option}", option="force=True")
     assert str(error) == "it exists: overwrite with force=True"
     assert error.on_command_line() == "it exists: overwrite with --force"
     assert OutputError("give {option}", option="model_arg=A=B").on_command_line() == "give --model-arg A=B"
 
 
-def test_merged_values_are_laid_over_one_another() -> None:
+def test_merged_combines_dictionaries_and_lists() -> None:
     assert merged({"a": [{"b": 1}, {"b": 2}]}, {"a": [{"c": 3}, {}], "d": 4}) == {
         "a": [{"b": 1, "c": 3}, {"b": 2}],
         "d": 4,

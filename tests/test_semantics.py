@@ -1,4 +1,4 @@
-"""The oracle itself, against closed forms; and that nothing can slip past it with its plain gradient."""
+"""The oracle equals closed forms, and raises instead of using the plain gradient of an unknown operation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 
 class Calls(nn.Module):
+    """Module that calls a function."""
+
     def __init__(self, wiring: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.wiring = wiring
@@ -25,8 +27,8 @@ def _x() -> Tensor:
     return torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def _down(wiring: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """A random signal above a call, and what comes out below it."""
+def _projected(wiring: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Return a random signal at the output of a call, and its projection to the input."""
     network = Calls(wiring).eval()
     oracle = Autograd(network, _x())
     torch.testing.assert_close(oracle.outputs[""].detach(), wiring(_x()), rtol=1e-12, atol=1e-14)
@@ -50,8 +52,8 @@ RECTIFIED: list[Callable[[Tensor], Tensor]] = [
 
 
 @pytest.mark.parametrize("call", RECTIFIED)
-def test_the_signal_is_rectified(call: Callable[[Tensor], Tensor]) -> None:
-    signal, below = _down(lambda x: call(x.clone()))
+def test_activation_function_rectifies_the_signal(call: Callable[[Tensor], Tensor]) -> None:
+    signal, below = _projected(lambda x: call(x.clone()))
     _close(below, signal.clamp_min(0))
 
 
@@ -78,10 +80,10 @@ WRITTEN_OUT: list[Callable[[Tensor], Tensor]] = [
 
 
 @pytest.mark.parametrize("call", WRITTEN_OUT)
-def test_the_signal_is_rectified_by_an_activation_written_out(call: Callable[[Tensor], Tensor]) -> None:
-    signal, below = _down(lambda x: call(x.clone()))
+def test_activation_function_in_several_calls_rectifies_the_signal(call: Callable[[Tensor], Tensor]) -> None:
+    signal, below = _projected(lambda x: call(x.clone()))
     alone = torch.autograd.functional.vjp(lambda x: call(x.clone()), _x(), signal)[1]
-    assert not torch.allclose(below, alone)  # its plain gradient is another one
+    assert not torch.allclose(below, alone)  # the plain gradient is different
     _close(below, signal.clamp_min(0))
 
 
@@ -93,21 +95,21 @@ ALMOST: list[Callable[[Tensor], Tensor]] = [
 
 
 @pytest.mark.parametrize("call", ALMOST)
-def test_what_is_almost_an_activation_raises(call: Callable[[Tensor], Tensor]) -> None:
+def test_call_that_resembles_an_activation_function_raises(call: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(NotImplementedError):
-        _down(lambda x: call(x.clone()))
+        _projected(lambda x: call(x.clone()))
 
 
-def test_the_sign_of_another_map_is_a_gate() -> None:
+def test_product_with_the_sign_of_another_map_is_gated() -> None:
     x = _x()
     for mask in (lambda x: x.roll(1, 1) > 0, lambda x: x > 0.2, lambda x: x < 0, lambda x: 2 * x + 1 > 0):
-        signal, below = _down(lambda x, mask=mask: x * mask(x))
+        signal, below = _projected(lambda x, mask=mask: x * mask(x))
         _close(below, signal * mask(x))
-    signal, below = _down(lambda x: _overwritten_after(x))
+    signal, below = _projected(lambda x: _masked_before_overwriting(x))
     _close(below, 2 * signal * (x > 0))
 
 
-def test_each_map_is_followed_also_where_it_was_shifted_before() -> None:
+def test_activation_function_of_a_shifted_map_rectifies_the_signal() -> None:
     written_out = (
         lambda x: x * x.sigmoid(),
         lambda x: x * (x > 0),
@@ -116,26 +118,26 @@ def test_each_map_is_followed_also_where_it_was_shifted_before() -> None:
         lambda x: x.masked_fill(x < 0, 0),
     )
     for call in written_out:
-        signal, below = _down(lambda x, call=call: call(3 - 2 * x))
+        signal, below = _projected(lambda x, call=call: call(3 - 2 * x))
         _close(below, -2 * signal.clamp_min(0))
 
 
-def _overwritten_after(x: Tensor) -> Tensor:
-    """The mask is of what stood there before."""
+def _masked_before_overwriting(x: Tensor) -> Tensor:
+    """Multiply by a mask of the values before they were overwritten."""
     x = x.clone()
     mask = x > 0
     return x.mul_(2).add_(1) * mask
 
 
-def test_nothing_flows_into_a_hard_sigmoid_written_out() -> None:
+def test_hard_sigmoid_in_several_calls_receives_no_signal() -> None:
     for gate in (
         lambda x: F.relu6(x + 3) / 6,
         lambda x: F.relu6(3 + x, True) / 6.0,
         lambda x: F.relu6(3 - x),
     ):
-        _, below = _down(gate)
+        _, below = _projected(gate)
         assert not below.any()
-        signal, below = _down(lambda x, gate=gate: x * gate(x.flip(1)))
+        signal, below = _projected(lambda x, gate=gate: x * gate(x.flip(1)))
         _close(below, signal * gate(_x().flip(1)))
 
 
@@ -151,57 +153,57 @@ CONSTANT: list[Callable[[Tensor], Tensor]] = [
 
 
 @pytest.mark.parametrize("call", CONSTANT)
-def test_nothing_flows_into_a_constant(call: Callable[[Tensor], Tensor]) -> None:
-    _, below = _down(lambda x: call(x.clone()))
+def test_constant_receives_no_signal(call: Callable[[Tensor], Tensor]) -> None:
+    _, below = _projected(lambda x: call(x.clone()))
     assert not below.any()
 
 
-def test_gates_and_products() -> None:
+def test_projections_of_gates_and_products() -> None:
     x = _x()
-    signal, below = _down(lambda x: x * torch.sigmoid(x.flip(1)))
+    signal, below = _projected(lambda x: x * torch.sigmoid(x.flip(1)))
     _close(below, signal * torch.sigmoid(x.flip(1)))
-    signal, below = _down(lambda x: x * F.relu(x))
+    signal, below = _projected(lambda x: x * F.relu(x))
     _close(below, signal * x.relu() + (signal * x).clamp_min(0))
     squares = (torch.square, lambda x: x**2, lambda x: x.pow(2), lambda x: x * x, lambda x: x.clone().mul_(x))
     for square in squares:
-        signal, below = _down(square)
+        signal, below = _projected(square)
         _close(below, signal * 2 * x)
-    signal, below = _down(lambda x: x @ x.transpose(2, 3).softmax(-1))
+    signal, below = _projected(lambda x: x @ x.transpose(2, 3).softmax(-1))
     _close(below, signal @ x.transpose(2, 3).softmax(-1).transpose(2, 3))
 
 
-def test_denominators() -> None:
+def test_denominators_are_constants() -> None:
     x = _x()
     length = x.norm(dim=1, keepdim=True)
     for normalised in (lambda x: x / x.norm(dim=1, keepdim=True), lambda x: F.normalize(x, dim=1)):
-        signal, below = _down(normalised)
+        signal, below = _projected(normalised)
         _close(below, signal / length)
-    signal, below = _down(lambda x: x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1))
+    signal, below = _projected(lambda x: x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1))
     _close(below, signal * ((x * x).mean(1, keepdim=True) + 1) ** -0.5)
 
 
-def test_norms() -> None:
+def test_statistics_of_norms_are_constants() -> None:
     x, weight, bias = _x(), torch.rand(4).double() + 0.5, torch.rand(4).double()
     per_channel = weight.reshape(4, 1, 1)
 
-    signal, below = _down(lambda x: F.layer_norm(x.permute(0, 2, 3, 1), [4], weight, bias))
+    signal, below = _projected(lambda x: F.layer_norm(x.permute(0, 2, 3, 1), [4], weight, bias))
     scale = weight * (x.permute(0, 2, 3, 1).var(3, correction=0, keepdim=True) + 1e-5) ** -0.5
     _close(below, (signal * scale).permute(0, 3, 1, 2))
 
-    signal, below = _down(lambda x: F.group_norm(x, 2, weight, bias))
+    signal, below = _projected(lambda x: F.group_norm(x, 2, weight, bias))
     deviation = (x.reshape(2, 2, 30).var(2, correction=0) + 1e-5) ** 0.5
     _close(below, signal * per_channel / deviation.repeat_interleave(2, 1).reshape(2, 4, 1, 1))
 
-    signal, below = _down(lambda x: F.instance_norm(x, weight=weight, bias=bias))
+    signal, below = _projected(lambda x: F.instance_norm(x, weight=weight, bias=bias))
     _close(below, signal * per_channel * (x.var((2, 3), correction=0, keepdim=True) + 1e-5) ** -0.5)
 
-    signal, below = _down(lambda x: F.rms_norm(x, [5], weight.new_full((5,), 3.0), 1e-6))
+    signal, below = _projected(lambda x: F.rms_norm(x, [5], weight.new_full((5,), 3.0), 1e-6))
     _close(below, signal * 3 * ((x * x).mean(3, keepdim=True) + 1e-6) ** -0.5)
 
-    signal, below = _down(lambda x: F.local_response_norm(x, 1, 0.3, 2, 0.7))
+    signal, below = _projected(lambda x: F.local_response_norm(x, 1, 0.3, 2, 0.7))
     _close(below, signal * (0.7 + 0.3 * x * x) ** -2)
 
-    signal, below = _down(lambda x: F.batch_norm(x, bias, weight, per_channel.flatten(), bias, eps=0.0))
+    signal, below = _projected(lambda x: F.batch_norm(x, bias, weight, per_channel.flatten(), bias, eps=0.0))
     _close(below, signal * per_channel * per_channel**-0.5)
 
 
@@ -212,25 +214,25 @@ ANTIALIASED: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("how", ANTIALIASED, ids=str)
-def test_antialiased_interpolation(how: dict[str, Any], mode: str) -> None:
-    """Against its weights, measured on whole maps."""
+def test_projection_of_antialiased_interpolation(how: dict[str, Any], mode: str) -> None:
+    """Compared with the matrix of the interpolation, measured with one image per pixel."""
 
     def call(x: Tensor) -> Tensor:
         return F.interpolate(x, mode=mode, antialias=True, **how)
 
-    signal, below = _down(call)
+    signal, below = _projected(call)
     matrix = call(torch.eye(15, dtype=torch.float64).view(15, 1, 3, 5)).flatten(1)  # (H * W, h * w)
     _close(below, (signal.flatten(2) @ matrix.T).view(below.shape))
 
 
-def test_attention() -> None:
+def test_attention_weights_are_constants() -> None:
     x = _x()
-    signal, below = _down(lambda x: F.scaled_dot_product_attention(x, 2 * x, 3 * x, scale=0.5))
+    signal, below = _projected(lambda x: F.scaled_dot_product_attention(x, 2 * x, 3 * x, scale=0.5))
     weights = (0.5 * x @ (2 * x).transpose(2, 3)).softmax(-1)
     _close(below, 3 * weights.transpose(2, 3) @ signal)
 
 
-def test_a_maximum_is_sent_to_its_first_place() -> None:
+def test_maximum_sends_the_signal_to_the_first_of_equal_values() -> None:
     even = torch.ones(1, 2, 1, 3, dtype=torch.float64)
     highest = (
         lambda x: x.amax((2, 3)),
@@ -242,7 +244,7 @@ def test_a_maximum_is_sent_to_its_first_place() -> None:
         assert below.tolist() == [[[[5, 0, 0]], [[7, 0, 0]]]]
 
 
-class Own(torch.autograd.Function):
+class CustomFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         return x * 2
@@ -259,8 +261,8 @@ def _overwritten(x: Tensor) -> Tensor:
 
 
 UNKNOWN: list[Callable[[Tensor], Tensor]] = [
-    torch.exp, torch.sort, lambda x: x**3, lambda x: torch.cumsum(x, 1), Own.apply, lambda x: x.abs(),
-    F.logsigmoid, lambda x: torch.ops.aten.sigmoid(x), lambda x: torch.ops.aten.div.Tensor(x, x),
+    torch.exp, torch.sort, lambda x: x**3, lambda x: torch.cumsum(x, 1), CustomFunction.apply,
+    lambda x: x.abs(), F.logsigmoid, lambda x: torch.ops.aten.sigmoid(x), lambda x: torch.ops.aten.div.Tensor(x, x),
     F.hardshrink, _overwritten,
     lambda x: F.conv2d(x, x.mean(0, keepdim=True)[..., :2, :2]),
     lambda x: torch.native_layer_norm(x, [5], None, None, 1e-5),
@@ -269,24 +271,24 @@ UNKNOWN: list[Callable[[Tensor], Tensor]] = [
 
 
 @pytest.mark.parametrize("call", UNKNOWN)
-def test_what_the_oracle_does_not_know_raises(call: Callable[[Tensor], Any]) -> None:
+def test_oracle_raises_for_unknown_operations(call: Callable[[Tensor], Any]) -> None:
     def one(x: Tensor) -> Tensor:
-        given = call(x)
-        return given if isinstance(given, Tensor) else given[0]
+        result = call(x)
+        return result if isinstance(result, Tensor) else result[0]
 
     with pytest.raises((NotImplementedError, AssertionError)):
         oracle = Autograd(Calls(one).eval(), _x())
         oracle.project("", torch.ones_like(oracle.outputs[""]))
 
 
-def test_a_jit_script_cannot_hide_an_activation() -> None:
+def test_oracle_raises_for_an_activation_function_in_a_jit_script() -> None:
     scripted = torch.jit.CompilationUnit("def gate(x):\n    return x.sigmoid()\n").gate
     oracle = Autograd(Calls(scripted).eval(), _x())
     with pytest.raises(NotImplementedError, match="SigmoidBackward0"):
         oracle.project("", _x())
 
 
-def test_weights_keep_their_flags() -> None:
+def test_oracle_does_not_change_requires_grad_of_weights() -> None:
     network = nn.Sequential(nn.Conv2d(4, 2, 1), nn.ReLU()).double().eval()
     network[0].bias.requires_grad_(False)  # type: ignore[union-attr]
     Autograd(network, _x())

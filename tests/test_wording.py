@@ -1,9 +1,11 @@
+"""Phrases shared by messages."""
+
 from __future__ import annotations
 
 from deconvviz.wording import counted
 
 
-def test_a_number_and_its_noun() -> None:
+def test_counted_has_singular_and_plural() -> None:
     assert [counted(n, "image") for n in (0, 1, 2, 1000)] == [
         "0 images",
         "1 image",

@@ -7,9 +7,9 @@ def main() -> None:
     """Run the console script ``deconvviz``."""
     try:
         from deconvviz.cli.app import app
-        from deconvviz.cli.support.console import escape_what_streams_cannot_show
+        from deconvviz.cli.support.console import escape_unencodable_characters
 
-        escape_what_streams_cannot_show()
+        escape_unencodable_characters()
         app(prog_name="deconvviz")
     except KeyboardInterrupt:  # raised before a command started
         sys.exit(130)

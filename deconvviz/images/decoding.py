@@ -90,7 +90,7 @@ def decode(path: str | Path, limit: int) -> tuple[Image.Image, str, list[str]]:
 
     Raises ImageError. An image of more than `limit` pixels is rejected before it is decoded.
     """
-    file = existing_file(path, ImageError, "picture")
+    file = existing_file(path, ImageError, "image")
     try:
         stream = file.open("rb")
     except OSError as reason:

@@ -43,7 +43,7 @@ def _images_at(given: StrPath) -> list[Path]:
     if os.path.isdir(path):
         return _images_in(Path(path))
     if not os.path.exists(path):
-        raise ImageError(missing(path, "picture"))
+        raise ImageError(missing(path, "image"))
     return [Path(path)]
 
 

@@ -25,6 +25,7 @@ from deconvviz.images.decoding import (
 from deconvviz.images.rgb import Colour, to_rgb
 from deconvviz.paths import reason_of
 from deconvviz.printable_names import printable_path
+from deconvviz.wording import with_article
 
 MAX_PIXELS = 100_000_000
 WHITE: Colour = (255, 255, 255)
@@ -89,7 +90,7 @@ def as_image(
     if isinstance(given, np.ndarray):
         return InputImage(_from_array(given))
     raise ImageError(
-        f"a {type(given).__name__} is not an image: give a path, a PIL image, or a uint8 array (H, W, 3)"
+        f"{with_article(type(given).__name__)} is not an image: give a path, a PIL image, or a uint8 array (H, W, 3)"
     )
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from deconvviz.engine.wrappers import named_parts
 from deconvviz.errors import NetworkError
+from deconvviz.wording import with_article
 
 _SCRIPTED = (
     "it is scripted or traced by torch.jit{where}, so that PyTorch runs it without calls that deconvviz can "
@@ -62,7 +63,7 @@ def not_a_module(given: object) -> str:
         return f"{given.__name__} is a class, not a network: give an instance, {given.__name__}(...)"
     if isinstance(given, Mapping):
         return (
-            f"a network must be a torch.nn.Module, not a {kind} of weights: build the module, load the "
+            f"a network must be a torch.nn.Module, not {with_article(kind)} of weights: build the module, load the "
             "weights with load_state_dict(...), and give the module"
         )
     return f"a network must be a torch.nn.Module or a deconvviz.Network, not {kind}"

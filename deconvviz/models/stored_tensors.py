@@ -13,7 +13,7 @@ from torch import Tensor
 from deconvviz.errors import WeightsError
 from deconvviz.models.inert_pickle import Foreign
 from deconvviz.printable_names import printable
-from deconvviz.wording import counted, listed
+from deconvviz.wording import counted, listed, with_article
 
 # Names that do not identify a network: of training scripts, Lightning, DataParallel and torch.compile.
 USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "module", "_orig_mod")
@@ -96,7 +96,7 @@ def named_tensors(content: Any, source: str, subclasses: Sequence[str] = ()) -> 
     """
     foreign = [*foreign_in(content), *subclasses]
     if not _is_searched(content):
-        message = f"{source} contains no named tensors: it contains a {type(content).__name__}. {ADVICE}"
+        message = f"{source} contains no named tensors: it contains {with_article(type(content).__name__)}. {ADVICE}"
         raise WeightsError(_only_foreign(foreign, source) if foreign else message)
     search = _Search(source)
     if not _is_optimizer(content):

@@ -56,7 +56,7 @@ def run(*arguments: object) -> None:
 @pytest.mark.parametrize(
     "options", [[], ["--weights", "random"], ["--channel", "3", "--top", "2"], ["--unit", "3,4,5"]]
 )
-def test_project_loads_the_network_once(
+def test_project_builds_one_sketch_and_one_network(
     counts: Counts, image: Path, tmp_path: Path, options: list[str]
 ) -> None:
     run("project", image, "--model", "minivgg", "--layer", "conv3_1", "--out", tmp_path / "out", *options)

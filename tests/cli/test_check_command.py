@@ -272,7 +272,7 @@ def test_project_of_a_constant_layer_is_zero_and_prints_a_note(image, nets, tmp_
     result = project(image, nets, "constant", tmp_path, "-l", layer, "--top", 2, "--arrays")
     assert result.exit_code == 0, result.output
     assert notes_of(result).splitlines()[-1] == (
-        f"deconvviz: {layer} is treated as a constant: its projections are zero; its projections are zero"
+        f"deconvviz: {layer} is treated as a constant: its projections are zero"
     )
     with np.load(tmp_path / f"scene-{layer}.npz") as stored:
         assert stored["pixels"].shape == (2, 3, 12, 12) and not stored["pixels"].any()

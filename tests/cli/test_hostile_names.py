@@ -244,8 +244,8 @@ def test_manifest_of_an_earlier_version_with_literal_backslashes(tmp_path: Path,
 IN_THE_C_LOCALE = """
 import json, os, sys
 from deconvviz.cli.app import app
-from deconvviz.cli.support.console import escape_what_streams_cannot_show
-escape_what_streams_cannot_show()
+from deconvviz.cli.support.console import escape_unencodable_characters
+escape_unencodable_characters()
 folder, out = sys.argv[1:]
 mini = ["--model", "minivgg", "--layer", "conv1_1"]
 image = [name for name in os.listdir(folder) if name.startswith("caf")][0]

@@ -141,8 +141,8 @@ def test_no_border_is_suggested_if_most_fields_are_cut(run: Run, tmp_path: Path)
     (figure,) = _figures(found)
     cut, count = figure["cut_by_border"], len(figure["units"])
     assert 2 * cut > count
-    line = f"conv4_2: {cut} of {count} receptive fields are cut by the border (see --no-border)"
-    assert line in found.stderr
+    note = f"conv4_2: {cut} of {count} receptive fields are cut by the border (see --no-border)"
+    assert note in found.stderr
     assert "border" not in run("-l", "conv4_2", "--json", "--force", "--quiet").stderr
     assert "border" not in run("-l", "conv4_2", "--no-border", "--force").stderr
     assert "border" not in run("-l", "conv1_1", *EDGE).stderr  # the units were named
@@ -153,8 +153,8 @@ def test_fewer_units_than_requested_are_explained(image: Path, tmp_path: Path, r
     (figure,) = _figures(found)
     count = len(figure["units"])
     assert count < 40 == figure["asked"]
-    line = f"pool4: {count} units instead of 40, because the others are too close to stronger ones (see --no-apart)"
-    assert line in found.stderr
+    note = f"pool4: {count} units instead of 40, because the others are too close to stronger ones"
+    assert f"{note} (see --no-apart)" in found.stderr
     assert "instead" not in run("-l", "pool4", "--top", 40, "--no-apart", "--force").stderr
     other = tmp_path / "other.png"
     Image.fromarray(scene(8).image).save(other)

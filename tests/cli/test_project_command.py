@@ -74,7 +74,7 @@ def test_arrays_equal_the_results_of_python(image_file, tmp_path):
 
     assert mini(image_file, tmp_path, "-l", "conv2_2", "--top", 3, "--no-apart", "--arrays").exit_code == 0
     stored = arrays(tmp_path / "scene-conv2_2.npz")
-    found = dv.project(dv.load("minivgg"), picture, "conv2_2", 3)
+    found = dv.project(dv.load("minivgg"), image_file, "conv2_2", 3)
     for name, values in found.arrays().items():
         np.testing.assert_array_equal(stored[name], values)
 
@@ -316,7 +316,7 @@ def test_manifest_is_rejected_if_weights_or_image_changed(image_file, tmp_path):
     Image.fromarray(scene(4).image).save(own)
     assert_error(run("--from", manifest, "--out", tmp_path / "b"), "the pixels of")
     own.unlink()
-    assert_error(run("--from", manifest, "--out", tmp_path / "b"), f"is gone: it was {own}")
+    assert_error(run("--from", manifest, "--out", tmp_path / "b"), f"no longer exists: it was {own}")
     assert_error(
         run("--from", manifest, "--layer", "pool2", "--out", tmp_path / "b"), "the manifest already sets"
     )
@@ -416,7 +416,7 @@ def test_network_in_a_python_file_and_its_manifest(own, image_file, tmp_path):
     manifest = tmp_path / "a" / "scene-0.json"
     assert_error(
         run("--from", manifest, "--out", tmp_path / "b"),
-        "that file is run. If you trust it, allow it with --allow-code",
+        "If you trust that file, let it run with --allow-code",
         tmp_path / "b",
     )
     again = run("--from", manifest, "--allow-code", "--out", tmp_path / "b", "--arrays")
@@ -471,7 +471,9 @@ FORMS = {
         ["-m", "nets/own.py:make", "--model-arg", "w=3"],
         "make in nets/own.py cannot be called with these arguments: got an unexpected keyword argument 'w'",
     ),
-    "an argument without =": (["-m", "nets/own.py:make", "--model-arg", "width"], "'width' is not NAME=VALUE"),
+    "an argument without =": (
+        ["-m", "nets/own.py:make", "--model-arg", "width"], "'width' is not NAME=VALUE",
+    ),
     "an argument without name": (["-m", "nets/own.py:make", "--model-arg", "=3"], "'=3' is not NAME=VALUE"),
     "an argument twice": (
         ["-m", "nets/own.py:make", "--model-arg", "width=3", "--model-arg", "width=4"],

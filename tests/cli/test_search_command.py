@@ -1,4 +1,4 @@
-"""`deconvviz search`: what it writes, what it says while and after, and what it refuses."""
+"""`deconvviz search`: results, printed text, progress, resuming and errors."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import deconvviz as dv
 from deconvviz.cli.app import app
-from deconvviz.cli.support import progress as told
+from deconvviz.cli.support import progress as progress_module
 from deconvviz.cli.support.progress import SearchProgress, duration, pace
 from deconvviz.dataset_search import search as search_module
 from deconvviz.dataset_search.progress import Progress
@@ -26,7 +26,7 @@ from deconvviz.scenes import scene
 
 COLUMNS = ["layer", "channel", "rank", "activation", "image", "y", "x", "x0", "y0", "x1", "y1"]
 FILES = ["top.parquet", "channels.parquet", "skipped.csv", "manifest.json"]
-DARK = """
+MOSTLY_DEAD = """
 import torch
 from torch import nn
 
@@ -42,22 +42,22 @@ def run(*arguments):
     return CliRunner().invoke(app, ["search", *map(str, arguments)])
 
 
-def mini(source, out, *arguments):
+def run_mini(source, out, *arguments):
     return run(source, "--model", "minivgg", "--workers", 0, "--out", out, *arguments)
 
 
-def reason_of(text):
-    """A message without the box that Typer draws, in one line."""
+def message_in(text):
+    """Return a message as one line, without the box that Typer draws."""
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
 
 
-def refused(result, message, folder=None):
-    """Exit code 2, the whole message and no traceback on stderr, nothing on stdout, nothing written."""
+def assert_error(result, message, folder=None):
+    """Check for exit code 2, the whole message without traceback, empty stdout and no output folder."""
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
-    said = reason_of(result.stderr)
-    assert said.endswith(message) or said.endswith(f"Error {message}"), said
-    assert "Traceback" not in said
+    error = message_in(result.stderr)
+    assert error.endswith(message) or error.endswith(f"Error {message}"), error
+    assert "Traceback" not in error
     if folder is not None:
         assert not folder.exists()
 
@@ -69,22 +69,22 @@ def rows(out):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Six scenes in two folders, and two files that are no pictures."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory):
+    """Folder with six scenes in two subfolders and two unreadable image files."""
+    folder = tmp_path_factory.mktemp("images")
     for number in range(6):
         place = folder / f"class-{number % 2}"
         place.mkdir(exist_ok=True)
         Image.fromarray(scene(number).image).save(place / f"{number}.png")
     (folder / "class-0" / "empty.png").write_bytes(b"")
-    (folder / "class-1" / "text.jpg").write_text("no picture")
+    (folder / "class-1" / "text.jpg").write_text("no image")
     return folder
 
 
 @pytest.fixture
-def broken_off(tmp_path):
-    """A search of which two of five batches are done."""
-    out = tmp_path / "broken"
+def interrupted(tmp_path):
+    """Folder of an interrupted search with two of five batches done."""
+    out = tmp_path / "interrupted"
 
     def stop(progress):
         if progress.done >= 24:
@@ -97,10 +97,10 @@ def broken_off(tmp_path):
     return out
 
 
-def test_the_index_is_a_full_sort_and_opens_in_pandas_polars_and_duckdb(tmp_path):
+def test_results_equal_a_full_sort_and_open_in_pandas_polars_and_duckdb(tmp_path):
     duckdb, pandas, polars = map(pytest.importorskip, ("duckdb", "pandas", "polars"))
 
-    result = mini("scenes:40", tmp_path / "out", "--layer", "conv4_2", "-l", "pool1", "--top", 5)
+    result = run_mini("scenes:40", tmp_path / "out", "--layer", "conv4_2", "-l", "pool1", "--top", 5)
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [str(tmp_path / "out" / name) for name in FILES]
     path = str(tmp_path / "out" / "top.parquet")
@@ -126,26 +126,26 @@ def test_the_index_is_a_full_sort_and_opens_in_pandas_polars_and_duckdb(tmp_path
     )
 
 
-def test_what_is_said_at_the_end(pictures, tmp_path):
+def test_search_prints_a_summary(images, tmp_path):
     out = tmp_path / "out"
-    result = mini(pictures, out, "-l", "conv4_2", "-l", "fc5", "--batch-size", 4)
+    result = run_mini(images, out, "-l", "conv4_2", "-l", "fc5", "--batch-size", 4)
     assert result.exit_code == 0, result.output
-    said = [line for line in result.stderr.splitlines() if not line.endswith(" ...")]
+    lines = [line for line in result.stderr.splitlines() if not line.endswith(" ...")]
     assert re.fullmatch(
-        r"deconvviz: 8 pictures in \d+\.\d s, [\d.,]+/s \(reading [\d.,]+/s, network [\d.,]+/s; "
+        r"deconvviz: 8 images in \d+\.\d s, [\d.,]+/s \(reading [\d.,]+/s, network [\d.,]+/s; "
         r"(the network|reading|neither) is the limit.*\)",
-        said[0],
+        lines[0],
     )
-    assert said[1].startswith("deconvviz: 2 pictures skipped: class-0/empty.png")
-    assert "; class-1/text.jpg" in said[1]
-    assert said[-1] == f"Now the figure: deconvviz topnine {out} --layer conv4_2"
+    assert lines[1].startswith("deconvviz: 2 images skipped: class-0/empty.png")
+    assert "; class-1/text.jpg" in lines[1]
+    assert lines[-1] == f"Draw the figure: deconvviz topnine {out} --layer conv4_2"
     with open(out / "skipped.csv", newline="") as stream:
         assert [row["image"] for row in csv.DictReader(stream)] == ["class-0/empty.png", "class-1/text.jpg"]
 
 
-def test_json_is_one_object(pictures, tmp_path):
+def test_json_describes_the_search_and_quiet_prints_paths_only(images, tmp_path):
     out = tmp_path / "out"
-    result = mini(pictures, out, "--layers", "all", "--batch-size", 3, "--json")
+    result = run_mini(images, out, "--layers", "all", "--batch-size", 3, "--json")
     found = json.loads(result.stdout)
     assert set(found) == {
         "search", "files", "network", "source", "pictures", "top", "batch_size", "layers", "skipped", "run",
@@ -160,19 +160,19 @@ def test_json_is_one_object(pictures, tmp_path):
     assert found["run"]["pictures"] == 8 and found["run"]["limit"] in ("reading", "the network")
     assert min(found["run"][name] for name in ("seconds", "reading_per_second", "network_per_second")) > 0
     assert found["next"] == f"deconvviz topnine {out} --layer conv4_2"
-    quiet = mini(pictures, tmp_path / "quiet", "-l", "conv1_1", "--quiet")
+    quiet = run_mini(images, tmp_path / "quiet", "-l", "conv1_1", "--quiet")
     assert quiet.stderr == "" and len(quiet.stdout.splitlines()) == 4
 
 
-def test_a_layer_by_its_other_name_and_a_limit(tmp_path):
+def test_search_accepts_module_names_and_a_limit(tmp_path):
     module = dv.load("minivgg").layers.find("conv2_1").module
-    assert mini("scenes:40@3", tmp_path / "a", "-l", module, "--limit", 7).exit_code == 0
-    assert mini("scenes:7@3", tmp_path / "b", "-l", "conv2_1", "--batch-size", 7).exit_code == 0
+    assert run_mini("scenes:40@3", tmp_path / "a", "-l", module, "--limit", 7).exit_code == 0
+    assert run_mini("scenes:7@3", tmp_path / "b", "-l", "conv2_1", "--batch-size", 7).exit_code == 0
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
     assert {row["layer"] for row in rows(tmp_path / "a")} == {"conv2_1"}
 
 
-def test_workers_give_the_same_rows(tmp_path):
+def test_results_do_not_depend_on_workers(tmp_path):
     for name, workers in (("a", 0), ("b", 2)):
         result = run(
             "scenes:20", "--model", "minivgg", "-l", "conv2_1", "--workers", workers,
@@ -182,35 +182,36 @@ def test_workers_give_the_same_rows(tmp_path):
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
 
 
-def test_dead_channels_are_counted_and_named_and_a_file_needs_leave_to_run_again(tmp_path):
-    path, out = tmp_path / "dark.py", tmp_path / "out"
-    path.write_text(DARK)
+def test_dead_channels_are_listed_and_topnine_needs_allow_code(tmp_path):
+    path, out = tmp_path / "mostly_dead.py", tmp_path / "out"
+    path.write_text(MOSTLY_DEAD)
     result = run("scenes:6", "--model", f"{path}:make", "-l", "1", "--workers", 0, "--out", out)
     assert result.exit_code == 0, result.output
     assert (
-        "deconvviz: 1: 10 of 12 channels dead, never above zero: 1, 2, 3, 4, 5, 6, 7, 8 ...\n"
+        "deconvviz: 1: 10 of 12 channels are dead (never above zero): 1, 2, 3, 4, 5, 6, 7, 8 ...\n"
         in result.stderr
     )
     following = f"deconvviz topnine {out} --layer 1 --allow-code"
-    assert result.stderr.splitlines()[-1] == f"Now the figure: {following}"
+    assert result.stderr.splitlines()[-1] == f"Draw the figure: {following}"
     drawn = CliRunner().invoke(app, [*following.split()[1:], "--out", str(tmp_path / "figure.png")])
     assert drawn.exit_code == 0, drawn.output
     assert (
-        "deconvviz: 2 of 16 channels: 1 has 12 channels, 10 of them dead (never above zero)\n" in drawn.stderr
+        "deconvviz: only 2 of 16 channels are drawn: 1 has 12 channels, 10 of them dead (never above zero)\n"
+        in drawn.stderr
     )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Invalid value for --layer: name a layer (deconvviz layers lists them), or give --layers all"),
+        ([], "Invalid value for --layer: name a layer (deconvviz layers lists them), or use --layers all"),
         (
             ["-l", "conv1_1", "--layers", "all"],
-            "Invalid value for --layers: all layers are searched with it: give --layer or --layers, not both",
+            "Invalid value for --layers: cannot be combined with --layer",
         ),
         (
             ["--layers", "conv"],
-            "Invalid value for --layers: 'conv' is not all: name single layers with --layer",
+            "Invalid value for --layers: must be all, not 'conv'. Name single layers with --layer",
         ),
         (
             ["-l", "conv3_5"],
@@ -219,15 +220,14 @@ def test_dead_channels_are_counted_and_named_and_a_file_needs_leave_to_run_again
         ),
         (
             ["-l", "conv1_1", "--resume", "--force"],
-            "Invalid value for --resume: goes on with what is there, and --force throws it away: give one of "
-            "them",
+            "Invalid value for --resume: cannot be combined with --force",
         ),
-        (["-l", "conv1_1", "--address", "auto"], "Invalid value for --address: goes with --engine ray"),
+        (["-l", "conv1_1", "--address", "auto"], "Invalid value for --address: needs --engine ray"),
     ],
 )
-def test_mistakes_are_told_before_weights_are_loaded(tmp_path, monkeypatch, arguments, message):
+def test_mistake_is_reported_before_weights_are_loaded(tmp_path, monkeypatch, arguments, message):
     monkeypatch.setattr("deconvviz.loading.ModelRequest.load", None)
-    refused(run("scenes:8", *arguments, "--out", tmp_path / "out"), message, tmp_path / "out")
+    assert_error(run("scenes:8", *arguments, "--out", tmp_path / "out"), message, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -242,13 +242,13 @@ def test_mistakes_are_told_before_weights_are_loaded(tmp_path, monkeypatch, argu
         ("--model", "vgg18"),
     ],
 )
-def test_values_that_an_option_does_not_take(tmp_path, monkeypatch, option, value):
+def test_invalid_option_value_is_rejected(tmp_path, monkeypatch, option, value):
     monkeypatch.setattr("deconvviz.loading.ModelRequest.load", None)
     result = run("scenes:8", "-l", "conv1_1", option, value, "--out", tmp_path / "out")
     assert result.exit_code == 2 and result.stdout == ""
-    said = reason_of(result.stderr)
-    assert f"'{option}'" in said or f"'{value}'" in said
-    assert "Traceback" not in said and not (tmp_path / "out").exists()
+    error = message_in(result.stderr)
+    assert f"'{option}'" in error or f"'{value}'" in error
+    assert "Traceback" not in error and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -263,113 +263,113 @@ def test_values_that_an_option_does_not_take(tmp_path, monkeypatch, option, valu
         ("scenes:0", "deconvviz: 0 scenes requested: give a number from 1 to 10000000"),
     ],
 )
-def test_a_source_is_opened_before_weights_are_loaded(tmp_path, monkeypatch, source, message):
+def test_invalid_source_is_reported_before_weights_are_loaded(tmp_path, monkeypatch, source, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("deconvviz.loading.ModelRequest.load", None)
-    refused(run(source, "-l", "conv1_1", "--out", "out"), message, tmp_path / "out")
+    assert_error(run(source, "-l", "conv1_1", "--out", "out"), message, tmp_path / "out")
 
 
-def test_an_empty_folder_and_one_without_a_good_picture(pictures, tmp_path):
+def test_folder_without_readable_images_is_rejected(images, tmp_path):
     (tmp_path / "empty").mkdir()
-    result = mini(tmp_path / "empty", tmp_path / "out", "-l", "conv1_1")
+    result = run_mini(tmp_path / "empty", tmp_path / "out", "-l", "conv1_1")
     assert result.exit_code == 2
-    assert f"no images in {tmp_path / 'empty'} or its subfolders: 0 other files" in reason_of(result.stderr)
+    assert f"no images in {tmp_path / 'empty'} or its subfolders: 0 other files" in message_in(result.stderr)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "bad.png").write_bytes(b"bad")
-    result = mini(tmp_path / "bad", tmp_path / "out", "-l", "conv1_1")
+    result = run_mini(tmp_path / "bad", tmp_path / "out", "-l", "conv1_1")
     assert result.exit_code == 2
-    assert f"none of the 1 pictures of {tmp_path / 'bad'} could be read: bad.png" in reason_of(result.stderr)
+    assert f"none of the 1 pictures of {tmp_path / 'bad'} could be read: bad.png" in message_in(result.stderr)
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_strict_ends_at_the_first_bad_picture(pictures, tmp_path):
-    result = mini(pictures, tmp_path / "out", "-l", "conv1_1", "--strict")
+def test_strict_stops_at_the_first_unreadable_image(images, tmp_path):
+    result = run_mini(images, tmp_path / "out", "-l", "conv1_1", "--strict")
     assert result.exit_code == 2 and result.stdout == ""
-    said = reason_of(result.stderr)
-    assert "class-0/empty.png" in said and said.endswith(
+    error = message_in(result.stderr)
+    assert "class-0/empty.png" in error and error.endswith(
         "(without --strict it is counted, listed and left out)"
     )
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_ray_without_ray(tmp_path, monkeypatch):
+def test_ray_engine_without_ray_installed_is_rejected(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    refused(
-        mini("scenes:8", tmp_path / "out", "-l", "conv1_1", "--engine", "ray"),
+    assert_error(
+        run_mini("scenes:8", tmp_path / "out", "-l", "conv1_1", "--engine", "ray"),
         "deconvviz: the engine ray needs Ray: pip install 'deconvviz[ray]'",
         tmp_path / "out",
     )
 
 
-def test_a_place_where_nothing_can_be_written(tmp_path):
+def test_out_inside_a_file_is_rejected(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
-    refused(
-        mini("scenes:8", file / "out", "-l", "conv1_1"),
+    assert_error(
+        run_mini("scenes:8", file / "out", "-l", "conv1_1"),
         f"deconvviz: cannot write into {file / 'out'}: {file} is a file, not a folder",
     )
 
 
-def test_what_is_there_is_left_or_gone_on_with_or_overwritten(tmp_path):
+def test_existing_search_is_kept_resumed_or_overwritten(tmp_path):
     out = tmp_path / "out"
-    assert mini("scenes:8", out, "-l", "conv1_1").exit_code == 0
+    assert run_mini("scenes:8", out, "-l", "conv1_1").exit_code == 0
     first = (out / "top.parquet").read_bytes()
-    refused(
-        mini("scenes:9", out, "-l", "conv1_1"),
+    assert_error(
+        run_mini("scenes:9", out, "-l", "conv1_1"),
         f"deconvviz: {out} holds a search already and is left as it is; overwrite it with --force "
         "or choose another folder (--out FOLDER)",
     )
-    again = mini("scenes:8", out, "-l", "conv1_1", "--resume")
+    again = run_mini("scenes:8", out, "-l", "conv1_1", "--resume")
     assert again.exit_code == 0, again.output
-    assert f"deconvviz: the search in {out} is done already: nothing was left to look at\n" in again.stderr
-    assert json.loads(mini("scenes:8", out, "-l", "conv1_1", "--resume", "--json").stdout)["run"] is None
-    other = mini("scenes:8", out, "-l", "conv1_1", "--resume", "--top", 3)
-    refused(
+    assert f"deconvviz: the search in {out} is already complete\n" in again.stderr
+    assert json.loads(run_mini("scenes:8", out, "-l", "conv1_1", "--resume", "--json").stdout)["run"] is None
+    other = run_mini("scenes:8", out, "-l", "conv1_1", "--resume", "--top", 3)
+    assert_error(
         other,
         f"deconvviz: the search of {out / 'manifest.json'} cannot be gone on with: top was 9 and is 3 "
         "(start anew with --force, or choose another --out FOLDER)",
     )
     assert (out / "top.parquet").read_bytes() == first
-    assert mini("scenes:9", out, "-l", "conv1_1", "--force").exit_code == 0
+    assert run_mini("scenes:9", out, "-l", "conv1_1", "--force").exit_code == 0
     assert json.loads((out / "manifest.json").read_text())["pictures"] == 9
 
 
-def test_a_search_that_was_broken_off(broken_off, tmp_path):
-    given = ("scenes:40", broken_off, "-l", "conv1_2")
-    refused(
-        mini(*given),
-        f"deconvviz: {broken_off} holds a search that was broken off, 2 of 5 batches done: go on with "
+def test_interrupted_search_is_resumed_only_with_equal_options(interrupted, tmp_path):
+    arguments_before = ("scenes:40", interrupted, "-l", "conv1_2")
+    assert_error(
+        run_mini(*arguments_before),
+        f"deconvviz: {interrupted} holds a search that was broken off, 2 of 5 batches done: go on with "
         "--resume, or start anew with --force",
     )
-    drawn = CliRunner().invoke(app, ["topnine", str(broken_off), "-l", "conv1_2"])
-    refused(
+    drawn = CliRunner().invoke(app, ["topnine", str(interrupted), "-l", "conv1_2"])
+    assert_error(
         drawn,
-        f"deconvviz: the search in {broken_off} is not done: 2 of 5 batches; go on with the same search "
+        f"deconvviz: the search in {interrupted} is not done: 2 of 5 batches; go on with the same search "
         "and --resume",
     )
     for arguments, differs in (
-        (("scenes:40", broken_off, "-l", "conv1_1"), "layers was "),
-        (("scenes:40", broken_off, "-l", "conv1_2", "--weights", "random"), "weights was sha256:"),
-        (("scenes:41", broken_off, "-l", "conv1_2"), "source was sha256:"),
-        ((*given, "--batch-size", 16), "batch size was 8 and is 16"),
+        (("scenes:40", interrupted, "-l", "conv1_1"), "layers was "),
+        (("scenes:40", interrupted, "-l", "conv1_2", "--weights", "random"), "weights was sha256:"),
+        (("scenes:41", interrupted, "-l", "conv1_2"), "source was sha256:"),
+        ((*arguments_before, "--batch-size", 16), "batch size was 8 and is 16"),
     ):
-        result = mini(*arguments, "--resume")
+        result = run_mini(*arguments, "--resume")
         assert result.exit_code == 2 and result.stdout == ""
-        said = reason_of(result.stderr)
-        assert f"{broken_off / 'checkpoint.npz'} cannot be gone on with: {differs}" in said
-        assert said.endswith("(start anew with --force, or choose another --out FOLDER)")
-    resumed = mini(*given, "--resume")
+        error = message_in(result.stderr)
+        assert f"{interrupted / 'checkpoint.npz'} cannot be gone on with: {differs}" in error
+        assert error.endswith("(start anew with --force, or choose another --out FOLDER)")
+    resumed = run_mini(*arguments_before, "--resume")
     assert resumed.exit_code == 0, resumed.output
-    assert f"deconvviz: going on with {broken_off}: 2 of 5 batches are done\n" in resumed.stderr
-    assert "deconvviz: 24 pictures in " in resumed.stderr
-    assert mini("scenes:40", tmp_path / "whole", "-l", "conv1_2", "--batch-size", 8).exit_code == 0
-    assert rows(broken_off) == rows(tmp_path / "whole")
-    assert sorted(path.name for path in broken_off.iterdir()) == sorted(FILES)
+    assert f"deconvviz: resuming {interrupted}: 2 of 5 batches are done\n" in resumed.stderr
+    assert "deconvviz: 24 images in " in resumed.stderr
+    assert run_mini("scenes:40", tmp_path / "whole", "-l", "conv1_2", "--batch-size", 8).exit_code == 0
+    assert rows(interrupted) == rows(tmp_path / "whole")
+    assert sorted(path.name for path in interrupted.iterdir()) == sorted(FILES)
 
 
-def test_resume_where_nothing_is_starts_at_the_beginning(tmp_path):
-    result = mini("scenes:4", tmp_path / "out", "-l", "conv1_1", "--resume")
-    assert result.exit_code == 0 and "going on" not in result.stderr
+def test_resume_without_an_earlier_search_starts_from_the_beginning(tmp_path):
+    result = run_mini("scenes:4", tmp_path / "out", "-l", "conv1_1", "--resume")
+    assert result.exit_code == 0 and "resuming" not in result.stderr
     assert len(rows(tmp_path / "out")) == 16 * 4
 
 
@@ -378,7 +378,7 @@ from torch import nn
 
 class Failing(nn.Conv2d):
     def forward(self, x):
-        if len(x) > 1:  # a batch of the search
+        if len(x) > 1:  # true only for batches of the search
             {failure}
         return super().forward(x)
 
@@ -394,22 +394,22 @@ def search_that_fails(folder, failure, *arguments):
     )
 
 
-def test_out_of_memory_says_what_to_turn(tmp_path):
+def test_out_of_memory_suggests_a_smaller_batch_size(tmp_path):
     result = search_that_fails(tmp_path, "x.new_empty(1 << 56)", "--batch-size", 16)
-    refused(
+    assert_error(
         result,
-        "deconvviz: out of memory with batches of 16 pictures: start anew with --force and a smaller "
+        "deconvviz: out of memory with batches of 16 images. Start again with --force and a smaller "
         "--batch-size",
     )
 
 
-def test_a_bug_keeps_its_traceback(tmp_path):
+def test_unexpected_error_is_not_caught(tmp_path):
     result = search_that_fails(tmp_path, "raise RuntimeError('something else')")
     assert result.exit_code == 1 and str(result.exception) == "something else"
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(tmp_path):
+def test_ctrl_c_keeps_the_checkpoint_and_prints_how_to_resume(tmp_path):
     out = tmp_path / "out"
     command = [
         sys.executable, "-m", "deconvviz", "search", "scenes:100000", "--model", "minivgg", "-l", "conv1_1",
@@ -421,7 +421,7 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore SIGINT
     )
     try:
         deadline = time.monotonic() + 120
@@ -429,55 +429,54 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(tmp_path):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         time.sleep(0.5)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
-        printed, said = process.communicate(timeout=60)
+        os.killpg(process.pid, signal.SIGINT)  # also to the workers, as a terminal does
+        stdout, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130 and printed == ""
-    assert "Traceback" not in said
+    assert process.returncode == 130 and stdout == ""
+    assert "Traceback" not in stderr
     assert re.fullmatch(
-        r"deconvviz: interrupted; \d+ of 25000 batches are kept in .*: "
-        r"go on with the same command and --resume",
-        said.splitlines()[-1],
+        r"deconvviz: interrupted: \d+ of 25000 batches are saved in .*\. "
+        r"Continue with the same command and --resume",
+        stderr.splitlines()[-1],
     )
     assert [path.name for path in out.iterdir()] == ["checkpoint.npz"]
 
 
 @pytest.fixture
-def still(monkeypatch):
-    """A clock that stands still: rates do not depend on how long a test takes."""
+def fixed_clock(monkeypatch):
+    """Stop the clock, so that rates do not depend on the run time of a test."""
     now = time.monotonic()
-    monkeypatch.setattr(told.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now)
 
 
-def heard(**numbers):
+def reported(**numbers):
     return Progress(**{"total": 1000, "done": 250, "read": 250, **numbers, "begun": time.monotonic() - 10})
 
 
-def test_a_line_says_rates_time_left_and_what_to_turn(still):
+def test_progress_line_has_rates_time_left_and_the_limit(fixed_clock):
     progress = SearchProgress(more_workers=True, quiet=False)
     assert re.fullmatch(
-        r"250 of 1,000 pictures, 25/s, about 30 s left; reading 50/s, network 100/s; "
-        r"reading is the limit: more --workers",
-        progress.line(heard(readers=2, reading=10.0, looking=2.5)),
+        r"250 of 1,000 images, 25/s, about 30 s left; reading 50/s, network 100/s; "
+        r"reading is the limit; increase --workers",
+        progress.line(reported(readers=2, reading=10.0, looking=2.5)),
     )
-    assert progress.line(heard(reading=2.5, looking=10.0)).endswith(
+    assert progress.line(reported(reading=2.5, looking=10.0)).endswith(
         "; reading 100/s, network 25/s; the network is the limit"
     )
     full = SearchProgress(more_workers=False, quiet=False)
-    assert full.parts(heard(reading=10.0, looking=2.5)).endswith(
-        "reading is the limit, and no core is free for more workers"
+    assert full.parts(reported(reading=10.0, looking=2.5)).endswith(
+        "reading is the limit, but no core is free for more workers"
     )
-    assert full.parts(heard(reading=1.0, looking=2.0)) == (
-        "reading 250/s, network 125/s; neither is the limit, most of the time went into starting and handing "
-        "over"
+    assert full.parts(reported(reading=1.0, looking=2.0)) == (
+        "reading 250/s, network 125/s; neither is the limit: most of the time is start-up and data transfer"
     )
-    assert "left" not in full.line(heard(done=1000, reading=1.0, looking=2.0))
+    assert "left" not in full.line(reported(done=1000, reading=1.0, looking=2.0))
 
 
-def test_without_a_terminal_a_line_every_ten_seconds(capsys, monkeypatch):
+def test_progress_without_a_terminal_is_a_line_every_ten_seconds(capsys, monkeypatch):
     clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(told.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: clock.now)
     one = Progress(total=100, begun=100.0)
     with SearchProgress(more_workers=False, quiet=False) as progress:
         for clock.now in (101.0, 103.0, 105.0, 112.9, 113.1, 120.0, 123.2):
@@ -492,7 +491,7 @@ def test_without_a_terminal_a_line_every_ten_seconds(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-def test_on_a_terminal_a_bar_with_both_rates(monkeypatch, still):
+def test_progress_on_a_terminal_is_a_bar_with_both_rates(monkeypatch, fixed_clock):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -501,10 +500,10 @@ def test_on_a_terminal_a_bar_with_both_rates(monkeypatch, still):
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "100")
     with SearchProgress(more_workers=True, quiet=False) as progress:
-        progress(heard(skipped=3, reading=10.0, looking=2.5))
-    drawn = reason_of(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()))
+        progress(reported(skipped=3, reading=10.0, looking=2.5))
+    drawn = message_in(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()))
     assert "250/1000 25/s, 3 skipped 30 s left" in drawn
-    assert "reading 25/s, network 100/s; reading is the limit: more --workers" in drawn
+    assert "reading 25/s, network 100/s; reading is the limit; increase --workers" in drawn
 
 
 @pytest.mark.parametrize(
@@ -514,21 +513,21 @@ def test_on_a_terminal_a_bar_with_both_rates(monkeypatch, still):
         (float("nan"), "?"),
     ],
 )  # fmt: skip
-def test_durations(seconds, text):
+def test_duration_as_text(seconds, text):
     assert duration(seconds) == text
 
 
-def test_paces():
+def test_pace_as_text():
     assert [pace(rate) for rate in (0.123, 9.87, 10.4, 12345.6)] == ["0.12/s", "9.9/s", "10/s", "12,346/s"]
 
 
-def test_a_search_that_never_began_stands_in_nobodys_way(tmp_path):
-    """Its first checkpoint is written before the first picture is read: there is nothing in it to lose."""
+def test_failed_start_does_not_block_a_new_search(tmp_path):
+    """The first checkpoint is written before the first image is read, so it contains no results."""
     out = tmp_path / "out"
-    lost = mini("scenes:8", out, "-l", "conv1_1", "--engine", "ray", "--address", "127.0.0.1:1")
-    assert lost.exit_code == 2
-    assert "no Ray cluster answers at 127.0.0.1:1" in lost.stderr
-    assert mini("scenes:8", out, "-l", "conv1_1").exit_code == 0
+    failed = run_mini("scenes:8", out, "-l", "conv1_1", "--engine", "ray", "--address", "127.0.0.1:1")
+    assert failed.exit_code == 2
+    assert "no Ray cluster answers at 127.0.0.1:1" in failed.stderr
+    assert run_mini("scenes:8", out, "-l", "conv1_1").exit_code == 0
     assert sorted(path.name for path in out.iterdir()) == [
         "channels.parquet", "manifest.json", "skipped.csv", "top.parquet",
     ]  # fmt: skip

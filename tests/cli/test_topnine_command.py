@@ -166,7 +166,7 @@ def test_file_type_and_path_of_the_figure(found, tmp_path):
     existing = tmp_path / "with.dot" / "topnine-conv2_1-channel1.png"
     before = existing.read_bytes()
     again = run(*given, "--out", tmp_path / "with.dot")
-    assert again.exit_code == 2 and f"{existing} and 1 more already exists" in message_in(again.stderr)
+    assert again.exit_code == 2 and f"{existing} and 1 more already exist" in message_in(again.stderr)
     assert run(*given, "--out", tmp_path / "with.dot", "--force", "--dpi", 100).exit_code == 0
     assert existing.read_bytes() != before
 
@@ -176,7 +176,7 @@ def test_note_on_few_channels_is_printed_unless_quiet(tmp_path):
     out = run_search("scenes:6", tmp_path / "search", "-l", "output")
     result = run(out, "-l", "output", "--out", tmp_path / "a")
     dead = len(json.loads((out / "manifest.json").read_text())["layers"][0]["dead"])
-    note = f"{12 - dead} of 16 channels: output has 12 channels, {dead} of them dead (never above zero)"
+    note = f"only {12 - dead} of 16 channels are drawn: output has 12 channels, {dead} of them dead (never above zero)"
     assert f"deconvviz: {note}\n" in result.stderr
     assert run(out, "-l", "output", "--out", tmp_path / "b", "--quiet").stderr == ""
 
@@ -197,8 +197,8 @@ def test_approximate_operations_are_printed_and_code_needs_permission(tmp_path):
     assert [one["op"] for one in layer["by_analogy"]] == ["aten.silu.default"]
     assert_error(
         run(out, "-l", "2", "--out", tmp_path / "b.png"),
-        f"deconvviz: {out / 'manifest.json'} was made with a network that {path} makes: to make it again, "
-        "that file is run. If you trust it, allow it with --allow-code",
+        f"deconvviz: the network of {out / 'manifest.json'} is made by the code in {path}. "
+        "If you trust that file, let it run with --allow-code",
         tmp_path / "b.png",
     )
 
@@ -243,7 +243,7 @@ def test_other_weights_are_rejected(found, tmp_path):
     assert_error(
         result,
         f"deconvviz: the weights of minivgg are not those of {found / 'manifest.json'}: {other.digest} "
-        f"instead of {dv.load('minivgg').digest}; give the right file with --weights FILE",
+        f"instead of {dv.load('minivgg').digest}. Give the right file with --weights FILE",
         tmp_path / "out",
     )
 

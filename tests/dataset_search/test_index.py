@@ -56,6 +56,7 @@ def brute(net: dv.Network, folder: Source) -> tuple[list[Row], dict[str, Tensor]
     return brute_force(net, folder, layers, K, batch=1)
 
 
+@pytest.mark.slow
 def test_every_layer_and_channel_equals_brute_force(
     net: dv.Network, one_by_one: Search, brute: tuple[list[Row], dict[str, Tensor]]
 ) -> None:
@@ -95,6 +96,7 @@ def test_receptive_fields_equal_arithmetic_and_the_projections(net: dv.Network, 
         assert projection.units[0].activation == peak.activation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("size", [7, 32])
 def test_workers_do_not_change_a_bit(net: dv.Network, folder: Source, size: int, workers: int) -> None:

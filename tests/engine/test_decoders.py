@@ -61,6 +61,7 @@ def test_projections_of_any_signal_at_every_layer_equal_autograd(name: str) -> N
         assert difference(ours.signals(layer, signal, [0, 1]), theirs.project(layer, signal)) <= EXACT, layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", decoders.DECODERS)
 def test_boxes_of_every_layer_are_the_pixels_that_can_change_a_unit(name: str) -> None:
     network, shape = positive(decoders.build(name)), decoders.DECODERS[name][1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 import torch
 from helpers import passes
 from helpers.chains import positive
@@ -27,6 +28,7 @@ def _units(draw: Any, activations: torch.Tensor) -> list[Unit]:
     return draw(st.lists(one, min_size=1, max_size=3))
 
 
+@pytest.mark.slow
 @given(graphs(), st.data())
 def test_projections_of_units_and_signals_equal_autograd(case: Any, data: Any) -> None:
     network, images = case

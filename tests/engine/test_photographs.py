@@ -15,6 +15,7 @@ pytestmark = pytest.mark.usefixtures("spare_threads")
 DEPTHS = ["features.2", "features.7", "features.12", ""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", range(4))
 def test_projections_of_photographs_equal_full_size_and_autograd(real_data: Path, batch: int) -> None:
     """Project the peak of each image in three layers and in the class scores, and one unit at the border."""

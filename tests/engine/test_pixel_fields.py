@@ -87,6 +87,7 @@ def _boxes_at(ours: passes.Pass, places: list[tuple[int, int]]) -> list[tuple[in
     return [tuple(box) for box in PixelFields(ours.tape).boxes_at(ours.values["end"], rows, columns).tolist()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [16, 0])
 @pytest.mark.parametrize("name", WIRINGS)
 def test_boxes_equal_the_pixels_that_can_change_a_unit(

@@ -73,6 +73,7 @@ def test_recording_stops_at_the_deepest_requested_layer(monkeypatch: pytest.Monk
     assert network.record(IMAGES, ["1", "3"]).activations("3").shape == (2, 8, 4, 4)
 
 
+@pytest.mark.slow
 def test_recording_of_vgg19_stores_only_switches_image_and_requested_layers() -> None:
     """It stores one byte per unit of a max-pool, and references the weights."""
     module = torchvision.models.vgg19(init_weights=False)

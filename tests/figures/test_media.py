@@ -19,6 +19,7 @@ def smallest_type(figure: Figure) -> float:
     return min(text.get_fontsize() for text in texts(figure))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("medium", MEDIA)
 @pytest.mark.parametrize("count", [1, 2, 9, 16, 25])
 def test_sheet_texts_do_not_overlap_for_each_medium(count, medium):
@@ -37,6 +38,7 @@ def test_sheet_texts_do_not_overlap_without_patches_or_image(medium):
     check_texts(draw(build(6, medium=medium, image=None)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("medium", ["paper", "slide"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("channels", [1, 2, (4, 3), 16])
@@ -51,6 +53,7 @@ def test_paper_figure_is_one_column_wide_with_type_of_at_least_six_points(make):
     assert smallest_type(figure) >= 6 and figure.get_figheight() <= 9.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [build, random_top_nine])
 @pytest.mark.parametrize("count", [1, 4, 9, 16])
 def test_slide_has_aspect_ratio_16_to_9(make, count):

@@ -65,7 +65,7 @@ def test_missing_file_error_names_the_nearest_files(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ImageError) as caught:
         find_images(["cat.jpg", "dgo.jpg"])
-    assert str(caught.value).startswith("no picture 'dgo.jpg': similar names here: dog.jpg")
+    assert str(caught.value).startswith("no image 'dgo.jpg': similar names here: dog.jpg")
 
 
 def test_empty_list_of_paths_is_rejected() -> None:

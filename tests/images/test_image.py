@@ -478,11 +478,11 @@ def test_paths_without_an_image_file_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         open_image(tmp_path / "caat.jpg")
     assert str(caught.value).startswith(
-        f"no picture '{tmp_path}/caat.jpg': similar names in {tmp_path}: cat.jpg, "
+        f"no image '{tmp_path}/caat.jpg': similar names in {tmp_path}: cat.jpg, "
     )
     with pytest.raises(ImageError, match="there is no folder"):
         open_image(tmp_path / "nowhere" / "cat.jpg")
-    with pytest.raises(ImageError, match="is a folder, not a picture"):
+    with pytest.raises(ImageError, match="is a folder, not an image"):
         open_image(tmp_path)
     with pytest.raises(ImageError, match="is a web address"):
         open_image("https://example.org/cat.jpg")
@@ -603,7 +603,7 @@ def test_arrays_are_copied_as_rgb() -> None:
         (np.zeros(4, np.uint8), r"give \(H, W, 3\) or \(H, W\)"),
         (np.zeros((0, 4, 3), np.uint8), "has no pixels"),
         (Image.new("RGB", (0, 5)), "has no pixels"),
-        (3, "a int is not an image"),
+        (3, "an int is not an image"),
     ],
 )
 def test_unsuitable_objects_are_rejected(given: Any, message: str) -> None:

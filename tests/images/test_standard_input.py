@@ -135,7 +135,9 @@ def test_files_and_standard_input_keep_their_order(contents: bytes, tmp_path: Pa
 def test_standard_input_given_twice_is_rejected(contents: bytes, tmp_path: Path) -> None:
     result = project(contents, "-", "-", "-o", tmp_path / "out")
     assert result.exit_code == 2
-    assert "standard input holds one image: give - once" in " ".join(result.stderr.replace("│", "").split())
+    assert "standard input contains one image: give - once" in " ".join(
+        result.stderr.replace("│", "").split()
+    )
     assert not (tmp_path / "out").exists()
 
 

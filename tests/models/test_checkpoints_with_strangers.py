@@ -199,6 +199,7 @@ def test_random_states_and_plain_values_are_ignored(tmp_path: Path) -> None:
     assert loaded(save(stored, tmp_path)) == ("not used: 2 other tensors in the file (rng.cpu, rng.cuda.0)",)
 
 
+@pytest.mark.slow
 def test_old_names_with_a_prefix_are_accepted(tmp_path: Path) -> None:
     module = build("densenet121", seed=4)
     old = {

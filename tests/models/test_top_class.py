@@ -1,4 +1,4 @@
-"""The class that a network gives an image: when it is claimed, its probability, and what else runs."""
+"""Top class of an image: when there is one, its probability, and which parts of the network run."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ def _top(scores: list[float]) -> TopClass | None:
     return found
 
 
-def test_logits_become_probabilities() -> None:
+def test_probability_of_logits_is_their_softmax() -> None:
     found = _top([1.0, 3.0, -2.0])
     want = math.exp(3) / (math.exp(1) + math.exp(3) + math.exp(-2))
     assert found == TopClass("bee", 1, pytest.approx(want), 3.0)
 
 
-def test_probabilities_and_their_logarithms_stay_as_they_are() -> None:
+def test_probabilities_and_log_probabilities_are_not_changed() -> None:
     shares = [0.2, 0.1, 0.7]
     assert _top(shares) == TopClass("cow", 2, pytest.approx(0.7), pytest.approx(0.7))
     logarithms = _top([math.log(share) for share in shares])
     assert logarithms is not None and logarithms.probability == pytest.approx(0.7)
 
 
-def test_scores_of_classes_that_do_not_exclude_each_other_are_no_probabilities() -> None:
+def test_scores_of_independent_classes_have_no_probability() -> None:
     found = _top([0.9, 0.8, 0.1])
     assert found == TopClass("ant", 0, None, pytest.approx(0.9))
     assert str(found) == "ant (score 0.9)"
 
 
 @pytest.mark.parametrize("scores", [[math.nan, 1, 2], [math.inf, 1, 2], [2, 2, 1], [0, 0, 0]])
-def test_nothing_is_claimed_without_one_highest_score(scores: list[float]) -> None:
+def test_top_class_is_none_without_a_single_highest_score(scores: list[float]) -> None:
     assert _top(scores) is None
 
 
-def test_nothing_is_claimed_of_a_single_class() -> None:
+def test_top_class_is_none_for_a_single_class() -> None:
     assert top_classes(torch.ones(2, 1), ["cat"]) == (None, None)
 
 
-def test_half_precision_probabilities_need_not_add_up_exactly() -> None:
+def test_half_precision_probabilities_may_add_up_approximately() -> None:
     shares = torch.softmax(torch.randn(1, 1000, generator=torch.Generator().manual_seed(0)), 1).half()
     (found,) = top_classes(shares, [str(n) for n in range(1000)])
     assert found is not None and found.probability == float(shares.max())
@@ -69,14 +69,14 @@ def test_half_precision_probabilities_need_not_add_up_exactly() -> None:
     ("probability", "text"),
     [(0.97128, "97.1 %"), (0.5, "50 %"), (0.00123, "0.123 %"), (0.99949, ">99.9 %"), (1.0, ">99.9 %")],
 )
-def test_as_text(probability: float, text: str) -> None:
+def test_str_shows_name_and_percentage(probability: float, text: str) -> None:
     assert str(TopClass("bee", 1, probability, 3.0)) == f"bee ({text})"
 
 
 # --- from a recording
 
 
-def test_it_is_the_class_of_a_bare_forward_pass(mini: dv.Network) -> None:
+def test_top_class_equals_that_of_a_plain_forward_pass(mini: dv.Network) -> None:
     images = [scene(seed).image for seed in range(4)]
     rec = mini.record(images, "conv2_1", scores=True)
     with torch.no_grad():
@@ -91,13 +91,13 @@ def test_it_is_the_class_of_a_bare_forward_pass(mini: dv.Network) -> None:
         rec.top_class(4)
 
 
-def test_it_is_known_where_it_was_asked_for_or_costs_nothing(mini: dv.Network) -> None:
+def test_top_class_is_known_if_scores_or_output_are_recorded(mini: dv.Network) -> None:
     image = scene(3).image
     assert mini.record(image, "conv2_1").top_class() is None
     assert mini.record(image, ["conv2_1", "output"]).top_class() is not None
 
 
-def test_random_weights_have_no_opinion() -> None:
+def test_top_class_is_none_for_random_weights() -> None:
     assert dv.load("minivgg", "random").record(scene(3).image, "output", scores=True).top_class() is None
 
 
@@ -110,13 +110,13 @@ def test_random_weights_have_no_opinion() -> None:
         (
             Origin("default", 0, "timm", model=ModelSpec("timm", "test_resnet")),
             False,
-        ),  # a classifier is drawn
+        ),  # timm initialises the classifier at random
         (Origin("default", 0, "made", model=ModelSpec("file", "make", file=Path("net.py"))), True),
         (Origin("random", 0, "made", model=ModelSpec("file", "make", file=Path("net.py"))), False),
         (Origin("no-head.pth", None, "no-head.pth", missing=("fc.weight",)), False),
     ],
 )
-def test_weights_that_were_drawn_or_are_missing_are_not_trained(origin: Origin, trained: bool) -> None:
+def test_origin_is_not_trained_if_weights_are_random_or_missing(origin: Origin, trained: bool) -> None:
     assert origin.trained == trained
     classes = tuple(map(str, range(12)))
     module = dv.load("minivgg").module
@@ -124,7 +124,7 @@ def test_weights_that_were_drawn_or_are_missing_are_not_trained(origin: Origin, 
 
 
 class _Counted(nn.Module):
-    """Counts how often its head runs."""
+    """Network that counts its forward passes."""
 
     def __init__(self, head: Callable[[Tensor], Any]) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ def _mean(x: Tensor) -> Tensor:
     return x.mean((2, 3))
 
 
-def test_a_users_own_network() -> None:
+def test_top_class_of_a_users_network() -> None:
     net, _ = _network(_mean)
     rec = net.record(torch.randn(2, 3, 8, 8), "conv", scores=True)
     assert {type(rec.top_class(0)), type(rec.top_class(1))} == {TopClass}
@@ -169,12 +169,14 @@ def test_a_users_own_network() -> None:
     ],
     ids=["no classes", "another number", "a map", "a tuple", "a dictionary", "no batch", "NaN"],
 )
-def test_outputs_that_are_no_class_scores(head: Callable[[Tensor], Any], classes: tuple[str, ...]) -> None:
+def test_top_class_is_none_for_outputs_that_are_not_scores(
+    head: Callable[[Tensor], Any], classes: tuple[str, ...]
+) -> None:
     net, _ = _network(head, classes)
     assert net.record(torch.randn(1, 3, 8, 8), "conv", scores=True).top_class() is None
 
 
-def test_the_head_does_not_run_unless_it_was_asked_for() -> None:
+def test_head_runs_only_if_scores_are_requested() -> None:
     net, module = _network(_mean)
     assert net.gives_class_scores
     inputs = torch.randn(1, 3, 8, 8)
@@ -186,7 +188,7 @@ def test_the_head_does_not_run_unless_it_was_asked_for() -> None:
     assert ran == [True]
 
 
-def test_an_error_behind_the_layers_asked_for_costs_the_class_alone() -> None:
+def test_error_after_the_recorded_layers_affects_only_the_top_class() -> None:
     net, module = _network(_mean)
     assert net.gives_class_scores
 
@@ -198,8 +200,8 @@ def test_an_error_behind_the_layers_asked_for_costs_the_class_alone() -> None:
     assert rec.top_class() is None and bool(rec.project("conv").pixels.any())
 
 
-class _Spoils(nn.Module):
-    """Overwrites in place, after its layer `product`, what the layer's signal is multiplied by."""
+class _OverwritesItsFactor(nn.Module):
+    """Network that overwrites the factor of its layer `product` in place, after the layer has run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,9 +215,9 @@ class _Spoils(nn.Module):
         return _mean(product) + factor.sum()
 
 
-def test_what_runs_after_the_last_layer_changes_no_projection_and_no_weight() -> None:
+def test_scores_change_no_projection_and_no_weight() -> None:
     torch.manual_seed(0)
-    module = _Spoils()
+    module = _OverwritesItsFactor()
     net = dv.Network(module, size=8, classes=CLASSES)
     inputs = torch.randn(2, 3, 8, 8)
     plain, scored = net.record(inputs, "product"), net.record(inputs, "product", scores=True)

@@ -161,6 +161,7 @@ def test_layers_of_a_new_network_are_the_same_in_all_threads() -> None:
         assert all(table == tables[0] for table in tables)
 
 
+@pytest.mark.slow
 def test_two_networks_that_share_a_backbone_do_not_disturb_each_other() -> None:
     body = convolutions(training=True)[:6]
     dice = torch.Generator().manual_seed(3)

@@ -131,7 +131,7 @@ def test_quantised_network_of_torchvision_raises() -> None:
 
 NOT_MODULES: dict[str, tuple[Callable[[], Any], str]] = {
     "class": (lambda: nn.Identity, r"^Identity is a class, not a network: give an instance, Identity\("),
-    "state dict": (lambda: plain().state_dict(), r"not a OrderedDict of weights: build the module, load"),
+    "state dict": (lambda: plain().state_dict(), r"not an OrderedDict of weights: build the module, load"),
     "function": (
         lambda: _double,
         r"^a network must be a torch\.nn\.Module or a deconvviz\.Network, not function$",

@@ -52,7 +52,7 @@ def check(
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with code 1 if any operation is approximate.")
+        bool, typer.Option("--strict", help="Also exit with code 1 if an operation is approximate.")
     ] = False,
     json: Json = False,
     verbose: Verbose = False,

@@ -227,7 +227,7 @@ def _print_dead_channels(found: Search) -> None:
         numbers = ", ".join(map(str, dead[layer][:SOME_CHANNELS]))
         more = " ..." if len(dead[layer]) > SOME_CHANNELS else ""
         share = f"{len(dead[layer])} of {counted(found.layers[layer], 'channel')}"
-        print_note(f"{layer}: {share} dead (never above zero): {numbers}{more}", quiet=False)
+        print_note(f"{layer}: {share} are dead (never above zero): {numbers}{more}", quiet=False)
     if len(dead) > SOME_LAYERS:
         others = sum(len(channels) for channels in list(dead.values())[SOME_LAYERS:])
         rest = len(dead) - SOME_LAYERS

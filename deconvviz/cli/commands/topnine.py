@@ -257,7 +257,7 @@ def _channels(
         if not numbers:
             raise SearchError(f"no channel of {layer} to draw: {facts}")
         if len(numbers) < count:
-            print_note(f"{len(numbers)} of {count} channels: {facts}", quiet=quiet)
+            print_note(f"only {len(numbers)} of {count} channels are drawn: {facts}", quiet=quiet)
     return chosen
 
 

@@ -25,7 +25,7 @@ from deconvviz.printable_names import (
 PATIENCE = 2.0  # seconds of silence before progress is shown
 
 
-def escape_what_streams_cannot_show() -> None:
+def escape_unencodable_characters() -> None:
     """Make stdout and stderr escape characters that their encoding lacks, e.g. in the C locale."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -25,7 +25,7 @@ def print_coverage(coverage: Coverage, layers: Sequence[Layer], *, quiet: bool) 
         print_note(coverage.line(), quiet=quiet)
     for layer in layers:
         if layer.is_constant:
-            print_note(f"{layer.name} {layer.field_text}; its projections are zero", quiet=quiet)
+            print_note(f"{layer.name} {layer.field_text}", quiet=quiet)
 
 
 def print_fewer_units(layer: str, counts: Sequence[tuple[int, int]], *, quiet: bool) -> None:
