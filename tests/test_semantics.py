@@ -262,8 +262,8 @@ def _overwritten(x: Tensor) -> Tensor:
 
 UNKNOWN: list[Callable[[Tensor], Tensor]] = [
     torch.exp, torch.sort, lambda x: x**3, lambda x: torch.cumsum(x, 1), CustomFunction.apply,
-    lambda x: x.abs(), F.logsigmoid, lambda x: torch.ops.aten.sigmoid(x), lambda x: torch.ops.aten.div.Tensor(x, x),
-    F.hardshrink, _overwritten,
+    lambda x: x.abs(), F.logsigmoid, lambda x: torch.ops.aten.sigmoid(x),
+    lambda x: torch.ops.aten.div.Tensor(x, x), F.hardshrink, _overwritten,
     lambda x: F.conv2d(x, x.mean(0, keepdim=True)[..., :2, :2]),
     lambda x: torch.native_layer_norm(x, [5], None, None, 1e-5),
     lambda x: F.batch_norm(x, None, None, training=True),

@@ -176,8 +176,8 @@ def test_note_on_few_channels_is_printed_unless_quiet(tmp_path):
     out = run_search("scenes:6", tmp_path / "search", "-l", "output")
     result = run(out, "-l", "output", "--out", tmp_path / "a")
     dead = len(json.loads((out / "manifest.json").read_text())["layers"][0]["dead"])
-    note = f"only {12 - dead} of 16 channels are drawn: output has 12 channels, {dead} of them dead (never above zero)"
-    assert f"deconvviz: {note}\n" in result.stderr
+    facts = f"output has 12 channels, {dead} of them dead (never above zero)"
+    assert f"deconvviz: only {12 - dead} of 16 channels are drawn: {facts}\n" in result.stderr
     assert run(out, "-l", "output", "--out", tmp_path / "b", "--quiet").stderr == ""
 
 

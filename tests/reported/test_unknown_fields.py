@@ -252,8 +252,8 @@ def test_constant_and_unsupported_layers_have_no_field() -> None:
     network = seeded(lambda: nn.Sequential(_front(), nn.Sigmoid(), Calls(lambda x: x * 2)))
     layer = layer_of(network, "1")
     assert layer.is_constant
-    assert cells(layer)[4] == "held"
+    assert cells(layer)[4] == "constant"
     network = seeded(lambda: nn.Sequential(_front(), Calls(lambda x: x.sort(2).values)))
     layer = layer_of(network, "1")
     assert layer.unsupported
-    assert cells(layer)[4] == "refused"
+    assert cells(layer)[4] == "unsupported"

@@ -43,7 +43,7 @@ def check_network(
     weights: str | None = None,
     device: str = "auto",
 ) -> None:
-    """Raise NetworkError, WeightsError, LayerError or DeviceError for mistakes that can be found without torch."""
+    """Raise an error for an unknown device, network, layer or weights file, as far as known without torch."""
     check_device(device)
     spec = parse(name, arguments)
     provider_of(spec).check(spec, weights)
