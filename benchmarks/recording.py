@@ -1,8 +1,9 @@
-"""What does recording cost, over the bare forward pass to the same layer?
+"""Measure the time of a recording relative to the bare forward pass to the same layer.
 
-Both run in turns, in one process with the same threads; the ratio is the median of the turns' ratios.
-Random weights: the time does not depend on them. The last column counts the function calls that recording
-adds, those of built-in functions included: unlike times, it does not depend on what else the machine does.
+Both take turns in one process with the same number of threads. The ratio is the median over the turns. The
+weights are random, since the time does not depend on them. The last column counts the function calls that
+recording adds, including those of built-in functions. Unlike the times, it does not depend on other work on
+the machine.
 """
 
 from __future__ import annotations
@@ -27,33 +28,36 @@ CASES = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=15, help="turns for each layer")
-    parser.add_argument("--batch", type=int, default=1, help="pictures in one pass")
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    print(f"{asked.batch} picture(s) of 224 px, float32, {asked.threads} threads, {asked.repeat} turns")
+    parser.add_argument("--repeat", type=int, default=15, help="number of turns for each layer")
+    parser.add_argument("--batch", type=int, default=1, help="number of images in one forward pass")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(
+        f"batch size {options.batch}, images of 224 px, float32, {options.threads} threads, "
+        f"{options.repeat} turns"
+    )
     head = f"{'network':<14} {'layer':<12} {'bare (ms)':>10} {'record (ms)':>12} {'ratio':>7} {'calls':>8}"
     print(head)
     for name, layers in CASES:
         net = dv.load(name, weights="random")
-        pictures = torch.randn(asked.batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+        images = torch.randn(options.batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
         for layer in layers:
-            bare, recorded, ratio, more = compare(net, pictures, layer, asked.repeat)
+            bare, recorded, ratio, more = compare(net, images, layer, options.repeat)
             times = f"{bare * 1e3:>10.1f} {recorded * 1e3:>12.1f} {ratio:>7.3f} {more:>8,}"
             print(f"{name:<14} {layer:<12} {times}", flush=True)
 
 
-def compare(net: dv.Network, pictures: Tensor, layer: str, repeat: int) -> tuple[float, float, float, int]:
-    """Return the median seconds of a bare pass and of a recording, the median ratio, and the calls added."""
+def compare(net: dv.Network, images: Tensor, layer: str, repeat: int) -> tuple[float, float, float, int]:
+    """Return the median seconds of forward pass and recording, their median ratio and the added calls."""
     truncated = Truncated(net.module.eval(), net.layers[layer].module)
-    want = truncated(pictures)
-    recording = net.record(pictures, layer)
-    if not torch.equal(want, recording.activations(layer)):
-        raise SystemExit(f"{layer}: the recording says something else than the bare network")
-    calls = (lambda: truncated(pictures), lambda: net.record(pictures, layer))
+    expected = truncated(images)
+    recording = net.record(images, layer)
+    if not torch.equal(expected, recording.activations(layer)):
+        raise SystemExit(f"{layer}: the activations of recording and bare network differ")
+    calls = (lambda: truncated(images), lambda: net.record(images, layer))
     pairs = []
     for turn in range(repeat):
-        first = turn % 2  # neither always runs in what the other has left in the caches
+        first = turn % 2  # alternate, so that neither always profits from the caches of the other
         times = {which: clock(calls[which]) for which in (first, 1 - first)}
         pairs.append((times[0], times[1]))
     bare, recorded = (median(times) for times in zip(*pairs, strict=True))
@@ -62,35 +66,35 @@ def compare(net: dv.Network, pictures: Tensor, layer: str, repeat: int) -> tuple
 
 
 class Truncated:
-    """The bare network, left at a layer; what that gave."""
+    """Bare network that is stopped after a layer and returns its output."""
 
     def __init__(self, module: nn.Module, dotted: str) -> None:
         self.module, self.part = module, module.get_submodule(dotted)
 
     @torch.no_grad()
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         kept: list[Tensor] = []
 
-        def leave(part: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            kept.append(output.clone())  # as the recording: the next layer may overwrite it
-            raise _Left
+        def stop(part: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            kept.append(output.clone())  # as in a recording, since the next layer may overwrite it
+            raise _Stopped
 
-        handle = self.part.register_forward_hook(leave)
+        handle = self.part.register_forward_hook(stop)
         try:
-            self.module(pictures)
-        except _Left:
+            self.module(images)
+        except _Stopped:
             pass
         finally:
             handle.remove()
         return kept[0]
 
 
-class _Left(Exception):
-    """The layer is reached."""
+class _Stopped(Exception):
+    """Raised when the layer has been computed."""
 
 
 def count_calls(call: Callable[[], object]) -> int:
-    """Return how many functions one call calls, those of Python and built-in ones."""
+    """Return the number of function calls in one call, including built-in functions."""
     profile = Profile()
     profile.runcall(call)
     return sum(entry.callcount for entry in profile.getstats())

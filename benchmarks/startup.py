@@ -1,7 +1,8 @@
-"""How long does a command take, in relation to a bare `import torch, torchvision`?
+"""Measure the run time of commands relative to a bare `import torch, torchvision`.
 
-Each line is a fresh process. The processes take turns, so that other work on the machine slows all alike, and
-each ratio is the median over the turns. It is verified first that what needs no torch does not import it.
+Each case runs in a new process. The cases take turns, so that other work on the machine slows all of them,
+and each ratio is the median over the turns. Before that, the benchmark checks that light commands and error
+messages do not import torch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from time import perf_counter
 
 BARE = "import torch, torchvision"
 PROJECT = "project an image, minivgg"
-MISTAKE = 2  # the exit code of a command that reports a mistake
+MISTAKE = 2  # exit code of a command that reports an error
 
 UNITS = ["--model", "minivgg", "--layer", "conv4_2"]
 HEAVY = {
@@ -55,8 +56,8 @@ SLOW_IMPORTS = {"torch", "torchvision", "matplotlib"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeat", type=int, default=5, help="turns")
-    asked = parser.parse_args()
+    parser.add_argument("--repeat", type=int, default=5, help="number of turns")
+    options = parser.parse_args()
     with TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)
@@ -64,8 +65,8 @@ def main() -> None:
             slow = set() if case in HEAVY else imported(arguments, folder) & SLOW_IMPORTS
             if slow:
                 raise SystemExit(f"{case} imports {', '.join(sorted(slow))}")
-        turns = [{case: clock(case, folder) for case in CASES} for _ in range(asked.repeat)]
-    print(f"medians of {asked.repeat} fresh processes; ratio to: {BARE}")
+        turns = [{case: clock(case, folder) for case in CASES} for _ in range(options.repeat)]
+    print(f"medians of {options.repeat} processes; ratio to: {BARE}")
     print(f"{'':<32} {'seconds':>8} {'ratio':>8}")
     for case in CASES:
         ratio = median(turn[case] / turn[BARE] for turn in turns)
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def prepare(folder: Path) -> None:
-    """Write an image, an empty folder and a figure."""
+    """Write an image, an empty folder and a figure into a folder."""
     from PIL import Image
 
     from deconvviz.scenes import scene
@@ -84,19 +85,22 @@ def prepare(folder: Path) -> None:
 
 
 def clock(case: str, folder: Path) -> float:
+    """Return the seconds that a case takes. Exit if its exit code is unexpected."""
     start = perf_counter()
     done = subprocess.run([sys.executable, *CASES[case]], cwd=folder, capture_output=True, text=True)
     seconds = perf_counter() - start
     if done.returncode != (MISTAKE if case in MISTAKES else 0):
-        raise SystemExit(f"{case} ended with {done.returncode}: {done.stderr}")
+        raise SystemExit(f"{case} exited with code {done.returncode}: {done.stderr}")
     return seconds
 
 
 def imported(arguments: list[str], folder: Path) -> set[str]:
-    """Return every module that a fresh process imports."""
+    """Return the names of all modules that a new process imports."""
     command = [sys.executable, "-X", "importtime", *arguments]
-    told = subprocess.run(command, cwd=folder, capture_output=True, text=True).stderr
-    return {line.rpartition("|")[2].strip() for line in told.splitlines() if line.startswith("import time:")}
+    stderr = subprocess.run(command, cwd=folder, capture_output=True, text=True).stderr
+    return {
+        line.rpartition("|")[2].strip() for line in stderr.splitlines() if line.startswith("import time:")
+    }
 
 
 if __name__ == "__main__":

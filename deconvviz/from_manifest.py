@@ -40,10 +40,11 @@ def remake(
     """Make the projection of a manifest again.
 
     Args:
-        path: The manifest. weights: Where the weights are now, if they were moved. device: As for `load`.
+        path: The manifest.
+        weights: Where the weights are now, if they were moved.
+        device: As for `load`.
         allow_code: Allow the code in the ``file.py`` that makes the network to run. The file must not have
-        changed
-            since. Only for files that you trust.
+            changed since. Use it only for files that you trust.
         memory: As for `Recording.project`.
 
     Raises:

@@ -29,9 +29,8 @@ def load(
 
     Args:
         name: A torchvision name; ``minivgg``, which ships with the package; ``timm:NAME`` or
-        ``timm:NAME.TAG``; or
-            ``path/to/file.py:factory``. The last **runs the code** in the file and calls its function, which
-            returns a `torch.nn.Module` or a `Network`.
+            ``timm:NAME.TAG``; or ``path/to/file.py:factory``. The last **runs the code** in the file and
+            calls its function, which returns a `torch.nn.Module` or a `Network`.
         weights: ``default`` (the weights of torchvision or timm, downloaded once; for a file, those that its
             function sets), ``random``, or the path of a state dict (.pth, .pt, .safetensors). ``FILE#PART``
             selects one network in a file that has several (``file.pth#teacher``).

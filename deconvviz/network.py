@@ -61,11 +61,11 @@ class Network:
         origin: Where the module and its weights come from, for manifests.
         shapes: The same network on the meta device, if there is one; listing its layers is quicker.
 
-    If `mean` and `std` have neither 1 nor 3 entries, the input is not an image: only prepared tensors can be
-    recorded.
-
     Raises:
         NetworkError: If calls of the module cannot be recorded (scripted, traced, exported or quantised).
+
+    If `mean` and `std` have neither 1 nor 3 entries, the input is not an image: only prepared tensors can be
+    recorded.
     """
 
     def __init__(
@@ -297,8 +297,7 @@ class Network:
             images: A path, a PIL image or a uint8 array (H, W, 3), or a sequence of these; or a prepared
                 tensor (B, C, H, W).
             layers: Layer names, or layers from `Network.layers`. A layer that an empty image does not reach
-            is
-                tried on these images.
+                is tried on these images.
             scores: Also run the rest of the network, so that `Recording.top_class` is known, if the network
                 returns class scores.
 

@@ -289,8 +289,8 @@ class Projection:
     def _check_shows(self) -> None:
         if not self.network.preprocessing.reads_images:
             raise FigureError(
-                f"the input of {self.network.name} has {self.inputs.shape[1]} channels, so it is not an image "
-                "(3, or 1 for grey) and there is no figure. Use the numbers: .pixels or .arrays()"
+                f"the input of {self.network.name} has {self.inputs.shape[1]} channels, so it is not an "
+                "image (3, or 1 for grey) and there is no figure. Use the numbers: .pixels or .arrays()"
             )
 
     def _shown(self, image: int) -> np.ndarray[Any, Any]:

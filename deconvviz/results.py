@@ -149,7 +149,6 @@ def refuse_existing(targets: Sequence[Path], *, force: bool) -> None:
     if there and not force:
         more = f" and {len(there) - 1} more already exist" if len(there) > 1 else " already exists"
         raise OutputError(
-            f"{printable_path(there[0])}{more}. "
-            "Overwrite with {option}, or choose another place",
+            f"{printable_path(there[0])}{more}. Overwrite with {{option}}, or choose another place",
             option="force=True",
         )

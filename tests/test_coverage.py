@@ -122,7 +122,7 @@ def test_coverage_of_a_layer_that_is_a_constant(gated: dv.Network) -> None:
     assert found.uses == (OpUse("aten.sigmoid.default", APPROXIMATE, CONSTANT, 1, ("then.gate",)),)
 
 
-def test_coverage_of_an_operation_on_constants_has_only_the_constant() -> None:
+def test_operation_on_constants_has_no_part_in_the_coverage_of_its_layer() -> None:
     class Doubled(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x * 2
@@ -173,6 +173,7 @@ def test_operation_that_only_computes_a_mask_or_divisor_has_no_part(then: nn.Mod
     assert found.without_part == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["googlenet", "mobilenet_v3_small", "vit_b_16"])
 def test_coverage_and_layer_table_agree_on_unsupported_layers(name: str) -> None:
     net = sketch(name)

@@ -309,6 +309,7 @@ print(wins)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stale", [False, True])
 def test_only_one_of_many_processes_holds_the_lock_at_a_time(tmp_path: Path, stale: bool) -> None:
     folder = tmp_path / "folder"

@@ -144,10 +144,10 @@ def test_network_of_something_other_than_a_module_raises() -> None:
 
 
 def test_class_index_accepts_names_and_numbers(net: dv.Network) -> None:
-    assert [net.class_index(asked) for asked in ("dog", 2, "2")] == [1, 2, 2]
-    for asked in ("horse", 3, -1):
+    assert [net.class_index(name) for name in ("dog", 2, "2")] == [1, 2, 2]
+    for name in ("horse", 3, -1):
         with pytest.raises(UnitError):
-            net.class_index(asked)
+            net.class_index(name)
 
 
 def test_digest_follows_changes_of_the_weights(net: dv.Network) -> None:

@@ -65,6 +65,7 @@ def test_projections_of_ten_photographs_equal_the_oracle(
     assert difference(full.pixels, proj.pixels) <= 1e-4
 
 
+@pytest.mark.slow
 def test_projections_in_float64_equal_the_oracle(real_data: Path, photographs: list[Path]) -> None:
     net = dv.load("squeezenet1_0", weights=real_data / "squeezenet1_0.pth")
     net.module.double()

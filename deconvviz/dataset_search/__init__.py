@@ -1,15 +1,17 @@
-"""A dataset, streamed: the strongest images of every channel.
+"""Search of a dataset for the strongest images of every channel.
 
-Read it in this order:
+Read the modules in this order:
 
-    peak_finder.py    the highest position of every channel, while the network runs
-    top_k.py          the k strongest of a stream; what two streams found merges into one
-    plan.py           what a search is going to do
-    checkpoint.py     its progress, saved now and then
-    resume.py         what an earlier search has left in a folder
-    engine_local.py   the pass on one machine; engine_ray.py: the same on Ray Data
-    tables.py         the results, as Arrow tables
-    search.py         all of it: `dv.search`
-    search_folder.py  the folder of a search, as far as it is checked without torch
-    result.py         a finished search: queried, saved, opened again
+    peak_finder.py    the strongest position of every channel, found while the network runs
+    top_k.py          the k strongest images of every channel; results of two parts can be merged
+    plan.py           the parameters of a search, checked before it begins
+    checkpoint.py     state of a search, saved at intervals
+    resume.py         existing results in the output folder
+    engine_local.py   the pass over the images on one machine
+    engine_ray.py     the same pass on Ray Data
+    tables.py         the results as Arrow tables
+    search.py         `dv.search`
+    search_folder.py  names and checks of the files of a search that need neither torch nor pyarrow
+    search_files.py   reading and writing the files of a search
+    result.py         `dv.Search` and `dv.open_search`
 """

@@ -1,4 +1,4 @@
-"""How far a search has come, kept in a file from which it can be gone on with."""
+"""State of a search, saved in a checkpoint file from which the search can be resumed."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from deconvviz.errors import SearchError
 from deconvviz.files import write_whole
 
 FORMAT = "deconvviz checkpoint 1"
-_ARRAYS = tuple(one.name for one in fields(Top) if one.name != "image_count")
+_ARRAYS = tuple(array.name for array in fields(Top) if array.name != "image_count")
 
 
 @dataclass(eq=False)
 class State:
-    """What was found so far, which batches it was found in, and which pictures could not be read."""
+    """Results so far, the batches that they come from, and the images that could not be read."""
 
     top: Top
-    done: Numbers  # bool, one for each batch
-    skipped: dict[int, str] = field(default_factory=dict)  # picture number, reason
+    done: Numbers  # (batches) bool
+    skipped: dict[int, str] = field(default_factory=dict)  # image index: reason
 
     @classmethod
     def begin(cls, plan: Plan) -> State:
         return cls(plan.empty(), np.zeros(len(plan.batches), np.bool_))
 
-    def take(self, indices: Sequence[int], found: Top, skipped: Mapping[int, str]) -> None:
-        """Take in what was found in some batches, once: a second time it changes nothing."""
-        there = self.done[list(indices)]
-        if there.all():
+    def add(self, indices: Sequence[int], found: Top, skipped: Mapping[int, str]) -> None:
+        """Add the results of some batches. Batches that were added before are ignored."""
+        added = self.done[list(indices)]
+        if added.all():
             return
-        if there.any():
-            raise ValueError("some of these batches, but not all, were taken in before")
+        if added.any():
+            raise ValueError("some of these batches, but not all, were added before")
         self.top.merge(found)
         self.skipped.update(skipped)
         self.done[list(indices)] = True
 
-    def take_batch(self, index: int, peaks: Peaks) -> None:
-        """Take in one batch, once."""
+    def add_batch(self, index: int, peaks: Peaks) -> None:
+        """Add the peaks of one batch. A batch that was added before is ignored."""
         if self.done[index]:
             return
         self.top.add(peaks)
@@ -58,26 +58,28 @@ class State:
 
     @property
     def pending(self) -> list[int]:
-        """The batches that are left."""
+        """Indices of the batches that have not been processed."""
         return [int(index) for index in np.flatnonzero(~self.done)]
 
     @property
     def seen(self) -> int:
-        """Pictures that were looked at, those that could not be read included."""
+        """Number of processed images, including those that could not be read."""
         return self.top.image_count + len(self.skipped)
 
 
 class Saver:
-    """Writes checkpoints, at most one in `every` seconds, and so seldom that they take a fiftieth of the time.
+    """Callable that writes a checkpoint at most every `every` seconds, in at most 2% of the time.
 
-    With `every` = 0, each call writes one.
+    With `every=0` each call writes one.
     """
 
     SHARE = 0.02
 
     def __init__(self, plan: Plan, folder: Path, every: float) -> None:
         self._identity, self._folder, self._every = plan.identity(), folder, every
-        self._next = time.monotonic()  # a first one at once: what cannot be written is told early
+        self._next = (
+            time.monotonic()
+        )  # the first call writes, so that a folder without write access fails early
 
     def __call__(self, state: State) -> None:
         begun = time.monotonic()
@@ -89,38 +91,38 @@ class Saver:
 
 
 def write(state: State, identity: Mapping[str, Any], folder: Path) -> None:
-    """The state, whole or not at all. Raises OutputError."""
-    told = {
+    """Write a state as a checkpoint, completely or not at all. Raises OutputError."""
+    header = {
         "format": FORMAT,
         "identity": identity,
         "pictures": state.top.image_count,
         "skipped": list(state.skipped.items()),
     }
-    write_whole(folder / CHECKPOINT, partial(_dump, state, json.dumps(told)), force=True)
+    write_whole(folder / CHECKPOINT, partial(_dump, state, json.dumps(header)), force=True)
 
 
 def read(plan: Plan, folder: Path) -> State | None:
-    """The state that a search of this plan has left; None if there is none.
+    """Return the state from the checkpoint of a plan; None if there is no checkpoint.
 
-    Raises SearchError if it is of another plan, and says what differs.
+    Raises SearchError, with all differences, if the checkpoint belongs to another plan.
     """
     path = folder / CHECKPOINT
     if not path.exists():
         return None
-    told, arrays = _load(path)
-    check_same(told["identity"], plan.identity(), path)
-    top = Top(**{name: arrays[name] for name in _ARRAYS}, image_count=int(told["pictures"]))
-    return State(top, arrays["done"], {int(number): str(reason) for number, reason in told["skipped"]})
+    header, arrays = _load(path)
+    check_same(header["identity"], plan.identity(), path)
+    top = Top(**{name: arrays[name] for name in _ARRAYS}, image_count=int(header["pictures"]))
+    return State(top, arrays["done"], {int(index): str(reason) for index, reason in header["skipped"]})
 
 
 def batch_size_of(folder: Path) -> int | None:
-    """That of the search which was broken off in this folder, if there is one."""
+    """Return the batch size of the interrupted search in a folder; None if there is none."""
     path = folder / CHECKPOINT
     return int(_load(path)[0]["identity"]["batch size"]) if path.exists() else None
 
 
 def progress_of(folder: Path) -> tuple[int, int] | None:
-    """How many of how many batches are done in the search that was broken off in this folder."""
+    """Return the number of finished batches and of all batches of an interrupted search, or None."""
     path = folder / CHECKPOINT
     if not path.exists():
         return None
@@ -129,23 +131,23 @@ def progress_of(folder: Path) -> tuple[int, int] | None:
 
 
 def remove(folder: Path) -> None:
-    """Take the checkpoint away, and what a killed process may have left of one."""
+    """Delete the checkpoint and any partial file left by a killed process."""
     for path in (folder / CHECKPOINT, *folder.glob(".deconvviz-*.part")):
         with suppress(OSError):
             path.unlink()
 
 
 def check_same(then: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
-    """Raise SearchError that says in what two identities differ."""
-    differs = [
-        f"{name} was {_short(then.get(name))} and is {_short(value)}"
+    """Raise SearchError with all differences if two identities differ."""
+    differences = [
+        f"{name} {_short(then.get(name))} before, {_short(value)} now"
         for name, value in now.items()
         if then.get(name) != value
     ]
-    if differs:
+    if differences:
         raise SearchError(
-            f"the search of {path} cannot be gone on with: {'; '.join(differs)} "
-            "(start anew with {option}, or choose another {option})",
+            f"cannot resume {path}, which belongs to another search: {'; '.join(differences)}. "
+            "Start again with {option}, or choose another folder ({option})",
             option=("force=True", "out=FOLDER"),
         )
 
@@ -158,13 +160,13 @@ def _short(value: Any) -> str:
     return str(value)
 
 
-def _dump(state: State, told: str, stream: BinaryIO) -> None:
+def _dump(state: State, header: str, stream: BinaryIO) -> None:
     arrays = {name: getattr(state.top, name) for name in _ARRAYS}
-    np.savez(stream, told=np.array(told), done=state.done, **arrays)
+    np.savez(stream, told=np.array(header), done=state.done, **arrays)
 
 
 def _lowest(kept: Numbers) -> Numbers:
-    """The lowest peak of each channel as far as a checkpoint of an earlier version tells it."""
+    """Return the lowest kept peak (N) of each channel, for a checkpoint of an earlier version."""
     lowest: Numbers = np.where(np.isinf(kept), np.inf, kept).min(axis=1).astype(kept.dtype)
     return lowest
 
@@ -174,14 +176,14 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[str, Numbers]]:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("done", *_ARRAYS) if name != "lowest"}
             arrays["lowest"] = stored["lowest"] if "lowest" in stored else _lowest(arrays["activation"])
-            told = json.loads(str(stored["told"]))
+            header = json.loads(str(stored["told"]))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as reason:
         raise SearchError(
-            f"{path} cannot be read as a checkpoint: {reason} (start anew with {{option}})",
+            f"cannot read the checkpoint {path}: {str(reason).rstrip('.')}. Start again with {{option}}",
             option="force=True",
         ) from reason
-    if told.get("format") != FORMAT:
+    if header.get("format") != FORMAT:
         raise SearchError(
-            f"{path} is no checkpoint of this version (start anew with {{option}})", option="force=True"
+            f"{path} is not a checkpoint of this version. Start again with {{option}}", option="force=True"
         )
-    return told, arrays
+    return header, arrays

@@ -1,8 +1,8 @@
-"""The same pass on Ray Data: reading and looking as streaming stages, on this machine or on a cluster.
+"""Search on Ray Data, on this machine or on a cluster, in two streaming stages.
 
-A row is a batch: a task reads, decodes and prepares it; one of a pool of actors, each with a copy of the
-network, finds its strongest peaks; they are merged here as they come. A task or actor that dies is run again
-by Ray, and a batch counts once.
+Each row is a batch. A task reads, decodes and preprocesses its images. One of a pool of actors, each with a
+copy of the network, finds the peaks. The driver merges them as they arrive. Ray runs a task or an actor again
+if it dies; each batch is counted once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from deconvviz.dataset_search.checkpoint import State
-from deconvviz.dataset_search.peak_finder import finding, look
+from deconvviz.dataset_search.peak_finder import find_peaks, open_finder
 from deconvviz.dataset_search.plan import Plan
 from deconvviz.dataset_search.progress import Progress, Report
 from deconvviz.dataset_search.top_k import Top
@@ -36,12 +36,12 @@ from deconvviz.layers import Layer
 from deconvviz.network import Network
 
 _ROWS = 4  # batches in a block
-_BLOCKS = 4096  # at most, whatever the size of a source
+_BLOCKS = 4096  # maximum number of blocks
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
-    """What an actor needs to look: pickled once, whatever the number of batches."""
+class ActorInput:
+    """Network and parameters that an actor needs. Pickled once for all batches."""
 
     module: nn.Module
     name: str
@@ -52,15 +52,15 @@ class Sight:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What one batch gave."""
+class BatchResult:
+    """Peaks of one batch and the time that it took."""
 
     index: int
     top: Top
-    skipped: dict[int, str]
-    pictures: int
+    skipped: dict[int, str]  # image index: reason
+    images: int
     reading: float  # seconds
-    looking: float
+    looking: float  # seconds in the network
 
 
 def run(
@@ -72,32 +72,32 @@ def run(
     save: Callable[[State], None],
     report: Report,
 ) -> None:
-    """Look at every batch that is left: on the cluster at `address`, on the one that is connected, or here.
+    """Process all remaining batches on the cluster at `address`.
 
-    `workers`: so many tasks read at the same time at most (None: as Ray sees fit). Raises SearchError,
-    ImageError.
+    Without an address, use the cluster that this program is connected to, or start Ray on this machine. At
+    most `workers` tasks read at the same time (None: Ray decides). Raises SearchError and ImageError.
     """
     if not state.pending:
         return
     ray = _ray()
     with _connected(ray, address):
-        networks, cpus, gpus = _share_out(ray, plan)
-        seen = ray.put(_sight(plan, ray))
+        networks, cpus, gpus = _resources(ray, plan)
+        actor_input = ray.put(_actor_input(plan, ray))
         batches = ray.put(plan.batches)
         rows = [{"index": index} for index in state.pending]
         blocks = max(1, min(len(rows), _BLOCKS, -(-len(rows) // _ROWS)))
-        room = 4 * plan.batch_size * torch.Size(plan.network.preprocessing.shape).numel() * 4  # bytes
+        memory = 4 * plan.batch_size * torch.Size(plan.network.preprocessing.shape).numel() * 4  # bytes
         stream = (
             ray.data.from_items(rows, override_num_blocks=blocks)
             .map(
                 partial(_read, [batches]),
                 compute=ray.data.TaskPoolStrategy(workers),
                 num_cpus=cpus,
-                memory=room,  # for that reason, too, Ray keeps the two stages apart
+                memory=memory,  # also prevents Ray from fusing the two stages
             )
             .map(
-                _Looker,
-                fn_constructor_args=([seen],),
+                _PeakActor,
+                fn_constructor_args=([actor_input],),
                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=networks),
                 num_cpus=cpus,
                 num_gpus=gpus,
@@ -109,27 +109,27 @@ def run(
         )
         try:
             for row in stream.iter_rows():
-                found: Found = row["found"]
+                found: BatchResult = row["found"]
                 plan.check_strict(found.skipped)
-                state.take([found.index], found.top, found.skipped)
-                progress.step(state, found.pictures, found.reading, found.looking)
+                state.add([found.index], found.top, found.skipped)
+                progress.step(state, found.images, found.reading, found.looking)
                 report(progress)
                 save(state)
         except ray.exceptions.RayError as reason:
             raise SearchError(
-                f"the search on Ray has ended: {_last_line(reason)} ({{option}} goes on)",
+                f"the search on Ray failed: {_last_line(reason)}. Continue with {{option}}",
                 option="resume=True",
             ) from reason
     if state.pending:
         raise SearchError(
-            f"Ray has given back {int(state.done.sum())} of {len(state.done)} batches: go on with {{option}}",
+            f"Ray returned {int(state.done.sum())} of {len(state.done)} batches. Continue with {{option}}",
             option="resume=True",
         )
 
 
 def _read(batches: list[Any], row: dict[str, Any]) -> dict[str, Any]:
-    """One batch, as columns that Arrow knows."""
-    batch: Batch = _kept(batches[0])[int(row["index"])]
+    """Read one batch; return it as columns of types that Arrow supports."""
+    batch: Batch = _batches(batches[0])[int(row["index"])]
     return {
         "index": batch.index,
         "numbers": batch.numbers,
@@ -141,53 +141,51 @@ def _read(batches: list[Any], row: dict[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _kept(reference: Any) -> Batches:
-    """One copy of a source for each process, not for each batch."""
+def _batches(reference: Any) -> Batches:
+    """Return the batches from Ray's object store. The cache keeps one copy for each process."""
     return _ray().get(reference)  # type: ignore[no-any-return]
 
 
-class _Looker:
-    """An actor with the network."""
+class _PeakActor:
+    """Ray actor that finds the peaks of batches with its own copy of the network."""
 
-    def __init__(self, seen: list[Any]) -> None:
-        self.sight: Sight = _ray().get(seen[0])
-        place = "cuda" if torch.cuda.is_available() else "cpu"
+    def __init__(self, references: list[Any]) -> None:
+        self._input: ActorInput = _ray().get(references[0])
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         network = Network(
-            self.sight.module.to(place), name=self.sight.name, preprocessing=self.sight.preprocessing
+            self._input.module.to(device), name=self._input.name, preprocessing=self._input.preprocessing
         )
-        self._hooks = ExitStack()  # they go with the actor
-        self._find = self._hooks.enter_context(finding(network, self.sight.layers))
+        self._hooks = ExitStack()  # never closed: the hooks are needed as long as the actor exists
+        self._find = self._hooks.enter_context(open_finder(network, self._input.layers))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         begun = time.perf_counter()
         failures = tuple(zip(row["failed"].tolist(), row["reasons"], strict=True))
-        inputs = torch.from_numpy(
-            np.array(row["inputs"])
-        )  # a copy: what lies in the store is not to be written
+        inputs = torch.from_numpy(np.array(row["inputs"]))  # a copy, as Ray's object store is read-only
         batch = Batch(int(row["index"]), row["numbers"], inputs, failures, float(row["seconds"]))
-        peaks = look(self._find, self.sight.layers, batch, self.sight.size)
-        top = copy.deepcopy(self.sight.empty)
+        peaks = find_peaks(self._find, self._input.layers, batch, self._input.size)
+        top = copy.deepcopy(self._input.empty)
         top.add(peaks)
-        pictures = len(batch.numbers) + len(failures)
+        images = len(batch.numbers) + len(failures)
         seconds = time.perf_counter() - begun
-        return {"found": Found(batch.index, top, dict(peaks.skipped), pictures, batch.seconds, seconds)}
+        return {"found": BatchResult(batch.index, top, dict(peaks.skipped), images, batch.seconds, seconds)}
 
 
-def _sight(plan: Plan, ray: Any) -> Sight:
+def _actor_input(plan: Plan, ray: Any) -> ActorInput:
     module = plan.network.module
     if plan.network.device.type != "cpu":
         module = copy.deepcopy(module).cpu()
     for part in {type(part).__module__ for part in module.modules()}:
         if isinstance(found := sys.modules.get(part), ModuleType) and part.startswith("deconvviz:"):
-            ray.cloudpickle.register_pickle_by_value(found)  # a user's file, that the workers cannot import
+            ray.cloudpickle.register_pickle_by_value(found)  # a user's file, which workers cannot import
     network = plan.network
-    return Sight(module, network.name, network.preprocessing, plan.layers, plan.batch_size, plan.empty())
+    return ActorInput(module, network.name, network.preprocessing, plan.layers, plan.batch_size, plan.empty())
 
 
-def _share_out(ray: Any, plan: Plan) -> tuple[int, float, float]:
-    """How many actors at most, and the share of a CPU and of a GPU that each of them takes."""
+def _resources(ray: Any, plan: Plan) -> tuple[int, float, float]:
+    """Return the maximum number of actors and the CPUs and GPUs that each of them reserves."""
     cpus, gpus = _cpus(ray), int(ray.cluster_resources().get("GPU", 0))
-    share = 1.0 if cpus >= 2 else 0.5  # on a single core reading and looking take turns
+    share = 1.0 if cpus >= 2 else 0.5  # on a single core, reading and the network take turns
     if plan.network.device.type == "cuda" and gpus:
         return gpus, share, 1.0
     return max(1, int(cpus // 2)), share, 0.0
@@ -199,17 +197,17 @@ def _cpus(ray: Any) -> float:
 
 @contextmanager
 def _connected(ray: Any, address: str | None) -> Iterator[None]:
-    """A connection that ends with us, unless it was there before."""
+    """Connect to Ray; disconnect at the end unless the program was connected before."""
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, address)
-    elif address is not None and address != (there := ray.get_runtime_context().gcs_address):
-        raise SearchError(f"this program is connected to Ray at {there} already, not to {address}")
+    elif address is not None and address != (current := ray.get_runtime_context().gcs_address):
+        raise SearchError(f"this program is already connected to Ray at {current}, not at {address}")
     quiet, settings = logging.getLogger("ray.data"), ray.data.DataContext.get_current()
     level, bars = quiet.level, settings.enable_progress_bars
     try:
         quiet.setLevel(logging.ERROR)
-        settings.enable_progress_bars = False  # there is our own
+        settings.enable_progress_bars = False  # deconvviz reports its own progress
         yield
     finally:
         settings.enable_progress_bars = bars
@@ -228,15 +226,15 @@ def _connect(ray: Any, address: str | None) -> None:
             ray.init(address=address, **quiet)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as reason:
         raise SearchError(
-            f"no Ray cluster answers at {address or 'this machine'}: {_last_line(reason)} "
-            "(start one with: ray start --head)"
+            f"no Ray cluster answers at {address or 'this machine'}: {_last_line(reason)}. "
+            "Start one with: ray start --head"
         ) from reason
 
 
 def _check_answers(address: str | None) -> None:
-    """Raise OSError if nothing listens at HOST:PORT: Ray itself tries for minutes, then ends the process."""
+    """Raise OSError if nothing listens at HOST:PORT. Ray itself would try for minutes and end the process."""
     if address == "auto":
-        address = os.environ.get("RAY_ADDRESS")  # Ray looks there first
+        address = os.environ.get("RAY_ADDRESS")  # Ray reads this variable first
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -253,4 +251,4 @@ def _ray() -> Any:
 
 def _last_line(reason: BaseException) -> str:
     lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
-    return lines[-1] if lines else type(reason).__name__
+    return lines[-1].rstrip(".") if lines else type(reason).__name__

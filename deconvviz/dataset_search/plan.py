@@ -1,4 +1,4 @@
-"""What a search is going to do, checked whole before the first picture is read."""
+"""Parameters of a search, all checked before the first image is read."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Plan:
-    """A network, some of its layers, a source of pictures, and how many peaks of each channel are kept."""
+    """Network, layers, source of images and options of a search."""
 
     network: Network
-    layers: tuple[Layer, ...]  # in the order in which they are ready
+    layers: tuple[Layer, ...]  # in the order of the forward pass
     source: Source
-    top: int
+    top: int  # images to keep for each channel
     batch_size: int
-    strict: bool = False  # whether a picture that cannot be read ends the search
+    strict: bool = False  # an image that cannot be used ends the search
 
     @property
     def channels(self) -> int:
-        """N, of all layers together."""
+        """Number N of channels of all layers."""
         return sum(layer.shape[0] for layer in self.layers)
 
     @cached_property
@@ -47,18 +47,18 @@ class Plan:
         return Top.empty(self.channels, kept, np.float64 if double else np.float32)
 
     def check_strict(self, skipped: Mapping[int, str]) -> None:
-        """Raise ImageError for a picture that is no good, where that is to end the search."""
+        """Raise ImageError if the plan is strict and an image was skipped."""
         if skipped and self.strict:
-            number = min(skipped)
-            raise _no_good(self.source.names[number], skipped[number])
+            index = min(skipped)
+            raise _image_error(self.source.names[index], skipped[index])
 
     def check_listed(self) -> None:
-        """The same for one that was no good when the pictures were listed."""
+        """Raise ImageError if the plan is strict and an image was skipped when the source was listed."""
         if self.source.skipped and self.strict:
-            raise _no_good(*self.source.skipped[0])
+            raise _image_error(*self.source.skipped[0])
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a search to be gone on with."""
+        """Return everything that must be equal for a search to be resumed, as JSON values."""
         network = self.network
         return {
             "network": network.name,
@@ -81,53 +81,58 @@ def plan(
     batch_size: int = BATCH_SIZE,
     strict: bool = False,
 ) -> Plan:
-    """Check a whole search. `layers`: names, or ``all``.
+    """Check the parameters of a search and return its plan. `layers` may be names, layers or ``all``.
 
-    Raises LayerError, SearchError, SourceError, ImageError.
+    Raises LayerError, SearchError, SourceError and ImageError.
     """
     network.preprocessing.check_reads_images(network.name)
     if top < 1:
         raise SearchError(
-            f"the {top} strongest pictures were asked for: ask for 1 or more ({{option}})", option="top=N"
+            f"invalid top {top}: the number of images per channel must be 1 or more ({{option}})",
+            option="top=N",
         )
     if batch_size < 1:
         raise SearchError(
-            f"batches of {batch_size} pictures were asked for: ask for 1 or more ({{option}})",
+            f"invalid batch size {batch_size}: it must be 1 or more ({{option}})",
             option="batch_size=N",
         )
     if not len(source):
-        raise SourceError(f"no pictures in {source.place}")
+        raise SourceError(f"no images in {source.place}")
     found = chosen_layers(network, layers)
     return Plan(network, found, source, top, min(batch_size, len(source)), strict)
 
 
 def chosen_layers(network: Network, layers: str | Layer | Iterable[str | Layer]) -> tuple[Layer, ...]:
-    """The layers of these names in the order in which they are ready; of ``all``, each tensor once."""
-    asked = [layers] if isinstance(layers, (str, Layer)) else list(layers)
-    if not asked:
-        raise LayerError("no layer was asked for: name one or more, or all (net.layers lists them)")
-    if ALL in asked:
-        return tuple(layer for layer in network.layers if _is_of_its_own(layer))
-    wanted = {network.layers.find(name) for name in asked}
+    """Return the requested layers in the order of the forward pass.
+
+    ``all`` requests every layer that has channels of its own. Raises LayerError.
+    """
+    requested = [layers] if isinstance(layers, (str, Layer)) else list(layers)
+    if not requested:
+        raise LayerError("no layer was given: name one or more, or all (net.layers lists them)")
+    if ALL in requested:
+        return tuple(layer for layer in network.layers if _has_own_channels(layer))
+    wanted = {network.layers.find(name) for name in requested}
     for layer in wanted:
         if not layer.has_channels:
-            told = " x ".join(map(str, layer.shape))
+            shape = " x ".join(map(str, layer.shape))
             raise LayerError(
-                f"{layer.name} gives {told} for a picture; channels are those of a map (C, H, W), or the "
-                "entries of a vector (F)"
+                f"{layer.name} has no channels: its output for an image is {shape}, neither feature maps "
+                "(C, H, W) nor a vector (F)"
             )
     return tuple(layer for layer in network.layers if layer in wanted)
 
 
-def _no_good(name: str, reason: str) -> ImageError:
-    told = reason if name in reason else f"{name}: {reason}"
+def _image_error(name: str, reason: str) -> ImageError:
+    """Return the error for an image that ends a strict search."""
+    message = reason if name in reason else f"{name}: {reason}"
     return ImageError(
-        f"{told} (without {{option}} it is counted, listed and left out)", option="strict=True"
+        f"{message}. Without {{option}} the image is skipped, counted and listed", option="strict=True"
     )
 
 
-def _is_of_its_own(layer: Layer) -> bool:
-    """Whether a layer has channels that no layer before it has."""
+def _has_own_channels(layer: Layer) -> bool:
+    """Return True if a layer has channels that no earlier layer has."""
     if layer.lacks_weights:
         return False
     return layer.has_channels and not layer.same_as and layer.kind not in ("Flatten", "Unflatten")

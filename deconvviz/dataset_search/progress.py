@@ -1,4 +1,4 @@
-"""How far a search is, and which part of it keeps the others waiting."""
+"""Progress of a search and its current bottleneck."""
 
 from __future__ import annotations
 
@@ -12,47 +12,59 @@ from deconvviz.dataset_search.checkpoint import State
 
 @dataclass
 class Progress:
-    """How far a search is, and how fast its parts are."""
+    """Progress of a search and the speed of its two parts, reading images and running the network.
 
-    total: int  # pictures
-    done: int = 0  # those of an earlier, resumed run included
+    Attributes:
+        total: Number of images in the source.
+        done: Number of processed images, including those of an earlier run that was resumed.
+        skipped: Number of images that could not be used.
+        read: Number of images processed in this run.
+        readers: Number of images that are read at the same time.
+        networks: Number of copies of the network.
+        reading: Seconds for reading, summed over all readers.
+        looking: Seconds in the network, summed over all copies.
+        begun: Start of this run, a value of `time.monotonic`.
+    """
+
+    total: int
+    done: int = 0
     skipped: int = 0
-    read: int = 0  # pictures of this run
-    readers: int = 1  # that read pictures side by side
-    networks: int = 1  # that look at them side by side
-    reading: float = 0.0  # seconds that all readers took together
-    looking: float = 0.0  # seconds that all networks took together
+    read: int = 0
+    readers: int = 1
+    networks: int = 1
+    reading: float = 0.0
+    looking: float = 0.0
     begun: float = field(default_factory=time.monotonic)
 
     @property
     def rate(self) -> float:
-        """Pictures a second, all in all."""
+        """Images per second of the whole search."""
         return self.read / max(time.monotonic() - self.begun, 1e-9)
 
     @property
     def reading_rate(self) -> float:
-        """Pictures a second that the readers could read."""
+        """Images per second that the readers can read."""
         return self.read * self.readers / max(self.reading, 1e-9)
 
     @property
     def network_rate(self) -> float:
-        """Pictures a second that the networks could look at."""
+        """Images per second that the copies of the network can process."""
         return self.read * self.networks / max(self.looking, 1e-9)
 
     @property
     def left(self) -> float:
-        """Seconds."""
+        """Estimated seconds until the end; NaN before the first batch."""
         return (self.total - self.done) / self.rate if self.read else float("nan")
 
     @property
     def limit(self) -> str:
-        """Which part keeps the other waiting: ``reading`` or ``the network``."""
+        """Slower part of the search: ``reading`` or ``the network``."""
         return "reading" if self.reading_rate < self.network_rate else "the network"
 
-    def step(self, state: State, pictures: int, reading: float, looking: float) -> None:
-        """So many pictures more, and what they took in seconds."""
+    def step(self, state: State, images: int, reading: float, looking: float) -> None:
+        """Add the images of one batch, with the seconds for reading them and in the network."""
         self.done, self.skipped = state.seen, len(state.skipped)
-        self.read += pictures
+        self.read += images
         self.reading += reading
         self.looking += looking
 

@@ -1,48 +1,32 @@
-"""A search that is done: the strongest pictures of every channel, to be asked, drawn, and kept on disk."""
+"""Result of a search: query, draw, save and open it."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 from weakref import ReferenceType
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from deconvviz.dataset_search.checkpoint import progress_of
 from deconvviz.dataset_search.peak_finder import Numbers
-from deconvviz.dataset_search.search_folder import (
-    CHANNELS,
-    FORMAT,
-    MANIFEST,
-    OLDER_FORMAT,
-    PEAKS,
-    SKIPPED,
-    check_channels,
-    no_search,
-    searched_layer,
-)
+from deconvviz.dataset_search.search_files import SearchFiles, read_files, write_files
+from deconvviz.dataset_search.search_folder import MANIFEST, check_channels, searched_layer
 from deconvviz.dataset_search.tables import EDGES
 from deconvviz.described_network import load_described
 from deconvviz.errors import SearchError, UnitError
-from deconvviz.files import write_text, write_whole
 from deconvviz.folder_lock import locked
 from deconvviz.image_sources import Source, open_source, reopen
 from deconvviz.image_sources.opening import place_of_source
 from deconvviz.layers import Layer
 from deconvviz.network import Network
 from deconvviz.paths import path_as_typed
-from deconvviz.printable_names import json_text, printable_path
-from deconvviz.results import refuse_existing
+from deconvviz.printable_names import printable_path
 from deconvviz.topnine.peak import Peak
 from deconvviz.topnine.project_peaks import Report, project_peaks
 from deconvviz.topnine.result import Searched, TopNine
@@ -57,32 +41,39 @@ ChannelsByLayer: TypeAlias = (
 
 @dataclass(frozen=True)
 class Reopening:
-    """How the network and the images of a search are opened again, once they are needed."""
+    """How to open the network and the images of a search again when they are needed."""
 
-    network: Network | None = None  # the one that was given to `open_search`
-    searched: ReferenceType[Network] | None = None  # the one that searched, as long as the program has it
-    source: Source | str | None = None  # where the images are now
-    weights: str | Path | None = None  # where the weights are now
+    network: Network | None = None  # network passed to `open_search`
+    searched: ReferenceType[Network] | None = None  # network of the search, if it still exists
+    source: Source | str | None = None  # current location of the images
+    weights: str | Path | None = None  # current location of the weights
     device: str = "cpu"
     allow_code: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what can be pickled: no other program has the network that searched."""
+        """Return the fields without the weak reference, which cannot be pickled."""
         return {**vars(self), "searched": None}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Search:
-    """What `search` gives and `open_search` reads: for every channel its k strongest pictures.
+    """Result of a dataset search: the k strongest images of every channel.
 
-    `peaks` and `channels` are Arrow tables (``.to_pandas()``, ``polars.from_arrow(...)``), as they stand in
-    ``top.parquet`` and ``channels.parquet``. `skipped` are pictures that could not be read: id, reason.
+    `search` and `open_search` return it. An image on which a rectified channel is 0, for example after a
+    ReLU, is not among the peaks of the channel. So a channel may have fewer than k peaks, and a dead one has
+    none.
 
-    An image on which a rectified channel is 0 (after a ReLU, say) is not among the channel's peaks, so there
-    may be fewer than were asked for, and none of a dead channel.
+    A search does not keep its network alive. To project the peaks, a network made in Python must still exist
+    or be passed again.
 
-    A search does not keep the network alive that made it. A network of your own has to be there, or be given
-    again, to project the peaks.
+    Attributes:
+        peaks: Arrow table with one row for each peak, as in ``top.parquet``. Use ``.to_pandas()`` or
+            ``polars.from_arrow``.
+        channels: Arrow table with one row for each channel, as in ``channels.parquet``.
+        manifest: Description of the search, as in ``manifest.json``.
+        skipped: Images that could not be used, as pairs (image id, reason).
+        folder: Folder of the search, or None.
+        reopening: How to open the network and the images again.
     """
 
     peaks: pa.Table
@@ -94,33 +85,35 @@ class Search:
 
     @cached_property
     def layers(self) -> dict[str, int]:
-        """The layers that were searched, and how many channels each has."""
+        """Names of the searched layers and their numbers of channels."""
         return {layer["name"]: layer["channels"] for layer in self.manifest["layers"]}
 
     @property
     def image_count(self) -> int:
-        """How many pictures were looked at."""
+        """Number of images that were searched, without skipped ones."""
         return int(self.manifest["pictures"])
 
     @property
     def kept(self) -> int:
-        """How many peaks of each channel were kept."""
+        """Maximum number of peaks kept for each channel."""
         return min(int(self.manifest["top"]), self.image_count)
 
     def open_network(self) -> Network:
-        """Return the network that was searched with: the one that is there still, or loaded again.
+        """Return the network of the search, loaded again if it no longer exists.
 
-        Raises SearchError for a network made in Python that is gone, and ManifestError.
+        Raises:
+            SearchError: The network was made in Python and no longer exists.
+            ManifestError: The network cannot be loaded as the manifest describes it.
         """
         how = self.reopening
-        there = how.network or (how.searched() if how.searched is not None else None)
-        if there is not None:
-            return there
+        existing = how.network or (how.searched() if how.searched is not None else None)
+        if existing is not None:
+            return existing
         described = self.manifest["network"]
         if described["model"] is None and how.searched is not None:
             raise SearchError(
-                f"the network of this search is gone: {described['name']} was made in Python, and a search "
-                "does not keep it. Give it again with {option}",
+                f"the network of this search no longer exists: {described['name']} was made in Python, and a "
+                "search does not keep its network. Pass it again with {option}",
                 option="network=NETWORK",
             )
         return load_described(
@@ -133,20 +126,20 @@ class Search:
 
     @cached_property
     def source(self) -> Source:
-        """The images that were searched. Raises SourceError if they are others now."""
+        """Source of the images. Raises SourceError if the images have changed since the search."""
         return reopen(self.manifest["source"], self.reopening.source)
 
     def _open_source(self) -> tuple[Source, tuple[str, ...]]:
-        """Return the images, and a note if there are others now: those shown are checked one by one."""
+        """Return the source, and a note if it has changed. The caller checks every image that is shown."""
         described = self.manifest["source"]
         whole = open_source(self.reopening.source or place_of_source(described))
         source = whole if described["limit"] is None else whole.limited(described["limit"])
         if source.digest == described["digest"]:
             return source, ()
-        source = whole  # the first ones by id may be others now
+        source = whole  # without the limit, as the first images by id may have changed
         return source, (
-            f"{source.place} is not as it was searched ({described['pictures']} pictures then, {len(source)} "
-            "now); those that are shown are",
+            f"{source.place} has changed since the search ({described['pictures']} images then, "
+            f"{len(source)} now); the images shown have not",
         )
 
     @property
@@ -154,14 +147,14 @@ class Search:
         return self.folder or Path()
 
     def __len__(self) -> int:
-        """Peaks that were kept."""
+        """Return the number of peaks of all channels."""
         return int(self.peaks.num_rows)
 
     def __repr__(self) -> str:
         names = list(self.layers)
-        told = ", ".join(names[:3]) + (f" ... ({len(names)} layers)" if len(names) > 3 else "")
+        layers = ", ".join(names[:3]) + (f" ... ({len(names)} layers)" if len(names) > 3 else "")
         return (
-            f"<Search of {self.image_count:,} pictures in {self.manifest['network']['name']}: {told}; "
+            f"<Search of {self.image_count:,} images in {self.manifest['network']['name']}: {layers}; "
             f"top {self.manifest['top']} of {self.channels.num_rows:,} channels>"
         )
 
@@ -177,44 +170,63 @@ class Search:
         return f"<p>{escape(repr(self)[1:-1])}</p><table><tr>{head}</tr>{rows}</table>"
 
     def top(self, layer: str | Layer, channel: int, k: int | None = None) -> list[Peak]:
-        """Return the strongest images of a channel, strongest first; all that were kept, or k of them.
+        """Return the peaks of a channel, strongest first.
 
-        There are fewer, or none, of a rectified channel that is 0 on all other images.
+        A rectified channel that is 0 on all other images has fewer than k peaks, or none.
 
-        Raises SearchError for a layer that was not searched, UnitError for a channel that it does not have,
-        or more peaks than were kept.
+        Args:
+            layer: Layer or any of its names.
+            channel: Number of the channel, from 0.
+            k: Number of peaks, from 1 to `kept`. None returns all peaks.
+
+        Raises:
+            SearchError: The layer was not searched.
+            UnitError: The layer lacks the channel, or k is not from 1 to `kept`.
         """
         self.check_channels(layer, [channel])
         layer = self.name_of(layer)
         kept = self.kept
         if k is not None and not 1 <= k <= kept:
-            raise UnitError(f"{k} peaks of a channel were asked for: from 1 to {kept} are kept")
-        row = self._first(layer) + channel
+            raise UnitError(f"cannot return {k} peaks of a channel: it must be from 1 to {kept}")
+        row = self._first_row(layer) + channel
         first, count = int(self._starts[row]), int(self._starts[row + 1] - self._starts[row])
         rows = self.peaks.slice(first, count if k is None else min(k, count)).to_pylist()
         return [_peak(row) for row in rows]
 
     def dead(self, layer: str | Layer) -> list[int]:
-        """The channels of a layer that never were above zero."""
+        """Return the channels of a layer that were never above zero. Raises SearchError."""
         return [int(channel) for channel in np.flatnonzero(self._column(layer, "dead"))]
 
     def largest(self, layer: str | Layer) -> float:
-        """The largest peak of a layer, whatever its sign."""
+        """Return the largest absolute maximum of the channels of a layer. Raises SearchError."""
         return float(np.abs(self._column(layer, "maximum")).max())
 
     def choose(self, layer: str | Layer, count: int, by: str = "activation", seed: int = 0) -> list[int]:
-        """`count` channels of a layer that are not dead: the first by maximum or density, or random ones.
+        """Choose channels of a layer that are not dead.
 
-        ``random`` ones stand in order, as in the paper's Figure 2. Raises SearchError, UnitError.
+        Args:
+            layer: Layer or any of its names.
+            count: Number of channels. Fewer are returned if fewer are not dead.
+            by: ``activation`` takes the channels with the largest maximum and ``density`` those that are
+                active on most images, largest first. ``random`` takes random channels in ascending order, as
+                in the paper's Figure 2.
+            seed: Seed for ``random``.
+
+        Returns:
+            list[int]: Numbers of the channels.
+
+        Raises:
+            SearchError: The layer was not searched, all its channels are dead, or `by` is unknown.
+            UnitError: `count` is below 1.
         """
         if by not in ORDERS:
-            raise SearchError(f"no order {by!r} of channels: there are {', '.join(ORDERS)}")
+            raise SearchError(f"unknown order {by!r} of channels: choose from {', '.join(ORDERS)}")
         if count < 1:
-            raise UnitError(f"{count} channels were asked for: ask for 1 or more")
+            raise UnitError(f"invalid number of channels {count}: it must be 1 or more")
         alive = np.flatnonzero(~self._column(layer, "dead"))
         if not len(alive):
             raise SearchError(
-                f"no channel of {layer} was ever above zero on these pictures: name the channels to be shown"
+                f"all channels of {layer} are dead: none was above zero on any image. Name channels to show"
             )
         if by == "random":
             chosen = np.random.default_rng(seed).permutation(alive)[:count]
@@ -235,19 +247,38 @@ class Search:
         network: Network | None = None,
         report: Report | None = None,
     ) -> TopNine:
-        """The paper's Figure 2: the k strongest patches of some channels beside their projections.
+        """Project the k strongest images of some channels, as in the paper's Figure 2.
 
-        `channels` of a layer, or `count` of each, chosen `by` (see `choose`). Every activation is computed
-        again and must be that of the search. `network` is the network, if it is loaded already. `report`
-        gets how many of how many images are done. Raises SearchError, LayerError, UnitError, RefusedOp.
+        Every activation is computed again and must match the search.
+
+        Args:
+            layers: One or more layers or names of layers.
+            channels: Numbers of the channels. None chooses them with `count`, `by` and `seed`.
+            count: Number of channels to choose in each layer.
+            by: Order for choosing channels, see `choose`.
+            seed: Seed for choosing channels at random.
+            k: Number of images for each channel.
+            memory: Memory in bytes for projecting units in one batch.
+            network: Network of the search. None opens it again.
+            report: Called with the number of finished images and the number of all images.
+
+        Returns:
+            TopNine: The strongest patches of each channel and their projections.
+
+        Raises:
+            SearchError: A layer was not searched, k is too large, or the network or an activation does not
+                match the search.
+            LayerError: The network lacks a layer.
+            UnitError: A layer lacks a channel.
+            RefusedOp: An operation on the projection path is unsupported.
         """
         named = [layers] if isinstance(layers, (str, Layer)) else layers
-        asked = {self.name_of(layer): layer for layer in named}.values()
+        distinct = {self.name_of(layer): layer for layer in named}.values()
         chosen: dict[str | Layer, Sequence[int]] = {
             layer: list(dict.fromkeys(channels))
             if channels is not None
             else self.choose(layer, count, by, seed)
-            for layer in asked
+            for layer in distinct
         }
         return self.project_channels(chosen, k=k, memory=memory, network=network, report=report)
 
@@ -260,8 +291,8 @@ class Search:
         network: Network | None = None,
         report: Report | None = None,
     ) -> TopNine:
-        """As `topnine`, with the channels of each layer. Raises the same errors."""
-        peaks = self._chosen(channels, k)
+        """Project channels given as a mapping from layer to channels. Otherwise like `topnine`."""
+        peaks = self._peaks_of(channels, k)
         network = self.open_network() if network is None else network
         self._check_weights(network)
         source, notes = self._open_source()
@@ -284,12 +315,12 @@ class Search:
         )
 
     def _check_weights(self, network: Network) -> None:
-        """Raise SearchError if a network does not have the weights of the search."""
+        """Raise SearchError if the weights of a network are not those of the search."""
         if network.digest != self.manifest["network"]["digest"]:
             raise SearchError(_other_weights(network, self.manifest["network"]["digest"], self.folder))
 
     def _silent_notes(self, channels: Mapping[str, Sequence[int]], k: int) -> list[str]:
-        """Say which channels are not shown, or with fewer images, because they are 0 on all others."""
+        """Return notes on dead channels, and on channels with fewer than k images."""
         notes = []
         for layer, numbers in channels.items():
             counts = {channel: len(self.top(layer, channel, k)) for channel in dict.fromkeys(numbers)}
@@ -300,17 +331,17 @@ class Search:
                 )
             if few := [str(channel) for channel, count in counts.items() if 0 < count < k]:
                 notes.append(
-                    f"{layer}: {_numbered('channel', few)} 0 on all images but those shown, which are fewer "
-                    f"than {k}"
+                    f"{layer}: {_numbered('channel', few)} 0 on all images except those shown, which are "
+                    f"fewer than {k}"
                 )
         return notes
 
-    def _chosen(self, channels: ChannelsByLayer, k: int) -> list[Peak]:
-        """The peaks to be projected, checked before a network or an image is opened."""
+    def _peaks_of(self, channels: ChannelsByLayer, k: int) -> list[Peak]:
+        """Return the peaks to project. Raises SearchError and UnitError before the network is opened."""
         if not 1 <= k <= int(self.manifest["top"]):
-            raise SearchError(f"the {k} strongest were asked for: the search kept {self.manifest['top']}")
+            raise SearchError(f"cannot show the {k} strongest images: the search kept {self.manifest['top']}")
         if not channels or not all(channels.values()):
-            raise SearchError("no channel was asked for: name one or more")
+            raise SearchError("no channel was given: name one or more")
         peaks = [
             peak
             for layer, numbers in channels.items()
@@ -323,54 +354,59 @@ class Search:
                 for layer, numbers in channels.items()
             )
             raise SearchError(
-                f"nothing can be shown: {named} (0 on all {self.image_count:,} images). "
-                "Ask for other channels"
+                f"nothing can be shown: {named} (0 on all {self.image_count:,} images). Choose other channels"
             )
         return peaks
 
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> Path:
-        """Write top.parquet, channels.parquet, skipped.csv and manifest.json, the last one last.
+        """Write top.parquet, channels.parquet, skipped.csv and manifest.json into a folder.
 
-        Raises OutputError.
+        Args:
+            folder: Folder, created if it does not exist.
+            force: Overwrite existing files.
+
+        Returns:
+            Path: The folder.
+
+        Raises:
+            OutputError: A file exists already or cannot be written, or another process is writing into the
+                folder.
         """
-        into = Path(folder)
-        with locked(into):
-            return self.write_into(into, force=force)
+        path = Path(folder)
+        with locked(path):
+            return self.write_into(path, force=force)
 
-    def write_into(self, into: Path, *, force: bool) -> Path:
-        """Write the four files into a folder whose lock the caller has. Raises OutputError."""
-        refuse_existing([into / name for name in (PEAKS, CHANNELS, SKIPPED, MANIFEST)], force=force)
-        write_whole(into / PEAKS, partial(_write_table, self.peaks), force=force)
-        write_whole(into / CHANNELS, partial(_write_table, self.channels), force=force)
-        write_whole(into / SKIPPED, partial(_write_csv, self.skipped), force=force)
-        text = json_text(self.manifest) + "\n"
-        write_text(into / MANIFEST, text, force=force)
-        return into
+    def write_into(self, folder: Path, *, force: bool) -> Path:
+        """Write the files into a folder that the caller has locked, and return it. Raises OutputError."""
+        files = SearchFiles(self.peaks, self.channels, self.manifest, self.skipped)
+        write_files(files, folder, force=force)
+        return folder
 
     def check_channels(self, layer: str | Layer, channels: Iterable[int]) -> None:
-        """Raise SearchError or UnitError for what was not searched."""
+        """Raise SearchError if a layer was not searched, and UnitError if it lacks a channel."""
         check_channels(self.layers, self.name_of(layer), channels)
 
     def name_of(self, layer: str | Layer) -> str:
-        """Return a layer's name in this search, given the layer or either of its names.
+        """Return the name of a layer in this search, given the layer or any of its names.
 
-        Raises SearchError.
+        Raises SearchError if the layer was not searched.
         """
         return searched_layer(self.manifest, layer.name if isinstance(layer, Layer) else layer)
 
     @cached_property
     def _starts(self) -> Numbers:
-        """The first row of each channel in the table of peaks, and the number of all rows."""
+        """First row of each channel in the table of peaks, followed by the number of rows (N + 1)."""
         return np.concatenate([[0], np.cumsum(self.channels.column("kept").to_numpy())])
 
-    def _first(self, layer: str) -> int:
-        """The row of a layer's first channel among all channels."""
+    def _first_row(self, layer: str) -> int:
+        """Return the row of a layer's first channel in the table of channels."""
         before = list(self.layers).index(layer)
         return sum(list(self.layers.values())[:before])
 
     def _column(self, layer: str | Layer, name: str) -> Numbers:
+        """Return one column of the table of channels for a layer (C,). Raises SearchError."""
         layer = self.name_of(layer)
-        rows = self.channels.slice(self._first(layer), self.layers[layer])
+        rows = self.channels.slice(self._first_row(layer), self.layers[layer])
         column: Numbers = rows.column(name).to_numpy()
         return column
 
@@ -384,67 +420,33 @@ def open_search(
     device: str = "cpu",
     allow_code: bool = False,
 ) -> Search:
-    """The search that was written into a folder.
+    """Open the search in a folder.
 
-    Its network and its pictures are only opened to project: from where the manifest says, or from `weights`
-    and `source` if they were moved. A `network` of your own is taken as it is, if its weights are the same;
-    one that a file's code makes is only made with `allow_code`. Raises SearchError, ManifestError.
+    The network and the images are not opened before peaks are projected.
+
+    Args:
+        folder: Folder that `search` or `Search.save` wrote.
+        network: Network with the weights of the search. None loads the network that the manifest describes.
+        source: Current location of the images. None uses the location in the manifest.
+        weights: Current location of the weights. None uses the location in the manifest.
+        device: Device for a loaded network.
+        allow_code: Allow a network that is built by the code of a Python file.
+
+    Returns:
+        Search: The search.
+
+    Raises:
+        SearchError: The folder has no search, the search is unfinished or damaged, or `network` has other
+            weights.
     """
     home = Path(path_as_typed(os.fspath(folder)))
-    if not (home / MANIFEST).is_file():
-        raise _unfinished(home)
-    try:
-        manifest = json.loads((home / MANIFEST).read_text(encoding="utf-8"))
-        if manifest.get("format") not in (FORMAT, OLDER_FORMAT):
-            raise SearchError(f"{home / MANIFEST} is not of a search: its format is not {FORMAT!r}")
-        peaks, channels = _read_table(home / PEAKS), _read_table(home / CHANNELS)
-        with open(home / SKIPPED, encoding="utf-8", newline="") as stream:
-            skipped = tuple((row["image"], row["reason"]) for row in csv.DictReader(stream))
-        if manifest["format"] == OLDER_FORMAT:
-            manifest, peaks, channels = _without_silent(manifest, peaks, channels)
-        _check_whole(manifest, peaks, channels)
-        digest = manifest["network"]["digest"]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as reason:
-        raise SearchError(
-            f"{home} holds no whole search: {reason} (search again with {{option}})", option="force=True"
-        ) from reason
+    files = read_files(home)
+    digest = files.manifest["network"]["digest"]
     if network is not None and network.digest != digest:
         raise SearchError(_other_weights(network, digest, home))
     moved = source if source is None or isinstance(source, Source) else os.fspath(source)
     reopening = Reopening(network, None, moved, weights, device, allow_code)
-    return Search(peaks, channels, manifest, skipped, home, reopening)
-
-
-def _check_whole(manifest: Mapping[str, Any], peaks: pa.Table, channels: pa.Table) -> None:
-    count = sum(layer["channels"] for layer in manifest["layers"])
-    kept = int(channels.column("kept").to_numpy().sum())
-    if channels.num_rows != count or peaks.num_rows != kept:
-        raise ValueError(
-            f"{count} channels with {kept} peaks were written, and {PEAKS} has {peaks.num_rows} rows, "
-            f"{CHANNELS} {channels.num_rows}"
-        )
-
-
-def _without_silent(
-    manifest: Mapping[str, Any], peaks: pa.Table, channels: pa.Table
-) -> tuple[Mapping[str, Any], pa.Table, pa.Table]:
-    """Take out of a search of the format before what this format has no rows for (see `Top.silent`)."""
-    kept = min(manifest["top"], manifest["pictures"])
-    if peaks.num_rows != channels.num_rows * kept:
-        raise ValueError(
-            f"{channels.num_rows} channels with {kept} peaks each were written, and {PEAKS} has "
-            f"{peaks.num_rows} rows"
-        )
-    activation = peaks.column("activation").to_numpy().reshape(-1, kept)
-    # where all that was kept is 0, the mean tells whether the channel was below 0 on other images
-    negative = (activation.min(axis=1) < 0) | ((activation[:, 0] == 0) & (channels["mean"].to_numpy() < 0))
-    listed = (activation != 0) | negative[:, None]
-    counts = pa.array(listed.sum(axis=1), pa.int32())
-    return (
-        {**manifest, "format": FORMAT},
-        peaks.filter(pa.array(listed.reshape(-1))),
-        channels.append_column("kept", counts),
-    )
+    return Search(files.peaks, files.channels, files.manifest, files.skipped, home, reopening)
 
 
 def _other_weights(network: Network, digest: str, home: Path | None) -> str:
@@ -453,42 +455,12 @@ def _other_weights(network: Network, digest: str, home: Path | None) -> str:
 
 
 def _numbered(noun: str, numbers: Sequence[str]) -> str:
-    """Return the subject of a sentence, and its verb: ``channel 3 is``, ``channels 3, 5 and 2 more are``."""
+    """Return a subject and its verb, such as ``channel 3 is`` or ``channels 3, 5, 7 and 2 more are``."""
     return f"{noun}{'s' * (len(numbers) > 1)} {listed(numbers)} {'are' if len(numbers) > 1 else 'is'}"
-
-
-def _unfinished(home: Path) -> SearchError:
-    """Return the error for a folder without a manifest."""
-    if (progress := progress_of(home)) is None:
-        return no_search(home)
-    return SearchError(
-        f"the search in {home} is not done: {progress[0]} of {progress[1]} batches; "
-        "go on with the same search and {option}",
-        option="resume=True",
-    )
 
 
 def _peak(row: Mapping[str, Any]) -> Peak:
     edges = [row[name] for name in EDGES]
     box = None if None in edges else (edges[0], edges[1], edges[2], edges[3])
-    said = {name: row[name] for name in ("layer", "channel", "rank", "activation", "y", "x")}
-    return Peak(**said, image_id=row["image"], box=box)
-
-
-def _read_table(path: Path) -> pa.Table:
-    with path.open("rb") as stream:  # pyarrow takes no path that is not valid UTF-8
-        # in this thread alone: threads of pyarrow that read a stream can abort a program with torch at its end
-        return pq.ParquetFile(stream, pre_buffer=False).read(use_threads=False)
-
-
-def _write_table(table: pa.Table, stream: BinaryIO) -> None:
-    pq.write_table(table, stream)
-
-
-def _write_csv(rows: Iterable[tuple[str, str]], stream: BinaryIO) -> None:
-    text = io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline="")
-    writer = csv.writer(text)
-    writer.writerow(("image", "reason"))
-    writer.writerows(rows)
-    text.flush()
-    text.detach()
+    values = {name: row[name] for name in ("layer", "channel", "rank", "activation", "y", "x")}
+    return Peak(**values, image_id=row["image"], box=box)

@@ -1,4 +1,4 @@
-"""What an earlier search has left in a folder: kept, gone on with, or thrown away, as it was asked for."""
+"""Existing results in the output folder: keep, resume or overwrite them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from deconvviz.folder_lock import check_unlocked
 from deconvviz.paths import reason_of
 
 
-def check_free(folder: Path, *, resume: bool, force: bool, alone: bool = False) -> None:
-    """Raise OutputError where a search would be lost, SearchError for what cannot be asked together.
+def check_free(folder: Path, *, resume: bool, force: bool, has_lock: bool = False) -> None:
+    """Check that a search may write into a folder. `has_lock` states that the caller has locked it.
 
-    Also raise OutputError if another process writes there now, unless the caller has the lock (`alone`).
+    Raises OutputError if existing results would be lost or another process is writing into the folder, and
+    SearchError if `resume` and `force` are both given.
     """
-    if not alone:
+    if not has_lock:
         check_unlocked(folder)
     if resume and force:
         raise SearchError(
-            "{option} goes on with what is there and {option} throws it away: give one of them",
+            "{option} continues an existing search and {option} overwrites it: give only one of them",
             option=("resume=True", "force=True"),
         )
     if resume or force:
@@ -35,21 +36,21 @@ def check_free(folder: Path, *, resume: bool, force: bool, alone: bool = False) 
     done, batches = state.progress_of(folder) or (0, 0)
     if done:
         raise OutputError(
-            f"{folder} holds a search that was broken off, {done} of {batches} batches done: go on with "
-            "{option}, or start anew with {option}",
+            f"{folder} contains an interrupted search: {done} of {batches} batches are done. Continue with "
+            "{option}, or start again with {option}",
             option=("resume=True", "force=True"),
         )
 
 
 def batch_size_in(folder: Path) -> int | None:
-    """That of the search in this folder, done or broken off."""
+    """Return the batch size of the finished or interrupted search in a folder, or None."""
     if (folder / MANIFEST).exists():
         return int(open_search(folder).manifest["batch_size"])
     return state.batch_size_of(folder)
 
 
 def finished(planned: Plan, folder: Path) -> Search | None:
-    """The search that is done in this folder already. Raises SearchError if it is another."""
+    """Return the finished search in a folder, or None. Raises SearchError if its parameters differ."""
     if not (folder / MANIFEST).exists():
         return None
     found = open_search(folder)
@@ -59,18 +60,18 @@ def finished(planned: Plan, folder: Path) -> Search | None:
 
 
 def clear(folder: Path) -> None:
-    """Without a manifest what lies in the folder is no search, whatever happens from here on."""
+    """Delete the manifest, which makes the other files invalid, and the checkpoint. Raises OutputError."""
     try:
         (folder / MANIFEST).unlink(missing_ok=True)
     except NotADirectoryError:
-        return  # the first checkpoint tells it better
+        return  # the first checkpoint raises a better error
     except OSError as reason:
         raise OutputError(f"cannot overwrite {folder / MANIFEST}: {reason_of(reason)}") from reason
     state.remove(folder)
 
 
 def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """As `Plan.identity`, of a search that is done."""
+    """Return the values of `Plan.identity` for a finished search."""
     network = manifest["network"]
     return {
         "network": network["name"],

@@ -1,4 +1,4 @@
-"""`search`: the strongest pictures of every channel, in one pass over a dataset."""
+"""`search`: find the strongest images of every channel in one pass over a dataset."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from deconvviz.results import merged
 _LOGGER = logging.getLogger(__name__)
 ENGINES = ("local", "ray")
 EVERY = 30.0
-"""Seconds between checkpoints, at least."""
+"""Minimum number of seconds between checkpoints."""
 
 
 def search(
@@ -52,51 +52,70 @@ def search(
     every: float = EVERY,
     report: Report | None = None,
 ) -> Search:
-    """Find the `top` pictures that fire each channel of some layers most (paper, section 4, Figure 2).
+    """Find the images in a dataset that activate each channel most strongly (paper, section 4, Figure 2).
 
-    One pass; the network runs no further than the deepest layer. A picture counts once for a channel, with
-    its highest position; equal peaks are in the order of the pictures' ids. `layers`: layers, their names,
-    or ``all``.
-    `source` is a folder, a text file of paths, a zip, tar shards, ``hf:NAME`` or ``scenes:COUNT``, or a
-    `Source`; with `limit` only the first pictures by id.
+    The search makes one pass over the images, and the network runs no further than the deepest layer. Each
+    image counts at most once for a channel, with its strongest position. Equal peaks are ordered by image id.
 
-    With `out` the result is written there, and a checkpoint now and then (not more often than `every`
-    seconds; 0: after every batch), with which `resume` goes on after the process was killed. `workers` processes read pictures
-    ahead (0: none; None: as the machine has cores). `report` is called after each batch with a `Progress`.
-    With `engine` ``ray`` the same is done on a Ray cluster at `address`, or on this machine.
-    Only one search at a time writes into a folder: a second one is refused, as an OutputError.
+    Args:
+        network: Network or its name.
+        source: Folder, text file of paths, zip file, tar shards, ``hf:NAME``, ``scenes:COUNT`` or a `Source`.
+        layers: Layers, names of layers or ``all``.
+        top: Number of images to keep for each channel.
+        out: Folder for the result and for checkpoints. None writes no files.
+        batch_size: Number of images in one forward pass. None is 32, or the batch size of the search that is
+            resumed.
+        workers: Number of processes that load images. 0 loads them in this process; None depends on the
+            number of cores.
+        limit: Use only the first images by id.
+        resume: Continue an interrupted search in `out`, or return a finished one.
+        force: Overwrite existing results in `out`.
+        strict: Raise ImageError if an image cannot be read. Otherwise it is skipped and listed in the result.
+        engine: ``local``, or ``ray`` for a Ray cluster.
+        address: Address of the Ray cluster. None uses the cluster that the program is connected to, or
+            starts Ray on this machine.
+        every: Minimum number of seconds between checkpoints. 0 writes one after each batch.
+        report: Called after each batch with a `Progress`.
 
-    Pictures that cannot be read are skipped and told of (`strict`: they are an error). Raises LayerError,
-    SourceError, SearchError, ImageError, OutputError.
+    Returns:
+        Search: The result, also written to `out`.
+
+    Raises:
+        LayerError: A layer does not exist, has no channels or was not reached.
+        SourceError: The source cannot be opened or has no images.
+        SearchError: The options do not fit together, or no image could be read.
+        ImageError: An image cannot be read and `strict` is set.
+        OutputError: The folder contains other results, cannot be written, or another process is writing into
+            it.
     """
     if engine not in ENGINES:
-        raise SearchError(f"no engine {engine!r}: there are {', '.join(ENGINES)}")
+        raise SearchError(f"unknown engine {engine!r}: choose from {', '.join(ENGINES)}")
     if address is not None and engine != "ray":
-        raise SearchError(f"an address, {address}, goes with the engine ray: {{option}}", option="engine=ray")
+        raise SearchError(f"address {address} needs the engine ray ({{option}})", option="engine=ray")
     if workers is not None and workers < 0:
         raise SearchError(
-            f"{workers} workers were asked for: ask for 0 or more ({{option}})", option="workers=N"
+            f"invalid number of workers {workers}: it must be 0 or more ({{option}})", option="workers=N"
         )
     folder = None if out is None else Path(out)
     if folder is not None:
         check_free(folder, resume=resume, force=force)
     net = load(network) if isinstance(network, str) else network
-    pictures = open_source(source, limit=limit)
+    images = open_source(source, limit=limit)
     size = batch_size_in(folder) if batch_size is None and folder is not None and resume else batch_size
     planned = plan(
-        net, pictures, layers, top=top, batch_size=BATCH_SIZE if size is None else size, strict=strict
+        net, images, layers, top=top, batch_size=BATCH_SIZE if size is None else size, strict=strict
     )
     planned.check_listed()
-    run = partial(_run, engine, address=address, workers=workers, report=report or _silent)
+    run = partial(_run, engine, address=address, workers=workers, report=report or _no_report)
     if folder is None:
         begun = State.begin(planned)
-        run(planned, begun, save=_nowhere)
-        _check_any_read(begun, pictures)
+        run(planned, begun, save=_no_checkpoint)
+        _check_any_read(begun, images)
         return result(planned, begun, engine, None)
-    if resume and (found := finished(planned, folder)):  # before the lock: it may be read-only
+    if resume and (found := finished(planned, folder)):  # before the lock: the folder may be read-only
         return found
     with locked(folder):
-        check_free(folder, resume=resume, force=force, alone=True)
+        check_free(folder, resume=resume, force=force, has_lock=True)
         return _search_into(folder, planned, run, engine, resume=resume, force=force, every=every)
 
 
@@ -110,8 +129,10 @@ def _search_into(
     force: bool,
     every: float,
 ) -> Search:
-    """Search, and write the result and the checkpoints into a folder that nobody else writes to."""
-    if resume and (found := finished(planned, folder)):  # by another process, a moment ago
+    """Search, and write checkpoints and the result into a folder that the caller has locked."""
+    if resume and (
+        found := finished(planned, folder)
+    ):  # finished by another process before this one got the lock
         return found
     if force:
         clear(folder)
@@ -122,9 +143,9 @@ def _search_into(
     save(begun)
     run(planned, begun, save=save)
     if not begun.top.image_count:
-        state.remove(folder)  # there is nothing in it to go on with
+        state.remove(folder)  # it contains nothing to resume
     _check_any_read(begun, planned.source)
-    state.write(begun, planned.identity(), folder)  # tables of many layers may take a while
+    state.write(begun, planned.identity(), folder)  # the tables of many layers may take a while
     done = result(planned, begun, engine, folder)
     done.write_into(folder, force=True)
     state.remove(folder)
@@ -141,7 +162,7 @@ def _run(
     save: Callable[[State], None],
     report: Report,
 ) -> None:
-    """Look at every image that is left."""
+    """Process all remaining images with one of the engines."""
     planned.check_strict(begun.skipped)
     if engine == "ray":
         from deconvviz.dataset_search import engine_ray as on_ray
@@ -152,18 +173,18 @@ def _run(
 
 
 def _check_any_read(begun: State, source: Source) -> None:
-    """Raise SearchError if not one image could be read."""
+    """Raise SearchError if no image could be read."""
     if not begun.top.image_count:
         first = begun.skipped[min(begun.skipped)]
-        raise SearchError(f"none of the {len(source)} pictures of {source.place} could be read: {first}")
+        raise SearchError(f"none of the {len(source)} images in {source.place} could be read: {first}")
 
 
 def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Search:
-    """What was found, as tables."""
+    """Return the result of a search with its tables and manifest."""
     source, network = planned.source, planned.network.info()
-    lost = [(source.names[number], reason) for number, reason in sorted(state.skipped.items())]
-    skipped = tuple(sorted([*source.skipped, *lost]))
-    dead_ones = dead(planned.layers, state.top)
+    unread = [(source.names[index], reason) for index, reason in sorted(state.skipped.items())]
+    skipped = tuple(sorted([*source.skipped, *unread]))
+    dead_channels = dead(planned.layers, state.top)
     manifest = {
         "format": FORMAT,
         "network": merged(network.to_json(), network.places(folder or Path())),
@@ -174,7 +195,7 @@ def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Sea
                 "module": layer.module,
                 "also": _other_names(planned.network, layer),
                 "channels": layer.shape[0],
-                "dead": dead_ones[layer.name],
+                "dead": dead_channels[layer.name],
             }
             for layer in planned.layers
         ],
@@ -196,25 +217,25 @@ def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Sea
 
 
 def _other_names(network: Network, layer: Layer) -> list[str]:
-    """Of the layers after it that give the very same tensor."""
-    same = [one for one in network.layers if one.same_as == layer.name]
-    return list(dict.fromkeys(name for one in same for name in (one.name, one.module) if name))
+    """Return the names of later layers that output the same tensor."""
+    same = [other for other in network.layers if other.same_as == layer.name]
+    return list(dict.fromkeys(name for other in same for name in (other.name, other.module) if name))
 
 
 def _begin(planned: Plan, folder: Path, *, resume: bool) -> State:
-    """What a search that was broken off has found, or nothing yet."""
-    there = state.read(planned, folder) if resume else None
-    return there or State.begin(planned)
+    """Return the state of the interrupted search if it is resumed, else an empty state."""
+    saved = state.read(planned, folder) if resume else None
+    return saved or State.begin(planned)
 
 
-def _workers(asked: int | None, planned: Plan) -> int:
-    """Processes that read, no more than there are batches."""
-    return min(usual_workers() if asked is None else asked, len(planned.batches))
+def _workers(requested: int | None, planned: Plan) -> int:
+    """Return the number of processes that load images, at most one for each batch."""
+    return min(usual_workers() if requested is None else requested, len(planned.batches))
 
 
-def _nowhere(state: State) -> None:
-    """Nothing is written down."""
+def _no_checkpoint(state: State) -> None:
+    """Write no checkpoint."""
 
 
-def _silent(progress: Progress) -> None:
-    """Nobody asks how far it is."""
+def _no_report(progress: Progress) -> None:
+    """Report no progress."""

@@ -1,4 +1,4 @@
-"""The folder of a search, as far as it can be checked without torch."""
+"""Names and checks of the files of a search that need neither torch nor pyarrow."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from deconvviz.errors import OutputError, SearchError, UnitError
 from deconvviz.similar_names import nearest
-from deconvviz.wording import counted, missing_number
+from deconvviz.wording import counted, listed, missing_number
 
 FORMAT = "deconvviz search 2"
-OLDER_FORMAT = "deconvviz search 1"  # with rows for peaks that are 0
+OLDER_FORMAT = "deconvviz search 1"  # its table of peaks also has peaks of rectified channels that are 0
 PEAKS, CHANNELS, SKIPPED, MANIFEST = "top.parquet", "channels.parquet", "skipped.csv", "manifest.json"
 CHECKPOINT = "checkpoint.npz"
 
@@ -21,20 +21,20 @@ def no_search(home: Path) -> SearchError:
     """Return the error for a folder without a manifest and without a checkpoint."""
     if str(home) == "-" and not home.is_dir():
         return SearchError(
-            "- is standard input, and a search is a folder: "
+            "- is standard input, but a search is a folder: "
             "give the folder that a search wrote with {option}",
             option="out=FOLDER",
         )
-    lacks = f"there is no {MANIFEST}" if home.is_dir() else "there is no such folder"
+    reason = f"there is no {MANIFEST}" if home.is_dir() else "there is no such folder"
     return SearchError(
-        f"no search in {home}: {lacks} (a search makes one with {{option}})", option="out=FOLDER"
+        f"no search in {home}: {reason}. Run a search with {{option}} first", option="out=FOLDER"
     )
 
 
 def read_manifest(home: Path) -> Mapping[str, Any] | None:
-    """Return the manifest of a search; None for one that `open_search` has to explain.
+    """Return the manifest of a search; None if it is unfinished or damaged: `open_search` raises the error.
 
-    Raises SearchError where there never was a search.
+    Raises SearchError if the folder has neither a manifest nor a checkpoint.
     """
     if not (home / MANIFEST).is_file():
         if (home / CHECKPOINT).exists():
@@ -48,24 +48,27 @@ def read_manifest(home: Path) -> Mapping[str, Any] | None:
     return manifest if whole else None
 
 
-def searched_layer(manifest: Mapping[str, Any], asked: str) -> str:
-    """Return the name of a layer in a search, given either of its names. Raises SearchError."""
-    there = [layer["name"] for layer in manifest["layers"]]
-    if asked in there:
-        return asked
+def searched_layer(manifest: Mapping[str, Any], name: str) -> str:
+    """Return the name of a layer in a search, given any of its names. Raises SearchError."""
+    names = [layer["name"] for layer in manifest["layers"]]
+    if name in names:
+        return name
     for layer in manifest["layers"]:
-        if asked == layer["module"] or asked in layer["also"]:
+        if name == layer["module"] or name in layer["also"]:
             return str(layer["name"])
-    some = nearest(asked, there) or there[:8]
+    similar = nearest(name, names)
+    existing = f"it has {listed(names, 8)}"
+    if similar:
+        existing = f"nearest {'are' if len(similar) > 1 else 'is'} {', '.join(similar)}"
     raise SearchError(
-        f"no layer {asked!r} in this search of {counted(len(there), 'layer')}: there is "
-        f"{', '.join(some)} (search again with {{option}} for it)",
-        option=f"layer={asked}",
+        f"no layer {name!r} in this search of {counted(len(names), 'layer')}: {existing}. "
+        "Search again with {option}",
+        option=f"layer={name}",
     )
 
 
 def check_channels(layers: Mapping[str, int], layer: str, channels: Iterable[int]) -> None:
-    """Raise UnitError for a channel that a layer does not have; `layers` has how many each has."""
+    """Raise UnitError if a layer lacks a channel. `layers` has the number of channels of each layer."""
     for channel in channels:
         if not 0 <= channel < layers[layer]:
             raise UnitError(missing_number("channel", channel, layer, layers[layer]))
@@ -75,8 +78,8 @@ def refuse_search(folder: Path) -> None:
     """Raise OutputError if there is a finished search in a folder."""
     if (folder / MANIFEST).exists():
         raise OutputError(
-            f"{folder} holds a search already and is left as it is; overwrite it with {{option}} "
-            "or choose another folder ({option})",
+            f"{folder} already contains a search. Overwrite it with {{option}}, or choose another folder "
+            "({option})",
             option=("force=True", "out=FOLDER"),
         )
 

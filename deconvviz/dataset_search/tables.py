@@ -1,4 +1,4 @@
-"""What a search has found, as tables: one row for each peak, one for each channel."""
+"""Results of a search as two Arrow tables, of peaks and of channels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ EDGES = ("x0", "y0", "x1", "y1")
 
 
 def peaks_table(plan: Plan, top: Top) -> pa.Table:
-    """layer, channel, rank (1 is the strongest), activation, image, y, x, x0, y0, x1, y1.
+    """Return a table with one row for each peak, ordered by layer, channel and rank.
 
-    Peaks of a rectified channel that are 0 have no row (see `Top.silent`), so a dead one has none. Rows are
-    in the order of layers, channels and ranks. y and x are empty for a unit without position, and the
-    receptive field where the projection is unsupported or reaches no pixel.
+    The columns are layer, channel, rank (1 is the strongest), activation, image, y, x, x0, y0, x1 and y1.
+    Peaks that are 0 in a rectified channel have no row (see `Top.silent`). y and x are null for a unit
+    without position. x0 to y1, the receptive field, are null where the projection is unsupported or reaches
+    no pixel.
     """
     kept = min(plan.top, top.image_count)
     rows, width = top.activation.shape[0] * kept, slice(0, kept)
@@ -48,35 +49,39 @@ def peaks_table(plan: Plan, top: Top) -> pa.Table:
 
 
 def channels_table(plan: Plan, top: Top) -> pa.Table:
-    """layer, channel, pictures, mean, density, maximum, dead, kept: of each channel's peaks over all images.
+    """Return a table with one row for each channel, with statistics of its peaks over all images.
 
-    density is the share of images on which the channel is active (a peak above zero); a dead one never is.
-    kept is the number of its rows in the table of peaks.
+    The columns are layer, channel, pictures (number of images), mean, density, maximum, dead and kept.
+    density is the share of images on which the channel is active, that is, has a peak above zero. A dead
+    channel is never active. kept is the number of rows of the channel in the table of peaks.
     """
     layers, channels = _numbered(plan.layers)
-    pictures = top.image_count
+    images = top.image_count
     return pa.table(
         {
             "layer": pa.array(layers, pa.string()),
             "channel": pa.array(channels, pa.int32()),
-            "pictures": pa.array(np.full(len(channels), pictures), pa.int64()),
+            "pictures": pa.array(np.full(len(channels), images), pa.int64()),
             "mean": pa.array(top.mean),
-            "density": pa.array(top.fired / max(pictures, 1)),
+            "density": pa.array(top.fired / max(images, 1)),
             "maximum": pa.array(top.activation[:, 0]),
             "dead": pa.array(top.fired == 0),
-            "kept": pa.array((~top.silent[:, : min(plan.top, pictures)]).sum(axis=1), pa.int32()),
+            "kept": pa.array((~top.silent[:, : min(plan.top, images)]).sum(axis=1), pa.int32()),
         }
     )
 
 
 def _numbered(layers: Sequence[Layer]) -> tuple[Numbers, Numbers]:
-    """The layer's name and the channel's number of all N channels."""
+    """Return the layer names (N) and the channel numbers (N) of all channels."""
     names = np.repeat([layer.name for layer in layers], [layer.shape[0] for layer in layers])
     return names, np.concatenate([np.arange(layer.shape[0]) for layer in layers])
 
 
 def _places(plan: Plan, places: Numbers) -> dict[str, tuple[Numbers, Numbers]]:
-    """y, x and the edges of the receptive field of places (N, k), flat, and which of them are known."""
+    """Return columns for the units at flat indices (N, k): y, x and the edges of the receptive field.
+
+    Each column is a pair of values (N * k) and booleans that state which values are known.
+    """
     found: dict[str, list[tuple[Numbers, Numbers]]] = {name: [] for name in ("y", "x", *EDGES)}
     blank = torch.zeros(1, *plan.network.preprocessing.shape, dtype=plan.network.dtype)
     recording = plan.network.record(blank, plan.layers)
@@ -87,9 +92,9 @@ def _places(plan: Plan, places: Numbers) -> dict[str, tuple[Numbers, Numbers]]:
         found["y"].append((y, known))
         found["x"].append((x, known))
         boxes = _boxes(recording, layer, flat)
-        sees = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        reaches_pixels = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         for edge, name in enumerate(EDGES):
-            found[name].append((boxes[:, edge], sees))
+            found[name].append((boxes[:, edge], reaches_pixels))
     return {
         name: (np.concatenate([column for column, _ in parts]), np.concatenate([known for _, known in parts]))
         for name, parts in found.items()
@@ -104,7 +109,7 @@ def _by_layer(layers: Sequence[Layer], numbers: Numbers) -> Iterator[tuple[Layer
 
 
 def _boxes(recording: Recording, layer: Layer, places: Numbers) -> Numbers:
-    """(n, 4): x0, y0, x1, y1 of the units at places (n) of a map; zeros where nothing flows down."""
+    """Return boxes (n, 4), x0 y0 x1 y1, of units at flat indices (n); zeros if no signal reaches a pixel."""
     try:
         if len(layer.shape) == 3:
             rows, columns = np.divmod(places, layer.shape[2])
@@ -117,5 +122,5 @@ def _boxes(recording: Recording, layer: Layer, places: Numbers) -> Numbers:
 
 
 def dead(layers: Sequence[Layer], top: Top) -> dict[str, list[int]]:
-    """The channels of each layer that never were above zero."""
+    """Return the channels of each layer that were never above zero."""
     return {layer.name: np.flatnonzero(fired == 0).tolist() for layer, fired in _by_layer(layers, top.fired)}

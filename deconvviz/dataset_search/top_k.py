@@ -1,7 +1,6 @@
-"""The k strongest pictures of every channel, and how often it fires: kept while pictures stream by.
+"""The k strongest images of every channel and its statistics, updated batch by batch.
 
-Two of these from two halves of a dataset merge into that of the whole, in whatever order: one machine adds
-batch by batch, many merge what each has found.
+The results of two parts of a dataset can be merged, in any order, into the result of the whole.
 """
 
 from __future__ import annotations
@@ -12,33 +11,32 @@ import numpy as np
 
 from deconvviz.dataset_search.peak_finder import Numbers, Peaks
 
-NOBODY = np.iinfo(np.int64).max
-"""In place of a picture's number, while a channel has seen fewer than k."""
+NO_IMAGE = np.iinfo(np.int64).max
+"""Placeholder for an image index, while a channel has fewer than k images."""
 
 
 @dataclass(eq=False)
 class Top:
-    """Of N channels the k strongest peaks, one for each picture, strongest first.
+    """The k strongest peaks of N channels, at most one for each image, strongest first.
 
-    Among equal peaks the lower picture number comes first: numbers follow the ids of the pictures, so that
-    neither order nor batches have a part in it. A sum is kept in two numbers, its rounding errors in the
-    second, for the same reason.
+    Equal peaks are ordered by image index, and thus by image id. Sums are kept with their rounding errors.
+    Therefore results depend neither on the order of the images nor on the batches.
     """
 
-    activation: Numbers  # (N, k) float, -inf where there is none yet
-    image: Numbers  # (N, k) int64, numbers of pictures
-    place: Numbers  # (N, k) int32
-    fired: Numbers  # (N) int64, on how many pictures the peak is above zero
-    total: Numbers  # (N) float64, the sum of the peaks
-    rounding: Numbers  # (N) float64, what `total` lacks
-    lowest: Numbers  # (N) float, the lowest peak of all pictures, inf where there is none yet
+    activation: Numbers  # (N, k) float, -inf where there is no peak yet
+    image: Numbers  # (N, k) int64, image indices
+    place: Numbers  # (N, k) int32, flat indices in the feature maps
+    fired: Numbers  # (N) int64, number of images with a peak above zero
+    total: Numbers  # (N) float64, sum of the peaks
+    rounding: Numbers  # (N) float64, rounding error of `total`, to be added to it
+    lowest: Numbers  # (N) float, lowest peak of all images, inf where there is no peak yet
     image_count: int = 0
 
     @classmethod
     def empty(cls, channels: int, k: int, dtype: np.dtype[np.floating] | type = np.float32) -> Top:
         return cls(
             np.full((channels, k), -np.inf, dtype),
-            np.full((channels, k), NOBODY, np.int64),
+            np.full((channels, k), NO_IMAGE, np.int64),
             np.zeros((channels, k), np.int32),
             np.zeros(channels, np.int64),
             np.zeros(channels, np.float64),
@@ -48,45 +46,45 @@ class Top:
 
     @property
     def k(self) -> int:
-        """Peaks kept of each channel."""
+        """Maximum number of peaks kept for each channel."""
         return int(self.activation.shape[1])
 
     def add(self, peaks: Peaks) -> None:
-        """Take in the peaks of further pictures."""
-        said = peaks.said + peaks.said.dtype.type(0)  # -0.0 is 0.0
-        self._take(said.T, np.broadcast_to(peaks.numbers, said.T.shape), peaks.places.T)
-        self.fired += (said > 0).sum(axis=0)
-        self.lowest = np.minimum(self.lowest, said.min(axis=0, initial=np.inf))
-        for one in said.astype(np.float64):
-            self._sum(one)
-        self.image_count += len(said)
+        """Add the peaks of further images."""
+        activations = peaks.activations + peaks.activations.dtype.type(0)  # turns -0.0 into 0.0
+        self._insert(activations.T, np.broadcast_to(peaks.numbers, activations.T.shape), peaks.places.T)
+        self.fired += (activations > 0).sum(axis=0)
+        self.lowest = np.minimum(self.lowest, activations.min(axis=0, initial=np.inf))
+        for of_image in activations.astype(np.float64):
+            self._add_to_sum(of_image)
+        self.image_count += len(activations)
 
     def merge(self, other: Top) -> None:
-        """Take in what was found on other pictures."""
-        self._take(other.activation, other.image, other.place)
+        """Add the results of other images."""
+        self._insert(other.activation, other.image, other.place)
         self.fired += other.fired
         self.lowest = np.minimum(self.lowest, other.lowest)
-        self._sum(other.total)
-        self._sum(other.rounding)
+        self._add_to_sum(other.total)
+        self._add_to_sum(other.rounding)
         self.image_count += other.image_count
 
     @property
     def silent(self) -> Numbers:
-        """(N, k) bool, peaks that say nothing: 0, where the channel is below 0 on no image.
+        """Peaks (N, k) bool that are 0 in a channel without any negative peak.
 
-        Such a channel is rectified, and which of many images with a 0 come first is arbitrary. A channel
-        that can be below 0 is not rectified, and a 0 is a value like any other.
+        Such a channel is rectified, and the order of its images with a 0 is arbitrary. In a channel with
+        negative peaks, 0 is an ordinary value.
         """
         silent: Numbers = (self.activation == 0) & (self.lowest >= 0)[:, None]
         return silent
 
     @property
     def mean(self) -> Numbers:
-        """(N) float64, of the peaks."""
+        """Mean peak (N) float64 of each channel."""
         return (self.total + self.rounding) / max(self.image_count, 1)
 
-    def _take(self, activation: Numbers, image: Numbers, place: Numbers) -> None:
-        """The k best of what there is and of (N, m) more."""
+    def _insert(self, activation: Numbers, image: Numbers, place: Numbers) -> None:
+        """Insert further peaks (N, m) and keep the k strongest."""
         rows = np.flatnonzero(activation.max(axis=1, initial=-np.inf) >= self.activation[:, -1])
         if not len(rows):
             return
@@ -98,9 +96,9 @@ class Top:
         self.image[rows] = np.take_along_axis(images, order, axis=1)
         self.place[rows] = np.take_along_axis(places, order, axis=1)
 
-    def _sum(self, more: Numbers) -> None:
-        """Knuth's sum of two numbers and its exact rounding error."""
-        total = self.total + more
+    def _add_to_sum(self, values: Numbers) -> None:
+        """Add values (N) to the sums, and the exact rounding errors (Knuth's TwoSum) to `rounding`."""
+        total = self.total + values
         part = total - self.total
-        self.rounding += (self.total - (total - part)) + (more - part)
+        self.rounding += (self.total - (total - part)) + (values - part)
         self.total = total

@@ -90,7 +90,8 @@ def as_image(
     if isinstance(given, np.ndarray):
         return InputImage(_from_array(given))
     raise ImageError(
-        f"{with_article(type(given).__name__)} is not an image: give a path, a PIL image, or a uint8 array (H, W, 3)"
+        f"{with_article(type(given).__name__)} is not an image: give a path, a PIL image, or a uint8 array "
+        "(H, W, 3)"
     )
 
 

@@ -63,8 +63,8 @@ def not_a_module(given: object) -> str:
         return f"{given.__name__} is a class, not a network: give an instance, {given.__name__}(...)"
     if isinstance(given, Mapping):
         return (
-            f"a network must be a torch.nn.Module, not {with_article(kind)} of weights: build the module, load the "
-            "weights with load_state_dict(...), and give the module"
+            f"a network must be a torch.nn.Module, not {with_article(kind)} of weights: build the module, "
+            "load the weights with load_state_dict(...), and give the module"
         )
     return f"a network must be a torch.nn.Module or a deconvviz.Network, not {kind}"
 

@@ -96,7 +96,8 @@ def named_tensors(content: Any, source: str, subclasses: Sequence[str] = ()) -> 
     """
     foreign = [*foreign_in(content), *subclasses]
     if not _is_searched(content):
-        message = f"{source} contains no named tensors: it contains {with_article(type(content).__name__)}. {ADVICE}"
+        kind = with_article(type(content).__name__)
+        message = f"{source} contains no named tensors: it contains {kind}. {ADVICE}"
         raise WeightsError(_only_foreign(foreign, source) if foreign else message)
     search = _Search(source)
     if not _is_optimizer(content):

@@ -53,6 +53,7 @@ def run(*arguments: object) -> None:
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [[], ["--weights", "random"], ["--channel", "3", "--top", "2"], ["--unit", "3,4,5"]]
 )

@@ -169,6 +169,7 @@ print([name for name in slow if name in sys.modules])
 """
 
 
+@pytest.mark.slow
 def test_project_with_minivgg_does_not_import_unneeded_packages(tmp_path: Path) -> None:
     Image.new("RGB", (96, 96), (90, 120, 30)).save(tmp_path / "cat.png")
     command = [sys.executable, "-c", PROJECT]

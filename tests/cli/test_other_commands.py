@@ -60,6 +60,7 @@ def test_models_lists_cached_and_missing_weights(tmp_path, monkeypatch):
     assert any(line.startswith("minivgg") and line.endswith("ships inside") for line in lines)
 
 
+@pytest.mark.slow
 def test_demo_writes_an_image_two_figures_a_search_and_figure_2(tmp_path):
     result = run("demo", "--scenes", 60, "--out", tmp_path)
     assert result.exit_code == 0, result.output

@@ -79,6 +79,7 @@ def test_arrays_equal_the_results_of_python(image_file, tmp_path):
         np.testing.assert_array_equal(stored[name], values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

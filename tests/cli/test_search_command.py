@@ -97,6 +97,7 @@ def interrupted(tmp_path):
     return out
 
 
+@pytest.mark.slow
 def test_results_equal_a_full_sort_and_open_in_pandas_polars_and_duckdb(tmp_path):
     duckdb, pandas, polars = map(pytest.importorskip, ("duckdb", "pandas", "polars"))
 
@@ -278,7 +279,7 @@ def test_folder_without_readable_images_is_rejected(images, tmp_path):
     (tmp_path / "bad" / "bad.png").write_bytes(b"bad")
     result = run_mini(tmp_path / "bad", tmp_path / "out", "-l", "conv1_1")
     assert result.exit_code == 2
-    assert f"none of the 1 pictures of {tmp_path / 'bad'} could be read: bad.png" in message_in(result.stderr)
+    assert f"none of the 1 images in {tmp_path / 'bad'} could be read: bad.png" in message_in(result.stderr)
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
@@ -287,7 +288,7 @@ def test_strict_stops_at_the_first_unreadable_image(images, tmp_path):
     assert result.exit_code == 2 and result.stdout == ""
     error = message_in(result.stderr)
     assert "class-0/empty.png" in error and error.endswith(
-        "(without --strict it is counted, listed and left out)"
+        "Without --strict the image is skipped, counted and listed"
     )
     assert not (tmp_path / "out" / "manifest.json").exists()
 
@@ -316,8 +317,8 @@ def test_existing_search_is_kept_resumed_or_overwritten(tmp_path):
     first = (out / "top.parquet").read_bytes()
     assert_error(
         run_mini("scenes:9", out, "-l", "conv1_1"),
-        f"deconvviz: {out} holds a search already and is left as it is; overwrite it with --force "
-        "or choose another folder (--out FOLDER)",
+        f"deconvviz: {out} already contains a search. Overwrite it with --force, or choose another folder "
+        "(--out FOLDER)",
     )
     again = run_mini("scenes:8", out, "-l", "conv1_1", "--resume")
     assert again.exit_code == 0, again.output
@@ -326,8 +327,8 @@ def test_existing_search_is_kept_resumed_or_overwritten(tmp_path):
     other = run_mini("scenes:8", out, "-l", "conv1_1", "--resume", "--top", 3)
     assert_error(
         other,
-        f"deconvviz: the search of {out / 'manifest.json'} cannot be gone on with: top was 9 and is 3 "
-        "(start anew with --force, or choose another --out FOLDER)",
+        f"deconvviz: cannot resume {out / 'manifest.json'}, which belongs to another search: top 9 before, "
+        "3 now. Start again with --force, or choose another folder (--out FOLDER)",
     )
     assert (out / "top.parquet").read_bytes() == first
     assert run_mini("scenes:9", out, "-l", "conv1_1", "--force").exit_code == 0
@@ -338,26 +339,29 @@ def test_interrupted_search_is_resumed_only_with_equal_options(interrupted, tmp_
     arguments_before = ("scenes:40", interrupted, "-l", "conv1_2")
     assert_error(
         run_mini(*arguments_before),
-        f"deconvviz: {interrupted} holds a search that was broken off, 2 of 5 batches done: go on with "
-        "--resume, or start anew with --force",
+        f"deconvviz: {interrupted} contains an interrupted search: 2 of 5 batches are done. Continue with "
+        "--resume, or start again with --force",
     )
     drawn = CliRunner().invoke(app, ["topnine", str(interrupted), "-l", "conv1_2"])
     assert_error(
         drawn,
-        f"deconvviz: the search in {interrupted} is not done: 2 of 5 batches; go on with the same search "
-        "and --resume",
+        f"deconvviz: the search in {interrupted} is not finished: 2 of 5 batches are done. Repeat the same "
+        "search with --resume",
     )
     for arguments, differs in (
-        (("scenes:40", interrupted, "-l", "conv1_1"), "layers was "),
-        (("scenes:40", interrupted, "-l", "conv1_2", "--weights", "random"), "weights was sha256:"),
-        (("scenes:41", interrupted, "-l", "conv1_2"), "source was sha256:"),
-        ((*arguments_before, "--batch-size", 16), "batch size was 8 and is 16"),
+        (("scenes:40", interrupted, "-l", "conv1_1"), "layers "),
+        (("scenes:40", interrupted, "-l", "conv1_2", "--weights", "random"), "weights sha256:"),
+        (("scenes:41", interrupted, "-l", "conv1_2"), "source sha256:"),
+        ((*arguments_before, "--batch-size", 16), "batch size 8 before, 16 now"),
     ):
         result = run_mini(*arguments, "--resume")
         assert result.exit_code == 2 and result.stdout == ""
         error = message_in(result.stderr)
-        assert f"{interrupted / 'checkpoint.npz'} cannot be gone on with: {differs}" in error
-        assert error.endswith("(start anew with --force, or choose another --out FOLDER)")
+        assert (
+            f"cannot resume {interrupted / 'checkpoint.npz'}, which belongs to another search: {differs}"
+            in error
+        )
+        assert error.endswith("Start again with --force, or choose another folder (--out FOLDER)")
     resumed = run_mini(*arguments_before, "--resume")
     assert resumed.exit_code == 0, resumed.output
     assert f"deconvviz: resuming {interrupted}: 2 of 5 batches are done\n" in resumed.stderr

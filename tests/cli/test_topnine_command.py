@@ -203,6 +203,7 @@ def test_approximate_operations_are_printed_and_code_needs_permission(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_images_that_were_moved_added_changed_or_deleted(images, tmp_path):
     out = run_search(images, tmp_path / "search", "-l", "conv4_2")
     given = (out, "-l", "conv4_2", "--channels", 2, "--out")
@@ -213,7 +214,7 @@ def test_images_that_were_moved_added_changed_or_deleted(images, tmp_path):
     assert run(*given, tmp_path / "b", "--source", moved).exit_code == 0
     Image.fromarray(scene(99).image).save(moved / "99.png")
     grown = run(*given, tmp_path / "c", "--source", moved, "--json")
-    note = f"{moved} is not as it was searched (12 pictures then, 13 now); those that are shown are"
+    note = f"{moved} has changed since the search (12 images then, 13 now); the images shown have not"
     assert json.loads(grown.stdout)["notes"] == [note]
     assert f"deconvviz: {note}\n" in grown.stderr
     peaks = json.loads(grown.stdout)["layers"][0]["channels"][0]["peaks"]
@@ -267,8 +268,8 @@ def test_other_weights_are_rejected(found, tmp_path):
         ),
         (
             ["-l", "conv4_3"],
-            "deconvviz: no layer 'conv4_3' in this search of 3 layers: there is conv4_2, conv2_1 (search "
-            "again with --layer conv4_3 for it)",
+            "deconvviz: no layer 'conv4_3' in this search of 3 layers: nearest are conv4_2, conv2_1. "
+            "Search again with --layer conv4_3",
         ),
         (["-l", "conv4_2", "--channel", 96], "deconvviz: no channel 96 in conv4_2: there are 0 to 95"),
         (["-l", "conv4_2", "--channel", -1], "deconvviz: no channel -1 in conv4_2: there are 0 to 95"),
@@ -305,8 +306,8 @@ def test_out_with_a_wrong_file_type_is_rejected(found, tmp_path):
 
 def test_folder_without_a_search_is_rejected(tmp_path):
     for folder, message in (
-        ("nothing", "there is no such folder (a search makes one with --out FOLDER)"),
-        ("", "there is no manifest.json (a search makes one with --out FOLDER)"),
+        ("nothing", "there is no such folder. Run a search with --out FOLDER first"),
+        ("", "there is no manifest.json. Run a search with --out FOLDER first"),
     ):
         search = tmp_path / folder
         assert_error(

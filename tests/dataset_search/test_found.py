@@ -1,4 +1,4 @@
-"""What a search has found: its tables in other programs, its channels, its folder."""
+"""Results of a search: tables, queries and files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def found(folder: Path) -> Search:
     return dv.search(small(), Noise(30), ["0", "3", "6"], out=folder, workers=0)
 
 
-def test_the_files_and_their_columns(found: Search, folder: Path) -> None:
+def test_search_writes_four_files_with_their_columns(found: Search, folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
         "channels.parquet",
         "manifest.json",
@@ -80,49 +80,53 @@ def by_duckdb(path: Path) -> list[tuple[str, float]]:
 
 
 @pytest.mark.parametrize("read", [by_pandas, by_polars, by_duckdb])
-def test_it_opens_in_other_programs(
+def test_table_of_peaks_opens_in_other_libraries(
     read: Callable[[Path], list[tuple[str, float]]], found: Search, folder: Path
 ) -> None:
     want = [(peak.image_id, pytest.approx(peak.activation)) for peak in found.top("3", 2)]
-    assert [(str(image), float(said)) for image, said in read(folder / "top.parquet")] == want
+    assert [(str(image), float(activation)) for image, activation in read(folder / "top.parquet")] == want
 
 
-def test_top_gives_a_channels_peaks(found: Search) -> None:
+def test_top_returns_the_peaks_of_a_channel(found: Search) -> None:
     for layer, count in found.layers.items():
         for channel in range(count):
             peaks = found.top(layer, channel)
             assert [(peak.layer, peak.channel) for peak in peaks] == [(layer, channel)] * 9
             assert [peak.rank for peak in peaks] == list(range(1, 10))
-            said = [peak.activation for peak in peaks]
-            assert said == sorted(said, reverse=True)
-            assert len({peak.image_id for peak in peaks}) == 9  # one for each picture
+            activations = [peak.activation for peak in peaks]
+            assert activations == sorted(activations, reverse=True)
+            assert len({peak.image_id for peak in peaks}) == 9  # one for each image
     assert found.top("3", 2, 4) == found.top("3", 2)[:4]
     first = found.top("0", 1)[0]
     assert str(first) == f"1. {first.image_id} at ({first.y}, {first.x}) = {first.activation:.4g}"
     assert found.top("6", 0)[0].y is None and " at " not in str(found.top("6", 0)[0])
 
 
-ASKED: list[tuple[Callable[[Search], Any], type[DeconvvizError], str]] = [
-    (lambda s: s.top("4", 0), SearchError, r"no layer '4' in this search.*: there is .*layer=4 for it"),
+INVALID: list[tuple[Callable[[Search], Any], type[DeconvvizError], str]] = [
+    (
+        lambda s: s.top("4", 0),
+        SearchError,
+        r"no layer '4' in this search of 3 layers: .*Search again with layer=4",
+    ),
     (lambda s: s.top("3", 5), UnitError, "no channel 5 in 3: there are 0 to 4"),
     (lambda s: s.top("3", -1), UnitError, "no channel -1"),
-    (lambda s: s.top("3", 0, 0), UnitError, "0 peaks of a channel were asked for: from 1 to 9 are kept"),
+    (lambda s: s.top("3", 0, 0), UnitError, "cannot return 0 peaks of a channel: it must be from 1 to 9"),
     (lambda s: s.top("3", 0, 10), UnitError, "10 peaks"),
     (lambda s: s.dead("nowhere"), SearchError, "no layer 'nowhere'"),
     (lambda s: s.choose("3", 0), UnitError, "0 channels"),
-    (lambda s: s.choose("3", 1, "size"), SearchError, "no order 'size'"),
+    (lambda s: s.choose("3", 1, "size"), SearchError, "unknown order 'size'"),
 ]
 
 
-@pytest.mark.parametrize(("ask", "error", "message"), ASKED)
-def test_what_there_is_not(
-    found: Search, ask: Callable[[Search], Any], error: type[DeconvvizError], message: str
+@pytest.mark.parametrize(("query", "error", "message"), INVALID)
+def test_invalid_query_raises(
+    found: Search, query: Callable[[Search], Any], error: type[DeconvvizError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        ask(found)
+        query(found)
 
 
-def test_channels_by_maximum_by_density_and_at_random(found: Search) -> None:
+def test_choose_orders_channels_by_maximum_density_or_at_random(found: Search) -> None:
     rows = [row for row in found.channels.to_pylist() if row["layer"] == "3" and not row["dead"]]
     for by, column in (("activation", "maximum"), ("density", "density")):
         want = [row["channel"] for row in sorted(rows, key=lambda row: (-row[column], row["channel"]))]
@@ -134,7 +138,7 @@ def test_channels_by_maximum_by_density_and_at_random(found: Search) -> None:
     assert chosen == [found.choose("3", 2, "random", seed) for seed in range(20)]
 
 
-def test_a_layer_by_either_of_its_names() -> None:
+def test_layer_is_found_by_any_of_its_names() -> None:
     net = dv.load("minivgg")
     found = dv.search(net, "scenes:4", ["features.17", "output"], workers=0)
     assert list(found.layers) == ["conv4_2", "output"]
@@ -143,83 +147,93 @@ def test_a_layer_by_either_of_its_names() -> None:
     assert found.choose("features.17", 4) == found.choose("conv4_2", 4)
 
 
-def test_it_is_opened_again_as_it_was(found: Search, folder: Path) -> None:
+def test_opened_search_equals_the_original(found: Search, folder: Path) -> None:
     again = dv.open_search(folder, network=small(), source=Noise(30))
     assert same(again, found) and again.manifest == found.manifest
     assert again.skipped == found.skipped and again.image_count == 30
-    assert (
-        repr(again) == repr(found) == "<Search of 30 pictures in Sequential: 0, 3, 6; top 9 of 15 channels>"
-    )
+    assert repr(again) == repr(found) == "<Search of 30 images in Sequential: 0, 3, 6; top 9 of 15 channels>"
     assert again.source.names == Noise(30).names
 
 
-def test_it_shows_itself_as_a_table_and_escapes_names(found: Search) -> None:
+def test_html_table_lists_the_layers_and_escapes_names(found: Search) -> None:
     shown = found._repr_html_()
     assert shown.count("<tr>") == 4 and "<td>6</td>" in shown
     odd = dv.search(small(name="<b>net</b>"), Noise(2), "0", workers=0)
     assert "<b>" not in odd._repr_html_() and "&lt;b&gt;net" in odd._repr_html_()
 
 
-def test_saved_elsewhere_whole_or_not_at_all(found: Search, tmp_path: Path) -> None:
+def test_save_writes_all_files_or_none(found: Search, tmp_path: Path) -> None:
     assert found.save(tmp_path / "new") == tmp_path / "new"
     assert same(dv.open_search(tmp_path / "new"), found) and junk(tmp_path / "new") == set()
     with pytest.raises(OutputError, match="exists"):
         found.save(tmp_path / "new")
     found.save(tmp_path / "new", force=True)
     (tmp_path / "half").mkdir()
-    (tmp_path / "half" / "manifest.json").write_text("another program's")
-    with pytest.raises(OutputError, match=r"manifest\.json exists"):
+    (tmp_path / "half" / "manifest.json").write_text("of another program")
+    with pytest.raises(OutputError, match=r"manifest\.json already exists"):
         found.save(tmp_path / "half")
     assert [path.name for path in (tmp_path / "half").iterdir()] == ["manifest.json"]
-    assert (tmp_path / "half" / "manifest.json").read_text() == "another program's"
+    assert (tmp_path / "half" / "manifest.json").read_text() == "of another program"
 
 
 def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    told = json.loads((path / "manifest.json").read_text())
-    change(told)
-    (path / "manifest.json").write_text(json.dumps(told))
+    manifest = json.loads((path / "manifest.json").read_text())
+    change(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest))
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no table": (lambda path: (path / "top.parquet").unlink(), "holds no whole search"),
-    "half a table": (
+    "missing table": (lambda path: (path / "top.parquet").unlink(), "is incomplete or damaged"),
+    "incomplete table": (
         lambda path: (path / "top.parquet").write_bytes((path / "top.parquet").read_bytes()[:500]),
-        "holds no whole search",
+        "is incomplete or damaged",
     ),
     "tables of two searches": (
         lambda path: (
             dv.search(small(), Noise(4), "0", out=path / "x", workers=0)
             and shutil.copy(path / "x" / "top.parquet", path / "top.parquet")
         ),
-        "15 channels with 135 peaks were written, and top.parquet has 24 rows",
+        "expected 15 channels with 135 peaks, but top.parquet has 24 rows and channels.parquet 15",
     ),
-    "no list of what was skipped": (lambda path: (path / "skipped.csv").unlink(), "holds no whole search"),
-    "another's manifest": (lambda path: (path / "manifest.json").write_text("{}"), "is not of a search"),
-    "a list for a manifest": (lambda path: (path / "manifest.json").write_text("[]"), "no whole search"),
-    "no manifest at all": (lambda path: (path / "manifest.json").write_text("{"), "no whole search"),
-    "a manifest without layers": (
-        lambda path: edited(path, lambda told: told.pop("layers")),
-        "no whole search",
+    "missing list of skipped images": (
+        lambda path: (path / "skipped.csv").unlink(),
+        "is incomplete or damaged",
     ),
-    "a manifest without a network": (lambda path: edited(path, lambda told: told.pop("network")), "no whole"),
-    "a later version": (
-        lambda path: edited(path, lambda told: told.update(format="deconvviz search 9")),
+    "manifest of something else": (
+        lambda path: (path / "manifest.json").write_text("{}"),
+        "is not the manifest of a search",
+    ),
+    "list as manifest": (lambda path: (path / "manifest.json").write_text("[]"), "incomplete or damaged"),
+    "invalid JSON as manifest": (
+        lambda path: (path / "manifest.json").write_text("{"),
+        "incomplete or damaged",
+    ),
+    "manifest without layers": (
+        lambda path: edited(path, lambda manifest: manifest.pop("layers")),
+        "incomplete or damaged",
+    ),
+    "manifest without network": (
+        lambda path: edited(path, lambda manifest: manifest.pop("network")),
+        "incomplete or damaged",
+    ),
+    "later version": (
+        lambda path: edited(path, lambda manifest: manifest.update(format="deconvviz search 9")),
         "its format is not 'deconvviz search 2'",
     ),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_folder_is_refused(damage: str, folder: Path, found: Search, tmp_path: Path) -> None:
-    there = tmp_path / "search"
-    shutil.copytree(folder, there)
+def test_damaged_folder_is_rejected(damage: str, folder: Path, found: Search, tmp_path: Path) -> None:
+    copy = tmp_path / "search"
+    shutil.copytree(folder, copy)
     spoil, message = DAMAGE[damage]
-    spoil(there)
+    spoil(copy)
     with pytest.raises(SearchError, match=message):
-        dv.open_search(there)
+        dv.open_search(copy)
 
 
-def test_there_is_no_search(tmp_path: Path) -> None:
+def test_folder_without_a_search_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match=r"no search in .*nowhere: there is no such folder"):
         dv.open_search(tmp_path / "nowhere")
     with pytest.raises(SearchError, match=r"no search in .*: there is no manifest\.json"):
@@ -227,7 +241,7 @@ def test_there_is_no_search(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_program_that_opened_a_search_ends_in_order(folder: Path) -> None:
+def test_program_that_opened_a_search_exits_without_error(folder: Path) -> None:
     """Threads in which pyarrow reads a stream aborted about half of the programs that had imported torch."""
     code = f"import deconvviz as dv; print(len(dv.open_search({str(folder)!r})))"
     for _ in range(6):

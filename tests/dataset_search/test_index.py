@@ -1,4 +1,4 @@
-"""The index against brute force: record every picture, take each channel's maximum, sort everything."""
+"""The search index, compared with brute force: record every image, take the maxima and sort them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from deconvviz.images.image import InputImage
 
 COUNT, K = 45, 9
 OTHER_BATCHES = 1e-5
-"""How far a peak may be off, as a share of its layer's largest, if batches have another size: the network's
-own last digits. Measured: 4e-7 for minivgg, nothing for SqueezeNet."""
+"""Tolerance for rounding in the network with another batch size, relative to the largest peak of a layer.
+Measured: 4e-7 for minivgg, 0 for SqueezeNet."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def brute(net: dv.Network, folder: Source) -> tuple[list[Row], dict[str, Tensor]
 
 
 @pytest.mark.slow
-def test_every_layer_and_channel_equals_brute_force(
+def test_index_of_all_layers_equals_brute_force(
     net: dv.Network, one_by_one: Search, brute: tuple[list[Row], dict[str, Tensor]]
 ) -> None:
     rows, peaks = brute
@@ -73,16 +73,17 @@ def test_every_layer_and_channel_equals_brute_force(
             assert kept[f"{layer}/{channel}"] == (mean, fired / COUNT, max(column), fired == 0)
 
 
-def seen(layer: str, y: int, x: int) -> tuple[int, ...]:
+def visible_field(layer: str, y: int, x: int) -> tuple[int, ...]:
     return tuple(min(max(edge, 0), 96) for edge in minivgg_field(layer, y, x))
 
 
-def test_receptive_fields_equal_arithmetic_and_the_projections(net: dv.Network, one_by_one: Search) -> None:
+@pytest.mark.slow
+def test_receptive_fields_equal_arithmetic_and_projections(net: dv.Network, one_by_one: Search) -> None:
     cut = 0
     for row in one_by_one.peaks.to_pylist():
         box = (row["x0"], row["y0"], row["x1"], row["y1"])
         if len(net.layers[row["layer"]].shape) == 3:
-            assert box == seen(row["layer"], row["y"], row["x"]), row
+            assert box == visible_field(row["layer"], row["y"], row["x"]), row
             cut += 0 in box or 96 in box
         else:
             assert box == (0, 0, 96, 96) and row["y"] is None and row["x"] is None, row
@@ -99,13 +100,14 @@ def test_receptive_fields_equal_arithmetic_and_the_projections(net: dv.Network, 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("size", [7, 32])
-def test_workers_do_not_change_a_bit(net: dv.Network, folder: Source, size: int, workers: int) -> None:
-    here = search(net, folder, ["conv2_2", "conv4_2", "output"], batch_size=size, workers=0)
-    assert same(search(net, folder, ["conv2_2", "conv4_2", "output"], batch_size=size, workers=workers), here)
+def test_results_do_not_depend_on_workers(net: dv.Network, folder: Source, size: int, workers: int) -> None:
+    layers = ["conv2_2", "conv4_2", "output"]
+    expected = search(net, folder, layers, batch_size=size, workers=0)
+    assert same(search(net, folder, layers, batch_size=size, workers=workers), expected)
 
 
 def check_within(found: Search, peaks: dict[str, Tensor], source: Source, tolerance: float) -> None:
-    """Activations within the tolerance; the same picture where its neighbours in rank are further away."""
+    """Check the activations to a tolerance, and the images where adjacent ranks differ by more than that."""
     rows = iter(rows_of(found))
     numbers = {name: number for number, name in enumerate(source.names)}
     for layer, of_layer in peaks.items():
@@ -128,8 +130,9 @@ def check_within(found: Search, peaks: dict[str, Tensor], source: Source, tolera
     assert next(rows, None) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [7, 32])
-def test_other_batches_give_the_same_but_for_the_networks_last_digits(
+def test_other_batch_sizes_change_results_only_by_rounding(
     net: dv.Network, folder: Source, size: int, brute: tuple[list[Row], dict[str, Tensor]]
 ) -> None:
     found = search(net, folder, "all", batch_size=size, workers=0)
@@ -137,7 +140,7 @@ def test_other_batches_give_the_same_but_for_the_networks_last_digits(
 
 
 class Shuffled(Source):
-    """The same pictures, listed and read in another order: ids decide."""
+    """Source with the same images in reverse order."""
 
     kind = "shuffled"
 
@@ -149,7 +152,7 @@ class Shuffled(Source):
         return self.of.image(self.of.names.index(self.names[number]))
 
 
-def test_the_order_in_which_pictures_are_listed_does_not_matter(
+def test_results_do_not_depend_on_the_order_of_images_and_layers(
     net: dv.Network, folder: Source, one_by_one: Search
 ) -> None:
     layers = list(one_by_one.layers)
@@ -162,18 +165,16 @@ def test_the_order_in_which_pictures_are_listed_does_not_matter(
     size=st.integers(1, 8),
     top=st.integers(1, 25),
 )
-def test_of_equal_pictures_the_first_by_id_is_the_stronger(
-    copies: list[tuple[int, int]], size: int, top: int
-) -> None:
+def test_equal_images_are_ranked_by_id(copies: list[tuple[int, int]], size: int, top: int) -> None:
     source, net = Noise(20, copies=copies), small()
     found = search(net, source, ["0", "3", "6"], top=top, batch_size=size, workers=0)
     rows, _ = brute_force(net, source, ["0", "3", "6"], top, batch=size)
     assert rows_of(found) == rows
 
 
-def test_networks_of_all_kinds() -> None:
+def test_network_with_unusual_layers_equals_brute_force() -> None:
     class Odd(nn.Module):
-        """Called twice, channels last, in place, a gate, a refused operation, a vector, functions."""
+        """Repeated modules, channels last, in-place ReLU, a gate, an unsupported operation and a vector."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -198,7 +199,7 @@ def test_networks_of_all_kinds() -> None:
     found = search(net, source, layers, top=4, batch_size=5, workers=0)
     assert rows_of(found) == rows
     again = search(net, source, "all", top=4, batch_size=5, workers=0)
-    assert list(again.layers) == layers  # the output is `scores` again
+    assert list(again.layers) == layers  # the layer output is the same tensor as scores
     assert same(again, found)
     boxes = {
         layer: {peak.box is None for channel in range(count) for peak in found.top(layer, channel)}
@@ -208,7 +209,7 @@ def test_networks_of_all_kinds() -> None:
     assert boxes == {layer: {layer in without} for layer in layers}
 
 
-def test_each_tensor_once_when_all_are_asked_for() -> None:
+def test_all_searches_each_tensor_once() -> None:
     inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Identity(), nn.Dropout())
     net = small(nn.Sequential(inner, nn.Flatten(), nn.Linear(4 * 14 * 14, 2)))
     found = search(net, Noise(3), "all", workers=0)
@@ -217,23 +218,23 @@ def test_each_tensor_once_when_all_are_asked_for() -> None:
 
 
 class Kept(Source):
-    """The same pictures, decoded once."""
+    """Source that keeps the decoded images of another one."""
 
     kind = "kept"
 
     def __init__(self, of: Source) -> None:
         super().__init__(of.place, of.names, sizes=of.sizes)
-        self.of, self.pictures = of, dict[int, InputImage]()
+        self.of, self.images = of, dict[int, InputImage]()
 
     def read(self, number: int) -> InputImage:
-        if number not in self.pictures:
-            self.pictures[number] = self.of.image(number)
-        return self.pictures[number]
+        if number not in self.images:
+            self.images[number] = self.of.image(number)
+        return self.images[number]
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("spare_threads")
-def test_squeezenet_on_photographs(real_data: Path) -> None:
+def test_squeezenet_index_of_photographs_equals_brute_force(real_data: Path) -> None:
     net = dv.load("squeezenet1_0", weights=real_data / "squeezenet1_0.pth")
     source = Kept(open_source(real_data / "imagenet-sample"))
     assert len(source) == 300
@@ -244,9 +245,9 @@ def test_squeezenet_on_photographs(real_data: Path) -> None:
         for first in range(0, 300, 20):
             chosen = [source.image(number).rgb for number in range(first, first + 20)]
             inputs = torch.stack([net.preprocessing.apply(rgb) for rgb in chosen])
-            said = module.features[:10](inputs)  # type: ignore[index, operator]
-            peaks.append(said.amax((2, 3)))
-            places.append(said.flatten(2).argmax(2))
+            maps = module.features[:10](inputs)  # type: ignore[index, operator]
+            peaks.append(maps.amax((2, 3)))
+            places.append(maps.flatten(2).argmax(2))
     of_layer, where = torch.cat(peaks), torch.cat(places)
     assert of_layer.shape == (300, 384)
     check_within(found, {"features.9": of_layer}, source, OTHER_BATCHES)
@@ -266,7 +267,7 @@ def test_squeezenet_on_photographs(real_data: Path) -> None:
 
 
 class Folded(nn.Module):
-    """A linear over all positions of all pictures as rows of one matrix, as in LeViT, beside usual layers."""
+    """Network in which a linear layer sees all positions of all images as rows of one matrix, as in LeViT."""
 
     def __init__(self, fold: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -285,6 +286,6 @@ FOLDS = {
 
 
 @pytest.mark.parametrize("fold", FOLDS)
-def test_a_layer_that_has_no_rows_of_pictures_is_left_out_of_all(fold: str) -> None:
+def test_all_leaves_out_a_layer_without_one_row_per_image(fold: str) -> None:
     found = search(small(Folded(FOLDS[fold])), Noise(3), "all", workers=0)
     assert list(found.layers) == ["conv", "scores"]

@@ -1,4 +1,4 @@
-"""The search on Ray, on two workers on this machine: the same index, also when they are killed."""
+"""Search on Ray with two workers on this machine: equal results, also if workers are killed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from deconvviz.image_sources import Source, open_source
 from deconvviz.images.image import InputImage
 from deconvviz.scenes import scene
 
-pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]  # the warnings are Ray's own
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]  # Ray itself emits warnings
 ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 SOURCE, SIZE = "scenes:320", 8
 
 
 class Slow(Source):
-    """Scenes that are read so slowly that there is a reader to be killed."""
+    """Source of scenes that is slow enough for a reading task to be killed."""
 
     kind = "slow"
 
@@ -49,15 +49,15 @@ def net() -> dv.Network:
 
 
 @pytest.fixture(scope="module")
-def here(net: dv.Network) -> Search:
-    """The same search on the local engine, with one thread, as each of Ray's workers has."""
+def expected(net: dv.Network) -> Search:
+    """Result of the local engine with one thread, like each worker of Ray."""
     assert torch.get_num_threads() == 1
     return search(net, SOURCE, "all", batch_size=SIZE, workers=0)
 
 
 @pytest.fixture(autouse=True)
 def sockets_closed() -> Iterator[None]:
-    """Ray leaves sockets to the garbage collector, whose warning would be an error in any later test."""
+    """Collect the sockets that Ray leaves open; their warning would be an error in a later test."""
     yield
     gc.collect()
 
@@ -80,7 +80,7 @@ def _same(one: Search, other: Search) -> bool:
 
 
 def _kill(cluster: Any, beginning: str) -> bool:
-    """Kill one process of this name with SIGKILL: a child of the raylets of this cluster, and no other."""
+    """Kill a child process of this cluster by the start of its command; return True if there was one."""
     for node in cluster.workers:
         for raylet in node.all_processes["raylet"]:
             with suppress(psutil.NoSuchProcess):
@@ -92,7 +92,7 @@ def _kill(cluster: Any, beginning: str) -> bool:
 
 
 class Killer:
-    """Kills something each time that a number of pictures is done."""
+    """Progress callback that runs each kill when its number of images is done."""
 
     def __init__(self, *steps: tuple[int, Callable[[], bool]]) -> None:
         self.steps, self.killed = list(steps), 0
@@ -103,44 +103,46 @@ class Killer:
             self.killed += 1
 
 
-def test_a_killed_actor_and_a_killed_task_change_nothing(net: dv.Network, here: Search, cluster: Any) -> None:
+def test_killed_actor_and_task_do_not_change_the_result(
+    net: dv.Network, expected: Search, cluster: Any
+) -> None:
     killer = Killer(
         (16, lambda: _kill(cluster, "ray::Map(_read)")),
-        (40, lambda: _kill(cluster, "ray::MapWorker(Map(_Looker))")),
+        (40, lambda: _kill(cluster, "ray::MapWorker(Map(_PeakActor))")),
     )
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import a test
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import test modules
     slow = Slow(SOURCE)
     found = search(
         net, slow, "all", batch_size=SIZE, engine="ray", address=cluster.address, workers=1, report=killer
     )
     assert killer.killed == 2
     assert not ray.is_initialized()
-    assert _same(found, here)
+    assert _same(found, expected)
 
 
-def test_a_lost_machine_changes_nothing(net: dv.Network, here: Search, cluster: Any) -> None:
+def test_lost_machine_does_not_change_the_result(net: dv.Network, expected: Search, cluster: Any) -> None:
     def lose() -> bool:
-        cluster.add_node(num_cpus=1)  # else there is none left for one of the two stages
+        cluster.add_node(num_cpus=1)  # otherwise one of the two stages has no machine
         cluster.remove_node(cluster.workers[1], allow_graceful=False)
         return True
 
     killer = Killer((40, lose))
     found = search(net, SOURCE, "all", batch_size=SIZE, engine="ray", address=cluster.address, report=killer)
     assert killer.killed == 1
-    assert _same(found, here)
+    assert _same(found, expected)
 
 
-def test_bad_pictures_checkpoints_and_a_network_of_ones_own(tmp_path: Path) -> None:
-    """On this machine alone: what is started is shut down again."""
+def test_interrupted_search_of_a_user_network_with_bad_images_is_resumed(tmp_path: Path) -> None:
+    """Ray is started on this machine and shut down again."""
     (tmp_path / "net.py").write_text(NET)
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for seed in range(24):
-        Image.fromarray(scene(seed).image).save(pictures / f"{seed:02d}.png")
-    (pictures / "07.png").write_bytes(b"no picture")
-    (pictures / "11.png").write_bytes(b"")
+        Image.fromarray(scene(seed).image).save(images / f"{seed:02d}.png")
+    (images / "07.png").write_bytes(b"not an image")
+    (images / "11.png").write_bytes(b"")
     net = dv.load(f"{tmp_path / 'net.py'}:make")
-    local = search(net, pictures, "all", batch_size=4, workers=0)
+    local = search(net, images, "all", batch_size=4, workers=0)
 
     class Stopped(Exception):
         pass
@@ -151,15 +153,15 @@ def test_bad_pictures_checkpoints_and_a_network_of_ones_own(tmp_path: Path) -> N
 
     out = tmp_path / "out"
     with pytest.raises(Stopped):
-        search(net, pictures, "all", batch_size=4, engine="ray", out=out, every=0, report=stop)
+        search(net, images, "all", batch_size=4, engine="ray", out=out, every=0, report=stop)
     assert not ray.is_initialized()
-    found = search(net, pictures, "all", engine="ray", out=out, resume=True)
+    found = search(net, images, "all", engine="ray", out=out, resume=True)
     assert _same(found, local)
     assert found.skipped == local.skipped
     assert [image for image, _ in found.skipped] == ["07.png", "11.png"]
     assert found.manifest["engine"] == "ray"
     with pytest.raises(ImageError, match=r"07\.png"):
-        search(net, pictures, "all", batch_size=24, engine="ray", strict=True)
+        search(net, images, "all", batch_size=24, engine="ray", strict=True)
     assert not ray.is_initialized()
 
 
@@ -181,35 +183,37 @@ def make():
 """
 
 
-def test_nothing_answers_at_an_address(net: dv.Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # else "auto" finds any cluster of this machine
+def test_address_without_a_cluster_is_rejected(net: dv.Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # otherwise "auto" finds any cluster on this machine
     for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "auto"):
-        with pytest.raises(SearchError, match=f"^no Ray cluster answers at {address}: .*ray start --head"):
+        with pytest.raises(
+            SearchError, match=f"^no Ray cluster answers at {address}: .*Start one with: ray start --head"
+        ):
             search(net, "scenes:4", "conv1_1", engine="ray", address=address)
         assert not ray.is_initialized()
 
 
-def test_there_is_no_cluster_to_be_found(net: dv.Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_auto_without_a_cluster_is_rejected(net: dv.Network, monkeypatch: pytest.MonkeyPatch) -> None:
     def find_none(**options: Any) -> None:
         assert options["address"] == "auto"
         raise ConnectionError("Could not find any running Ray instance.\nSee the manual.")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray, "init", find_none)  # it would find any cluster of this machine
+    monkeypatch.setattr(ray, "init", find_none)  # it would find any cluster on this machine
     with pytest.raises(SearchError) as refusal:
         search(net, "scenes:4", "conv1_1", engine="ray", address="auto")
     assert str(refusal.value) == (
-        "no Ray cluster answers at auto: See the manual. (start one with: ray start --head)"
+        "no Ray cluster answers at auto: See the manual. Start one with: ray start --head"
     )
 
 
-def test_without_ray(net: dv.Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_engine_without_ray_is_rejected(net: dv.Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SearchError) as refusal:
         search(net, "scenes:4", "conv1_1", engine="ray")
     assert str(refusal.value) == "the engine ray needs Ray: pip install 'deconvviz[ray]'"
 
 
-def test_an_address_needs_the_engine(net: dv.Network) -> None:
-    with pytest.raises(SearchError, match="goes with the engine ray"):
+def test_address_without_the_ray_engine_is_rejected(net: dv.Network) -> None:
+    with pytest.raises(SearchError, match=r"address auto needs the engine ray \(engine=ray\)"):
         search(net, "scenes:4", "conv1_1", address="auto")

@@ -1,4 +1,4 @@
-"""Projections lie on the part that their channel looks for: on scenes, where each part's place is known."""
+"""Example parts.py: projections in scenes concentrate on the part that activates their channel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parts() -> ModuleType:
 
 
 @pytest.mark.slow
-def test_energy_lies_on_the_part_on_which_the_top_nine_agree(
+def test_energy_concentrates_on_the_part_common_to_the_top_nine(
     parts: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Measured with 800 scenes and all channels: 5.7 and 8.1 times the area, 1.1 and 1.4 in the control."""
@@ -45,7 +45,9 @@ def test_energy_lies_on_the_part_on_which_the_top_nine_agree(
         assert len(of_layer) >= least
         assert min(row.ratio for row in of_layer) > 1.25
         assert np.median([row.ratio for row in of_layer]) > 4
-        assert np.median([row.energy for row in of_layer]) > 0.3  # though the part is a tenth of the field
+        assert (
+            np.median([row.energy for row in of_layer]) > 0.3
+        )  # although the part covers a tenth of the receptive field
         assert np.median([row.area for row in of_layer]) < 0.2
         control = np.median([row.other_ratio for row in of_layer])
         assert 0.7 < control < 1.7
@@ -53,10 +55,10 @@ def test_energy_lies_on_the_part_on_which_the_top_nine_agree(
     assert len({row.part for row in rows}) >= 3
 
 
-def test_the_example_is_a_program(
+def test_parts_example_prints_its_help(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What it measures is tested above, and would take as long again."""
+    """Its measurements are tested above and would take as long again."""
     monkeypatch.setattr(sys, "argv", ["parts.py", "--help"])
     with pytest.raises(SystemExit, match=r"^0$"):
         runpy.run_path(str(EXAMPLES / "parts.py"), run_name="__main__")
@@ -68,7 +70,7 @@ def shown(parts: ModuleType, energy: np.ndarray, seed: int = 0) -> object:
     return parts.Shown(seed, (4, 2, 4 + width, 2 + height), energy / energy.sum())
 
 
-def test_even_energy_has_the_shares_of_the_area(parts: ModuleType) -> None:
+def test_share_of_constant_energy_equals_share_of_the_area(parts: ModuleType) -> None:
     mask = np.zeros((96, 96), np.bool_)
     mask[2:7, 4:] = True
     even, below = np.ones((10, 8)), np.ones((10, 8))
@@ -78,7 +80,7 @@ def test_even_energy_has_the_shares_of_the_area(parts: ModuleType) -> None:
 
 
 def pieces(parts: ModuleType, channel: int, energy_of: Callable[[int], np.ndarray]) -> list[object]:
-    """Nine scenes with an eye in sight, in fields of conv4_2's size."""
+    """Return nine scenes with a visible eye in a receptive field of conv4_2."""
     dice = np.random.default_rng(channel)
     field = np.s_[14:82, 14:82]
     seeds = [
@@ -92,7 +94,7 @@ def pieces(parts: ModuleType, channel: int, energy_of: Callable[[int], np.ndarra
     ]
 
 
-def test_energy_on_eyes_alone_is_an_agreement_on_eyes(parts: ModuleType) -> None:
+def test_energy_on_eyes_only_is_an_agreement_on_eyes(parts: ModuleType) -> None:
     for channel in range(5):
         shown = pieces(parts, channel, lambda seed: parts.masks_of(seed)["eye"].astype(float))
         found = parts.agreement("made up", channel, shown)
@@ -102,7 +104,7 @@ def test_energy_on_eyes_alone_is_an_agreement_on_eyes(parts: ModuleType) -> None
         assert found.other_energy < 0.2
 
 
-def test_energy_that_knows_nothing_of_the_picture_agrees_on_nothing(parts: ModuleType) -> None:
+def test_random_energy_has_no_agreement(parts: ModuleType) -> None:
     dice = np.random.default_rng(0)
     shares, agreed = [], 0
     for channel in range(20):

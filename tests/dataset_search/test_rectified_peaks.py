@@ -1,4 +1,4 @@
-"""The peaks of a ReLU in place are taken from those of its input, if nothing else has written to it."""
+"""Peaks of an in-place ReLU are derived from those of its input if nothing else has modified it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import deconvviz as dv
-from deconvviz.dataset_search import peak_finder as peaks
-from deconvviz.dataset_search.peak_finder import finding
+from deconvviz.dataset_search import peak_finder
+from deconvviz.dataset_search.peak_finder import open_finder
 
-PICTURES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 class Shifted(nn.ReLU):
@@ -27,7 +27,7 @@ class Net(nn.Module):
         torch.manual_seed(1)
         self.conv, self.relu, self.between = nn.Conv2d(3, 5, 3), relu, between
         with torch.no_grad():
-            self.conv.bias[1] = -100  # a map without anything above zero
+            self.conv.bias[1] = -100  # a feature map without values above zero
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.between(self.conv(x)))
@@ -42,29 +42,31 @@ def _patched() -> nn.Module:
 NETS = {
     "in place": (Net(nn.ReLU(inplace=True)), True),
     "not in place": (Net(nn.ReLU()), False),
-    "added to before": (Net(nn.ReLU(inplace=True), lambda x: x.add_(0.5)), False),
-    "written to through a view": (Net(nn.ReLU(inplace=True), lambda x: (x[:, 0].fill_(3), x)[1]), False),
-    "another tensor": (Net(nn.ReLU(inplace=True), lambda x: x + 1), False),
-    "a subclass": (Net(Shifted(inplace=True)), False),
-    "patched": (Net(_patched()), False),
+    "input modified before": (Net(nn.ReLU(inplace=True), lambda x: x.add_(0.5)), False),
+    "input modified through a view": (Net(nn.ReLU(inplace=True), lambda x: (x[:, 0].fill_(3), x)[1]), False),
+    "input is another tensor": (Net(nn.ReLU(inplace=True), lambda x: x + 1), False),
+    "subclass": (Net(Shifted(inplace=True)), False),
+    "replaced forward": (Net(_patched()), False),
 }
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_peaks_of_a_relu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peaks_of_relu_are_derived_only_from_its_unmodified_input(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     net, short = NETS[name]
     network = dv.Network(net, size=8)
     layers = [network.layers.find("conv"), network.layers.find("relu")]
-    taken: list[int] = []
-    rectified = peaks._rectified
-    monkeypatch.setattr(peaks, "_rectified", lambda *given: (taken.append(1), rectified(*given))[1])
-    with finding(network, layers) as find:
-        said, places = find(PICTURES)
-    assert bool(taken) == short
+    derived: list[int] = []
+    rectified = peak_finder._rectified
+    monkeypatch.setattr(peak_finder, "_rectified", lambda *given: (derived.append(1), rectified(*given))[1])
+    with open_finder(network, layers) as find:
+        activations, places = find(IMAGES)
+    assert bool(derived) == short
     with torch.no_grad():
-        conv = net.conv(PICTURES)
-        maps = torch.cat([conv.clone(), net(PICTURES)], dim=1).flatten(2).numpy()
-    assert np.array_equal(said, maps.max(axis=2))
+        conv = net.conv(IMAGES)
+        maps = torch.cat([conv.clone(), net(IMAGES)], dim=1).flatten(2).numpy()
+    assert np.array_equal(activations, maps.max(axis=2))
     assert np.array_equal(places, maps.argmax(axis=2))
     if short:
-        assert (said[:, 6] == 0).all() and (places[:, 6] == 0).all()
+        assert (activations[:, 6] == 0).all() and (places[:, 6] == 0).all()

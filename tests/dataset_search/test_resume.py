@@ -1,4 +1,4 @@
-"""Killed at any moment and gone on with: the same index as of a search that nobody disturbed."""
+"""Interrupted searches: resuming gives the same results as an uninterrupted search."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ print("done", flush=True)
 
 
 @pytest.fixture(scope="module")
-def undisturbed() -> Search:
+def uninterrupted() -> Search:
     return search(dv.load("minivgg"), SOURCE, LAYERS, batch_size=SIZE, workers=0)
 
 
 def killed(folder: Path, workers: int, when: Callable[[int], bool], wait: float) -> None:
-    """A search in a process of its own, killed `wait` seconds after `when` is true of the pictures done."""
+    """Run a search in a process; kill it `wait` seconds after `when(number of finished images)` is true."""
     command = [sys.executable, "-c", PROGRAM, str(folder), str(workers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            assert line.strip() != "done", "it was quicker than we"
+            assert line.strip() != "done", "the search finished before it was killed"
             done = 0 if line.startswith("begins") else int(line)
             if when(done):
                 break
@@ -64,7 +64,7 @@ def killed(folder: Path, workers: int, when: Callable[[int], bool], wait: float)
 
 
 @pytest.mark.slow
-def test_killed_three_times_it_equals_an_undisturbed_one(undisturbed: Search, tmp_path: Path) -> None:
+def test_search_killed_three_times_equals_an_uninterrupted_one(uninterrupted: Search, tmp_path: Path) -> None:
     dice = np.random.default_rng()
     out, begun = tmp_path / "out", [0]
     for workers in (1, 0, 2):
@@ -73,8 +73,8 @@ def test_killed_three_times_it_equals_an_undisturbed_one(undisturbed: Search, tm
         progress = state.progress_of(out)
         assert progress is not None and progress[1] == 40
         begun.append(progress[0] * SIZE)
-        assert begun[-2] < begun[-1] < 320  # it went on from there, not from the start
-    (out / ".deconvviz-0123456789ab.part").touch()  # as a process leaves it that is killed while it writes
+        assert begun[-2] < begun[-1] < 320  # it was resumed, not started again
+    (out / ".deconvviz-0123456789ab.part").touch()  # left by a process that is killed while writing
     done: list[int] = []
     found = search(
         dv.load("minivgg"),
@@ -87,16 +87,16 @@ def test_killed_three_times_it_equals_an_undisturbed_one(undisturbed: Search, tm
         report=lambda progress: done.append(progress.done),
     )
     assert done[0] == begun[-1] + SIZE and done[-1] == 320
-    assert same(found, undisturbed)
-    assert same(open_search(out), undisturbed)
+    assert same(found, uninterrupted)
+    assert same(open_search(out), uninterrupted)
     assert junk(out) == set()
-    for one, other in ((found, undisturbed), (open_search(out), undisturbed)):
+    for one, other in ((found, uninterrupted), (open_search(out), uninterrupted)):
         for key in set(one.manifest) - {"network"}:
             assert one.manifest[key] == other.manifest[key]
 
 
 def interrupted(folder: Path, after: int, **more: Any) -> None:
-    """A search of 20 pictures of noise that is broken off after so many."""
+    """Interrupt a search of 20 noise images in the first report with more than `after` images."""
 
     def stop(progress: Progress) -> None:
         if progress.done > after:
@@ -107,7 +107,7 @@ def interrupted(folder: Path, after: int, **more: Any) -> None:
 
 
 def begin(folder: Path | None, net: dv.Network | None = None, **more: Any) -> Search:
-    asked: dict[str, Any] = {
+    options: dict[str, Any] = {
         "source": Noise(20),
         "layers": ["0", "3"],
         "top": 3,
@@ -117,11 +117,11 @@ def begin(folder: Path | None, net: dv.Network | None = None, **more: Any) -> Se
         "out": folder,
         **more,
     }
-    return search(net or small(), asked.pop("source"), asked.pop("layers"), **asked)
+    return search(net or small(), options.pop("source"), options.pop("layers"), **options)
 
 
 @pytest.mark.parametrize("after", [0, 2, 18])
-def test_broken_off_anywhere(after: int, tmp_path: Path) -> None:
+def test_search_interrupted_anywhere_is_resumed(after: int, tmp_path: Path) -> None:
     interrupted(tmp_path, after)
     assert state.progress_of(tmp_path) == (after // 2, 10)
     found = begin(tmp_path, resume=True)
@@ -132,11 +132,11 @@ STEPS = ("top.parquet", "channels.parquet", "skipped.csv", "manifest.json", "che
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_while_the_result_is_written(
+def test_search_interrupted_while_writing_its_result_is_resumed(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After all pictures, before each of the files, and before the checkpoint is taken away."""
-    from deconvviz.dataset_search import result as files
+    """Interrupt it after all images, before each file and before the checkpoint is deleted."""
+    from deconvviz.dataset_search import search_files as files
 
     real = files.write_whole
 
@@ -150,24 +150,24 @@ def test_killed_while_the_result_is_written(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(files, "write_whole", write_whole)
-    monkeypatch.setattr("deconvviz.files.write_whole", write_whole)  # of what is text
+    monkeypatch.setattr("deconvviz.files.write_whole", write_whole)  # used for text files
     monkeypatch.setattr(state, "remove", remove)
     with pytest.raises(KeyboardInterrupt):
         begin(tmp_path)
     monkeypatch.undo()
     if step != "checkpoint":
-        with pytest.raises(SearchError, match="is not done: 10 of 10 batches"):
+        with pytest.raises(SearchError, match="is not finished: 10 of 10 batches are done"):
             open_search(tmp_path)
-    looked: list[Progress] = []
-    found = begin(tmp_path, resume=True, report=looked.append)
-    assert looked == []
+    reports: list[Progress] = []
+    found = begin(tmp_path, resume=True, report=reports.append)
+    assert reports == []
     assert same(found, begin(None)) and same(open_search(tmp_path), found) and junk(tmp_path) == set()
 
 
 def other_weights() -> dv.Network:
     net = small()
     with torch.no_grad():
-        net.module[6].bias[0] += 1  # above the layers that are searched: it is another network all the same
+        net.module[6].bias[0] += 1  # after the searched layers, but it is still another network
     return net
 
 
@@ -176,20 +176,20 @@ def other_preprocessing() -> dv.Network:
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
-    "network": ({"net": lambda: small(name="another")}, "network was Sequential and is another"),
-    "weights": ({"net": other_weights}, "weights"),
-    "preprocessing": ({"net": other_preprocessing}, "preprocessing was"),
-    "layers": ({"layers": "0"}, "layers was 0, 3 and is 0"),
-    "top": ({"top": 4}, "top was 3 and is 4"),
-    "batch size": ({"batch_size": 3}, "batch size was 2 and is 3"),
-    "source": ({"source": Noise(21)}, "source was sha256:"),
-    "limit": ({"limit": 10}, "source was sha256:"),
+    "network": ({"net": lambda: small(name="another")}, "network Sequential before, another now"),
+    "weights": ({"net": other_weights}, "weights sha256:"),
+    "preprocessing": ({"net": other_preprocessing}, "preprocessing {"),
+    "layers": ({"layers": "0"}, "layers 0, 3 before, 0 now"),
+    "top": ({"top": 4}, "top 3 before, 4 now"),
+    "batch size": ({"batch_size": 3}, "batch size 2 before, 3 now"),
+    "source": ({"source": Noise(21)}, "source sha256:"),
+    "limit": ({"limit": 10}, "source sha256:"),
 }
 
 
 @pytest.mark.parametrize("finished", [False, True])
 @pytest.mark.parametrize("change", CHANGES)
-def test_resuming_another_search_is_refused_with_what_differs(
+def test_resuming_another_search_is_rejected_with_the_differences(
     change: str, finished: bool, tmp_path: Path
 ) -> None:
     if finished:
@@ -199,73 +199,73 @@ def test_resuming_another_search_is_refused_with_what_differs(
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     altered, message = CHANGES[change]
     altered = {name: value() if callable(value) else value for name, value in altered.items()}
-    looked: list[Progress] = []
+    reports: list[Progress] = []
     with pytest.raises(SearchError, match=message):
-        begin(tmp_path, resume=True, report=looked.append, **altered)
-    assert looked == []
+        begin(tmp_path, resume=True, report=reports.append, **altered)
+    assert reports == []
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     begin(tmp_path, force=True, **altered)
     assert junk(tmp_path) == set()
 
 
-def test_layers_in_another_order_and_by_other_names_are_the_same_search(tmp_path: Path) -> None:
+def test_search_is_resumed_with_layers_in_another_order_or_by_other_names(tmp_path: Path) -> None:
     net = dv.load("minivgg")
-    asked: dict[str, Any] = {"out": tmp_path, "workers": 0, "batch_size": 4}
+    options: dict[str, Any] = {"out": tmp_path, "workers": 0, "batch_size": 4}
 
     def stop(progress: Progress) -> None:
         if progress.done >= 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search(net, "scenes:12", ["conv4_2", "relu1_1"], report=stop, every=0, **asked)
-    found = search(net, "scenes:12@0", ["features.1", "features.17"], resume=True, **asked)
+        search(net, "scenes:12", ["conv4_2", "relu1_1"], report=stop, every=0, **options)
+    found = search(net, "scenes:12@0", ["features.1", "features.17"], resume=True, **options)
     assert same(found, search(net, "scenes:12", ["conv4_2", "relu1_1"], workers=0, batch_size=4))
 
 
-def test_a_finished_search_is_given_back_unchanged(tmp_path: Path) -> None:
+def test_resume_returns_a_finished_search_unchanged(tmp_path: Path) -> None:
     first = begin(tmp_path)
     times = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
-    looked: list[Progress] = []
-    again = begin(tmp_path, resume=True, report=looked.append)
-    assert looked == [] and same(again, first) and again.manifest == first.manifest
+    reports: list[Progress] = []
+    again = begin(tmp_path, resume=True, report=reports.append)
+    assert reports == [] and same(again, first) and again.manifest == first.manifest
     assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()} == times
     assert again.source.names == first.source.names
-    with pytest.raises(SearchError, match=r"the network of this search is gone.*network=NETWORK"):
+    with pytest.raises(SearchError, match=r"the network of this search no longer exists.*network=NETWORK"):
         again.open_network()
 
 
-def test_without_a_batch_size_the_one_it_was_begun_with_is_taken(tmp_path: Path) -> None:
+def test_resume_uses_the_batch_size_of_the_first_run(tmp_path: Path) -> None:
     interrupted(tmp_path, 6)
     assert begin(tmp_path, resume=True, batch_size=None).manifest["batch_size"] == 2
     assert begin(tmp_path, resume=True, batch_size=None).manifest["batch_size"] == 2
 
 
-def test_resume_where_there_is_nothing_begins(tmp_path: Path) -> None:
+def test_resume_in_a_new_folder_starts_a_search(tmp_path: Path) -> None:
     assert same(begin(tmp_path / "new", resume=True), begin(None))
 
 
-def test_a_folder_that_was_moved_is_gone_on_with(tmp_path: Path) -> None:
+def test_search_is_resumed_in_a_moved_folder(tmp_path: Path) -> None:
     interrupted(tmp_path / "here", 6)
     shutil.move(tmp_path / "here", tmp_path / "there")
     assert same(begin(tmp_path / "there", resume=True), begin(None))
 
 
-def test_half_a_checkpoint_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_truncated_checkpoint_is_rejected_with_advice(tmp_path: Path) -> None:
     interrupted(tmp_path, 6)
     path = tmp_path / CHECKPOINT
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     for more in ({"resume": True}, {}):
-        with pytest.raises(SearchError, match=r"cannot be read as a checkpoint.*start anew with force=True"):
+        with pytest.raises(SearchError, match=r"cannot read the checkpoint .*Start again with force=True"):
             begin(tmp_path, **more)
     assert same(begin(tmp_path, force=True), begin(None)) and junk(tmp_path) == set()
 
 
-def test_a_damaged_result_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_damaged_result_is_rejected_with_advice(tmp_path: Path) -> None:
     begin(tmp_path)
     path = tmp_path / "top.parquet"
     path.write_bytes(path.read_bytes()[:-9])
-    for look in (lambda: open_search(tmp_path), lambda: begin(tmp_path, resume=True)):
-        with pytest.raises(SearchError, match=r"holds no whole search.*search again with force=True"):
-            look()
+    for attempt in (lambda: open_search(tmp_path), lambda: begin(tmp_path, resume=True)):
+        with pytest.raises(SearchError, match=r"is incomplete or damaged.*Search again with force=True"):
+            attempt()
     begin(tmp_path, force=True)
     assert same(open_search(tmp_path), begin(None))

@@ -1,4 +1,4 @@
-"""A search is data: it does not keep the network alive, and notices when its weights change."""
+"""A search does not keep its network alive, and detects changed weights."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from deconvviz.dataset_search.search import search
 from deconvviz.errors import ManifestError, SearchError
 
 GONE = (
-    "the network of this search is gone: Sequential was made in Python, and a search does not keep it. "
-    "Give it again with network=NETWORK"
+    "the network of this search no longer exists: Sequential was made in Python, and a search does not keep "
+    "its network. Pass it again with network=NETWORK"
 )
 
 
@@ -42,7 +42,7 @@ def test_search_does_not_keep_the_network_alive(tmp_path: Path, saved: bool) -> 
     assert str(gone.value) == GONE
 
 
-def test_network_may_be_given_again() -> None:
+def test_network_can_be_passed_again() -> None:
     net, found = searched()
     expected = found.topnine("3", channels=[1], k=2).arrays()["pixels"]
     del net
@@ -51,7 +51,7 @@ def test_network_may_be_given_again() -> None:
     assert (again == expected).all()
 
 
-def test_other_network_is_refused() -> None:
+def test_network_with_other_weights_is_rejected() -> None:
     net, found = searched()
     with pytest.raises(
         SearchError, match=r"^the weights of Sequential are not those of this search: sha256:"
@@ -61,10 +61,10 @@ def test_other_network_is_refused() -> None:
 
 
 @pytest.mark.parametrize("through_data", [False, True])
-def test_weights_that_change_after_the_search_are_noticed(through_data: bool) -> None:
+def test_weights_changed_after_the_search_are_detected(through_data: bool) -> None:
     net, found = searched()
     last = net.module[6].weight  # type: ignore[index, operator, union-attr]
-    with torch.no_grad():  # in a layer behind: no activation of layer 3 is another
+    with torch.no_grad():  # in a later layer: the activations of layer 3 do not change
         (last.data if through_data else last)[0, 0] += 1e-3
     with pytest.raises(SearchError, match="the weights of Sequential are not those of this search"):
         found.topnine("3")
@@ -74,7 +74,7 @@ def test_weights_that_change_after_the_search_are_noticed(through_data: bool) ->
         found.topnine("3")
 
 
-def test_weights_that_are_put_back_are_the_same_again() -> None:
+def test_restored_weights_are_accepted() -> None:
     net, found = searched()
     before = {name: tensor.clone() for name, tensor in net.module.state_dict().items()}
     with torch.no_grad():
@@ -85,15 +85,15 @@ def test_weights_that_are_put_back_are_the_same_again() -> None:
     assert found.topnine("3", count=1, k=1).k == 1
 
 
-def test_network_that_was_given_to_open_search_is_kept(tmp_path: Path) -> None:
-    """It was given for that; `network=small()` would be gone at once."""
+def test_network_passed_to_open_search_is_kept(tmp_path: Path) -> None:
+    """Otherwise the network in `network=small()` would be deleted at once."""
     searched(tmp_path)
     opened = open_search(tmp_path, network=small(), source=Noise(6))
     gc.collect()
     assert opened.topnine("3", count=1, k=1).k == 1
 
 
-def test_opened_without_a_network_it_says_who_can_make_it(tmp_path: Path) -> None:
+def test_opened_search_without_its_network_raises(tmp_path: Path) -> None:
     searched(tmp_path)
     opened = open_search(tmp_path, source=Noise(6))
     with pytest.raises(ManifestError, match="was made in Python from a module"):
@@ -101,13 +101,13 @@ def test_opened_without_a_network_it_says_who_can_make_it(tmp_path: Path) -> Non
     assert opened.topnine("3", count=1, k=1, network=small()).k == 1
 
 
-def test_network_that_has_a_name_is_loaded_again() -> None:
+def test_network_with_a_name_is_loaded_again() -> None:
     found = search("minivgg", "scenes:3", "conv1_1", workers=0)
     gc.collect()
     assert found.topnine("conv1_1", count=1, k=2).arrays()["activation"].shape == (2,)
 
 
-def test_resumed_search_does_not_keep_the_network_either(tmp_path: Path) -> None:
+def test_resumed_search_does_not_keep_the_network_alive(tmp_path: Path) -> None:
     searched(tmp_path)
     net = small()
     found = search(net, Noise(6), "3", out=tmp_path, workers=0, resume=True)
@@ -116,7 +116,7 @@ def test_resumed_search_does_not_keep_the_network_either(tmp_path: Path) -> None
     del net
     gc.collect()
     assert reference() is None
-    with pytest.raises(SearchError, match="is gone"):
+    with pytest.raises(SearchError, match="no longer exists"):
         found.topnine("3")
 
 
@@ -127,7 +127,7 @@ def test_search_can_be_pickled_without_its_network() -> None:
     assert copy.topnine("3", count=1, k=1, network=net).k == 1
 
 
-def test_two_networks_of_one_module_are_one() -> None:
+def test_two_networks_with_one_module_are_equal() -> None:
     module = small().module
     assert isinstance(module, nn.Module)
     found = search(small(module), Noise(6), "3", workers=0)

@@ -1,4 +1,4 @@
-"""A whole search: what is asked for is checked first, and bad pictures are counted and told of."""
+"""Complete searches: checks of the options, images that cannot be used, results and progress."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def net() -> dv.Network:
 
 
 def bad_folder(folder: Path) -> Path:
-    """Twelve scenes, and four that are none: cut off, text, empty, a name that is no UTF-8."""
+    """Write twelve scenes and four bad files: truncated, text, empty, and one with an invalid UTF-8 name."""
     scenes_folder(folder, 12)
     whole = (folder / "even" / "0000.png").read_bytes()
     (folder / "even" / "broken.jpg").write_bytes(whole[: len(whole) // 2])
-    (folder / "a text.jpg").write_text("not a picture")
+    (folder / "a text.jpg").write_text("not an image")
     (folder / "odd" / "empty.png").touch()
     with open(os.fsencode(folder) + b"/not-utf8-\xff.png", "wb") as stream:
-        stream.write(b"rubbish")
+        stream.write(b"not an image")
     return folder
 
 
 BAD = {"a text.jpg", "even/broken.jpg", "odd/empty.png", "not-utf8-\\xff.png"}
 
 
-def test_bad_pictures_are_counted_and_listed_and_the_rest_is_right(net: dv.Network, tmp_path: Path) -> None:
+def test_unreadable_images_are_skipped_counted_and_listed(net: dv.Network, tmp_path: Path) -> None:
     source, out = bad_folder(tmp_path / "in"), tmp_path / "out"
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     found = search(
         net,
         source,
@@ -56,18 +56,18 @@ def test_bad_pictures_are_counted_and_listed_and_the_rest_is_right(net: dv.Netwo
         out=out,
         batch_size=3,
         workers=1,
-        report=lambda progress: told.append((progress.done, progress.skipped)),
+        report=lambda progress: reports.append((progress.done, progress.skipped)),
     )
     good = search(net, scenes_folder(tmp_path / "good", 12), ["conv4_2", "fc6"], batch_size=3, workers=0)
     assert {name for name, _ in found.skipped} == BAD
     assert all(reason for _, reason in found.skipped)
     assert (found.image_count, found.manifest["skipped"], found.manifest["source"]["pictures"]) == (12, 4, 16)
-    assert told[-1] == (16, 4)
+    assert reports[-1] == (16, 4)
     with open(out / "skipped.csv", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["image"] for row in rows} == BAD
     reasons = {row["image"]: row["reason"] for row in rows}
-    assert "no picture" in reasons["a text.jpg"] or "cannot" in reasons["a text.jpg"]
+    assert "a text.jpg is not an image: it is text" in reasons["a text.jpg"]
     assert [row.image for row in rows_of(found)] == [row.image for row in rows_of(good)]
     assert np.allclose(
         [row.activation for row in rows_of(found)], [row.activation for row in rows_of(good)], rtol=1e-5
@@ -76,7 +76,7 @@ def test_bad_pictures_are_counted_and_listed_and_the_rest_is_right(net: dv.Netwo
     assert open_search(out).skipped == found.skipped
 
 
-def test_a_picture_that_is_deleted_in_mid_run(net: dv.Network, tmp_path: Path) -> None:
+def test_image_deleted_during_the_search_is_skipped(net: dv.Network, tmp_path: Path) -> None:
     source = open_source(scenes_folder(tmp_path, 8))
 
     def delete(progress: Progress) -> None:
@@ -84,27 +84,27 @@ def test_a_picture_that_is_deleted_in_mid_run(net: dv.Network, tmp_path: Path) -
 
     found = search(net, source, "fc6", batch_size=2, workers=0, report=delete)
     assert [name for name, _ in found.skipped] == ["odd/0007.png"]
-    assert "gone" in found.skipped[0][1]
+    assert "no longer exists" in found.skipped[0][1]
     assert found.image_count == 7
 
 
-def test_strict_makes_a_bad_picture_an_error_and_the_search_can_go_on_without(
+def test_strict_search_ends_at_a_bad_image_and_can_be_resumed_without_strict(
     net: dv.Network, tmp_path: Path
 ) -> None:
     source, out = bad_folder(tmp_path / "in"), tmp_path / "out"
-    with pytest.raises(ImageError, match=r"a text\.jpg.*without strict=True it is counted"):
+    with pytest.raises(ImageError, match=r"a text\.jpg.*Without strict=True the image is skipped"):
         search(net, source, "fc6", out=out, batch_size=2, workers=0, strict=True)
-    with pytest.raises(SearchError, match="is not done: 0 of 8 batches"):
+    with pytest.raises(SearchError, match="is not finished: 0 of 8 batches are done"):
         open_search(out)
     found = search(net, source, "fc6", out=out, workers=0, resume=True)
-    assert found.manifest["batch_size"] == 2  # as it was begun
+    assert found.manifest["batch_size"] == 2  # as in the first run
     assert {name for name, _ in found.skipped} == BAD and junk(out) == set()
 
 
-def test_strict_counts_what_was_no_good_when_pictures_were_listed(net: dv.Network, tmp_path: Path) -> None:
+def test_strict_search_rejects_an_image_that_cannot_be_listed(net: dv.Network, tmp_path: Path) -> None:
     scenes_folder(tmp_path, 3)
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(ImageError, match=r"gone\.png: it is a link.*without strict=True"):
+    with pytest.raises(ImageError, match=r"gone\.png: it is a link.*Without strict=True"):
         search(net, tmp_path, "fc6", workers=0, strict=True)
     found = search(net, tmp_path, "fc6", workers=0)
     assert [name for name, _ in found.skipped] == ["gone.png"]
@@ -118,19 +118,19 @@ class Torn(Noise):
         return super().read(number)
 
 
-def test_resuming_strictly_is_refused_where_pictures_were_skipped(tmp_path: Path) -> None:
+def test_strict_resume_is_rejected_if_images_were_skipped(tmp_path: Path) -> None:
     net, source = small(), Torn(12)
     planned = plan(net, source, "0", top=9, batch_size=2)
     begun = state.State.begin(planned)
     begun.skipped[1] = "noise-0001 is torn"
     state.write(begun, planned.identity(), tmp_path)
-    with pytest.raises(ImageError, match=r"noise-0001 is torn \(without strict=True"):
+    with pytest.raises(ImageError, match=r"noise-0001 is torn\. Without strict=True"):
         search(net, source, "0", out=tmp_path, workers=0, resume=True, strict=True)
     found = search(net, source, "0", out=tmp_path, workers=0, resume=True)
     assert [name for name, _ in found.skipped] == ["noise-0001", "noise-0002"]
 
 
-def test_a_reason_that_is_no_text_does_not_end_a_search_at_its_end(tmp_path: Path) -> None:
+def test_reason_with_invalid_characters_can_be_written(tmp_path: Path) -> None:
     class Odd(Noise):
         def read(self, number: int) -> InputImage:
             if number == 1:
@@ -142,7 +142,7 @@ def test_a_reason_that_is_no_text_does_not_end_a_search_at_its_end(tmp_path: Pat
 
 
 class Poisoned(nn.Module):
-    """NaN in the second layer for pictures that are white in a corner."""
+    """Network with NaN in its second layer for images with a white corner."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,70 +156,72 @@ class Poisoned(nn.Module):
 
 class Corner(Noise):
     def read(self, number: int) -> InputImage:
-        picture = super().read(number)
-        picture.rgb[0, 0] = 255 if number in (3, 8) else 0
-        return picture
+        image = super().read(number)
+        image.rgb[0, 0] = 255 if number in (3, 8) else 0
+        return image
 
 
 @pytest.mark.parametrize("size", [1, 4, 20])
-def test_a_picture_with_nan_in_a_layer_is_left_out_and_hurts_no_other(size: int) -> None:
+def test_image_with_nan_in_a_layer_is_skipped_without_affecting_others(size: int) -> None:
     net = small(Poisoned())
     found = search(net, Corner(10), ["conv", "last"], batch_size=size, workers=0, top=10)
     assert found.skipped == (
-        ("noise-0003", "last gives NaN or infinity"),
-        ("noise-0008", "last gives NaN or infinity"),
+        ("noise-0003", "layer last has NaN or infinite activations"),
+        ("noise-0008", "layer last has NaN or infinite activations"),
     )
     assert {row.image for row in rows_of(found)}.isdisjoint({"noise-0003", "noise-0008"})
     assert (found.image_count, len(found)) == (8, 6 * 8)
     assert np.isfinite(found.peaks.column("activation").to_numpy()).all()
     below = search(net, Corner(10), "conv", batch_size=size, workers=0)
-    assert below.skipped == () and below.image_count == 10  # nothing wrong so far down
-    with pytest.raises(ImageError, match=r"noise-0003: last gives NaN or infinity \(without strict=True"):
+    assert below.skipped == () and below.image_count == 10  # the earlier layer has no NaN
+    with pytest.raises(
+        ImageError, match=r"noise-0003: layer last has NaN or infinite activations\. Without strict=True"
+    ):
         search(net, Corner(10), "last", batch_size=size, workers=0, strict=True)
 
 
-def test_nothing_but_bad_pictures_is_an_error_and_leaves_nothing(net: dv.Network, tmp_path: Path) -> None:
+def test_source_without_readable_images_raises_and_writes_nothing(net: dv.Network, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(3):
         (tmp_path / "in" / f"{number}.jpg").write_text("no")
-    with pytest.raises(SearchError, match=r"none of the 3 pictures of .*in could be read: .*0\.jpg"):
+    with pytest.raises(SearchError, match=r"none of the 3 images in .*in could be read: .*0\.jpg"):
         search(net, tmp_path / "in", "fc6", out=tmp_path / "out", batch_size=2, workers=0)
     assert not (tmp_path / "out").exists()
 
 
-def test_an_empty_source_is_an_error(net: dv.Network, tmp_path: Path) -> None:
+def test_empty_source_raises(net: dv.Network, tmp_path: Path) -> None:
     for source in (tmp_path, Noise(0)):
         with pytest.raises(SourceError, match="no images in"):
             search(net, source, "fc6", out=tmp_path / "out", workers=0)
     assert not (tmp_path / "out").exists()
 
 
-ASKED: list[tuple[dict[str, Any], type[DeconvvizError], str]] = [
+INVALID: list[tuple[dict[str, Any], type[DeconvvizError], str]] = [
     ({"layers": "conv9_9"}, LayerError, "conv9_9"),
     ({"layers": []}, LayerError, "no layer was given"),
-    ({"top": 0}, SearchError, "the 0 strongest pictures"),
-    ({"batch_size": 0}, SearchError, "batches of 0 pictures"),
-    ({"workers": -1}, SearchError, "-1 workers"),
+    ({"top": 0}, SearchError, "invalid top 0"),
+    ({"batch_size": 0}, SearchError, "invalid batch size 0"),
+    ({"workers": -1}, SearchError, "invalid number of workers -1"),
     ({"limit": 0}, SourceError, "limit of 0"),
     ({"source": "scenes:0"}, SourceError, "0 scenes"),
     ({"source": "nowhere"}, SourceError, "nowhere"),
-    ({"engine": "spark"}, SearchError, "no engine 'spark': there are local, ray"),
-    ({"address": "auto"}, SearchError, "goes with the engine ray"),
-    ({"resume": True, "force": True}, SearchError, "give one of them"),
+    ({"engine": "spark"}, SearchError, "unknown engine 'spark': choose from local, ray"),
+    ({"address": "auto"}, SearchError, "address auto needs the engine ray"),
+    ({"resume": True, "force": True}, SearchError, "give only one of them"),
 ]
 
 
-@pytest.mark.parametrize(("change", "error", "message"), ASKED)
-def test_what_is_asked_for_is_checked_before_anything_is_read_or_written(
+@pytest.mark.parametrize(("change", "error", "message"), INVALID)
+def test_invalid_option_raises_before_anything_is_written(
     net: dv.Network, tmp_path: Path, change: dict[str, Any], error: type[DeconvvizError], message: str
 ) -> None:
-    asked = {"source": "scenes:4", "layers": "fc6", "workers": 0, "out": tmp_path / "out", **change}
+    options = {"source": "scenes:4", "layers": "fc6", "workers": 0, "out": tmp_path / "out", **change}
     with pytest.raises(error, match=message):
-        search(net, asked.pop("source"), asked.pop("layers"), **asked)
+        search(net, options.pop("source"), options.pop("layers"), **options)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_layer_without_channels_is_refused_by_name_and_left_out_of_all() -> None:
+def test_layer_without_channels_is_rejected_by_name_and_left_out_of_all() -> None:
     class Tokens(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -230,18 +232,20 @@ def test_a_layer_without_channels_is_refused_by_name_and_left_out_of_all() -> No
             return self.scores(self.mix(self.conv(x).flatten(2).transpose(1, 2)).mean(1))
 
     net = small(Tokens())
-    with pytest.raises(LayerError, match=r"mix gives 16 x 5 for a picture; channels are those of a map"):
+    with pytest.raises(
+        LayerError, match=r"mix has no channels: its output for an image is 16 x 5, neither feature maps"
+    ):
         search(net, Noise(3), "mix", workers=0)
     assert list(search(net, Noise(3), "all", workers=0).layers) == ["conv", "scores"]
 
 
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("below", ["", "deeper/still"])
-def test_a_folder_that_cannot_be_one_is_told_before_the_first_picture(
+def test_output_path_that_is_a_file_raises_before_the_first_image(
     net: dv.Network, tmp_path: Path, force: bool, below: str
 ) -> None:
     (tmp_path / "taken").write_text("a file")
-    looked: list[Progress] = []
+    reports: list[Progress] = []
     with pytest.raises(OutputError, match="a part of the path is a file"):
         search(
             net,
@@ -250,28 +254,28 @@ def test_a_folder_that_cannot_be_one_is_told_before_the_first_picture(
             out=tmp_path / "taken" / below,
             workers=0,
             force=force,
-            report=looked.append,
+            report=reports.append,
         )
-    assert looked == [] and (tmp_path / "taken").read_text() == "a file"
+    assert reports == [] and (tmp_path / "taken").read_text() == "a file"
 
 
-def test_a_full_disk_is_told_before_the_first_picture(
+def test_full_disk_raises_before_the_first_image(
     net: dv.Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: Any, **arrays: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    looked: list[Progress] = []
+    reports: list[Progress] = []
     with pytest.raises(OutputError, match=r"no space left on device .*free some space"):
-        search(net, "scenes:4", "fc6", out=tmp_path / "out", workers=0, report=looked.append)
-    assert looked == [] and not (tmp_path / "out").exists()
+        search(net, "scenes:4", "fc6", out=tmp_path / "out", workers=0, report=reports.append)
+    assert reports == [] and not (tmp_path / "out").exists()
 
 
-def test_what_is_there_is_left_as_it_is_without_force(net: dv.Network, tmp_path: Path) -> None:
+def test_existing_search_is_overwritten_only_with_force(net: dv.Network, tmp_path: Path) -> None:
     first = search(net, "scenes:6", "fc6", out=tmp_path, workers=0)
     manifest = (tmp_path / "manifest.json").read_bytes()
-    with pytest.raises(OutputError, match=r"holds a search already .*force=True"):
+    with pytest.raises(OutputError, match=r"already contains a search\. .*force=True"):
         search(net, "scenes:5", "fc6", out=tmp_path, workers=0)
     assert (tmp_path / "manifest.json").read_bytes() == manifest
     second = search(net, "scenes:5", "fc6", out=tmp_path, workers=0, force=True)
@@ -279,40 +283,42 @@ def test_what_is_there_is_left_as_it_is_without_force(net: dv.Network, tmp_path:
     assert junk(tmp_path) == set()
 
 
-def test_a_search_overwritten_by_one_that_breaks_off_is_no_search_any_more(
-    net: dv.Network, tmp_path: Path
-) -> None:
+def test_search_overwritten_by_an_interrupted_one_cannot_be_opened(net: dv.Network, tmp_path: Path) -> None:
     search(net, "scenes:6", "fc6", out=tmp_path, workers=0)
 
     def stop(progress: Progress) -> None:
         if progress.done == 4:
             raise KeyboardInterrupt
 
-    asked: dict[str, Any] = {"out": tmp_path, "workers": 0, "batch_size": 2}
+    options: dict[str, Any] = {"out": tmp_path, "workers": 0, "batch_size": 2}
     with pytest.raises(KeyboardInterrupt):
-        search(net, "scenes:8", "fc6", force=True, every=0, report=stop, **asked)
-    with pytest.raises(SearchError, match=r"is not done: 1 of 4 batches; go on with .*resume=True"):
+        search(net, "scenes:8", "fc6", force=True, every=0, report=stop, **options)
+    with pytest.raises(SearchError, match=r"is not finished: 1 of 4 batches are done\. Repeat .*resume=True"):
         open_search(tmp_path)
-    with pytest.raises(OutputError, match=r"broken off, 1 of 4 batches done: go on with resume=True"):
+    with pytest.raises(
+        OutputError, match=r"interrupted search: 1 of 4 batches are done\. Continue with resume=True"
+    ):
         search(net, "scenes:8", "fc6", out=tmp_path, workers=0)
     found = search(net, "scenes:8", "fc6", out=tmp_path, workers=0, resume=True)
     assert same(found, search(net, "scenes:8", "fc6", batch_size=2, workers=0))
     assert same(open_search(tmp_path), found)
 
 
-def test_limit_more_peaks_than_pictures_and_what_the_manifest_says(net: dv.Network, tmp_path: Path) -> None:
+def test_search_with_limit_and_more_peaks_than_images_writes_its_manifest(
+    net: dv.Network, tmp_path: Path
+) -> None:
     found = search(net, "scenes:50", ["relu4_2"], top=10**9, limit=7, out=tmp_path, workers=0)
     assert found.image_count == 7 and len(found) == found.channels["kept"].to_numpy().sum() <= 96 * 7
     assert len(found.top("relu4_2", 0)) == 7
-    told = json.loads((tmp_path / "manifest.json").read_text())
-    assert told["source"]["limit"] == 7 and told["source"]["pictures"] == 7
-    (layer,) = told["layers"]
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["source"]["limit"] == 7 and manifest["source"]["pictures"] == 7
+    (layer,) = manifest["layers"]
     assert (layer["name"], layer["module"], layer["channels"]) == ("relu4_2", "features.18", 96)
     assert layer["dead"] == found.dead("relu4_2")
-    assert told["network"]["digest"] == net.digest
-    assert told["network"]["preprocessing"] == net.preprocessing.to_json()
-    assert {"deconvviz", "torch", "numpy", "python"} <= set(told["versions"])
-    assert (told["batch_size"], told["top"], told["engine"]) == (7, 10**9, "local")
+    assert manifest["network"]["digest"] == net.digest
+    assert manifest["network"]["preprocessing"] == net.preprocessing.to_json()
+    assert {"deconvviz", "torch", "numpy", "python"} <= set(manifest["versions"])
+    assert (manifest["batch_size"], manifest["top"], manifest["engine"]) == (7, 10**9, "local")
 
 
 def test_dead_channels_are_counted_and_listed() -> None:
@@ -325,11 +331,11 @@ def test_dead_channels_are_counted_and_listed() -> None:
     found = search(net, Noise(8), ["0", "3"], workers=0)
     assert found.dead("0") == [2] and found.dead("3") == [1]
     assert [layer["dead"] for layer in found.manifest["layers"]] == [[2], [1]]
-    assert {peak.activation for peak in found.top("0", 2)} == {-1.0}  # not rectified: a value like any other
+    assert {peak.activation for peak in found.top("0", 2)} == {-1.0}  # not rectified: an ordinary value
     assert found.top("3", 1) == []
 
 
-def test_the_network_the_random_numbers_and_the_grad_mode_are_as_before(net: dv.Network) -> None:
+def test_search_leaves_network_random_state_and_grad_mode_unchanged(net: dv.Network) -> None:
     net.module.train()
     try:
         before = [
@@ -347,27 +353,27 @@ def test_the_network_the_random_numbers_and_the_grad_mode_are_as_before(net: dv.
         net.module.eval()
 
 
-def test_progress_tells_the_rates_apart(net: dv.Network) -> None:
+def test_progress_measures_reading_and_network_separately(net: dv.Network) -> None:
     class Slow(Noise):
         def read(self, number: int) -> InputImage:
             time.sleep(0.01)
             return super().read(number)
 
-    told: list[tuple[int, float, float, float]] = []
+    reports: list[tuple[int, float, float, float]] = []
 
     def report(progress: Progress) -> None:
-        told.append((progress.done, progress.reading_rate, progress.network_rate, progress.left))
+        reports.append((progress.done, progress.reading_rate, progress.network_rate, progress.left))
         assert progress.limit == "reading"
         assert progress.total == 12
 
     search(small(), Slow(12), "0", workers=0, batch_size=3, report=report)
-    assert [done for done, *_ in told] == [3, 6, 9, 12]
-    for _, reading, looking, _ in told:
+    assert [done for done, *_ in reports] == [3, 6, 9, 12]
+    for _, reading, looking, _ in reports:
         assert 20 < reading < 100 and looking > 2 * reading
-    assert told[-1][3] == 0 and told[0][3] > 0
+    assert reports[-1][3] == 0 and reports[0][3] > 0
 
 
-def test_a_source_without_names_is_not_limited_to_files(tmp_path: Path) -> None:
+def test_search_of_a_custom_source_is_opened_with_that_source(tmp_path: Path) -> None:
     class Own(Source):
         kind = "own"
 
@@ -386,7 +392,7 @@ def test_a_source_without_names_is_not_limited_to_files(tmp_path: Path) -> None:
     assert len(open_search(tmp_path, source=Own()).source) == 3
 
 
-def test_a_layer_is_accepted_wherever_its_name_is(net: dv.Network) -> None:
+def test_layer_object_is_accepted_like_its_name(net: dv.Network) -> None:
     layer = net.layers["conv2_2"]
     one = search(net, "scenes:6", layer, workers=0, batch_size=3)
     other = search(net, "scenes:6", "conv2_2", workers=0, batch_size=3)

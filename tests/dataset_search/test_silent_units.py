@@ -1,4 +1,4 @@
-"""Images on which a rectified channel is 0 are not among its strongest: their order would be arbitrary."""
+"""Images on which a rectified channel is 0 are not among its peaks, as their order would be arbitrary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COUNT, KEPT = 12, 5
 
 
 class Levels(nn.Module):
-    """One channel for each entry: a function of the number of the image, at one position of the map."""
+    """One channel for each function of the image number, with its maximum in the first row of the map."""
 
     def __init__(self, *functions: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def negative(number: Tensor) -> Tensor:
 
 
 def up_to_zero(number: Tensor) -> Tensor:
-    """0 on image 0, below it on all others."""
+    """0 on image 0, negative on all others."""
     return -number
 
 
@@ -68,14 +68,14 @@ ALWAYS, DEAD, SELDOM, NEGATIVE, UP_TO_ZERO = range(5)
 
 
 class Numbered(Noise):
-    """Images whose pixels all have the number of the image."""
+    """Source in which all pixels of an image have the number of the image as their value."""
 
     def read(self, number: int) -> InputImage:
         return InputImage(np.full((4, 4, 3), number, np.uint8))
 
 
 def network(rectifier: nn.Module | None = None) -> dv.Network:
-    """Layers 0, without a rectifier, and 1, with one."""
+    """Return a network with layer 0, not rectified, and layer 1, rectified."""
     module = nn.Sequential(Levels(*FUNCTIONS), rectifier or nn.ReLU())
     return dv.Network(module, size=4, mean=(0,) * 3, std=(1 / 255,) * 3)
 
@@ -89,7 +89,7 @@ def images(found: Search, layer: str, channel: int) -> list[int]:
     return [int(peak.image_id.rpartition("-")[2]) for peak in found.top(layer, channel)]
 
 
-def test_dead_channel_has_no_images(found: Search) -> None:
+def test_dead_channel_has_no_peaks(found: Search) -> None:
     for channel in (DEAD, NEGATIVE, UP_TO_ZERO):
         assert found.top("1", channel) == []
         assert channel in found.dead("1")
@@ -97,29 +97,29 @@ def test_dead_channel_has_no_images(found: Search) -> None:
     assert set(table[table.layer == "1"].channel) == {ALWAYS, SELDOM}
 
 
-def test_channel_that_is_seldom_above_zero_keeps_those_images(found: Search) -> None:
+def test_channel_active_on_two_images_has_two_peaks(found: Search) -> None:
     assert images(found, "1", SELDOM) == [7, 3]
     assert [peak.rank for peak in found.top("1", SELDOM)] == [1, 2]
     assert [peak.activation for peak in found.top("1", SELDOM)] == pytest.approx([7, 3])
     assert found.top("1", SELDOM, 1) == found.top("1", SELDOM)[:1]
     assert found.top("1", SELDOM, KEPT) == found.top("1", SELDOM)
-    with pytest.raises(UnitError, match="from 1 to 5 are kept"):
+    with pytest.raises(UnitError, match="it must be from 1 to 5"):
         found.top("1", SELDOM, KEPT + 1)
 
 
-def test_channel_that_is_always_above_zero_is_as_before(found: Search) -> None:
+def test_channel_active_on_all_images_has_k_peaks(found: Search) -> None:
     assert images(found, "1", ALWAYS) == [11, 10, 9, 8, 7]
 
 
-def test_values_below_zero_without_a_rectifier_are_ranked_as_they_are(found: Search) -> None:
+def test_negative_values_without_rectifier_are_ranked(found: Search) -> None:
     assert images(found, "0", NEGATIVE) == [0, 1, 2, 3, 4]
-    assert images(found, "0", UP_TO_ZERO) == [0, 1, 2, 3, 4]  # a 0 is a value like any other here
+    assert images(found, "0", UP_TO_ZERO) == [0, 1, 2, 3, 4]  # without a rectifier, 0 is an ordinary value
     assert images(found, "0", SELDOM) == [7, 3, 0, 1, 2]
     assert images(found, "0", DEAD) == [0, 1, 2, 3, 4]
     assert [peak.activation for peak in found.top("0", UP_TO_ZERO)] == pytest.approx([0, -1, -2, -3, -4])
 
 
-def test_table_says_how_many_rows_each_channel_has(found: Search) -> None:
+def test_column_kept_is_the_number_of_peaks(found: Search) -> None:
     counts = found.peaks.to_pandas().groupby(["layer", "channel"]).size().to_dict()
     for row in found.channels.to_pylist():
         assert row["kept"] == counts.get((row["layer"], row["channel"]), 0)
@@ -132,7 +132,7 @@ def test_statistics_count_all_images(found: Search) -> None:
     assert row["mean"] == pytest.approx(10 / COUNT)
 
 
-def test_rows_are_those_of_a_full_sort_without_the_zeros() -> None:
+def test_rows_equal_a_full_sort_without_zeros() -> None:
     net = small()
     with torch.no_grad():
         net.module[3].bias.fill_(-1.5)  # type: ignore[index, operator, union-attr]
@@ -143,13 +143,13 @@ def test_rows_are_those_of_a_full_sort_without_the_zeros() -> None:
     assert rows_of(found) == [row for row in rows if row.activation != 0]
 
 
-def test_only_dead_channels_make_an_empty_table(tmp_path: Path) -> None:
+def test_table_of_dead_channels_is_empty(tmp_path: Path) -> None:
     net = network(nn.Sequential(nn.ReLU(), Scaled(0)))
     found = search(net, Numbered(4), "1", workers=0, out=tmp_path / "found")
     assert len(found) == 0 and found.dead("1") == [0, 1, 2, 3, 4]
     opened = open_search(tmp_path / "found", network=net, source=Numbered(4))
     assert opened.peaks.schema == found.peaks.schema and opened.top("1", 0) == []
-    with pytest.raises(SearchError, match="no channel of 1 was ever above zero"):
+    with pytest.raises(SearchError, match="all channels of 1 are dead: none was above zero"):
         opened.topnine("1")
     opened._repr_html_()
 
@@ -163,13 +163,13 @@ class Scaled(nn.Module):
         return self.factor * x
 
 
-def test_negative_zero_is_zero() -> None:
+def test_negative_zero_is_treated_as_zero() -> None:
     found = search(network(nn.Sequential(nn.ReLU(), Scaled(-0.0))), Numbered(4), "1", workers=0)
     assert len(found) == 0
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 12])
-def test_batches_do_not_matter(batch_size: int) -> None:
+def test_peaks_do_not_depend_on_the_batch_size(batch_size: int) -> None:
     one, other = (
         search(network(), Numbered(COUNT), ["0", "1"], top=KEPT, batch_size=size, workers=0)
         for size in (batch_size, 4)
@@ -177,16 +177,16 @@ def test_batches_do_not_matter(batch_size: int) -> None:
     assert same(one, other)
 
 
-def test_image_that_shows_a_channel_below_zero_may_come_last() -> None:
-    """Up to then it looked rectified."""
+def test_zero_is_a_peak_if_a_later_image_is_negative() -> None:
+    """With the first image alone the channel seems to be rectified."""
     net = network(nn.Identity())
     some = search(net, Numbered(COUNT), "1", top=1, limit=1, workers=0, batch_size=1)
-    assert images(some, "1", UP_TO_ZERO) == []  # 0 on the one image there is
+    assert images(some, "1", UP_TO_ZERO) == []  # 0 on the only image
     more = search(net, Numbered(COUNT), "1", top=1, workers=0, batch_size=1)
     assert images(more, "1", UP_TO_ZERO) == [0]
 
 
-def test_merged_halves_know_the_lowest_peak_of_both() -> None:
+def test_merge_keeps_the_lowest_peak_of_both_parts() -> None:
     whole, halves = Top.empty(1, 2), [Top.empty(1, 2), Top.empty(1, 2)]
     assert not whole.silent.any()
     for half, value in zip(halves, (0.0, -3.0), strict=True):
@@ -209,8 +209,8 @@ def interrupted(folder: Path, after: int) -> None:
 
 
 @pytest.mark.parametrize("with_lowest", [True, False])
-def test_resumed_search_is_the_same(tmp_path: Path, with_lowest: bool) -> None:
-    """Also from a checkpoint of the version before, which did not know the lowest peaks."""
+def test_resumed_search_has_the_same_peaks(tmp_path: Path, with_lowest: bool) -> None:
+    """Also with a checkpoint of the previous version, which lacks the lowest peaks."""
     interrupted(tmp_path, 6)
     path = tmp_path / CHECKPOINT
     if not with_lowest:
@@ -223,13 +223,13 @@ def test_resumed_search_is_the_same(tmp_path: Path, with_lowest: bool) -> None:
     assert same(again, search(network(), Numbered(COUNT), ["0", "1"], top=KEPT, batch_size=2, workers=0))
 
 
-def as_before(found: Search, folder: Path) -> None:
-    """Write the search as the version before did: with a row for each of the k images of every channel."""
+def write_older_format(found: Search, folder: Path) -> None:
+    """Write a search in the format of the previous version, with k rows for every channel."""
     rows = []
     for channel in found.channels.to_pylist():
         kept = found.top(channel["layer"], channel["channel"])
-        there = {peak.image_id for peak in kept}
-        missing = [name for name in found.source.names if name not in there][: found.kept - len(kept)]
+        listed = {peak.image_id for peak in kept}
+        missing = [name for name in found.source.names if name not in listed][: found.kept - len(kept)]
         rows += [
             {"activation": peak.activation, "image": peak.image_id, "y": peak.y, "x": peak.x} for peak in kept
         ] + [{"activation": 0.0, "image": name, "y": 0, "x": 0} for name in missing]
@@ -242,8 +242,8 @@ def as_before(found: Search, folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps({**found.manifest, "format": "deconvviz search 1"}))
 
 
-def test_folder_of_the_version_before_opens_without_the_zeros(found: Search, tmp_path: Path) -> None:
-    as_before(found, tmp_path)
+def test_search_in_the_older_format_opens_without_zeros(found: Search, tmp_path: Path) -> None:
+    write_older_format(found, tmp_path)
     assert pq.read_table(tmp_path / "top.parquet").num_rows == 10 * KEPT
     opened = open_search(tmp_path, source=Numbered(COUNT))
     assert opened.channels.equals(found.channels)
@@ -254,24 +254,24 @@ def test_folder_of_the_version_before_opens_without_the_zeros(found: Search, tmp
     assert open_search(tmp_path / "again").peaks.equals(opened.peaks)
 
 
-def test_folder_of_the_version_before_that_lacks_rows_is_refused(found: Search, tmp_path: Path) -> None:
-    as_before(found, tmp_path)
+def test_search_in_the_older_format_with_missing_rows_is_rejected(found: Search, tmp_path: Path) -> None:
+    write_older_format(found, tmp_path)
     pq.write_table(found.peaks, tmp_path / "top.parquet")
-    with pytest.raises(SearchError, match="10 channels with 5 peaks each were written"):
+    with pytest.raises(SearchError, match=r"expected 10 channels with 5 peaks each, but top\.parquet has"):
         open_search(tmp_path)
 
 
-def test_finished_folder_of_the_version_before_is_given_back_by_resume(tmp_path: Path) -> None:
+def test_resume_returns_a_finished_search_in_the_older_format(tmp_path: Path) -> None:
     options: dict[str, Any] = {"top": KEPT, "batch_size": 4, "workers": 0}
     found = search(network(), Numbered(COUNT), ["0", "1"], **options)
-    as_before(found, tmp_path)
+    write_older_format(found, tmp_path)
     again = search(network(), Numbered(COUNT), ["0", "1"], **options, out=tmp_path, resume=True)
     assert images(again, "1", SELDOM) == [7, 3]
 
 
 @pytest.fixture
 def drawable() -> Iterator[Search]:
-    """Layer 1: channel 1 is dead, channel 2 is active on few images."""
+    """Search of a layer 1 in which channel 1 is dead and channel 2 is active on few images."""
     net = small()
     with torch.no_grad():
         net.module[0].bias[1] = -100  # type: ignore[index, operator, union-attr]
@@ -280,14 +280,14 @@ def drawable() -> Iterator[Search]:
     yield search(net, Noise(12), "1", top=4, workers=0)
 
 
-def test_topnine_draws_no_arbitrary_images(drawable: Search) -> None:
+def test_topnine_leaves_out_images_with_zero_activation(drawable: Search) -> None:
     found = drawable
     assert [len(found.top("1", channel)) for channel in (0, 1, 2)] == [4, 0, 2]
     shown = found.topnine("1", channels=[0, 1, 2], k=4)
     assert {channel: len(peaks) for channel, peaks in shown.shown["1"].items()} == {0: 4, 2: 2}
     assert shown.notes == (
         "1: channel 1 is dead (0 on all 12 images) and not shown",
-        "1: channel 2 is 0 on all images but those shown, which are fewer than 4",
+        "1: channel 2 is 0 on all images except those shown, which are fewer than 4",
     )
     assert all(one.pixels.any() for peaks in shown.shown["1"].values() for one in peaks)
     assert len(shown.arrays()["activation"]) == 6
@@ -296,9 +296,9 @@ def test_topnine_draws_no_arbitrary_images(drawable: Search) -> None:
     assert json.loads(json.dumps(shown.describe()))["notes"] == list(shown.notes)
 
 
-def test_topnine_of_dead_channels_alone_says_so(drawable: Search) -> None:
+def test_topnine_of_dead_channels_raises(drawable: Search) -> None:
     with pytest.raises(SearchError) as refused:
         drawable.topnine("1", channels=[1], k=4)
     assert str(refused.value) == (
-        "nothing can be shown: 1: channel 1 is dead (0 on all 12 images). Ask for other channels"
+        "nothing can be shown: 1: channel 1 is dead (0 on all 12 images). Choose other channels"
     )

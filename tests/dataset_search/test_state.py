@@ -1,4 +1,4 @@
-"""How far a search is, on disk: whole or not at all, once, and only for the same search."""
+"""Checkpoints: written completely or not at all, and read only by the same search."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def planned(count: int = 20, **more: Any) -> Plan:
 
 
 def peaks(plan: Plan, index: int, skipped: dict[int, str] | None = None) -> Peaks:
-    """Of one batch; those that are skipped are left out."""
+    """Return random peaks of one batch without its skipped images."""
     dice = np.random.default_rng(index)
-    left_out = skipped or {}
+    skipped = skipped or {}
     begin, end = index * plan.batch_size, min((index + 1) * plan.batch_size, len(plan.source))
-    numbers = [number for number in range(begin, end) if number not in left_out]
-    said = dice.normal(size=(len(numbers), plan.channels)).astype(np.float32)
-    places = dice.integers(0, 99, said.shape).astype(np.int32)
-    return Peaks(said, places, np.array(numbers, np.int64), left_out)
+    numbers = [number for number in range(begin, end) if number not in skipped]
+    activations = dice.normal(size=(len(numbers), plan.channels)).astype(np.float32)
+    places = dice.integers(0, 99, activations.shape).astype(np.int32)
+    return Peaks(activations, places, np.array(numbers, np.int64), skipped)
 
 
 def same(one: State, other: State) -> bool:
@@ -54,12 +54,12 @@ def same(one: State, other: State) -> bool:
 
 def begun(plan: Plan) -> State:
     found = State.begin(plan)
-    found.take_batch(0, peaks(plan, 0))
-    found.take_batch(3, peaks(plan, 3, {13: "torn \ud800\n“”, 7 %"}))
+    found.add_batch(0, peaks(plan, 0))
+    found.add_batch(3, peaks(plan, 3, {13: "torn \ud800\n“”, 7 %"}))
     return found
 
 
-def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_checkpoint_round_trip_keeps_the_state(tmp_path: Path) -> None:
     plan = planned()
     kept = begun(plan)
     write(kept, plan.identity(), tmp_path)
@@ -71,37 +71,37 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     assert state.batch_size_of(tmp_path) == 4
     for index in (4, 1, 2):
         for one in (kept, again):
-            one.take_batch(index, peaks(plan, index))
+            one.add_batch(index, peaks(plan, index))
     assert same(again, kept) and again.pending == []
 
 
-def test_there_is_none(tmp_path: Path) -> None:
+def test_folder_without_checkpoint_has_no_state(tmp_path: Path) -> None:
     assert read(planned(), tmp_path) is None
     assert progress_of(tmp_path / "nowhere") is None and state.batch_size_of(tmp_path) is None
 
 
-def test_a_batch_counts_once() -> None:
+def test_batch_added_twice_counts_once() -> None:
     plan = planned()
     once = begun(plan)
     twice = begun(plan)
-    twice.take_batch(3, peaks(plan, 3, {13: "another reason"}))
+    twice.add_batch(3, peaks(plan, 3, {13: "another reason"}))
     assert same(once, twice)
 
 
-def test_what_others_have_found_counts_once() -> None:
+def test_batches_added_together_twice_count_once() -> None:
     plan = planned()
     alone, together = begun(plan), begun(plan)
     found = plan.empty()
     for index in (1, 2):
-        alone.take_batch(index, peaks(plan, index))
+        alone.add_batch(index, peaks(plan, index))
         found.add(peaks(plan, index))
     for _ in range(2):
-        together.take([1, 2], found, {})
+        together.add([1, 2], found, {})
     assert together.pending == [4]
     assert np.array_equal(alone.top.image, together.top.image)
     assert np.array_equal(alone.top.mean, together.top.mean)
     with pytest.raises(ValueError, match="some of these batches, but not all"):
-        together.take([2, 4], found, {})
+        together.add([2, 4], found, {})
     assert together.pending == [4]
 
 
@@ -115,22 +115,22 @@ def other(**changed: Any) -> Callable[[Plan], Plan]:
 
 
 CHANGES: dict[str, tuple[Callable[[Plan], Any], str]] = {
-    "network": (lambda p: setattr(p.network, "name", "other"), "network was Sequential and is other"),
-    "weights": (weights, "weights was sha256:"),
+    "network": (lambda p: setattr(p.network, "name", "other"), "network Sequential before, other now"),
+    "weights": (weights, "weights sha256:"),
     "preprocessing": (
         lambda p: setattr(p.network, "preprocessing", Preprocessing.simple(16, (0.4,) * 3, (0.25,) * 3)),
-        "preprocessing was",
+        "preprocessing {",
     ),
-    "numbers": (lambda p: p.network.module.double() and None, "type of numbers was float32 and is float64"),
-    "layers": (lambda p: replace(p, layers=p.layers[:1]), "layers was 0, 3 and is 0"),
-    "top": (other(top=4), "top was 3 and is 4"),
-    "batch": (other(batch_size=5), "batch size was 4 and is 5"),
-    "source": (other(source=Noise(21)), "source was sha256:"),
+    "numbers": (lambda p: p.network.module.double() and None, "type of numbers float32 before, float64 now"),
+    "layers": (lambda p: replace(p, layers=p.layers[:1]), "layers 0, 3 before, 0 now"),
+    "top": (other(top=4), "top 3 before, 4 now"),
+    "batch": (other(batch_size=5), "batch size 4 before, 5 now"),
+    "source": (other(source=Noise(21)), "source sha256:"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_state_of_another_search_is_refused(change: str, tmp_path: Path) -> None:
+def test_checkpoint_of_another_search_is_rejected(change: str, tmp_path: Path) -> None:
     plan = planned()
     write(begun(plan), plan.identity(), tmp_path)
     alter, message = CHANGES[change]
@@ -139,19 +139,19 @@ def test_a_state_of_another_search_is_refused(change: str, tmp_path: Path) -> No
         read(changed, tmp_path)
     assert message in str(refused.value)
     assert "force=True" in str(refused.value) and CHECKPOINT in str(refused.value)
-    told = str(refused.value).split("cannot be gone on with: ")[1]
-    # weights in double precision are others, too; of anything else only that is told
-    assert told.count(" was ") == (2 if change == "numbers" else 1)
+    differences = str(refused.value).split("belongs to another search: ")[1]
+    # With double precision the weights differ as well; every other change has one difference
+    assert differences.count(" before, ") == (2 if change == "numbers" else 1)
 
 
-def test_all_that_differs_is_told_at_once(tmp_path: Path) -> None:
+def test_error_lists_all_differences(tmp_path: Path) -> None:
     then = {"top": 9, "layers": list("abcdefgh"), "weights": "sha256:" + "0" * 64}
     now = {"top": 4, "layers": list("abcdefg"), "weights": "sha256:" + "1" * 64}
     with pytest.raises(SearchError) as refused:
         check_same(then, now, tmp_path)
     assert (
-        "top was 9 and is 4; layers was a, b, c, d ... (8) and is a, b, c, d ... (7); "
-        "weights was sha256:000000000000... and is sha256:111111111111..."
+        "top 9 before, 4 now; layers a, b, c, d ... (8) before, a, b, c, d ... (7) now; "
+        "weights sha256:000000000000... before, sha256:111111111111... now"
     ) in str(refused.value)
     check_same(now, dict(now), tmp_path)
 
@@ -159,8 +159,8 @@ def test_all_that_differs_is_told_at_once(tmp_path: Path) -> None:
 def other_format(path: Path) -> bytes:
     with np.load(path) as stored:
         arrays = dict(stored)
-    told = {**json.loads(str(arrays.pop("told"))), "format": "deconvviz checkpoint 0"}
-    np.savez(path, told=np.array(json.dumps(told)), **arrays)
+    header = {**json.loads(str(arrays.pop("told"))), "format": "deconvviz checkpoint 0"}
+    np.savez(path, told=np.array(json.dumps(header)), **arrays)
     return path.read_bytes()
 
 
@@ -170,40 +170,38 @@ def one_array(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def without_a_part(path: Path) -> bytes:
+def without_top(path: Path) -> bytes:
     np.savez(path, told=np.array("{}"), done=np.zeros(3, np.bool_))
     return path.read_bytes()
 
 
 DAMAGE: dict[str, Callable[[Path], bytes]] = {
-    "half of it": lambda path: path.read_bytes()[: path.stat().st_size // 2],
-    "its last byte": lambda path: path.read_bytes()[:-1],
-    "nothing": lambda path: b"",
-    "rubbish": lambda path: b"rubbish" * 100,
-    "a flipped bit": lambda path: path.read_bytes()[:300] + b"\xff\xfe" + path.read_bytes()[302:],
-    "a pickle": lambda path: b"\x80\x04K\x01.",
-    "one array": one_array,
-    "an older format": other_format,
-    "a part is missing": without_a_part,
+    "first half only": lambda path: path.read_bytes()[: path.stat().st_size // 2],
+    "last byte missing": lambda path: path.read_bytes()[:-1],
+    "empty": lambda path: b"",
+    "not an archive": lambda path: b"rubbish" * 100,
+    "two changed bytes": lambda path: path.read_bytes()[:300] + b"\xff\xfe" + path.read_bytes()[302:],
+    "pickle": lambda path: b"\x80\x04K\x01.",
+    "single array": one_array,
+    "older format": other_format,
+    "missing arrays": without_top,
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_checkpoint_is_refused_and_says_what_to_do(damage: str, tmp_path: Path) -> None:
+def test_damaged_checkpoint_is_rejected_with_advice(damage: str, tmp_path: Path) -> None:
     plan = planned()
     write(begun(plan), plan.identity(), tmp_path)
     path = tmp_path / CHECKPOINT
     path.write_bytes(DAMAGE[damage](path))
-    for look in (lambda: read(plan, tmp_path), lambda: progress_of(tmp_path)):
-        with pytest.raises(SearchError, match=r"checkpoint.*start anew with force=True"):
-            look()
+    for attempt in (lambda: read(plan, tmp_path), lambda: progress_of(tmp_path)):
+        with pytest.raises(SearchError, match=r"checkpoint.*Start again with force=True"):
+            attempt()
     remove(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = planned()
     kept = begun(plan)
     write(kept, plan.identity(), tmp_path)
@@ -222,7 +220,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
 
 
-def test_what_a_killed_process_left_goes_too(tmp_path: Path) -> None:
+def test_remove_deletes_partial_files_of_killed_processes(tmp_path: Path) -> None:
     plan = planned()
     write(begun(plan), plan.identity(), tmp_path)
     (tmp_path / ".deconvviz-0123456789ab.part").touch()
@@ -233,7 +231,7 @@ def test_what_a_killed_process_left_goes_too(tmp_path: Path) -> None:
 
 
 class Clock:
-    """A time of our own, in which a checkpoint takes as long as we say."""
+    """Simulated clock in which writing a checkpoint takes a given time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, takes: float) -> None:
         self.now, self.takes, self.written = 1000.0, takes, list[float]()
@@ -254,20 +252,20 @@ class Clock:
 @pytest.mark.parametrize(
     ("every", "takes"), [(30.0, 0.05), (0.01, 0.05), (0.01, 3.0), (30.0, 3.0), (5.0, 0.0)]
 )
-def test_checkpoints_take_a_fiftieth_of_the_time_at_most(
+def test_checkpoints_take_at_most_two_percent_of_the_time(
     every: float, takes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch, takes)
     plan = planned()
     clock.run(Saver(plan, tmp_path, every), 3600, 0.25, State.begin(plan))
-    assert clock.written[0] == 1000.0  # at once, so that a folder that cannot be written is told early
+    assert clock.written[0] == 1000.0  # at once, so that a folder without write access fails early
     gaps = np.diff(clock.written)
     wanted = max(every, takes * 50)
     assert (gaps >= wanted).all() and (gaps <= wanted + takes + 0.5).all()
     assert takes * len(gaps) <= 0.02 * 3600
 
 
-def test_every_0_writes_a_checkpoint_at_every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saver_with_every_0_writes_at_each_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, takes=3.0)
     plan = planned()
     clock.run(Saver(plan, tmp_path, 0), 100, 0.25, State.begin(plan))

@@ -1,4 +1,4 @@
-"""The strongest of a stream, against one full sort and exact sums."""
+"""The k strongest images of a stream, compared with a full sort and exact sums."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deconvviz.dataset_search.peak_finder import Peaks
-from deconvviz.dataset_search.top_k import NOBODY, Top
+from deconvviz.dataset_search.top_k import NO_IMAGE, Top
 
-FEW = st.sampled_from([-1.5, -0.0, 0.0, 0.25, 1.0, 1.0000001192092896, 3.0])  # equal ones and nearly equal
+FEW = st.sampled_from(
+    [-1.5, -0.0, 0.0, 0.25, 1.0, 1.0000001192092896, 3.0]
+)  # with equal and nearly equal values
 ANY = st.floats(width=32, allow_nan=False, allow_infinity=False)
 USUAL = st.one_of(st.just(0.0), st.floats(2**-20, 2**20, width=32), st.floats(-(2**20), -(2**-20), width=32))
-Table = list[list[float]]  # a row for each picture, a column for each channel
+Table = list[list[float]]  # one row for each image, one column for each channel
 
 
 @st.composite
@@ -29,11 +31,11 @@ def tables(draw: st.DrawFn, numbers: st.SearchStrategy[float], most: int = 24) -
 
 
 def peaks_of(table: Table, numbers: Sequence[int], dtype: Any = np.float32) -> Peaks:
-    """Those of some pictures; the place of a peak is made of picture and channel."""
+    """Return the peaks of some images. The place of a peak is computed from its image and channel."""
     channels = len(table[0])
-    said = np.array([table[number] for number in numbers], dtype).reshape(len(numbers), channels)
+    activations = np.array([table[number] for number in numbers], dtype).reshape(len(numbers), channels)
     places = np.array([[number * 7 + c for c in range(channels)] for number in numbers], np.int32)
-    return Peaks(said, places.reshape(said.shape), np.array(numbers, np.int64), {})
+    return Peaks(activations, places.reshape(activations.shape), np.array(numbers, np.int64), {})
 
 
 def in_batches(table: Table, k: int, batches: Sequence[Sequence[int]], dtype: Any = np.float32) -> Top:
@@ -44,13 +46,13 @@ def in_batches(table: Table, k: int, batches: Sequence[Sequence[int]], dtype: An
 
 
 def cut(draw: st.DrawFn, numbers: Sequence[int]) -> list[list[int]]:
-    """Any split into batches, empty ones included."""
+    """Draw a split into batches, some of which may be empty."""
     ends = sorted(draw(st.lists(st.integers(0, len(numbers)), max_size=5)))
     return [list(numbers[a:b]) for a, b in zip([0, *ends], [*ends, len(numbers)], strict=True)]
 
 
 def merged(draw: st.DrawFn, tops: Sequence[Top]) -> Top:
-    """Merged as any tree, from any side."""
+    """Draw an order of pairwise merges and return the merged result."""
     left = [deepcopy(top) for top in tops]
     while len(left) > 1:
         one = left.pop(draw(st.integers(0, len(left) - 1)))
@@ -68,11 +70,11 @@ def check_against_a_full_sort(top: Top, table: Table, k: int) -> None:
         assert top.image[channel, :kept].tolist() == order
         assert top.activation[channel, :kept].tolist() == [column[number] for number in order]
         assert top.place[channel, :kept].tolist() == [number * 7 + channel for number in order]
-        assert top.image[channel, kept:].tolist() == [NOBODY] * (k - kept)
+        assert top.image[channel, kept:].tolist() == [NO_IMAGE] * (k - kept)
         assert top.activation[channel, kept:].tolist() == [-math.inf] * (k - kept)
         assert top.fired[channel] == sum(number > 0 for number in column)
     assert top.image_count == len(table)
-    assert not np.signbit(top.activation[top.activation == 0]).any()  # -0.0 is told as 0
+    assert not np.signbit(top.activation[top.activation == 0]).any()  # -0.0 is stored as 0.0
 
 
 def equal(one: Top, other: Top) -> bool:
@@ -83,7 +85,7 @@ def equal(one: Top, other: Top) -> bool:
 
 
 @given(table=tables(st.one_of(FEW, ANY)), k=st.integers(1, 30), data=st.data())
-def test_any_split_order_and_tree_of_merges_equals_a_full_sort(table: Table, k: int, data: Any) -> None:
+def test_top_equals_full_sort_for_any_batches_order_and_merges(table: Table, k: int, data: Any) -> None:
     draw = data.draw
     numbers = draw(st.permutations(range(len(table))))
     parts = cut(draw, numbers)
@@ -94,7 +96,7 @@ def test_any_split_order_and_tree_of_merges_equals_a_full_sort(table: Table, k: 
 
 
 @given(table=tables(USUAL, most=40), data=st.data())
-def test_sums_are_exact_to_the_last_bit_in_any_order(table: Table, data: Any) -> None:
+def test_mean_is_exact_for_any_batches_order_and_merges(table: Table, data: Any) -> None:
     draw = data.draw
     numbers = draw(st.permutations(range(len(table))))
     parts = cut(draw, numbers)
@@ -107,7 +109,7 @@ def test_sums_are_exact_to_the_last_bit_in_any_order(table: Table, data: Any) ->
     table=tables(st.one_of(ANY, st.floats(-1e100, 1e100)), most=40),
     data=st.data(),
 )
-def test_sums_of_any_numbers_are_as_good_as_in_twice_the_precision(table: Table, data: Any) -> None:
+def test_mean_of_extreme_values_is_as_accurate_as_in_twice_the_precision(table: Table, data: Any) -> None:
     parts = cut(data.draw, data.draw(st.permutations(range(len(table)))))
     top = merged(data.draw, [in_batches(table, 1, [part], np.float64) for part in parts])
     for channel, mean in enumerate(top.mean.tolist()):
@@ -117,20 +119,20 @@ def test_sums_of_any_numbers_are_as_good_as_in_twice_the_precision(table: Table,
         assert abs(mean - exact) <= 2 * math.ulp(exact) + slack
 
 
-def test_a_plain_sum_would_have_lost_it() -> None:
+def test_mean_is_exact_where_a_plain_sum_is_not() -> None:
     table = [[1e8], *[[1.0]] * 40, [-1e8]]
     plain = np.float32(0)
     for (number,) in table:
         plain += np.float32(number)
     assert plain != 40
     assert in_batches(table, 1, [range(42)]).mean.tolist() == [40 / 42]
-    wild = [[1e20], [1.0], [-1e20]]
-    assert sum(row[0] for row in wild) == 0
-    assert in_batches(wild, 1, [[2], [0], [1]], np.float64).mean.tolist() == [1 / 3]
+    extreme = [[1e20], [1.0], [-1e20]]
+    assert sum(row[0] for row in extreme) == 0
+    assert in_batches(extreme, 1, [[2], [0], [1]], np.float64).mean.tolist() == [1 / 3]
 
 
 @given(table=tables(FEW, most=12), k=st.integers(1, 5), data=st.data())
-def test_merging_is_commutative_and_associative(table: Table, k: int, data: Any) -> None:
+def test_merge_is_commutative_and_associative(table: Table, k: int, data: Any) -> None:
     numbers = data.draw(st.permutations(range(len(table))))
     ends = sorted(data.draw(st.tuples(*[st.integers(0, len(table))] * 2)))
     parts = numbers[: ends[0]], numbers[ends[0] : ends[1]], numbers[ends[1] :]
@@ -147,10 +149,10 @@ def test_merging_is_commutative_and_associative(table: Table, k: int, data: Any)
     assert equal(add(a, nothing), a) and equal(add(nothing, a), a)
     before = deepcopy(b)
     add(a, b)
-    assert equal(b, before)  # what is merged in stays as it was
+    assert equal(b, before)  # the other result is not changed
 
 
-def test_all_below_zero_is_ranked_and_never_fires() -> None:
+def test_negative_peaks_are_ranked_and_never_count_as_active() -> None:
     top = in_batches([[-3.0], [-1.0], [-2.0]], 2, [[0, 1, 2]])
     assert top.image.tolist() == [[1, 2]]
     assert top.fired.tolist() == [0]
@@ -158,15 +160,15 @@ def test_all_below_zero_is_ranked_and_never_fires() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_numbers_keep_their_precision(dtype: Any) -> None:
+def test_activations_keep_their_precision(dtype: Any) -> None:
     close = [[1.0], [1.0 + 2**-40]]
     top = in_batches(close, 2, [[0, 1]], dtype)
     assert top.activation.dtype == dtype
     assert top.image.tolist() == ([[1, 0]] if dtype is np.float64 else [[0, 1]])
 
 
-def test_nothing_was_seen() -> None:
+def test_top_of_no_images_is_empty() -> None:
     top = Top.empty(3, 2)
     top.add(Peaks(np.empty((0, 3)), np.empty((0, 3), np.int32), np.empty(0, np.int64), {}))
     assert (top.image_count, top.mean.tolist(), top.k) == (0, [0.0, 0.0, 0.0], 2)
-    assert (top.image == NOBODY).all()
+    assert (top.image == NO_IMAGE).all()

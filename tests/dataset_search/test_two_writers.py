@@ -1,4 +1,4 @@
-"""Two searches, or two figures, in one folder at once: the second is refused, a dead one does not block."""
+"""Two searches or figures in one folder: the second writer is rejected, a dead one does not block."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def begin(out: Path | None, **more: Any) -> Search:
 
 
 @pytest.mark.parametrize("more", [{}, {"resume": True}, {"force": True}])
-def test_second_search_is_refused_and_the_first_goes_on(tmp_path: Path, more: dict[str, Any]) -> None:
+def test_second_search_is_rejected_and_the_first_continues(tmp_path: Path, more: dict[str, Any]) -> None:
     refused: list[OutputError] = []
 
     def report(progress: Progress) -> None:
@@ -49,7 +49,7 @@ def test_second_search_is_refused_and_the_first_goes_on(tmp_path: Path, more: di
     assert junk(tmp_path / "found") == set()
 
 
-def test_of_many_searches_that_start_at_once_one_writes(tmp_path: Path) -> None:
+def test_one_of_many_simultaneous_searches_writes(tmp_path: Path) -> None:
     done: list[Search] = []
     refused: list[str] = []
     barrier = threading.Barrier(6)
@@ -67,7 +67,7 @@ def test_of_many_searches_that_start_at_once_one_writes(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(done) == 1 and len(refused) == 5
-    assert all("is being written by" in told or "holds a search" in told for told in refused)
+    assert all("is being written by" in error or "already contains a search" in error for error in refused)
     assert same(open_search(tmp_path / "found"), done[0])
     assert junk(tmp_path / "found") == set()
 
@@ -86,7 +86,7 @@ search(small(), Noise(8), ["0", "3"], out=sys.argv[1], batch_size=2, workers=0, 
 
 
 def started(out: Path) -> subprocess.Popen[str]:
-    """A search in another process that waits in its second batch."""
+    """Start a search in another process and return the process once it waits in its second batch."""
     code = PROGRAM.format(tests=str(Path(__file__).parents[1]))
     process = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "waits\n"
@@ -108,7 +108,7 @@ def test_search_in_another_process_blocks_until_it_is_killed(tmp_path: Path) -> 
     finally:
         process.kill()
         process.communicate()
-    with pytest.raises(OutputError, match=r"holds a search that was broken off, \d of 4 batches done"):
+    with pytest.raises(OutputError, match=r"contains an interrupted search: \d of 4 batches are done"):
         begin(out)
     assert same(begin(out, resume=True), begin(None))
     assert junk(out) == set()
@@ -136,7 +136,7 @@ def test_failed_search_leaves_no_lock_and_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_finished_search_is_given_back_where_nothing_can_be_written(
+def test_resume_returns_a_finished_search_from_a_read_only_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = begin(tmp_path)
@@ -150,7 +150,7 @@ def test_finished_search_is_given_back_where_nothing_can_be_written(
     assert same(again, found)
 
 
-def test_lock_of_another_machine_is_told_with_what_to_delete(tmp_path: Path) -> None:
+def test_error_for_a_lock_of_another_machine_names_the_file_to_delete(tmp_path: Path) -> None:
     writer = replace(Writer.current(), host="node-3", pid=7, since=time.time() - 7200)
     lock_path(tmp_path).write_text(json.dumps(asdict(writer)))
     with pytest.raises(
@@ -161,7 +161,7 @@ def test_lock_of_another_machine_is_told_with_what_to_delete(tmp_path: Path) -> 
     begin(tmp_path)
 
 
-def test_saved_search_does_not_mix_with_another(tmp_path: Path) -> None:
+def test_save_into_a_locked_folder_is_rejected(tmp_path: Path) -> None:
     found = begin(None)
     with locked(tmp_path), pytest.raises(OutputError, match="is being written by another thread"):
         found.save(tmp_path)
@@ -169,7 +169,7 @@ def test_saved_search_does_not_mix_with_another(tmp_path: Path) -> None:
     assert same(open_search(tmp_path), found) and junk(tmp_path) == set()
 
 
-def test_figures_of_other_names_go_into_one_folder_at_once(tmp_path: Path) -> None:
+def test_figure_is_saved_while_other_names_are_locked(tmp_path: Path) -> None:
     net = small()
     shown = search(net, Noise(8), "3", workers=0).topnine("3", count=2, k=2)
     with locked(tmp_path, "other"), locked(tmp_path):
@@ -177,7 +177,7 @@ def test_figures_of_other_names_go_into_one_folder_at_once(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in files)
 
 
-def test_figure_of_one_name_has_one_writer(tmp_path: Path) -> None:
+def test_figure_with_a_locked_name_is_rejected(tmp_path: Path) -> None:
     net = small()
     shown = search(net, Noise(8), "3", workers=0).topnine("3", count=2, k=2)
     with locked(tmp_path, "mine"):
@@ -187,8 +187,8 @@ def test_figure_of_one_name_has_one_writer(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_figures_that_are_saved_at_once_one_is_written_whole(tmp_path: Path) -> None:
-    """Without `force` the others are refused; figure, manifest and arrays are of one of them."""
+def test_one_of_many_figures_saved_at_once_is_written_completely(tmp_path: Path) -> None:
+    """Without `force` the others are rejected; figure, manifest and arrays belong to the same figure."""
     net = small()
     found = search(net, Noise(8), "3", workers=0)
     results = [found.topnine("3", channels=[channel], k=2) for channel in (0, 1, 2)]
@@ -215,7 +215,7 @@ def test_of_figures_that_are_saved_at_once_one_is_written_whole(tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_search_on_ray_has_the_lock_too(tmp_path: Path) -> None:
+def test_search_on_ray_locks_its_folder(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     refused: list[str] = []
 
@@ -227,14 +227,14 @@ def test_search_on_ray_has_the_lock_too(tmp_path: Path) -> None:
     found = search(
         small(), "scenes:4", "0", batch_size=2, engine="ray", workers=1, out=tmp_path / "found", report=report
     )
-    assert refused and all("is being written by" in told for told in refused)
+    assert refused and all("is being written by" in error for error in refused)
     assert same(open_search(tmp_path / "found"), found)
     assert junk(tmp_path / "found") == set()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.slow
-def test_however_a_search_ends_the_next_one_can_begin(tmp_path: Path, sent: signal.Signals) -> None:
+def test_search_killed_by_any_signal_can_be_resumed(tmp_path: Path, sent: signal.Signals) -> None:
     process = started(tmp_path)
     process.send_signal(sent)
     process.communicate()

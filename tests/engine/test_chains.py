@@ -64,6 +64,7 @@ def test_projections_of_a_convolution_equal_autograd(case: Any, data: Any) -> No
     _assert_projections_equal_autograd(*case, data)
 
 
+@pytest.mark.slow
 @given(chains(max_pools(), longest=1, sizes=(1, 9)), st.data())
 @settings(max_examples=4 * settings.default.max_examples)  # more examples, because switches are packed
 def test_projections_of_a_max_pool_equal_autograd(case: Any, data: Any) -> None:

@@ -62,6 +62,7 @@ def _boxes_and_hulls(case: Any, data: Any) -> list[tuple[Unit, Any, Any]]:
     return list(zip(units, boxes, hulls, strict=True))
 
 
+@pytest.mark.slow
 @given(graphs(depth=2), st.data())
 def test_boxes_are_the_pixels_that_can_change_a_unit(case: Any, data: Any) -> None:
     for unit, (x0, y0, x1, y1), want in _boxes_and_hulls(case, data):

@@ -35,6 +35,7 @@ def one(*curves: Curve, **panel: object) -> Curves:
     return Curves(("net",), (CurvePanel(curves, "angle", "distance", **panel),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("panels", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("count", [1, 4, 12])
 @pytest.mark.parametrize("long", [False, True])

@@ -34,6 +34,7 @@ def test_suffix_selects_the_format(figure, tmp_path, suffix, magic):
     assert [entry.name for entry in tmp_path.iterdir()] == [f"grid{suffix}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_same_sheet_gives_the_same_file(make_sheet, tmp_path, suffix):
     first = save(draw_sheet(make_sheet(3)), tmp_path / f"first.{suffix}").read_bytes()

@@ -23,22 +23,26 @@ from deconvviz.figures.spec.style import SheetStyle
 MakeSheet = Callable[..., Sheet]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 9, 16, 25, 64])
 def test_texts_do_not_overlap(make_sheet, count):
     check_texts(draw_sheet(make_sheet(count)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(30, 150), (150, 30), (40, 80), (90, 40)])
 @pytest.mark.parametrize("count", [1, 9, 25])
 def test_texts_do_not_overlap_with_tall_and_wide_images(make_sheet, count, size):
     check_texts(draw_sheet(make_sheet(count, size)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 16, 64])
 def test_texts_do_not_overlap_with_projections_only(make_sheet, count):
     check_texts(draw_sheet(make_sheet(count, projection_only=True)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [1, 3, 59, None])
 @pytest.mark.parametrize("scale", ["row", "tile"])
 def test_texts_do_not_overlap_for_any_field_and_scale(make_sheet, field, scale):

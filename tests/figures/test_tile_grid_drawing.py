@@ -31,6 +31,7 @@ def footer_text(figure) -> str:
     return text_of(figure, "scale") + text_of(figure, "foot")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", GRID_SCALES)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("long", [False, True])

@@ -25,6 +25,7 @@ from deconvviz.figures.top_nine.draw import draw_top_nine
 HALF_A_STEP = 0.5 / 255 + 1e-9  # colours are drawn with 8 bits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("channels", [1, 2, 5, 9, 16])
 def test_texts_do_not_overlap(channels, layout):
@@ -39,6 +40,7 @@ def test_texts_do_not_overlap_at_other_widths(width, layout):
     check_texts(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 2, 4, 16])
 def test_texts_do_not_overlap_for_other_numbers_of_crops(k):
     check_texts(draw_top_nine(random_top_nine(6, k=k)))
@@ -329,6 +331,7 @@ def test_figures_are_not_too_wide_or_high():
         assert figure.get_figheight() <= tallest, channels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_same_spec_gives_the_same_file(tmp_path, suffix):
     first = save(draw_top_nine(random_top_nine(2)), tmp_path / f"first.{suffix}").read_bytes()

@@ -231,6 +231,7 @@ def test_layout_versions_are_loaded(tmp_path: Path) -> None:
 # --- a larger network is not taken for a smaller one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "model.", "backbone."])
 def test_weights_of_resnet34_are_rejected_for_resnet18(tmp_path: Path, prefix: str) -> None:
     larger = build("resnet34", seed=1).state_dict()

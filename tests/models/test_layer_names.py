@@ -148,6 +148,7 @@ def test_nearest_prefers_swapped_letters_then_near_numbers() -> None:
     assert nearest("zzz", models) == []
 
 
+@pytest.mark.slow
 @given(st.text(max_size=12), st.lists(st.text(max_size=12), max_size=12), st.integers(1, 5))
 def test_nearest_returns_at_most_n_existing_names(requested: str, existing: list[str], n: int) -> None:
     names = nearest(requested, existing, n)

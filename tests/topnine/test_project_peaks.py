@@ -160,7 +160,7 @@ def test_dead_channels_are_neither_shown_nor_chosen() -> None:
     assert found.dead("4") == [1]
     with pytest.raises(
         SearchError,
-        match=r"^nothing can be shown: 4: channel 1 is dead \(0 on all 12 images\)\. Ask for other channels$",
+        match=r"^nothing can be shown: 4: channel 1 is dead \(0 on all 12 images\)\. Choose other channels$",
     ):
         found.topnine("4", channels=[1])
     others = found.topnine("4", channels=[0, 1, 2])
@@ -195,11 +195,15 @@ INVALID_ARGUMENTS: list[tuple[dict[str, Any], type[DeconvvizError], str]] = [
     ({"layers": "conv3_1"}, SearchError, "no layer 'conv3_1' in this search"),
     ({"channels": [96]}, UnitError, "no channel 96 in conv4_2: there are 0 to 95"),
     ({"channels": [-1]}, UnitError, "no channel -1"),
-    ({"channels": []}, SearchError, "no channel was asked for"),
-    ({"k": 0}, SearchError, "the 0 strongest were asked for: the search kept 9"),
-    ({"k": 10}, SearchError, "the 10 strongest were asked for: the search kept 9"),
-    ({"count": 0}, UnitError, "0 channels were asked for"),
-    ({"by": "size"}, SearchError, "no order 'size' of channels: there are activation, density, random"),
+    ({"channels": []}, SearchError, "no channel was given"),
+    ({"k": 0}, SearchError, "cannot show the 0 strongest images: the search kept 9"),
+    ({"k": 10}, SearchError, "cannot show the 10 strongest images: the search kept 9"),
+    ({"count": 0}, UnitError, "invalid number of channels 0"),
+    (
+        {"by": "size"},
+        SearchError,
+        "unknown order 'size' of channels: choose from activation, density, random",
+    ),
 ]
 
 
@@ -290,7 +294,7 @@ def test_folder_with_more_images_gives_a_note_and_the_same_result(
     for seed in range(50, 53):
         Image.fromarray(scene(seed).image).save(folder / f"0-{seed}.bmp")  # sorted before most of the others
     after = open_search(out, network=net).topnine("fc6", channels=[4])
-    assert "is not as it was searched (10 pictures then, 13 now)" in after.notes[0]
+    assert "has changed since the search (10 images then, 13 now)" in after.notes[0]
     assert np.array_equal(before.arrays()["image"], after.arrays()["image"])
     assert np.allclose(before.arrays()["pixels"], after.arrays()["pixels"], atol=1e-6)
 
@@ -386,6 +390,7 @@ def test_effective_crops_are_squares_of_one_size_with_98_percent_of_the_energy(
             assert not any(crop.cut)
 
 
+@pytest.mark.slow
 def test_patches_of_effective_crops_match_the_image(
     done: Search, image_folder: Path, net: dv.Network
 ) -> None:
