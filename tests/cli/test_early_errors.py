@@ -95,7 +95,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "search: missing weights": (["search", "scenes:9", *MINIVGG, "--weights", "gone.pth"], NO_FILE),
     "search: unknown device": (["search", "scenes:9", *MINIVGG, "--device", "tpu"], "no device 'tpu'"),
     "search: invalid number of scenes": (["search", "scenes:x", *MINIVGG], "scenes:x"),
-    "search: existing search": (["search", "scenes:9", *MINIVGG, "--out", "found"], "found holds a search"),
+    "search: existing search": (["search", "scenes:9", *MINIVGG, "--out", "found"], "found already contains"),
     "search: address without Ray": (["search", "scenes:9", *MINIVGG, "--address", "a"], "needs --engine ray"),
     "topnine: missing folder": (["topnine", "gone", "-l", "conv4_2"], "gone: there is no such folder"),
     "topnine: folder without a search": (["topnine", "empty", "-l", "conv4_2"], "there is no manifest.json"),

@@ -113,7 +113,7 @@ INVALID: list[tuple[Callable[[Search], Any], type[DeconvvizError], str]] = [
     (lambda s: s.top("3", 0, 0), UnitError, "cannot return 0 peaks of a channel: it must be from 1 to 9"),
     (lambda s: s.top("3", 0, 10), UnitError, "10 peaks"),
     (lambda s: s.dead("nowhere"), SearchError, "no layer 'nowhere'"),
-    (lambda s: s.choose("3", 0), UnitError, "0 channels"),
+    (lambda s: s.choose("3", 0), UnitError, "invalid number of channels 0"),
     (lambda s: s.choose("3", 1, "size"), SearchError, "unknown order 'size'"),
 ]
 
@@ -165,7 +165,7 @@ def test_html_table_lists_the_layers_and_escapes_names(found: Search) -> None:
 def test_save_writes_all_files_or_none(found: Search, tmp_path: Path) -> None:
     assert found.save(tmp_path / "new") == tmp_path / "new"
     assert same(dv.open_search(tmp_path / "new"), found) and junk(tmp_path / "new") == set()
-    with pytest.raises(OutputError, match="exists"):
+    with pytest.raises(OutputError, match="already exist"):
         found.save(tmp_path / "new")
     found.save(tmp_path / "new", force=True)
     (tmp_path / "half").mkdir()
@@ -241,7 +241,7 @@ def test_folder_without_a_search_is_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_program_that_opened_a_search_exits_without_error(folder: Path) -> None:
+def test_program_that_opened_a_search_exits_without_error(found: Search, folder: Path) -> None:
     """Threads in which pyarrow reads a stream aborted about half of the programs that had imported torch."""
     code = f"import deconvviz as dv; print(len(dv.open_search({str(folder)!r})))"
     for _ in range(6):

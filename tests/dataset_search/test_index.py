@@ -180,20 +180,20 @@ def test_network_with_unusual_layers_equals_brute_force() -> None:
             super().__init__()
             self.conv, self.act = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(inplace=True)
             self.norm, self.wide = nn.LayerNorm(3), nn.Linear(3, 6)
-            self.gate, self.refused, self.scores = nn.Sigmoid(), nn.Identity(), nn.Linear(6, 4)
+            self.gate, self.unsupported_op, self.scores = nn.Sigmoid(), nn.Identity(), nn.Linear(6, 4)
 
         def forward(self, x: Tensor) -> Tensor:
             x = torch.max_pool2d(self.act(self.conv(x)), 2)
             x = self.act(self.conv(x))
             x = self.wide(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
             x = x * self.gate(x)
-            x = self.refused(x.cumsum(3))
+            x = self.unsupported_op(x.cumsum(3))
             return self.scores(x.mean((2, 3)))
 
     torch.manual_seed(0)
     net, source = small(Odd()), Noise(30)
-    layers = ["conv", "act", "conv:2", "act:2", "norm", "wide", "gate", "refused", "scores"]
-    assert net.layers["refused"].unsupported and net.layers["gate"].is_constant
+    layers = ["conv", "act", "conv:2", "act:2", "norm", "wide", "gate", "unsupported_op", "scores"]
+    assert net.layers["unsupported_op"].unsupported and net.layers["gate"].is_constant
     assert net.layers["wide"].channels_last
     rows, _ = brute_force(net, source, layers, 4, batch=5)
     found = search(net, source, layers, top=4, batch_size=5, workers=0)
@@ -205,7 +205,7 @@ def test_network_with_unusual_layers_equals_brute_force() -> None:
         layer: {peak.box is None for channel in range(count) for peak in found.top(layer, channel)}
         for layer, count in found.layers.items()
     }
-    without = {"gate", "refused", "scores"}
+    without = {"gate", "unsupported_op", "scores"}
     assert boxes == {layer: {layer in without} for layer in layers}
 
 

@@ -92,7 +92,7 @@ def _kill(cluster: Any, beginning: str) -> bool:
 
 
 class Killer:
-    """Progress callback that runs each kill when its number of images is done."""
+    """Progress callback that kills a worker each time a given number of images is done."""
 
     def __init__(self, *steps: tuple[int, Callable[[], bool]]) -> None:
         self.steps, self.killed = list(steps), 0
@@ -200,18 +200,18 @@ def test_address_auto_without_a_cluster_is_rejected(net: dv.Network, monkeypatch
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", find_none)  # it would find any cluster on this machine
-    with pytest.raises(SearchError) as refusal:
+    with pytest.raises(SearchError) as error:
         search(net, "scenes:4", "conv1_1", engine="ray", address="auto")
-    assert str(refusal.value) == (
+    assert str(error.value) == (
         "no Ray cluster answers at auto: See the manual. Start one with: ray start --head"
     )
 
 
 def test_ray_engine_without_ray_is_rejected(net: dv.Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SearchError) as refusal:
+    with pytest.raises(SearchError) as error:
         search(net, "scenes:4", "conv1_1", engine="ray")
-    assert str(refusal.value) == "the engine ray needs Ray: pip install 'deconvviz[ray]'"
+    assert str(error.value) == "the engine ray needs Ray: pip install 'deconvviz[ray]'"
 
 
 def test_address_without_the_ray_engine_is_rejected(net: dv.Network) -> None:

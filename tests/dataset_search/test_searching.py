@@ -304,9 +304,7 @@ def test_search_overwritten_by_an_interrupted_one_cannot_be_opened(net: dv.Netwo
     assert same(open_search(tmp_path), found)
 
 
-def test_search_with_limit_and_more_peaks_than_images_writes_its_manifest(
-    net: dv.Network, tmp_path: Path
-) -> None:
+def test_manifest_of_a_search_with_limit_and_large_top(net: dv.Network, tmp_path: Path) -> None:
     found = search(net, "scenes:50", ["relu4_2"], top=10**9, limit=7, out=tmp_path, workers=0)
     assert found.image_count == 7 and len(found) == found.channels["kept"].to_numpy().sum() <= 96 * 7
     assert len(found.top("relu4_2", 0)) == 7

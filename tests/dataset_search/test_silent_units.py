@@ -297,8 +297,8 @@ def test_topnine_leaves_out_images_with_zero_activation(drawable: Search) -> Non
 
 
 def test_topnine_of_dead_channels_raises(drawable: Search) -> None:
-    with pytest.raises(SearchError) as refused:
+    with pytest.raises(SearchError) as error:
         drawable.topnine("1", channels=[1], k=4)
-    assert str(refused.value) == (
+    assert str(error.value) == (
         "nothing can be shown: 1: channel 1 is dead (0 on all 12 images). Choose other channels"
     )

@@ -135,11 +135,11 @@ def test_checkpoint_of_another_search_is_rejected(change: str, tmp_path: Path) -
     write(begun(plan), plan.identity(), tmp_path)
     alter, message = CHANGES[change]
     changed = alter(plan) or plan
-    with pytest.raises(SearchError) as refused:
+    with pytest.raises(SearchError) as error:
         read(changed, tmp_path)
-    assert message in str(refused.value)
-    assert "force=True" in str(refused.value) and CHECKPOINT in str(refused.value)
-    differences = str(refused.value).split("belongs to another search: ")[1]
+    assert message in str(error.value)
+    assert "force=True" in str(error.value) and CHECKPOINT in str(error.value)
+    differences = str(error.value).split("belongs to another search: ")[1]
     # With double precision the weights differ as well; every other change has one difference
     assert differences.count(" before, ") == (2 if change == "numbers" else 1)
 
@@ -147,12 +147,12 @@ def test_checkpoint_of_another_search_is_rejected(change: str, tmp_path: Path) -
 def test_error_lists_all_differences(tmp_path: Path) -> None:
     then = {"top": 9, "layers": list("abcdefgh"), "weights": "sha256:" + "0" * 64}
     now = {"top": 4, "layers": list("abcdefg"), "weights": "sha256:" + "1" * 64}
-    with pytest.raises(SearchError) as refused:
+    with pytest.raises(SearchError) as error:
         check_same(then, now, tmp_path)
     assert (
         "top 9 before, 4 now; layers a, b, c, d ... (8) before, a, b, c, d ... (7) now; "
         "weights sha256:000000000000... before, sha256:111111111111... now"
-    ) in str(refused.value)
+    ) in str(error.value)
     check_same(now, dict(now), tmp_path)
 
 
@@ -211,7 +211,7 @@ def test_failed_write_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(np, "savez", full)
     later = begun(plan)
-    later.take_batch(1, peaks(plan, 1))
+    later.add_batch(1, peaks(plan, 1))
     with pytest.raises(OutputError, match=r"no space left on device .*free some space"):
         write(later, plan.identity(), tmp_path)
     monkeypatch.undo()

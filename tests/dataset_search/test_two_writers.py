@@ -33,16 +33,16 @@ def begin(out: Path | None, **more: Any) -> Search:
 
 @pytest.mark.parametrize("more", [{}, {"resume": True}, {"force": True}])
 def test_second_search_is_rejected_and_the_first_continues(tmp_path: Path, more: dict[str, Any]) -> None:
-    refused: list[OutputError] = []
+    rejected: list[OutputError] = []
 
     def report(progress: Progress) -> None:
         with pytest.raises(OutputError) as error:
             begin(tmp_path / "found", **more)
-        refused.append(error.value)
+        rejected.append(error.value)
 
     found = begin(tmp_path / "found", report=report)
-    assert len(refused) == 4
-    assert str(refused[0]).startswith(
+    assert len(rejected) == 4
+    assert str(rejected[0]).startswith(
         f"{tmp_path / 'found'} is being written by another thread of this process"
     )
     assert same(found, begin(None)) and same(open_search(tmp_path / "found"), found)
@@ -51,7 +51,7 @@ def test_second_search_is_rejected_and_the_first_continues(tmp_path: Path, more:
 
 def test_one_of_many_simultaneous_searches_writes(tmp_path: Path) -> None:
     done: list[Search] = []
-    refused: list[str] = []
+    rejected: list[str] = []
     barrier = threading.Barrier(6)
 
     def work() -> None:
@@ -59,15 +59,15 @@ def test_one_of_many_simultaneous_searches_writes(tmp_path: Path) -> None:
         try:
             done.append(begin(tmp_path / "found"))
         except OutputError as error:
-            refused.append(str(error))
+            rejected.append(str(error))
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(done) == 1 and len(refused) == 5
-    assert all("is being written by" in error or "already contains a search" in error for error in refused)
+    assert len(done) == 1 and len(rejected) == 5
+    assert all("is being written by" in error or "already contains a search" in error for error in rejected)
     assert same(open_search(tmp_path / "found"), done[0])
     assert junk(tmp_path / "found") == set()
 
@@ -102,9 +102,9 @@ def test_search_in_another_process_blocks_until_it_is_killed(tmp_path: Path) -> 
             with pytest.raises(OutputError, match=rf"process {process.pid} on this machine \(-c .*since 2"):
                 begin(out, **more)
         command = ["search", "scenes:2", "--model", "minivgg", "-l", "conv1_1", "--out", str(out), "--force"]
-        refused = CliRunner().invoke(app, command)
-        assert refused.exit_code == 2 and f"process {process.pid} on this machine" in refused.stderr
-        assert "Traceback" not in refused.output
+        rejected = CliRunner().invoke(app, command)
+        assert rejected.exit_code == 2 and f"process {process.pid} on this machine" in rejected.stderr
+        assert "Traceback" not in rejected.output
     finally:
         process.kill()
         process.communicate()
@@ -200,8 +200,8 @@ def test_one_of_many_figures_saved_at_once_is_written_completely(tmp_path: Path)
         try:
             results[number].save(tmp_path / "one.png", arrays=True)
             written.append(number)
-        except OutputError as refused:
-            assert "already exists" in str(refused) or "is being written by" in str(refused)
+        except OutputError as rejected:
+            assert "already exists" in str(rejected) or "is being written by" in str(rejected)
 
     threads = [threading.Thread(target=save, args=(number,)) for number in range(len(results))]
     for thread in threads:
@@ -217,17 +217,17 @@ def test_one_of_many_figures_saved_at_once_is_written_completely(tmp_path: Path)
 @pytest.mark.filterwarnings("ignore")
 def test_search_on_ray_locks_its_folder(tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    refused: list[str] = []
+    rejected: list[str] = []
 
     def report(progress: Progress) -> None:
         with pytest.raises(OutputError) as error:
             begin(tmp_path / "found", force=True)
-        refused.append(str(error.value))
+        rejected.append(str(error.value))
 
     found = search(
         small(), "scenes:4", "0", batch_size=2, engine="ray", workers=1, out=tmp_path / "found", report=report
     )
-    assert refused and all("is being written by" in error for error in refused)
+    assert rejected and all("is being written by" in error for error in rejected)
     assert same(open_search(tmp_path / "found"), found)
     assert junk(tmp_path / "found") == set()
 
