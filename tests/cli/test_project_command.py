@@ -274,7 +274,7 @@ def test_missing_image_argument_is_rejected(tmp_path):
 @pytest.mark.parametrize(
     "name, contents, message",
     [
-        ("missing.jpg", None, "no picture"),
+        ("missing.jpg", None, "no image"),
         ("empty.jpg", b"", "empty"),
         ("text.jpg", b"this is not an image", "text.jpg"),
     ],
