@@ -17,7 +17,7 @@ import deconvviz as dv
 
 LAYER = "features.9"
 EYES, FACES = 50, 77
-pytestmark = pytest.mark.usefixtures("spare_threads")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("spare_threads")]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,6 @@ def rec(net: dv.Network, photographs: list[Path]) -> dv.Recording:
     return net.record(photographs[::30], LAYER)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("channel", [EYES, FACES])
 def test_projections_of_ten_photographs_equal_the_oracle(
     net: dv.Network, rec: dv.Recording, channel: int
@@ -65,7 +64,6 @@ def test_projections_of_ten_photographs_equal_the_oracle(
     assert difference(full.pixels, proj.pixels) <= 1e-4
 
 
-@pytest.mark.slow
 def test_projections_in_float64_equal_the_oracle(real_data: Path, photographs: list[Path]) -> None:
     net = dv.load("squeezenet1_0", weights=real_data / "squeezenet1_0.pth")
     net.module.double()
@@ -87,7 +85,6 @@ def _peaks(net: dv.Network, photographs: list[Path], batch: int) -> Tensor:
     return torch.cat(found)
 
 
-@pytest.mark.slow
 def test_strongest_photographs_do_not_depend_on_batches_and_equal_a_bare_forward_pass(
     net: dv.Network, photographs: list[Path]
 ) -> None:

@@ -63,6 +63,7 @@ def test_draw_rejects_other_types():
         draw([])
 
 
+@pytest.mark.slow
 def test_figures_and_specs_do_not_import_matplotlib():
     code = (
         "import sys, deconvviz.figures, deconvviz.figures.spec as spec;"

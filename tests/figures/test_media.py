@@ -107,6 +107,7 @@ def test_slide_uses_the_given_number_of_columns():
     assert len({round(extent(figure, f"patch-{n}")[3], 4) for n in range(1, 7)}) == 1
 
 
+@pytest.mark.slow
 def test_too_many_tiles_for_a_slide_raise():
     with pytest.raises(FigureError, match=r"does not fit on a slide: it has too many tiles\. Show fewer"):
         draw(build(200, medium="slide", columns=1))

@@ -402,6 +402,7 @@ def test_drawing_does_not_modify_the_spec(make_sheet):
     draw_sheet(sheet)
 
 
+@pytest.mark.slow
 def test_drawing_imports_neither_torch_nor_pyplot():
     code = (
         "import sys, deconvviz.figures.sheet.draw, deconvviz.figures.page.save;"

@@ -373,6 +373,7 @@ def test_drawing_does_not_modify_the_spec():
     draw_top_nine(spec)
 
 
+@pytest.mark.slow
 def test_drawing_imports_neither_torch_nor_pyplot():
     code = (
         "import sys, deconvviz.figures.top_nine.draw;"

@@ -135,7 +135,7 @@ def test_other_runtime_errors_are_not_taken_for_a_death() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, EOFError, ConnectionError])
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_error_raised_by_a_source_is_passed_on(workers: int, error: type[Exception]) -> None:
     source = RaisesError(4)
     source.error = error
