@@ -17,6 +17,7 @@ from deconvviz.image_sources.image_ids import sorted_once
 from deconvviz.images.discovery import SUFFIXES
 from deconvviz.paths import reason_of
 from deconvviz.printable_names import path_to_text
+from deconvviz.wording import counted
 
 TAR = ".tar"
 _MACOS_METADATA = "__MACOSX"  # folder that macOS adds to archives
@@ -118,7 +119,7 @@ def folder_of(place: str, listing: Listing) -> Folder:
 
 def _no_images_message(place: str, listing: Listing) -> str:
     others = listing.other_count + len(listing.tars)
-    other_files = f"{others} other file{'s' * (others != 1)}"
+    other_files = counted(others, "other file")
     unread = f", and {len(listing.skipped)} that cannot be read" if listing.skipped else ""
     first = f" ({listing.skipped[0][0]}: {listing.skipped[0][1]})" if listing.skipped else ""
     shards = f". To search the tar shards, give '{place}/*.tar'" if listing.tars else ""

@@ -10,12 +10,13 @@ from deconvviz.errors import SourceError
 from deconvviz.image_sources import drawn_scenes, huggingface, path_list
 from deconvviz.image_sources.folder import TAR, folder_of, list_folder
 from deconvviz.image_sources.glob_pattern import fixed_folder, is_pattern, matching_files
-from deconvviz.image_sources.source import Source, image_count_text
+from deconvviz.image_sources.source import Source
 from deconvviz.image_sources.tar_shards import open_shards
 from deconvviz.image_sources.zip_archive import open_zip
 from deconvviz.images.discovery import SUFFIXES
 from deconvviz.paths import missing, path_as_typed, path_as_written
 from deconvviz.printable_names import printable_path, quoted
+from deconvviz.wording import counted
 
 FORMS = (
     "a folder, a text file of paths (.txt, .lst), a .zip file, tar shards (.tar, 'shard-*.tar', "
@@ -68,7 +69,7 @@ def reopen(described: Mapping[str, Any], place: str | os.PathLike[str] | Source 
         )
     again = open_source(place_of_source(described) if place is None else place, limit=limit)
     if again.digest != described["digest"]:
-        counts = f"{image_count_text(count)} then, {len(again)} now"
+        counts = f"{counted(count, 'image')} then, {len(again)} now"
         difference = counts if len(again) != count else f"{counts}, but other names or sizes"
         raise SourceError(f"{again.place} is not the source that was searched, {old_place}: {difference}")
     return again

@@ -16,6 +16,7 @@ from deconvviz.image_sources.image_files import SeparateFiles, check_file
 from deconvviz.image_sources.image_ids import sorted_once
 from deconvviz.paths import path_as_typed, reason_of
 from deconvviz.printable_names import path_to_text
+from deconvviz.wording import counted
 
 SUFFIXES = (".txt", ".lst")
 _LABELLED = re.compile(r"(.+?)[\s,]+-?\d+")
@@ -57,9 +58,8 @@ def _lines(place: str) -> list[bytes]:
     stripped = [line.strip() for line in content.removeprefix(b"\xef\xbb\xbf").splitlines()]
     lines = [line for line in stripped if line and not line.startswith(b"#")]
     if not lines:
-        count = len(stripped)
         raise SourceError(
-            f"no images in the list {place}: {count} line{'s' * (count != 1)}, all blank or comments. "
+            f"no images in the list {place}: {counted(len(stripped), 'line')}, all blank or comments. "
             "Write one path per line"
         )
     return lines

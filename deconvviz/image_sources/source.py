@@ -15,6 +15,7 @@ from deconvviz.errors import ImageError, SourceError
 from deconvviz.image_sources.image_ids import Names
 from deconvviz.images.image import InputImage
 from deconvviz.paths import reason_of
+from deconvviz.wording import counted
 
 Skipped = tuple[tuple[str, str], ...]  # (id, reason)
 Sizes = npt.NDArray[np.int64]
@@ -136,9 +137,4 @@ class Source(ABC):
         }
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.place}, {image_count_text(len(self))})"
-
-
-def image_count_text(count: int) -> str:
-    """Return ``1 image`` or ``12 images``."""
-    return f"{count} image{'s' * (count != 1)}"
+        return f"{type(self).__name__}({self.place}, {counted(len(self), 'image')})"

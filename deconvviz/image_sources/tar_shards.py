@@ -21,6 +21,7 @@ from deconvviz.images.discovery import SUFFIXES
 from deconvviz.images.image import InputImage, read_image
 from deconvviz.paths import reason_of
 from deconvviz.printable_names import path_to_text
+from deconvviz.wording import counted
 
 _PLACES = np.dtype([("shard", "<i4"), ("start", "<i8"), ("size", "<i8")])
 _END_BLOCK = bytes(tarfile.BLOCKSIZE)
@@ -185,7 +186,7 @@ def _no_images_message(place: str, shards: int, members: Members) -> str:
     skipped, others = members.skipped, members.other_count
     unread = f", and {len(skipped)} that cannot be read ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
     return (
-        f"no images in {place}: {others} other file{'s' * (others != 1)} in "
-        f"{shards} shard{'s' * (shards != 1)}{unread} "
+        f"no images in {place}: {counted(others, 'other file')} in "
+        f"{counted(shards, 'shard')}{unread} "
         f"(images end in {' '.join(SUFFIXES)}; hidden files are ignored)"
     )

@@ -28,6 +28,7 @@ from deconvviz.image_sources.source import Sizes, Skipped, Source
 from deconvviz.images.discovery import SUFFIXES
 from deconvviz.images.image import InputImage, read_image
 from deconvviz.paths import reason_of
+from deconvviz.wording import counted
 
 _PLACES = np.dtype([("header", "<i8"), ("packed", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("method", "<u2")])
 _HEADER_BYTES = 30
@@ -180,6 +181,6 @@ def _no_images_message(place: str, members: list[zipfile.ZipInfo], skipped: list
     others = sum(not is_hidden(member.filename) for member in members) - len(skipped)
     unread = f", and {len(skipped)} that cannot be read ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
     return (
-        f"no images in {place}: {others} other file{'s' * (others != 1)}{unread} "
+        f"no images in {place}: {counted(others, 'other file')}{unread} "
         f"(images end in {' '.join(SUFFIXES)}; hidden files are ignored)"
     )

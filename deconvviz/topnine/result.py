@@ -81,8 +81,7 @@ class TopNine:
 
     def __repr__(self) -> str:
         named = "; ".join(
-            f"{layer}, {len(channels)} channel{'s' * (len(channels) != 1)}"
-            for layer, channels in self.shown.items()
+            f"{layer}, {counted(len(channels), 'channel')}" for layer, channels in self.shown.items()
         )
         return f"<TopNine of {self.network.name}: {named}>"
 

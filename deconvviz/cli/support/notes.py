@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deconvviz.cli.support.console import print_note
+from deconvviz.wording import counted
 
 if TYPE_CHECKING:
     from deconvviz.coverage import Coverage
@@ -37,7 +38,7 @@ def print_fewer_units(layer: str, counts: Sequence[tuple[int, int]], *, quiet: b
     if not fewer:
         return
     (shown, requested) = fewer[0]
-    what = f"{shown} unit{'s' if shown != 1 else ''} instead of {requested}"
+    what = f"{counted(shown, 'unit')} instead of {requested}"
     if len(counts) > 1:
         what = f"fewer than {requested} units in {len(fewer)} of {len(counts)} figures"
     print_note(
