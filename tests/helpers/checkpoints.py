@@ -36,13 +36,15 @@ class Classifier(nn.Module):
 
 
 def drawn(seed: int, make: Callable[[], nn.Module] = Classifier) -> nn.Module:
-    """Return a network with random weights and statistics."""
+    """Return a network with random weights and statistics, so that no tensor has its initial values."""
     module = make().eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in module.state_dict().values():
             if tensor.is_floating_point():
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
+            else:
+                tensor.fill_(seed + 3)
     return module
 
 

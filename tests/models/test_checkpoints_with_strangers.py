@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import checkpoints
 from helpers.named import load_network
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -42,20 +43,11 @@ class Small(nn.Module):
 
 
 def drawn(seed: int, make: Callable[[], nn.Module] = Small) -> nn.Module:
-    """Return a network with random weights and statistics, so that no tensor has its initial values."""
-    module = make().eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for tensor in module.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
-            else:
-                tensor.fill_(seed + 3)
-    return module
+    return checkpoints.drawn(seed, make)
 
 
 def state(seed: int = 1, prefix: str = "", make: Callable[[], nn.Module] = Small) -> dict[str, Tensor]:
-    return {f"{prefix}{key}": tensor for key, tensor in drawn(seed, make).state_dict().items()}
+    return checkpoints.state(seed, prefix, make)
 
 
 SOURCE_SEED = 1  # seed of the weights that must be loaded
