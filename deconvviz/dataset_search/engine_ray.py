@@ -12,9 +12,10 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import ModuleType
@@ -108,13 +109,14 @@ def run(
             len(plan.source), state.seen, len(state.skipped), readers=readers, networks=networks
         )
         try:
-            for row in stream.iter_rows():
-                found: BatchResult = row["found"]
-                plan.check_strict(found.skipped)
-                state.add([found.index], found.top, found.skipped)
-                progress.step(state, found.images, found.reading, found.looking)
-                report(progress)
-                save(state)
+            with _threads_ended(), closing(iter(stream.iter_rows())) as found_rows:
+                for row in found_rows:
+                    found: BatchResult = row["found"]
+                    plan.check_strict(found.skipped)
+                    state.add([found.index], found.top, found.skipped)
+                    progress.step(state, found.images, found.reading, found.looking)
+                    report(progress)
+                    save(state)
         except ray.exceptions.RayError as reason:
             raise SearchError(
                 f"the search on Ray failed: {_last_line(reason)}. Continue with {{option}}",
@@ -214,6 +216,23 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         quiet.setLevel(level)
         if ours:
             ray.shutdown()
+
+
+@contextmanager
+def _threads_ended(timeout: float = 10.0) -> Iterator[None]:
+    """At exit, wait up to `timeout` seconds for the threads by which Ray Data reads ahead.
+
+    A thread that calls Ray during `ray.shutdown` can crash the process. Ray Data's prefetcher never ends
+    after an interrupted iteration; it makes no calls, so it is not waited for.
+    """
+    before = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        until = time.monotonic() + timeout
+        for thread in set(threading.enumerate()) - before:
+            if thread.name.startswith(("iter_threaded", "StreamingExecutor")):
+                thread.join(max(0.0, until - time.monotonic()))
 
 
 def _connect(ray: Any, address: str | None) -> None:

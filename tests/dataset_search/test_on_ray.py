@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -132,8 +133,17 @@ def test_lost_machine_does_not_change_the_result(net: dv.Network, expected: Sear
     assert _same(found, expected)
 
 
-def test_interrupted_search_of_a_user_network_with_bad_images_is_resumed(tmp_path: Path) -> None:
-    """Ray is started on this machine and shut down again."""
+def test_interrupted_search_of_a_user_network_with_bad_images_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray is started on this machine and shut down again, after all threads that read from it have ended."""
+    shut_down, reading = ray.shutdown, []
+
+    def shutdown() -> None:
+        reading.extend(t.name for t in threading.enumerate() if t.name.startswith(("iter_", "StreamingE")))
+        shut_down()
+
+    monkeypatch.setattr(ray, "shutdown", shutdown)
     (tmp_path / "net.py").write_text(NET)
     images = tmp_path / "images"
     images.mkdir()
@@ -163,6 +173,7 @@ def test_interrupted_search_of_a_user_network_with_bad_images_is_resumed(tmp_pat
     with pytest.raises(ImageError, match=r"07\.png"):
         search(net, images, "all", batch_size=24, engine="ray", strict=True)
     assert not ray.is_initialized()
+    assert reading == []
 
 
 NET = """
