@@ -1,4 +1,7 @@
-"""Time of projecting 64 units, compared to captum's NeuronDeconvolution called 64 times.
+"""Time of projecting 64 units, compared to captum's neuron attribution called 64 times.
+
+With `--method deconvnet` the peer is NeuronDeconvolution, with `guided` it is NeuronGuidedBackprop, and with
+`gradient` it is NeuronGradient.
 
 Both use the same image, layer, units and threads, in one run. The time of deconvviz includes the
 recording, the choice of the units and their projection. Captum computes a full forward and backward pass
@@ -27,7 +30,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from captum.attr import NeuronDeconvolution
+from captum.attr import NeuronDeconvolution, NeuronGradient, NeuronGuidedBackprop
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -39,6 +42,7 @@ CASES = {
     "googlenet": ("inception3b", "inception4e", "inception5b"),
     "densenet121": ("features.denseblock2", "features.denseblock3", "features.denseblock4"),
 }
+PEERS = {"deconvnet": NeuronDeconvolution, "guided": NeuronGuidedBackprop, "gradient": NeuronGradient}
 ONLY_RELU_MODULES = ("vgg19", "resnet50")  # captum handles only ReLUs that are modules
 COLUMNS = (
     "network",
@@ -60,16 +64,21 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=64)
     parser.add_argument("--captum", type=int, default=8, help="units that captum projects in each repetition")
     parser.add_argument("--networks", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--method", default="deconvnet", choices=list(PEERS))
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"one image of 224 px, {options.units} units, float32, {options.threads} threads, {options.device}")
+    print(
+        f"one image of 224 px, {options.units} units, float32, {options.threads} threads, "
+        f"{options.device}, {options.method}"
+    )
     rate = matmul_rate(options.device)
     print(f"matrix product: {rate / 1e9:.0f} billion multiply-adds per second")
     print(_row(COLUMNS))
     for name in options.networks:
         net = dv.load(name, weights="random", device=options.device)
-        case = Case(net, torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
+        image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+        case = Case(net, image, options.method)
         for layer in CASES[name]:
             print(_row(case.compare(layer, options.units, options.captum, options.repeat, rate)), flush=True)
 
@@ -97,15 +106,15 @@ class Turn:
 class Case:
     """A network, and a copy of it for captum, whose hooks do not support in-place ReLUs."""
 
-    def __init__(self, net: dv.Network, images: Tensor) -> None:
-        self.net, self.images = net, images.to(net.device)
+    def __init__(self, net: dv.Network, images: Tensor, method: str) -> None:
+        self.net, self.images, self.method = net, images.to(net.device), method
         self.module = copy.deepcopy(net.module).eval()
         for part in self.module.modules():
             if isinstance(part, nn.ReLU):
                 part.inplace = False
 
     def compare(self, layer: str, units: int, captum: int, repeat: int, rate: float) -> tuple[str, ...]:
-        self.net.record(self.images, layer)  # computes the table of layers, once for each network
+        self.record(layer)  # computes the table of layers, once for each network
         turns = [self._turn(layer, units, captum) for _ in range(repeat)]
         apart = max(difference for _, difference in turns)
         if self.net.name in ONLY_RELU_MODULES and not apart <= 1e-3:
@@ -129,10 +138,10 @@ class Case:
 
     def _turn(self, layer: str, units: int, captum: int) -> tuple[Turn, float]:
         start = clock(self.images)
-        recording = self.net.record(self.images, layer)
+        recording = self.record(layer)
         chosen = recording.strongest(layer, units)
         between = clock(self.images)
-        projection = recording.project(layer, chosen)
+        projection = recording.project(layer, chosen, method=self.method)
         end = clock(self.images)
         sample = chosen[:: max(1, units // captum)][:captum]
         theirs = self.captum(layer, sample)
@@ -144,7 +153,7 @@ class Case:
     def captum(self, layer: str, units: Sequence[dv.Unit]) -> Tensor:
         """Return the projections of captum, (K, 3, H, W), computed unit by unit."""
         part = self.module.get_submodule(self.net.layers[layer].module)
-        attribution = NeuronDeconvolution(self.module, part)
+        attribution = PEERS[self.method](self.module, part)
         inputs = self.images.clone().requires_grad_(True)
         found = []
         with warnings.catch_warnings():
@@ -159,13 +168,16 @@ class Case:
 
         Those of captum are a forward pass of the whole network and one projection at full size.
         """
-        recording = self.net.record(self.images, layer)
+        recording = self.record(layer)
         chosen = recording.strongest(layer, units)
         full = torch.ones(1, *self.net.layers[layer].shape, device=self.images.device)
         theirs = multiply_adds(lambda: self.module(self.images))
-        theirs += multiply_adds(lambda: recording.project(layer, full))
-        ours = multiply_adds(lambda: self.net.record(self.images, layer))
-        return theirs, ours, multiply_adds(lambda: recording.project(layer, chosen))
+        theirs += multiply_adds(lambda: recording.project(layer, full, method=self.method))
+        ours = multiply_adds(lambda: self.record(layer))
+        return theirs, ours, multiply_adds(lambda: recording.project(layer, chosen, method=self.method))
+
+    def record(self, layer: str) -> dv.Recording:
+        return self.net.record(self.images, layer, methods=[self.method])
 
 
 def multiply_adds(call: Callable[[], Any]) -> int:

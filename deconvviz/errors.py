@@ -7,6 +7,7 @@ DeconvvizError               every error that a user can fix; the command line p
 │   └── DownloadError        weights that could not be downloaded
 ├── LayerError               a layer that the network does not have
 ├── UnitError                a channel, position, class or count that the layer does not have
+├── MethodError              a method that is unknown, was not recorded, or cannot be used
 ├── RefusedOp                an operation on the projection path that is unsupported
 ├── RuleError                a rule that does not project as its operation requires (see `check_rule`)
 ├── SourceError              a source of images that is missing, empty or unreadable
@@ -86,6 +87,10 @@ class LayerError(DeconvvizError):
 
 class UnitError(DeconvvizError):
     """The layer does not have this channel, position, class, or number of units."""
+
+
+class MethodError(DeconvvizError):
+    """A method is unknown, was not recorded, or cannot be used for this network."""
 
 
 class RefusedOp(DeconvvizError):

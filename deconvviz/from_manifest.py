@@ -86,7 +86,8 @@ def _remake(
         )
     images = [_image_path(one, path) for one in stored["pictures"]]
     named = any(one.get("top_class") for one in stored["pictures"])
-    recording = network.record(images, stored["layer"]["name"], scores=named)
+    method = stored.get("method", "deconvnet")  # older manifests do not name it
+    recording = network.record(images, stored["layer"]["name"], scores=named, methods=method)
     for image, one in zip(recording.input_images, stored["pictures"], strict=True):
         if pixel_digest(image.rgb) != one["pixels"]:
             raise ManifestError(
@@ -96,7 +97,7 @@ def _remake(
     units: Sequence[Unit] = [Unit(**unit) for unit in stored["units"]]
     if (chosen := stored.get("selection")) is not None:
         units = UnitChoice.from_json(chosen, units)
-    projection = recording.project(stored["layer"]["name"], units, memory=memory)
+    projection = recording.project(stored["layer"]["name"], units, method=method, memory=memory)
     for unit, one in zip(projection.units, stored["units"], strict=True):
         if not math.isclose(unit.activation, one["activation"], rel_tol=1e-3, abs_tol=1e-5):
             raise ManifestError(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from deconvviz.coverage import Coverage, Survey
 from deconvviz.engine import recorder, tape
+from deconvviz.engine.gradient_tape import tapes_of
 from deconvviz.engine.hooks import evaluation, exclusive, plain
 from deconvviz.engine.influence import Influence
 from deconvviz.engine.preservation import fingerprints, preserved
@@ -195,6 +196,7 @@ class Network:
         inputs: Tensor,
         wanted: Callable[[tape.Output, Tensor], bool],
         on_result: Callable[[object], None] | None = None,
+        variants: Sequence[str] = (),
     ) -> tape.Tape:
         """Run the recorded forward pass. Output printed by user code is redirected to stderr."""
         model = self.origin.model
@@ -202,8 +204,8 @@ class Network:
         with stdout_to_stderr() if runs_code else nullcontext():
             try:
                 if self.origin.missing:
-                    return self._write_with_missing(module, inputs, wanted, on_result)
-                return recorder.record_tape(module, inputs, wanted, on_result)
+                    return self._write_with_missing(module, inputs, wanted, on_result, variants)
+                return recorder.record_tape(module, inputs, wanted, on_result, variants)
             except DeconvvizError:
                 raise
             except Exception:
@@ -217,12 +219,13 @@ class Network:
         inputs: Tensor,
         wanted: Callable[[tape.Output, Tensor], bool],
         on_result: Callable[[object], None] | None,
+        variants: Sequence[str],
     ) -> tape.Tape:
         """Record, and note which outputs depend on weights that are missing."""
         influence = Influence.of(module, self.origin.missing)
         influence.mark_images(inputs)
         with influence:
-            written = recorder.record_tape(module, inputs, influence.watch(wanted), on_result)
+            written = recorder.record_tape(module, inputs, influence.watch(wanted), on_result, variants)
         written.lacking = frozenset(influence.reached)
         return written
 
@@ -289,7 +292,12 @@ class Network:
             return False
 
     def record(
-        self, images: Images, layers: str | Layer | Iterable[str | Layer], *, scores: bool = False
+        self,
+        images: Images,
+        layers: str | Layer | Iterable[str | Layer],
+        *,
+        scores: bool = False,
+        methods: str | Iterable[str] = (),
     ) -> Recording:
         """Run one forward pass up to the deepest requested layer and record what projections need.
 
@@ -300,6 +308,9 @@ class Network:
                 is tried on these images.
             scores: Also run the rest of the network, so that `Recording.top_class` is known, if the network
                 returns class scores.
+            methods: Methods besides the deconvnet that `Recording.project` will be asked for: ``gradient``,
+                ``guided``, ``input_x_gradient``. What they need is recorded too: the signs of the inputs of
+                ReLUs, and the arguments of other nonlinear operations.
 
         Returns:
             The recording of all images as one batch.
@@ -307,8 +318,10 @@ class Network:
         Raises:
             LayerError: If a layer does not exist, was not reached or does not depend on the image.
             ImageError: If an image cannot be read, or a tensor has the wrong shape.
+            MethodError: If a method is unknown.
             NetworkError: If the network does not run on these images.
         """
+        variants = tapes_of([methods] if isinstance(methods, str) else methods)
         asked = [layers] if isinstance(layers, (str, Layer)) else list(layers)
         if not asked:
             raise LayerError("no layer was given: name one or more (net.layers lists them)")
@@ -319,7 +332,7 @@ class Network:
             for one in asked
         )
         read, inputs = self._prepare(images)
-        return self._run(read, inputs, list(found), table, scores=scores)
+        return self._run(read, inputs, list(found), table, scores=scores, variants=variants)
 
     def _run(
         self,
@@ -329,6 +342,7 @@ class Network:
         table: LayerTable,
         *,
         scores: bool,
+        variants: Sequence[str] = (),
     ) -> Recording:
         """Record layers of the table, and modules that are not in the table by name."""
         values: dict[str, int] = {}
@@ -352,7 +366,7 @@ class Network:
                 results.append(plain(result).detach().clone())
 
         names_classes = (scores or "" in pending) and self.gives_class_scores
-        written = self._write(self.module, inputs, wanted, keep_scores if names_classes else None)
+        written = self._write(self.module, inputs, wanted, keep_scores if names_classes else None, variants)
         for one in asked:
             if (one if isinstance(one, str) else one.module) in written.lacking:
                 raise table.lacking(one if isinstance(one, str) else one.name)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 Box = tuple[int, int, int, int]
 Style = SheetStyle
 FORMAT = "deconvviz manifest 1"
+METHOD_TITLES = {"deconvnet": "", "guided": "guided backpropagation", "input_x_gradient": "input × gradient"}
+"""Names of methods in the titles of figures; the deconvnet is not named."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,6 +54,7 @@ class Projection:
         input_images: The recorded images; empty if a prepared tensor was recorded.
         inputs: The network's input, (B, C, H, W).
         coverage: Which operations of the projection are exact or approximate.
+        method: ``deconvnet``, or the other method that made `pixels` (see `Recording.project`).
         choice: How the units were chosen; None if they were named.
         top_classes: The top class of each image of the recording; empty if not known.
     """
@@ -65,6 +68,7 @@ class Projection:
     input_images: tuple[InputImage, ...]
     inputs: Tensor
     coverage: Coverage
+    method: str = "deconvnet"
     choice: UnitChoice | None = None
     top_classes: tuple[TopClass | None, ...] = ()
     _views: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict, init=False)
@@ -208,6 +212,7 @@ class Projection:
                 for number, image in enumerate(self.input_images)
             ],
             "layer": {"name": self.layer.name, "module": self.layer.module},
+            "method": self.method,
             "selection": None if self.choice is None else self.choice.to_json(),
             "units": [asdict(unit) for unit in self.units],
             "boxes": [list(box) for box in self.boxes],
@@ -304,8 +309,9 @@ class Projection:
         where = printable(self.image_name(self.image_indices[0])) if one else several
         top = self.top_class(self.image_indices[0]) if one else None
         predicted = [] if top is None else [f"predicted class: {top}"]
+        method = METHOD_TITLES.get(self.method, self.method)
         return (
-            f"{self.network.name} · {self.layer.name} · {where}",
+            " · ".join(filter(None, [self.network.name, self.layer.name, where, method])),
             " · ".join([*predicted, f"weights: {self.network.origin.short}", self.layer.field_text]),
         )
 

@@ -11,11 +11,12 @@ from torch import Tensor
 from deconvviz.coverage import Coverage, Survey
 from deconvviz.engine import projection_pass
 from deconvviz.engine.choice import UnitChoice, choose
+from deconvviz.engine.gradient_tape import INPUT_X_GRADIENT, tape_of
 from deconvviz.engine.pixel_fields import PixelFields
 from deconvviz.engine.receptive_fields import UnitFields
 from deconvviz.engine.tape import Tape
 from deconvviz.engine.units import Seed, TensorSeed, Unit, UnitSeed, checked, strongest
-from deconvviz.errors import LayerError, UnitError
+from deconvviz.errors import LayerError, MethodError, UnitError
 from deconvviz.images.image import InputImage
 from deconvviz.layers import Layer, LayerTable
 from deconvviz.models.classes import class_index
@@ -53,8 +54,9 @@ class Recording:
         self._tape, self._survey = tape, survey
         self._values, self._activations = values, activations
         self._pixel_fields = PixelFields(tape)
+        self._variants = {name: (one, PixelFields(one)) for name, one in tape.variants.items()}
         self._top_classes = tuple(top_classes)
-        self._coverages: dict[Layer, Coverage] = {}
+        self._coverages: dict[tuple[Layer, str | None], Coverage] = {}
         self._by_name = {layer.module: layer for layer in layers} | {layer.name: layer for layer in layers}
 
     def __len__(self) -> int:
@@ -149,16 +151,23 @@ class Recording:
             raise UnitError(f"no image {image_index} in this recording: it has {len(self)}")
         return self._top_classes[image_index] if self._top_classes else None
 
-    def coverage(self, layer: str | Layer) -> Coverage:
-        """Return the operations in the projection of a layer: exact, approximate or unsupported."""
-        found = self._find(layer)
-        if found not in self._coverages:
-            self._coverages[found] = self._survey.coverage(
+    def coverage(self, layer: str | Layer, method: str = "deconvnet") -> Coverage:
+        """Return the operations in the projection of a layer: exact, approximate or unsupported.
+
+        Raises:
+            LayerError: If the layer was not recorded.
+            MethodError: If the method was not recorded.
+        """
+        found, (tape, _) = self._find(layer), self._recorded(method)
+        key = found, tape_of(method)
+        if key not in self._coverages:
+            survey = self._survey if tape is self._tape else Survey(tape)
+            self._coverages[key] = survey.coverage(
                 self.network.name,
                 [(found.name, found.module)],
                 see=self.network.origin.see_coverage([found.name]),
             )
-        return self._coverages[found]
+        return self._coverages[key]
 
     def class_unit(self, asked: str | int, image: int = 0) -> Unit:
         """Return the unit of the layer ``output`` that is the score of a class, by its name or index."""
@@ -170,16 +179,26 @@ class Recording:
         layer: str | Layer,
         units: Unit | Sequence[Unit] | Tensor | None = None,
         *,
+        method: str = "deconvnet",
         image_indices: Sequence[int] | None = None,
         memory: int | None = None,
     ) -> Projection:
-        """Project units of a layer back to pixels (paper, section 2.1).
+        """Project units of a layer back to pixels (paper, section 2.1), or ask another method.
+
+        Every method starts with the unit's activation as the signal. They differ in nonlinear operations:
+
+        - ``deconvnet``: a ReLU rectifies the signal; gates and statistics are constants.
+        - ``gradient``: the activation times the gradient of the activation (Simonyan et al. 2013).
+        - ``guided``: as the gradient, but a ReLU also rectifies the signal (Springenberg et al. 2014). Other
+          activation functions, such as SiLU and ReLU6, are differentiated.
+        - ``input_x_gradient``: the gradient times the network's input.
 
         Args:
             layer: A recorded layer.
             units: One or several `Unit`s, each projected alone; a unit without position keeps its whole
                 channel. Or a tensor (K, *layer) with the activations to keep and zeros elsewhere. Default:
                 the strongest unit of each of the nine strongest channels.
+            method: ``deconvnet``, or one of the methods that `Network.record` was given.
             image_indices: For a tensor, the image of each of its K entries.
             memory: Bytes for the units of one batch. Default: a share of the free memory.
 
@@ -189,10 +208,11 @@ class Recording:
         Raises:
             LayerError: If the layer was not recorded.
             UnitError: If a unit does not exist, or a tensor does not have the shape of the layer.
+            MethodError: If the method is unknown or was not recorded.
             RefusedOp: If an operation is unsupported; raised before anything is computed.
             StaleRecording: If weights have changed since the recording.
         """
-        found = self._find(layer)
+        found, (tape, pixel_fields) = self._find(layer), self._recorded(method)
         values = self._units_of(found)
         kept: list[Unit] = []
         choice: UnitChoice | None = None
@@ -209,9 +229,11 @@ class Recording:
             seed = UnitSeed(values, kept)
         value = self._values[found]
         with torch.no_grad():
-            fields = UnitFields(self._tape, value, seed.seen)
+            fields = UnitFields(tape, value, seed.seen)
             pixels = projection_pass.project(fields, seed, values, memory=memory)
-            boxes = fields.boxes(self._pixel_fields)
+            boxes = fields.boxes(pixel_fields)
+            if method == INPUT_X_GRADIENT:
+                pixels *= self.inputs[seed.image_indices.to(self.inputs.device)]
         return Projection(
             pixels=pixels,
             units=tuple(kept),
@@ -221,7 +243,8 @@ class Recording:
             network=self.network,
             input_images=self.input_images,
             inputs=self.inputs,
-            coverage=self.coverage(layer),
+            coverage=self.coverage(layer, method),
+            method=method,
             choice=choice,
             top_classes=self._top_classes,
         )
@@ -276,6 +299,19 @@ class Recording:
         if outside := [image for image in image_indices if not 0 <= image < len(self)]:
             raise UnitError(f"no image {outside[0]} in this recording: it has {len(self)}")
         return image_indices
+
+    def _recorded(self, method: str) -> tuple[Tape, PixelFields]:
+        """Return the tape of a method. Raise MethodError if it was not recorded."""
+        name = tape_of(method)
+        if name is None:
+            return self._tape, self._pixel_fields
+        if name not in self._variants:
+            raise MethodError(
+                f"{method} was not recorded: this recording has {', '.join(['deconvnet', *self._variants])}. "
+                "Record again with {option}",
+                option=f'methods=["{method}"]',
+            )
+        return self._variants[name]
 
     def _find(self, name: str | Layer) -> Layer:
         layer = name if isinstance(name, Layer) else self._by_name.get(name)

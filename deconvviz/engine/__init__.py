@@ -5,8 +5,10 @@ Read it in this order:
     index_maps.py        which input positions each output position depends on
     layout.py            the layout of a value, and the window that contains a signal
     rules/               one class for each ATen operation: what it records, and how it projects a signal
+    rules/gradient.py    the same for gradients and guided backpropagation
     spellings.py         activation functions that a network computes in several calls
     tape.py              a forward pass as the list of its calls
+    gradient_tape.py     the tapes of the gradient and of guided backpropagation
     preservation.py      restore everything that a forward pass changes in a network
     wrappers.py          replace wrappers such as torch.compile by their inner module
     hooks.py             run a network up to a layer: training flags, hooks and locks

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import TensorWeakRef
 
+from deconvviz.engine.gradient_tape import GradientTapes, RecordedCall
 from deconvviz.engine.hooks import Stop, evaluation, exclusive, plain
 from deconvviz.engine.layout import TensorLayout
 from deconvviz.engine.preservation import memory_of, preserved
@@ -39,6 +40,7 @@ class TapeRecorder(TorchDispatchMode):
         self.paused = False
         self.finished = False  # recording has ended, but recorded constants are still protected
         self.weights: dict[int, int] = {}  # address of each parameter of the network, by its id
+        self.gradients: GradientTapes | None = None
         self.before_write: Callable[[Sequence[int | None]], None] = lambda memories: None
         self._followed: dict[int, tuple[TensorWeakRef, int | None]] = {}  # by id; see `_known`
         self._memories: dict[int, _Memory] = {}  # the same values by their memory
@@ -134,7 +136,10 @@ class TapeRecorder(TorchDispatchMode):
         if written:
             self._invalidate_views(written, memories)
             cls = operation.rule
-            if took_part and cls is not None and cls.needs_input_values and not no_rule_reason:
+            needs = cls is not None and cls.needs_input_values
+            if self.gradients is not None:
+                needs = needs or self.gradients.needs_values(cls)
+            if took_part and needs and not no_rule_reason:
                 named = _copied(operation.named(args, kwargs), written)
         output = op(*args, **kwargs)
         if took_part:
@@ -166,13 +171,18 @@ class TapeRecorder(TorchDispatchMode):
         if roles.completes and not no_rule_reason:
             spelled = self._spellings.activation(op, named, values)
         related = cls is Larger and self._spellings.related(values)
+        if self.gradients is not None:
+            recorded = RecordedCall(op, cls, named, values, results, layouts, makers, self._module)
         rule: Rule | None = None
         first = 0
         for number, result in enumerate(results):
             shape, why = _whole_shape(result), no_rule_reason
             layout = TensorLayout.of(shape[1:])
             if cls is not None and number > 0 and not cls.per_output:  # indices, statistics
-                tape.secondary_outputs[self.follow(result, layout, receives_signal=False)] = first
+                second = self.follow(result, layout, receives_signal=False)
+                tape.secondary_outputs[second] = first
+                if self.gradients is not None:
+                    self._refer(self.gradients.add(recorded, number, second, None))
                 continue
             call = Call(op, named, results, number, derived, layouts, makers, tape.batch, related)
             flows = derived
@@ -208,16 +218,20 @@ class TapeRecorder(TorchDispatchMode):
                 self._broken.add(first)
             if roles.is_link and _of_one_shape(shape, layouts, tape.batch):
                 self._spellings.note(op, named, values, first)
-            tape.add(Step(op, self._module, values, inputs, first, rule, why))
-            if rule is not None and rule.constants:
-                self._refer(rule)
+            step = Step(op, self._module, values, inputs, first, rule, why)
+            tape.add(step)
+            self._refer(rule)
+            if self.gradients is not None:
+                self._refer(self.gradients.add(recorded, number, first, step))
 
     def _maker(self, value: int) -> Rule | None:
         """Return the rule of the call that returned a value."""
         return self._makers.get(self.tape.secondary_outputs.get(value, value))
 
-    def _refer(self, rule: Rule) -> None:
+    def _refer(self, rule: Rule | None) -> None:
         """Store the memory of a rule's constants. Copy them if it has been overwritten in this pass."""
+        if rule is None:
+            return
         for tensor in rule.constants:
             memory = memory_of(tensor)
             if memory is None:
@@ -437,6 +451,7 @@ def record_tape(
     images: Tensor,
     wanted: Callable[[Output, Tensor], bool],
     on_result: Callable[[object], None] | None = None,
+    methods: Sequence[str] = (),
 ) -> Tape:
     """Run a network on images (B, C, H, W) and record its calls on a tape.
 
@@ -449,9 +464,12 @@ def record_tape(
         wanted: Called with the `Output` of each module call and its tensor. Returns whether to continue.
         on_result: Called with the return value of the network. If given, the network runs to its end even
             after `wanted` has returned False; the rest is not recorded, and errors in it are ignored.
+        methods: Also record these, as `Tape.variants`: "gradient", "guided".
     """
     tape = Tape(len(images))
     recorder = TapeRecorder(tape)
+    if methods:
+        recorder.gradients = GradientTapes(tape, methods)
     parts = named_parts(module)
     # In inference mode PyTorch does not decompose composite operations.
     with (
@@ -478,6 +496,8 @@ def record_tape(
             if not recorder.finished:
                 raise
     tape.seal()
+    if recorder.gradients is not None:
+        tape.variants = recorder.gradients.finish()
     return tape
 
 

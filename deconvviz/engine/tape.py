@@ -89,6 +89,7 @@ class Tape:
         self.outputs: list[Output] = []  # outputs of modules, in the order in which the modules returned
         self.others: dict[str, str] = {}  # modules that returned another type than a tensor: its name
         self.lacking: frozenset[str] = frozenset()  # names of outputs that depend on missing weights
+        self.variants: dict[str, Tape] = {}  # tapes of other methods ("gradient", "guided"), by name
         self.signal_values: set[int] = set()  # values from which a signal reaches the image
         # Further outputs of a call (indices, statistics), each with the first output of the same call.
         self.secondary_outputs: dict[int, int] = {}
@@ -96,6 +97,12 @@ class Tape:
 
     def __repr__(self) -> str:
         return f"<Tape of {len(self.steps)} calls, {len(self.outputs)} module outputs>"
+
+    def variant(self) -> Tape:
+        """Return a tape without steps that has the same values and module outputs."""
+        other = Tape(self.batch)
+        other.layouts, other.outputs, other.others = self.layouts, self.outputs, self.others
+        return other
 
     def new_value(self, layout: TensorLayout, *, receives_signal: bool) -> int:
         value = len(self.layouts)
@@ -143,8 +150,11 @@ class Tape:
 
     def keep_only(self, values: Iterable[int]) -> None:
         """Remove every call that is not on the path from one of these values, to free memory."""
-        kept = {id(step) for value in values for step in self.path(value)}
+        wanted = list(values)
+        kept = {id(step) for value in wanted for step in self.path(value)}
         self.steps = [step for step in self.steps if id(step) in kept]
+        for tape in self.variants.values():
+            tape.keep_only(wanted)
 
     def require(self, path: list[Step]) -> None:
         """Raise RefusedOp if a step of a path is unsupported, StaleRecording if a weight has changed."""

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import passes, zoo
+from helpers.gradients import Guided, PlainAutograd
 from helpers.oracles import Autograd, difference
 from torch import Tensor
 
@@ -91,6 +92,63 @@ def test_projections_at_several_depths_equal_autograd(name: str) -> None:
     assert alive >= (0 if unsupported else 2 * len(layers) - 2)  # most projections are not zero
 
 
+METHODS = {"gradient": None, "guided": Guided}
+
+SMALL_GAINS = {
+    "timm:efficientvit_m0": 1.0,
+    "timm:mobilenetv4_hybrid_medium": 1.0,
+    "timm:nextvit_small": 1.0,
+    "timm:fastvit_mci0": 0.02,
+}
+"""Gain of `randomise` for networks whose softmax saturates with the usual random weights."""
+
+IN_SINGLE_PRECISION = ("timm:efficientvit_b0", "timm:efficientvit_l1")
+"""Networks that convert a map to float32, so that autograd rounds there. The engine does not."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in zoo.ONE_OF_EACH_FAMILY
+    ],
+)
+def test_gradient_and_guided_backpropagation_equal_autograd(name: str) -> None:
+    _check_gradients(name)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in zoo.ONE_OF_EACH_FAMILY])
+def test_gradients_of_every_other_network_equal_autograd(name: str) -> None:
+    _check_gradients(name)
+
+
+def _check_gradients(name: str) -> None:
+    if name.startswith("timm:"):
+        pytest.importorskip("timm")
+    network, images = zoo.build(name, SMALL_GAINS.get(name, 4.0)), zoo.images(name)
+    exact = 1e-6 if name in IN_SINGLE_PRECISION else 1e-10
+    recorded = passes.run(network, images, methods=tuple(METHODS))
+    layers = zoo.depths(recorded)
+    for method, mode in METHODS.items():
+        ours = recorded.by(method)
+        theirs = PlainAutograd(network, images, layers, mode() if mode else None)
+        unsupported, alive = set(), 0
+        for layer in layers:
+            activations, units = ours.outputs[layer], _units(ours.outputs[layer])
+            try:
+                pixels, _ = ours.units(layer, units)
+            except RefusedOp as error:
+                unsupported.add(_operation(error))
+                continue
+            want = theirs.project(layer, ours.in_module_layout(layer, _signal(activations, units)))
+            for one, unit in zip(pixels, units, strict=True):
+                assert difference(one, want[unit.image]) <= exact, (method, layer, unit)
+                alive += bool(want[unit.image].any())
+        assert unsupported == ({UNSUPPORTED[name]} if name in UNSUPPORTED else set())
+        assert alive >= (0 if unsupported else 2 * len(layers) - 2)
+
+
 def _units(activations: Tensor) -> list[Unit]:
     """Return a unit at the border in the first image, and the strongest unit in the second."""
     strongest = [int(n) for n in torch.unravel_index(activations[1].argmax(), activations.shape[1:])]
@@ -115,7 +173,7 @@ def _operation(error: RefusedOp) -> str:
 
 
 def test_listed_names_are_networks_of_the_zoo() -> None:
-    assert {*UNSUPPORTED, *QUICK, *NIGHTLY, *NIGHTLY.values()} <= set(NETWORKS)
+    assert {*UNSUPPORTED, *QUICK, *NIGHTLY, *NIGHTLY.values(), *zoo.ONE_OF_EACH_FAMILY} <= set(NETWORKS)
     assert not set(NIGHTLY) & {*QUICK, *NIGHTLY.values()}
 
 
@@ -141,3 +199,5 @@ def test_every_cnn_family_of_timm_is_tested() -> None:
         members = timm.list_models(module=family)
         assert members, f"timm no longer has {family}"
         assert set(members) & set(zoo.TIMM), f"no network of the timm family {family} is tested"
+        sample = [name for name in members if f"timm:{name}" in zoo.ONE_OF_EACH_FAMILY]
+        assert sample, f"no gradient of the timm family {family} is tested"

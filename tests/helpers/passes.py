@@ -26,6 +26,10 @@ class Pass:
     values: dict[str, int] = field(repr=False)
     outputs: dict[str, Tensor] = field(repr=False)
 
+    def by(self, method: str) -> Pass:
+        """Return the same pass with the tape of another method."""
+        return Pass(self.tape.variants[method], self.values, self.outputs)
+
     @property
     def maps(self) -> list[str]:
         """Names of the modules whose output is (B, C, H, W) or (B, H, W, C)."""
@@ -67,7 +71,7 @@ class Pass:
             return project(fields, seed, signals, memory=memory)
 
 
-def run(network: nn.Module, images: Tensor, deepest: str | None = None) -> Pass:
+def run(network: nn.Module, images: Tensor, deepest: str | None = None, methods: Sequence[str] = ()) -> Pass:
     """Record a forward pass with the first output of every module, up to the module `deepest`."""
     values: dict[str, int] = {}
     outputs: dict[str, Tensor] = {}
@@ -78,7 +82,7 @@ def run(network: nn.Module, images: Tensor, deepest: str | None = None) -> Pass:
             outputs[out.module] = tensor.clone()
         return out.module != deepest
 
-    recorded = record_tape(network, images, wanted)
+    recorded = record_tape(network, images, wanted, methods=methods)
     layouts = {name: recorded.layouts[value] for name, value in values.items()}
     return Pass(recorded, values, {name: layouts[name].channels_first(outputs[name]) for name in outputs})
 

@@ -66,6 +66,31 @@ TIMM = _split("""
     ese_vovnet19b_slim_dw eca_vovnet39b ese_vovnet39b_evos legacy_xception xception41 xception41p csatv2
 """)
 
+ONE_OF_EACH_FAMILY = (
+    *_split("""
+        alexnet vgg11_bn squeezenet1_1 resnet18 resnext50_32x4d densenet121 googlenet inception_v3
+        shufflenet_v2_x0_5 mobilenet_v2 mobilenet_v3_small mnasnet0_5 efficientnet_b0 efficientnet_v2_s
+        regnet_x_400mf regnet_y_400mf convnext_tiny deeplabv3_mobilenet_v3_large fcn_resnet50
+        lraspp_mobilenet_v3_large
+    """),
+    *(
+        f"timm:{name}"
+        for name in _split("""
+            lambda_resnet26t mobileone_s0 convmixer_768_32 convnext_atto_rms cpubone_nano csatv2
+            cs3darknet_focus_s cspnext_tiny densenet121 dla46x_c dpn48b edgenext_xx_small efficientformer_l1
+            efficientformerv2_s0 test_efficientnet_ln efficientvit_b0 efficientvit_m0 fasternet_t0 fastvit_t8
+            focalnet_tiny_srf ghostnet_050 hardcorenas_a hgnetv2_b0 hrnet_w18_small iformer_t
+            inception_next_atto inception_resnet_v2 inception_v3 inception_v4 lcnetv2_small lowformer_b0
+            mambaout_femto test_coatnet poolformerv2_s12 mobilenetv3_small_050 mobilenetv5_base mobilevit_xxs
+            nasnetalarge nextvit_small test_nfnet pnasnet5large pvt_v2_b0 rdnet_tiny regnetx_002
+            repghostnet_050 repvit_m1 res2next50 resnest14d resnet18 resnetv2_18 rexnet_100 selecsls42
+            legacy_seresnet18 shvit_s1 skresnet18 starnet_s050 swiftformer_xs tresnet_m vgg11 visformer_tiny
+            ese_vovnet19b_slim_dw legacy_xception xception41p
+        """)
+    ),
+)
+"""The smallest tested network of each family."""
+
 SIZES = {
     **dict.fromkeys(
         ("inception_v3", "timm:inception_v3", "timm:inception_v4", "timm:inception_resnet_v2"), 75
@@ -136,14 +161,17 @@ class RandomNumbers:
             part.copy_(numbers[: len(part)])
 
 
-def randomise(network: nn.Module) -> nn.Module:
-    """Fill weights and running statistics so that deep feature maps neither vanish nor overflow."""
+def randomise(network: nn.Module, gain: float = 4.0) -> nn.Module:
+    """Fill weights and running statistics so that deep feature maps neither vanish nor overflow.
+
+    With a smaller gain, maps stay so small that a softmax does not saturate; its gradient is then accurate.
+    """
     numbers = RandomNumbers()
     with torch.no_grad():
         for part in network.modules():
             for name, number in part.named_parameters(recurse=False):
                 if number.dim() > 1 and number[0].numel() > 1:
-                    bound = (4 / number[0].numel()) ** 0.5
+                    bound = (gain / number[0].numel()) ** 0.5
                     numbers.fill(number, -bound, bound)
                 elif "bias" in name:
                     numbers.fill(number, -0.2, 0.2)
@@ -157,10 +185,10 @@ def randomise(network: nn.Module) -> nn.Module:
     return network.requires_grad_(False).eval()
 
 
-def build(name: str) -> nn.Module:
+def build(name: str, gain: float = 4.0) -> nn.Module:
     with _double(), _initialisation_skipped():
         network = _builder(name)()
-    return randomise(network)
+    return randomise(network, gain)
 
 
 def _builder(name: str) -> Callable[[], nn.Module]:

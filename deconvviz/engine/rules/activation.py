@@ -99,7 +99,8 @@ class Spelled(ReLU):
     """
 
     def __init__(self, call: Call, activation: Activation) -> None:
-        self.gain = activation.gain
+        self.root = activation.root  # the value that the first call reads
+        self.gain, self.is_relu = activation.gain, activation.is_relu
         self.count = len(call.derived)
         if not activation.is_relu:
             self.support, self.note = RectifiedLikeReLU.support, RectifiedLikeReLU.note
