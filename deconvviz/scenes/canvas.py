@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
-from deconvviz.scenes.colours import Colour
+from deconvviz.scenes.colours import Colour, other_hue
 from deconvviz.scenes.shapes import Point, Pose, box, curve, oval
 
 PartMap = NDArray[np.uint8]  # (H, W), number of the part that each pixel shows
@@ -19,10 +20,27 @@ BACKGROUND = 0
 FIRST_DISTRACTOR = 128  # lower numbers are parts of the object; this and higher numbers are distractors
 
 
+@dataclass(frozen=True)
+class Changes:
+    """Changes to the parts of the object; distractors do not change.
+
+    Attributes:
+        without: Names of the parts that are not drawn.
+        turns: How far the hue of a part turns, by name; 1 is a full turn.
+    """
+
+    without: frozenset[str] = frozenset()
+    turns: Mapping[str, float] = field(default_factory=dict)
+
+
+NO_CHANGES = Changes()
+
+
 class Canvas:
     """Supersampled image, and a map of the same size with the number of the part that each sample shows."""
 
-    def __init__(self, background: Image.Image) -> None:
+    def __init__(self, background: Image.Image, changes: Changes = NO_CHANGES) -> None:
+        self.changes = changes
         side = background.width * SUPERSAMPLING
         self.image = background.resize((side, side), Image.Resampling.BILINEAR)
         self.part_map = Image.new("L", (side, side), BACKGROUND)
@@ -76,19 +94,23 @@ class Pen:
         self, part: str | None, points: Sequence[Point], colour: Colour, over: Colour | None = None
     ) -> None:
         """Draw a closed shape. If the pen has a pattern, the colour `over` is painted through it."""
+        if self._leaves_out(part):
+            return
         placed = self.pose.apply(points)
-        self.canvas.painter.polygon(placed, fill=colour)
+        self.canvas.painter.polygon(placed, fill=self._shown(part, colour))
         self.canvas.labeller.polygon(placed, fill=self.canvas.number(part, self.distractor))
         if over is not None and self.pattern is not None:
             shape = Image.new("L", self.canvas.image.size, 0)
             ImageDraw.Draw(shape).polygon(placed, fill=255)
-            self.canvas.image.paste(over, mask=ImageChops.multiply(shape, self.pattern))
+            self.canvas.image.paste(self._shown(part, over), mask=ImageChops.multiply(shape, self.pattern))
         if self.outline is not None:
             self._line(part, [*placed, placed[0], placed[1]], self.outline_width, self.outline)
 
     def line(self, part: str | None, points: Sequence[Point], width: float, colour: Colour) -> None:
         """Draw an open stroke with round ends; `width` is in object units."""
-        placed = self.pose.apply(points)
+        if self._leaves_out(part):
+            return
+        placed, colour = self.pose.apply(points), self._shown(part, colour)
         self._line(part, placed, width, colour)
         radius = width * self.pose.scale / 2
         if radius >= 1.5:
@@ -104,8 +126,19 @@ class Pen:
 
     def label_area(self, part: str, points: Sequence[Point]) -> None:
         """Assign an area to a part without painting it, such as the gaps between the spokes of a wheel."""
+        if self._leaves_out(part):
+            return
         number = self.canvas.number(part, self.distractor)
         self.canvas.labeller.polygon(self.pose.apply(points), fill=number)
+
+    def _leaves_out(self, part: str | None) -> bool:
+        return not self.distractor and part in self.canvas.changes.without
+
+    def _shown(self, part: str | None, colour: Colour) -> Colour:
+        """Return the colour in which a part is drawn, which is another one if the part is recoloured."""
+        if part is None or self.distractor or part not in self.canvas.changes.turns:
+            return colour
+        return other_hue(colour, self.canvas.changes.turns[part])
 
     def oval(
         self,

@@ -36,6 +36,19 @@ def lighter(colour: Colour, share: float) -> Colour:
     return mix(colour, WHITE, share)
 
 
+def other_hue(colour: Colour, turn: float) -> Colour:
+    """Return a colour with another hue, clearly different for a turn from 1/3 to 2/3.
+
+    A grey colour, black or white becomes a vivid colour of medium brightness.
+
+    Args:
+        colour: Colour to change.
+        turn: How far the hue turns; 1 is a full turn.
+    """
+    hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in colour))
+    return hsv(hue + turn, max(saturation, 0.75), min(max(value, 0.5), 0.9))
+
+
 def brightness(colour: Colour) -> float:
     """Return the perceived brightness in [0, 1]."""
     return (0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]) / 255

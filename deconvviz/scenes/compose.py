@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from deconvviz.scenes import backgrounds, creatures, places, vehicles
-from deconvviz.scenes.canvas import BACKGROUND, FIRST_DISTRACTOR, SUPERSAMPLING, Canvas, Mask, Pen
+from deconvviz.scenes.canvas import (
+    BACKGROUND,
+    FIRST_DISTRACTOR,
+    NO_CHANGES,
+    SUPERSAMPLING,
+    Canvas,
+    Changes,
+    Mask,
+    PartMap,
+    Pen,
+)
 from deconvviz.scenes.colours import Palette, palette
 from deconvviz.scenes.dice import SceneRng
 from deconvviz.scenes.shapes import Pose
 
 SMALLEST = 32
+RECOLOURING = (0.35, 0.65)  # limits of the turn of the hue of a recoloured part; 1 is a full turn
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,8 @@ class Scene:
         parts: Masks of the parts of the object, by name.
         distractors: Masks of parts that do not belong to the object, by name (for example a single wheel).
         seed: Seed of the scene.
+        without: Names of the parts that are left out.
+        recolour: Names of the parts that have another colour.
     """
 
     image: NDArray[np.uint8]  # uint8 (H, W, 3)
@@ -65,6 +79,8 @@ class Scene:
     parts: dict[str, Mask]
     distractors: dict[str, Mask]
     seed: int
+    without: tuple[str, ...] = ()
+    recolour: tuple[str, ...] = ()
 
     @property
     def object_mask(self) -> Mask:
@@ -76,37 +92,136 @@ class Scene:
 
     def __repr__(self) -> str:
         side = self.image.shape[0]
-        return f"Scene({self.name!r}, seed={self.seed}, {side}x{side}, parts: {', '.join(self.parts)})"
+        changes = f", without {', '.join(self.without)}" if self.without else ""
+        changes += f", recoloured {', '.join(self.recolour)}" if self.recolour else ""
+        parts = ", ".join(self.parts)
+        return f"Scene({self.name!r}, seed={self.seed}, {side}x{side}{changes}, parts: {parts})"
+
+    def redrawn(self, without: str | Collection[str] = (), recolour: str | Collection[str] = ()) -> Scene:
+        """Return this scene without some parts, or with parts in another colour, as `scene` does.
+
+        Changes of this scene itself are not kept: `without` and `recolour` are names of parts of the complete
+        scene.
+        """
+        return scene(self.seed, self.label, self.image.shape[0], without=without, recolour=recolour)
 
 
-def scene(seed: int, label: int | str | None = None, size: int = 96) -> Scene:
+@dataclass(frozen=True, eq=False)
+class _Drawing:
+    """Scene before light, shadow and noise are added."""
+
+    seed: int
+    label: int
+    canvas: Canvas
+    image: Image.Image
+    part_map: PartMap
+    rng: SceneRng  # has drawn all random numbers but those of the lighting
+
+    def masks(self, distractor: bool) -> dict[str, Mask]:
+        return self.canvas.masks(self.part_map, distractor)
+
+    def lit(self) -> NDArray[np.uint8]:
+        """Return the finished image, uint8 (H, W, 3). Can be called once, because it draws random numbers."""
+        object_mask = (self.part_map > BACKGROUND) & (self.part_map < FIRST_DISTRACTOR)
+        return backgrounds.apply_lighting(self.image, object_mask, self.rng)
+
+
+def scene(
+    seed: int,
+    label: int | str | None = None,
+    size: int = 96,
+    *,
+    without: str | Collection[str] = (),
+    recolour: str | Collection[str] = (),
+) -> Scene:
     """Return the scene of a seed. The same arguments always return the same image.
+
+    The scene can be redrawn without some parts of its object, or with parts in another colour. Everything
+    else stays the same, pixel for pixel: only the pixels of such a part change (those of its mask in the
+    complete scene), and pixels that touch them, which antialiasing blends with the part.
+
+    Where a part is missing, the image shows what is behind it: other parts, distractors, clutter or the
+    background, in the light and shadow that they have without the part. The missing part has no mask. The
+    masks of what is behind it include the pixels that it hid, so a part or distractor that is completely
+    hidden in the complete scene can get a mask. Outside the pixels that change, the shadow of a missing part
+    stays.
 
     Args:
         seed: Seed, 0 or more.
         label: Class, by name or by its index in `CLASSES`. By default the seed determines the class.
         size: Side of the square image, in pixels.
+        without: Name of a part, or names of parts, to leave out. The names are those of `Scene.parts` of the
+            complete scene.
+        recolour: Name of a part, or names of parts, to draw in another hue, which the seed determines.
+            Outlines keep their colour.
 
     Raises:
-        ValueError: The seed is negative, the class does not exist, or the size is less than 32.
+        ValueError: The seed is negative, the class does not exist, the size is less than 32, the scene has no
+            part of that name, or a part is in both `without` and `recolour`.
     """
     _check(seed, size)
+    complete = _draw(seed, label, size, NO_CHANGES)
+    removed = _chosen(without, complete, "leave out")
+    recoloured = _chosen(recolour, complete, "recolour")
+    if both := [part for part in removed if part in recoloured]:
+        raise ValueError(f"cannot both leave out and recolour a part: {', '.join(both)}")
+    if not removed and not recoloured:
+        return _finished(complete, complete.lit())
+    turns = {part: SceneRng(seed, *part.encode()).between(*RECOLOURING) for part in recoloured}
+    redrawn = _draw(seed, label, size, Changes(frozenset(removed), turns))
+    masks = complete.masks(distractor=False)
+    changed = _with_neighbours(np.logical_or.reduce([masks[part] for part in (*removed, *recoloured)]))
+    image = np.where(changed[..., None], redrawn.lit(), complete.lit())
+    return replace(_finished(redrawn, image), without=removed, recolour=recoloured)
+
+
+def _finished(drawing: _Drawing, image: NDArray[np.uint8]) -> Scene:
+    return Scene(
+        image=image,
+        label=drawing.label,
+        name=CLASSES[drawing.label],
+        parts=drawing.masks(distractor=False),
+        distractors=drawing.masks(distractor=True),
+        seed=drawing.seed,
+    )
+
+
+def _with_neighbours(mask: Mask) -> Mask:
+    """Return the mask together with the eight neighbours of each of its pixels."""
+    rows, columns = mask.shape
+    padded = np.pad(mask, 1)
+    grown = np.zeros_like(mask)
+    for y in range(3):
+        for x in range(3):
+            grown |= padded[y : y + rows, x : x + columns]
+    return grown
+
+
+def _draw(seed: int, label: int | str | None, size: int, changes: Changes) -> _Drawing:
     rng = SceneRng(seed)
     random_class = rng.integer(0, len(CLASSES) - 1)
     number = random_class if label is None else _class_number(label)
     colours = palette(rng)
-    canvas = Canvas(backgrounds.background(size, colours, rng))
+    canvas = Canvas(backgrounds.background(size, colours, rng), changes)
     backgrounds.clutter(canvas, colours, rng, rng.integer(0, 7), largest=0.16)
     for _ in range(max(0, rng.integer(-2, 2))):
         backgrounds.draw_distractor(canvas, colours, rng)
     object_class = OBJECT_CLASSES[CLASSES[number]]
     object_class.draw(_object_pen(canvas, colours, object_class.max_turn, rng), colours, rng)
     backgrounds.clutter(canvas, colours, rng, max(0, rng.integer(-1, 3)), largest=0.08)
-    drawn_image, part_map = canvas.render()
-    object_mask = (part_map > BACKGROUND) & (part_map < FIRST_DISTRACTOR)
-    image = backgrounds.apply_lighting(drawn_image, object_mask, rng)
-    parts, distractors = canvas.masks(part_map, distractor=False), canvas.masks(part_map, distractor=True)
-    return Scene(image, number, CLASSES[number], parts, distractors, seed)
+    return _Drawing(seed, number, canvas, *canvas.render(), rng)
+
+
+def _chosen(names: str | Collection[str], complete: _Drawing, what: str) -> tuple[str, ...]:
+    """Return the names in the order of the parts."""
+    wanted = {names} if isinstance(names, str) else set(names)
+    parts = list(complete.masks(distractor=False))
+    if unknown := sorted(wanted.difference(parts)):
+        raise ValueError(
+            f"cannot {what} {', '.join(map(repr, unknown))}: the parts of this {CLASSES[complete.label]} are "
+            f"{', '.join(parts)}"
+        )
+    return tuple(part for part in parts if part in wanted)
 
 
 def scenes(count: int, seed: int = 0, size: int = 96) -> Iterator[Scene]:
