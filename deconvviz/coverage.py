@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from deconvviz.engine.rules import Support
 from deconvviz.engine.tape import Step, Tape
@@ -167,8 +167,7 @@ def _by_note(uses: Sequence[OpUse]) -> str:
     return "; ".join(f"{', '.join(ops)} x{ops.total()}: {note}" for note, ops in alike.items())
 
 
-@dataclass(frozen=True)
-class _Call:
+class _Call(NamedTuple):
     """Step of a tape without its tensors."""
 
     use: tuple[str, Support, str]
@@ -226,13 +225,5 @@ class Survey:
 
 
 def _call(step: Step, name: str) -> _Call:
-    use = (name, *_support(step))
+    use = (name, *step.verdict)
     return _Call(use, step.module, step.arguments, step.inputs, step.output, step.receives_signal)
-
-
-def _support(step: Step) -> tuple[Support, str]:
-    if reason := step.unsupported_reason():
-        return Support.UNSUPPORTED, reason
-    if step.rule is None:
-        return Support.EXACT, ""  # its output is a mask or indices, which receive no signal
-    return step.rule.support, step.rule.note if step.rule.support is Support.APPROXIMATE else ""

@@ -12,6 +12,7 @@ Read it in this order:
     preservation.py      restore everything that a forward pass changes in a network
     wrappers.py          replace wrappers such as torch.compile by their inner module
     hooks.py             run a network up to a layer: training flags, hooks and locks
+    repeats.py           steps of one recording that the next one can use again
     recorder.py          run a network and record its calls on a tape
     influence.py         which values depend on weights that are missing
     pixel_fields.py      which pixels of the image each position of a value depends on

@@ -268,23 +268,24 @@ _Tables = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 
 def _tables(part: nn.Module) -> _Tables:
+    if not (part._parameters or part._buffers or part._modules):
+        return _EMPTY
     return dict(part._parameters), dict(part._buffers), dict(part._modules)
+
+
+_EMPTY: _Tables = ({}, {}, {})
 
 
 def _same_tables(part: nn.Module, before: _Tables) -> bool:
     """Return whether a module has the same parameters, buffers and submodules, in the same order."""
     own = vars(part)
-    return (
-        _same(own["_parameters"], before[0])
-        and _same(own["_buffers"], before[1])
-        and _same(own["_modules"], before[2])
-    )
+    return all([_same(own[name], table) for name, table in zip(_TABLES, before, strict=True)])
 
 
 def _same(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    if len(now) != len(before):
-        return False
-    return not now or (list(now) == list(before) and all(map(is_, now.values(), before.values())))
+    if not now or not before:
+        return not now and not before
+    return list(now) == list(before) and all(map(is_, now.values(), before.values()))
 
 
 def _restore_container(now: Any, before: Any) -> None:
@@ -329,13 +330,18 @@ def _grouped(tensors: Iterable[Tensor]) -> list[_Copies]:
 
 def memory_of(tensor: Tensor) -> int | None:
     """Return an identifier of the memory of a tensor; None if it is sparse or nested."""
+    storage = storage_of(tensor)
+    return None if storage is None else storage._cdata
+
+
+def storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
+    """Return the memory of a tensor; None if it is sparse or nested."""
     if tensor.is_nested:
         return None
     try:
-        memory: int = tensor.untyped_storage()._cdata
+        return tensor.untyped_storage()
     except (RuntimeError, NotImplementedError, AttributeError):
         return None
-    return memory
 
 
 SAMPLES = 64
@@ -379,9 +385,9 @@ def _samples(tensors: Sequence[Tensor]) -> Iterator[bytes]:
     for members in groups.values():
         few = [_few(tensors[number]) for number in members]
         row = torch.cat(few) if len(few) > 1 else few[0].clone()
-        numbers, first = row.view(torch.uint8).cpu().numpy().tobytes(), 0
+        numbers, first, size = row.view(torch.uint8).cpu().numpy().tobytes(), 0, row.element_size()
         for number, part in zip(members, few, strict=True):
-            past = first + len(part) * row.element_size()
+            past = first + len(part) * size
             found[number] = numbers[first:past]
             first = past
     return iter(found)
@@ -391,7 +397,9 @@ def _few(tensor: Tensor) -> Tensor:
     """Return a sample of a tensor's numbers as a vector."""
     count = tensor.numel()
     step = max(1, count // SAMPLES)
-    last = tensor.storage_offset() + (count - 1) // step * step
-    if tensor.is_contiguous() or last * tensor.element_size() < tensor.untyped_storage().nbytes():
+    if tensor.is_contiguous():
         return tensor.as_strided((-(-count // step),), (step,))  # no copy of the whole tensor
+    last = tensor.storage_offset() + (count - 1) // step * step
+    if last * tensor.element_size() < tensor.untyped_storage().nbytes():
+        return tensor.as_strided((-(-count // step),), (step,))
     return tensor.reshape(-1)[::step]

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -21,7 +21,8 @@ from torch.utils.weak import TensorWeakRef
 from deconvviz.engine.gradient_tape import GradientTapes, RecordedCall
 from deconvviz.engine.hooks import Stop, evaluation, exclusive, plain
 from deconvviz.engine.layout import TensorLayout
-from deconvviz.engine.preservation import memory_of, preserved
+from deconvviz.engine.preservation import memory_of, preserved, storage_of
+from deconvviz.engine.repeats import LastRecording, Repeatable, is_repeatable, last_recording
 from deconvviz.engine.rules import Call, Rule, lookup
 from deconvviz.engine.rules.activation import Gate, Spelled
 from deconvviz.engine.rules.arithmetic import Larger
@@ -41,7 +42,8 @@ class TapeRecorder(TorchDispatchMode):
         self.finished = False  # recording has ended, but recorded constants are still protected
         self.weights: dict[int, int] = {}  # address of each parameter of the network, by its id
         self.gradients: GradientTapes | None = None
-        self.before_write: Callable[[Sequence[int | None]], None] = lambda memories: None
+        self.last: LastRecording | None = None  # of the same network
+        self.before_write: Callable[[Sequence[int | None]], None] = _ignore
         self._followed: dict[int, tuple[TensorWeakRef, int | None]] = {}  # by id; see `_known`
         self._memories: dict[int, _Memory] = {}  # the same values by their memory
         self._makers: dict[int, Rule | None] = {}  # by value: the rule of the call that returned it
@@ -64,11 +66,11 @@ class TapeRecorder(TorchDispatchMode):
         """Assign a new value to a tensor, and return it."""
         value = self.tape.new_value(layout, receives_signal=receives_signal)
         self._followed[id(tensor)] = (TensorWeakRef(tensor), value)
-        memory = memory_of(tensor)
-        if memory is not None:
-            kept = self._memories.get(memory)
+        storage = storage_of(tensor)
+        if storage is not None:
+            kept = self._memories.get(storage._cdata)
             if kept is None or kept.reference.expired():
-                kept = self._memories[memory] = _Memory(StorageWeakRef(tensor.untyped_storage()), {})
+                kept = self._memories[storage._cdata] = _Memory(StorageWeakRef(storage), {})
             kept.values[_geometry(tensor)] = value
         return value
 
@@ -94,7 +96,8 @@ class TapeRecorder(TorchDispatchMode):
     def value_of_output(self, output: Tensor) -> int | None:
         """Return the value of a module's output; a new one if it was overwritten through another tensor."""
         known = self._known(output)
-        if no_rule_reason := self._stale([output], [known]):
+        if (known is None or known is _FOREIGN) and (no_rule_reason := self._stale([output], [known])):
+            self.last = None  # its values have other numbers
             known = self.follow(output, TensorLayout.of(_shape(output)), receives_signal=True)
             self.tape.add(
                 Step(torch.ops.aten.alias.default, self._module, (), (), known, None, no_rule_reason)
@@ -117,7 +120,7 @@ class TapeRecorder(TorchDispatchMode):
             return op(*args, **kwargs)
         operation = self._operations.get(id(op))
         if operation is None:
-            operation = self._operations[id(op)] = _Operation.of(op)
+            operation = self._operations[id(op)] = _Operation.of(op, lookup(op))  # type: ignore[arg-type]
         written = operation.written(args, kwargs) if operation.writes else ()
         memories = [memory_of(target) for target in written]
         if written:
@@ -127,12 +130,15 @@ class TapeRecorder(TorchDispatchMode):
             return op(*args, **kwargs)
         tensors = operation.tensors(args, kwargs)
         known = [self._known(tensor) for tensor in tensors]
-        no_rule_reason = self._stale(tensors, known)
+        no_rule_reason = self._stale(tensors, known) if None in known or _FOREIGN in known else ""
         values = tuple([None if value is _FOREIGN or value is _WEIGHT else value for value in known])
         took_part = not operation.of_shape_alone and (
             bool(no_rule_reason) or values.count(None) < len(values)
         )
-        named = None
+        earlier = named = None
+        repeatable = took_part and self.last is not None and not no_rule_reason and not kwargs
+        if repeatable:
+            earlier = self._earlier(operation, args, tensors, known)
         if written:
             self._invalidate_views(written, memories)
             cls = operation.rule
@@ -142,10 +148,15 @@ class TapeRecorder(TorchDispatchMode):
             if took_part and needs and not no_rule_reason:
                 named = _copied(operation.named(args, kwargs), written)
         output = op(*args, **kwargs)
-        if took_part:
+        if earlier is not None and output.shape == earlier.shape:
+            self._repeat(earlier, output)
+        elif took_part:
             named = named or operation.named(args, kwargs)
             results = (output,) if isinstance(output, Tensor) else tuple(_tensors([output]))
+            first = len(self.tape.layouts)
             self._record(operation, named, values, results, no_rule_reason, written)
+            if self.last is not None:
+                self._keep_for_next(operation, args if repeatable else None, tensors, known, first)
         return output
 
     def _record(
@@ -224,6 +235,56 @@ class TapeRecorder(TorchDispatchMode):
             if self.gradients is not None:
                 self._refer(self.gradients.add(recorded, number, first, step))
 
+    def _earlier(
+        self, operation: _Operation, args: tuple[Any, ...], tensors: Sequence[Tensor], known: list[Any]
+    ) -> Repeatable | None:
+        """Return the call of the last recording that this call repeats; None if there is none."""
+        earlier = None if self.last is None else self.last.next()
+        if earlier is None or not earlier.is_equal(operation, args, tensors, known):
+            return None
+        if earlier.step.module != self._module or earlier.step.output != len(self.tape.layouts):
+            return None
+        rewritten = any([memory_of(weight) in self._rewritten for _, weight, _ in earlier.weights])
+        return None if rewritten else earlier
+
+    def _repeat(self, earlier: Repeatable, output: Tensor) -> None:
+        """Record a call that repeats one of the last recording."""
+        assert self.last is not None
+        self.last.repeated()
+        step, rule = earlier.step, earlier.step.rule
+        value = self.follow(output, earlier.layout, receives_signal=earlier.receives_signal)
+        self._makers[value] = rule
+        self.tape.add(step)
+        self._refer(rule)
+        if earlier.link is not None:
+            self._spellings.links[value] = earlier.link
+
+    def _keep_for_next(
+        self,
+        operation: _Operation,
+        args: tuple[Any, ...] | None,
+        tensors: Sequence[Tensor],
+        known: list[Any],
+        first: int,
+    ) -> None:
+        """Keep a call that returned the values from `first` on. `args` is None if it cannot be repeated."""
+        assert self.last is not None
+        tape, call = self.tape, None
+        values = range(first, len(tape.layouts))
+        defined = [(tape.layouts[v], v in tape.signal_values, v in self._broken) for v in values]
+        varies = _FOREIGN in known or operation.roles.completes or operation.roles.saturates
+        overwrites_weight = operation.writes and _WEIGHT in known
+        if args is not None and len(defined) == 1 and not (varies or overwrites_weight):
+            (layout, receives_signal, broken), step = defined[0], tape.steps[-1]
+            if not broken and not step.no_rule_reason and step.rule is not None and is_repeatable(step.rule):
+                pairs = enumerate(zip(tensors, known, strict=True))
+                weights = [(n, tensor, tensor.shape) for n, (tensor, value) in pairs if value is _WEIGHT]
+                call = Repeatable(
+                    operation, operation.settings(args), known, weights, step, layout, receives_signal,
+                    layout.network_shape(tape.batch), self._spellings.links.get(first),
+                )  # fmt: skip
+        self.last.recorded(defined, call)
+
     def _maker(self, value: int) -> Rule | None:
         """Return the rule of the call that returned a value."""
         return self._makers.get(self.tape.secondary_outputs.get(value, value))
@@ -237,9 +298,14 @@ class TapeRecorder(TorchDispatchMode):
             if memory is None:
                 continue
             if memory in self._rewritten:
-                rule.keep_copies(memory)
+                self._copy_constants(rule, memory)
             else:
                 self._referring.setdefault(memory, []).append(rule)
+
+    def _copy_constants(self, rule: Rule, memory: int) -> None:
+        rule.keep_copies(memory)
+        if is_repeatable(rule):  # the next recording may not use the copies
+            self.last = None
 
     def keep_constants(self, targets: Sequence[Tensor]) -> None:
         """Let the rules copy their constants in tensors that are about to be overwritten."""
@@ -250,18 +316,17 @@ class TapeRecorder(TorchDispatchMode):
             if memory is not None:
                 self._rewritten.add(memory)
                 for rule in self._referring.pop(memory, ()):
-                    rule.keep_copies(memory)
+                    self._copy_constants(rule, memory)
 
     def _invalidate_views(self, targets: Sequence[Tensor], memories: Sequence[int | None]) -> None:
         """Forget the values of other tensors that share memory with an overwritten one."""
+        written = {id(target) for target in targets}
         for key, (reference, _) in list(self._followed.items()):
             followed = reference()
             if followed is None:
                 del self._followed[key]
-            elif not any([followed is target for target in targets]):
-                memory = memory_of(followed)
-                if memory is not None and memory in memories:
-                    self._followed[key] = (reference, None)
+            elif key not in written and (memory := memory_of(followed)) is not None and memory in memories:
+                self._followed[key] = (reference, None)
         for target, memory in zip(targets, memories, strict=True):
             kept = self._memories.get(memory or 0)
             if kept is not None:
@@ -287,6 +352,10 @@ class TapeRecorder(TorchDispatchMode):
         return ""
 
 
+def _ignore(memories: Sequence[int | None]) -> None:
+    """Do nothing before a write."""
+
+
 @dataclass
 class _Memory:
     """Values that share a memory, by their geometry."""
@@ -297,7 +366,7 @@ class _Memory:
 
 def _geometry(tensor: Tensor) -> tuple[Any, ...]:
     """Return the offset, shape, strides and dtype of a tensor."""
-    return tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+    return tensor.storage_offset(), tensor.dtype, *tensor.shape, *tensor.stride()
 
 
 def _whole_shape(tensor: Tensor) -> tuple[int, ...]:
@@ -408,10 +477,16 @@ class _Operation:
     writes: bool  # whether its calls may overwrite an argument
 
     @classmethod
-    def of(cls, op: Any) -> _Operation:
+    @cache
+    def of(cls, op: Any, rule: type[Rule] | None) -> _Operation:
         signature, statistics = _Signature.of(op), op in _STATISTICS
         writes = statistics or bool(signature.overwritten)
-        return cls(op, signature, lookup(op), Roles.of(op), op in _SHAPE_ALONE, statistics, writes)
+        return cls(op, signature, rule, Roles.of(op), op in _SHAPE_ALONE, statistics, writes)
+
+    def settings(self, args: tuple[Any, ...]) -> list[Any]:
+        """Return the arguments of a call, with ... in place of tensors and lists of tensors."""
+        plain = self.signature.plain
+        return [one if own or one is None else ... for one, own in zip(args, plain, strict=False)]
 
     def named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of a call by name, with defaults filled in."""
@@ -484,7 +559,10 @@ def record_tape(
         recorder.weights = {id(p): p.data_ptr() for p in state.parameters}
         recorder.before_write, state.before_restore = state.before_write, recorder.keep_constants
         images = plain(images.detach()).clone()
-        recorder.follow(images, TensorLayout.of(images.shape[1:]), receives_signal=True)
+        layout = TensorLayout.of(images.shape[1:])
+        recorder.follow(images, layout, receives_signal=True)
+        if not methods:
+            recorder.last = last_recording(module, layout, len(images))
         try:
             with recorder:
                 output = module(images)
@@ -495,6 +573,10 @@ def record_tape(
         except Exception:  # raised by a layer, possibly one after the last recorded one
             if not recorder.finished:
                 raise
+        finally:  # `state` refers to the recorder: without a cycle, both are freed at once
+            recorder.before_write = _ignore
+            if recorder.last is not None:
+                recorder.last.store(module)
     tape.seal()
     if recorder.gradients is not None:
         tape.variants = recorder.gradients.finish()
@@ -513,52 +595,44 @@ def _watched(
 
     After `wanted` has returned False, the network is stopped, or runs `to_the_end` without being recorded.
     """
-    tables: list[dict[int, Callable[..., Any]]] = []
     calls: dict[str, int] = {}
     owner = threading.get_ident()
 
-    def enter(name: str) -> Callable[..., None]:
-        def hook(part: nn.Module, args: Any) -> None:
-            if threading.get_ident() == owner:
-                recorder.modules.append(name)
+    def enter(name: str, part: nn.Module, args: Any) -> None:
+        if threading.get_ident() == owner:
+            recorder.modules.append(name)
 
-        return hook
-
-    def leave(name: str) -> Callable[..., None]:
-        def hook(part: nn.Module, args: Any, output: Any) -> None:
-            if threading.get_ident() != owner:
-                return
-            if recorder.finished:
-                recorder.modules.pop()
-                return
-            value = recorder.value_of_output(output) if isinstance(output, Tensor) else None
+    def leave(name: str, part: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() != owner:
+            return
+        if recorder.finished:
             recorder.modules.pop()
-            calls[name] = calls.get(name, 0) + 1
-            if not isinstance(output, Tensor) or output.is_nested:
-                kind = "nested tensor" if isinstance(output, Tensor) else type(output).__name__
-                recorder.tape.others.setdefault(name, kind)
-            else:
-                shape = tuple(output.shape)
-                found = Output(name, calls[name], type(part).__name__, value, shape)
-                recorder.tape.outputs.append(found)
-                recorder.paused = True
-                try:
-                    proceed = wanted(found, plain(output))
-                finally:
-                    recorder.paused = False
-                if not proceed:
-                    recorder.finished = to_the_end
-                    if not to_the_end:
-                        raise Stop
-
-        return hook
+            return
+        value = recorder.value_of_output(output) if isinstance(output, Tensor) else None
+        recorder.modules.pop()
+        calls[name] = calls.get(name, 0) + 1
+        if not isinstance(output, Tensor) or output.is_nested:
+            kind = "nested tensor" if isinstance(output, Tensor) else type(output).__name__
+            recorder.tape.others.setdefault(name, kind)
+            return
+        found = Output(name, calls[name], type(part).__name__, value, tuple(output.shape))
+        recorder.tape.outputs.append(found)
+        recorder.paused = True
+        try:
+            proceed = wanted(found, plain(output))
+        finally:
+            recorder.paused = False
+        if not proceed:
+            recorder.finished = to_the_end
+            if not to_the_end:
+                raise Stop
 
     key = RemovableHandle(OrderedDict()).id
+    tables = [hooks for _, part in parts for hooks in (part._forward_pre_hooks, part._forward_hooks)]
     try:
-        for name, part in parts:  # `register_forward_hook` would cost as much as a call of a layer
-            for hooks, hook in ((part._forward_pre_hooks, enter(name)), (part._forward_hooks, leave(name))):
-                tables.append(hooks)
-                hooks[key] = hook
+        for number, (name, _) in enumerate(parts):  # `register_forward_hook` would cost as much as a layer
+            tables[2 * number][key] = partial(enter, name)
+            tables[2 * number + 1][key] = partial(leave, name)
         yield
     finally:
         for hooks in tables:

@@ -74,7 +74,7 @@ class Roles:
 
 
 @dataclass(frozen=True)
-class _Link:
+class Link:
     """One call of a chain. Tensors that depend on the image are replaced by `_Value`."""
 
     op: Any
@@ -95,7 +95,7 @@ class Spellings:
     """Chains of one forward pass."""
 
     def __init__(self) -> None:
-        self._links: dict[int, _Link] = {}  # by the value that the call returned
+        self.links: dict[int, Link] = {}  # by the value that the call returned
 
     def note(
         self,
@@ -107,7 +107,7 @@ class Spellings:
         """Store a call that may be part of a chain: its operation is a link, and all shapes are equal."""
         root = self._root(values)
         if root is not None:
-            self._links[output] = _Link(op, _with_values(named, values), root)
+            self.links[output] = Link(op, _with_values(named, values), root)
 
     def related(self, values: Sequence[int | None]) -> bool:
         """Return whether all arguments that depend on the image are elementwise functions of one map."""
@@ -123,14 +123,14 @@ class Spellings:
             return None
         if product and not any(self._is_multiple(value, root) for value in values):
             return None  # neither factor is a multiple of the map itself
-        numbers = self._evaluated(_Link(op, _with_values(named, values), root), root)
+        numbers = self._evaluated(Link(op, _with_values(named, values), root), root)
         return None if numbers is None else _activation(numbers, root)
 
     def _is_multiple(self, value: int | None, root: int) -> bool:
         """Return whether a value is the root times a positive number."""
         if value is None or value == root:
             return value == root
-        numbers = self._evaluated(self._links[value], root)
+        numbers = self._evaluated(self.links[value], root)
         if numbers is None:
             return False
         probes = _PROBES.reshape(-1, *[1] * (numbers.dim() - 1))
@@ -142,13 +142,13 @@ class Spellings:
         """Return whether a call that saturates is a hard sigmoid, such as ``relu6(x + 3)``."""
         if len(values) != 1 or values[0] is None:
             return False
-        if (link := self._links.get(values[0])) is None:
+        if (link := self.links.get(values[0])) is None:
             return False
         low, high = (named.get(n, named.get(m)) for n, m in (("min_val", "min"), ("max_val", "max")))
         if low != 0 or not isinstance(high, (int, float)):
             return False
         for root in self._above(link.root):
-            numbers = self._evaluated(_Link(op, _with_values(named, values), root), root)
+            numbers = self._evaluated(Link(op, _with_values(named, values), root), root)
             if numbers is None:
                 return False
             middle = numbers[_PROBES == 0]
@@ -159,8 +159,8 @@ class Spellings:
     def _above(self, value: int) -> list[int]:
         """Return a value followed by the chain of values from which it was computed."""
         found = [value]
-        while found[-1] in self._links and len(found) < _LONGEST:
-            found.append(self._links[found[-1]].root)
+        while found[-1] in self.links and len(found) < _LONGEST:
+            found.append(self.links[found[-1]].root)
         return found
 
     def _root(self, values: Sequence[int | None]) -> int | None:
@@ -173,7 +173,7 @@ class Spellings:
         lines = [self._above(value) for value in own]
         return next((value for value in lines[0] if all(value in line for line in lines[1:])), None)
 
-    def _evaluated(self, link: _Link, root: int) -> Tensor | None:
+    def _evaluated(self, link: Link, root: int) -> Tensor | None:
         """Return the results of a chain at the probes, (P, ...), or None if it is not such a function."""
         rank = max((_rank(argument) for argument in link.arguments.values()), default=0)
         probes = _PROBES.reshape(-1, *[1] * max(rank, 4))
@@ -185,7 +185,7 @@ class Spellings:
             return None
         return found.double()
 
-    def _call(self, link: _Link, root: int, probes: Tensor, known: dict[int, Tensor]) -> Any:
+    def _call(self, link: Link, root: int, probes: Tensor, known: dict[int, Tensor]) -> Any:
         arguments = {
             name: self._argument(argument, root, probes, known) for name, argument in link.arguments.items()
         }
@@ -213,9 +213,9 @@ class Spellings:
         if argument.number == root:
             return probes
         if argument.number not in known:
-            if argument.number not in self._links:
+            if argument.number not in self.links:
                 raise _NotAFunction
-            known[argument.number] = self._call(self._links[argument.number], root, probes, known)
+            known[argument.number] = self._call(self.links[argument.number], root, probes, known)
         return known[argument.number]
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from deconvviz.engine.layout import TensorLayout
 from deconvviz.engine.preservation import fingerprints
-from deconvviz.engine.rules import Rule
+from deconvviz.engine.rules import Rule, Support
 from deconvviz.errors import RefusedOp, StaleRecording
 
 IMAGE = 0  # the value that is the network's input
@@ -39,10 +40,19 @@ class Step:
     def __repr__(self) -> str:
         return f"<Step {self.op} in {self.module or 'the network'}: {self.inputs} -> {self.output}>"
 
-    @property
+    @cached_property
     def receives_signal(self) -> bool:
         """Whether any input receives a signal. A gate, for example, is treated as a constant."""
         return bool(self.no_rule_reason) or self.inputs.count(None) < len(self.inputs)
+
+    @cached_property
+    def verdict(self) -> tuple[Support, str]:
+        """Whether its rule is exact, approximate or missing, and what the rule does or why it is missing."""
+        if reason := self.unsupported_reason():
+            return Support.UNSUPPORTED, reason
+        if self.rule is None:
+            return Support.EXACT, ""  # its output is a mask or indices, which receive no signal
+        return self.rule.support, self.rule.note if self.rule.support is Support.APPROXIMATE else ""
 
     def unsupported_reason(self) -> str:
         """Return why this call cannot be projected, as a clause; an empty string if it can."""

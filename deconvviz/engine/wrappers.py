@@ -31,9 +31,27 @@ def unwrapped(module: nn.Module) -> nn.Module:
     return module
 
 
+def named_modules(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return what `module.named_modules()` yields. Each recording needs it several times: this is faster."""
+    found: list[tuple[str, nn.Module]] = []
+    seen: set[nn.Module] = set()
+    waiting = [("", module)]
+    while waiting:
+        name, part = waiting.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        found.append((name, part))
+        if part._modules:
+            start = f"{name}." if name else ""
+            inner = [(start + key, child) for key, child in part._modules.items() if child is not None]
+            waiting += reversed(inner)
+    return found
+
+
 def named_parts(module: nn.Module, *, remove_duplicate: bool = True) -> list[tuple[str, nn.Module]]:
     """Return all submodules with the dotted names that they would have without wrappers."""
-    named = list(module.named_modules(remove_duplicate=remove_duplicate))
+    named = named_modules(module) if remove_duplicate else list(module.named_modules(remove_duplicate=False))
     prefixes = _prefixes(named)
     if not prefixes:
         return named
@@ -63,7 +81,7 @@ def eager(module: nn.Module) -> Iterator[None]:
     same time.
     """
     with ExitStack() as undo:
-        for part in module.modules():
+        for _, part in named_modules(module):
             own = vars(part)
             if own.get("_compiled_call_impl") is not None:
                 undo.callback(own.__setitem__, "_compiled_call_impl", own["_compiled_call_impl"])
@@ -84,7 +102,7 @@ def _replace_forward(own: dict[str, Any], inner: nn.Module, undo: ExitStack) -> 
 
 def _attribute_of_inner(module: nn.Module) -> str | None:
     own = vars(module).get("_modules")
-    if not isinstance(own, dict):  # a scripted module
+    if not own or not isinstance(own, dict):  # without submodules, or scripted
         return None
     if own.get("_orig_mod") is not None and _is_compiled(type(module)):
         return "_orig_mod"

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from deconvviz.engine.wrappers import named_parts
+from deconvviz.engine.wrappers import named_modules, named_parts
 from deconvviz.errors import NetworkError
 from deconvviz.wording import with_article
 
@@ -45,7 +45,7 @@ _reasons: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 
 def check_recordable(module: nn.Module, network: str) -> None:
     """Raise NetworkError if the module or one of its submodules cannot be recorded."""
-    for part in module.modules():
+    for _, part in named_modules(module):
         if reason := _reason(part):
             name = next((name for name, one in named_parts(module) if one is part), "")
             where = f" (its submodule {name})" if name else ""

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import parameter
 
-from deconvviz.engine.wrappers import named_parts
+from deconvviz.engine.wrappers import named_modules, named_parts
 from deconvviz.errors import NetworkError
 from deconvviz.models.recordable import check_recordable
 from deconvviz.wording import listed
@@ -16,9 +16,7 @@ from deconvviz.wording import listed
 
 def structure_of(module: nn.Module) -> tuple[Any, ...]:
     """Return the names, classes, settings and tensor shapes of all submodules, as one comparable value."""
-    return tuple(
-        [(name, type(part), _settings(part), _shapes(part)) for name, part in module.named_modules()]
-    )
+    return tuple([(name, type(part), _settings(part), _shapes(part)) for name, part in named_modules(module)])
 
 
 _PLAIN = frozenset((int, float, bool, str, tuple))
@@ -50,8 +48,9 @@ def check_has_numbers(module: nn.Module, network: str, *, shapes_are_enough: boo
     """
     check_recordable(module, network)
     named = list(tensors_of(module))
-    lazy = [name for name, tensor in named if parameter.is_lazy(tensor)]
-    on_meta = [name for name, tensor in named if not parameter.is_lazy(tensor) and tensor.is_meta]
+    without = [(name, tensor) for name, tensor in named if tensor.is_meta or parameter.is_lazy(tensor)]
+    lazy = [name for name, tensor in without if parameter.is_lazy(tensor)]
+    on_meta = [name for name, tensor in without if not parameter.is_lazy(tensor)]
     if lazy:
         raise NetworkError(
             f"{network} has parameters that are not initialised yet: {listed(lazy)}. Run the module once on "

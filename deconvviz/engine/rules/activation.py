@@ -28,6 +28,7 @@ class ReLU(Rule):
     handles_folded_batch = True
     any_batch_axis = True
     is_gradient = False
+    repeats = True
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -60,6 +61,7 @@ class RectifiedLikeReLU(ReLU):
 
     support = Support.APPROXIMATE
     note = "the signal is rectified, as the paper does for ReLU"
+    repeats = True
 
     def __init__(self, call: Call) -> None:
         self.derived = call.derived  # of x, and of the slope if it is learned

@@ -76,6 +76,8 @@ class Elementwise(Rule):
 class Sum(Elementwise):
     """y = a + factor * b; projection: a receives the signal, b the signal times its factor."""
 
+    repeats = True
+
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         kind = call.op.overloadpacket

@@ -31,6 +31,7 @@ class Concat(Rule):
 
     supports_windows = True
     handles_folded_batch = True
+    repeats = True
 
     def __init__(self, call: Call) -> None:
         tensors: list[Tensor] = call["tensors"]

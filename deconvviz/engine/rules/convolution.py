@@ -60,6 +60,8 @@ def _geometry(
 class Convolution(Filter, Spatial):
     """y = W * x + b; projection: the transposed convolution, without the bias."""
 
+    repeats = True
+
     @classmethod
     def of(cls, call: Call) -> Rule:
         if call["weight"].dim() != 4:
@@ -111,6 +113,8 @@ class Convolution(Filter, Spatial):
 
 class TransposedConvolution(Filter, Spatial):
     """y = W^T * x + b, as in decoders; projection: the ordinary convolution, without the bias."""
+
+    repeats = True
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]

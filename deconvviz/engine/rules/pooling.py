@@ -41,16 +41,48 @@ class MaxPool(Spatial):
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.rows, self.columns = slides(call)
+        self.width: int = call["self"].shape[-1]
         indices: Tensor = call.outputs[1]  # (B, C, h, w) int64: row * width + column, in the input map
-        self.switches = self._switches(indices, width=call["self"].shape[-1])
+        self._indices: Tensor | None = None
+        self._switches: Tensor | None = None
+        if self._by_clamping and self._narrow == torch.uint8:
+            self._indices = indices.to(torch.uint8)  # this is enough, and only a projection needs the rest
+        else:
+            self._switches = self._in_windows(indices)
 
-    def _switches(self, indices: Tensor, width: int) -> Tensor:
-        """Return the switches inside their windows, t_row * kernel width + t_column: one byte a unit."""
+    @property
+    def switches(self) -> Tensor:
+        """The switches inside their windows, t_row * kernel width + t_column: one byte a unit."""
+        indices = self._indices
+        if indices is not None:
+            self._switches = self._in_windows(indices)
+            self._indices = None  # last, because another thread may ask at the same time
+        assert self._switches is not None
+        return self._switches
+
+    @property
+    def _step(self) -> int:
+        """Difference between the indices of two rows of a window."""
+        return self.rows.dilation * self.width
+
+    @property
+    def _by_clamping(self) -> bool:
         rows, columns = self.rows, self.columns
+        return rows.kernel <= 4 and columns.kernel <= min(self._step, 64) and columns.dilation == 1
+
+    @property
+    def _narrow(self) -> torch.dtype:
+        """The narrowest type in which the switches of a small window can be computed."""
+        kernel = self.rows.kernel
+        if (kernel - 1) * self._step + self.columns.kernel <= 2**8:
+            return torch.uint8
+        return torch.int16 if kernel**2 * self._step < 2**15 else torch.int32
+
+    def _in_windows(self, indices: Tensor) -> Tensor:
+        if self._by_clamping:
+            return self._in_small_windows(indices)
+        rows, columns, width = self.rows, self.columns, self.width
         h, w = indices.shape[-2:]
-        below = rows.dilation * width  # index step from one row of a window to the next
-        if rows.kernel <= 4 and columns.kernel <= min(below, 64) and columns.dilation == 1:
-            return self._switches_by_clamping(indices, width, below)
         first_row, first_column = _first(rows, h, indices.device)[:, None], _first(columns, w, indices.device)
         places = indices.to(torch.int32)
         row_of = torch.div(places, width, rounding_mode="floor")
@@ -61,24 +93,21 @@ class MaxPool(Spatial):
         narrow = torch.uint8 if rows.kernel * columns.kernel <= 256 else torch.int32
         return tap_row.mul_(columns.kernel).add_(tap_column).to(narrow)
 
-    def _switches_by_clamping(self, indices: Tensor, width: int, below: int) -> Tensor:
+    def _in_small_windows(self, indices: Tensor) -> Tensor:
         """Return the same for small windows, in the narrowest type in which it can be computed.
 
         Each row that a switch lies below the first is found with `clamp`, which is faster than a division or
         a comparison. Indices too large for the type wrap around, and the subtraction wraps them back.
         """
-        kernel, steps = self.rows.kernel, [row * below for row in range(1, self.rows.kernel)]
-        if (kernel - 1) * below + self.columns.kernel <= 2**8:
-            narrow, modulus = torch.uint8, 2**8
-        else:
-            narrow, modulus = (torch.int16, 2**16) if kernel**2 * below < 2**15 else (torch.int32, 2**32)
-        first = _first_indices(self.rows, self.columns, width, indices, narrow)
-        step = indices.to(narrow).sub_(first)  # t_row * below + t_column
+        below, narrow = self._step, self._narrow
+        steps = [row * below for row in range(1, self.rows.kernel)]
+        first = _first_indices(self.rows, self.columns, self.width, indices, narrow)
+        step = indices.to(narrow) - first  # t_row * below + t_column
         if steps:
             tap_row = step.clamp(steps[0] - 1, steps[0])
             for one in steps[1:]:
                 tap_row.add_(step.clamp(one - 1, one))
-            tap_row.sub_((sum(steps) - len(steps)) % modulus)
+            tap_row.sub_((sum(steps) - len(steps)) % 2 ** torch.iinfo(narrow).bits)
             step.sub_(tap_row, alpha=below - self.columns.kernel)
         return step.to(torch.uint8)
 

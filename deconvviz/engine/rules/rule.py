@@ -96,6 +96,12 @@ class Rule:
     any_batch_axis: ClassVar[bool] = False
     """True if any axis of the network's tensors may be the batch."""
 
+    repeats: ClassVar[bool] = False
+    """True if a rule depends only on layouts, shapes, weights and the arguments that are not tensors.
+
+    The rule of an equal call of the last recording is then used again. Subclasses do not inherit it.
+    """
+
     is_gradient: ClassVar[bool] = True
     """False if an exact rule is not a vector-Jacobian product: only ReLU, whose rule the paper defines."""
 
