@@ -17,11 +17,13 @@ import numpy as np
 from deconvviz.dataset_search.peak_finder import Numbers, Peaks
 from deconvviz.dataset_search.plan import Plan
 from deconvviz.dataset_search.search_folder import CHECKPOINT as CHECKPOINT
+from deconvviz.dataset_search.summary import Summary
 from deconvviz.dataset_search.top_k import Top
 from deconvviz.errors import SearchError
 from deconvviz.files import write_whole
 
-FORMAT = "deconvviz checkpoint 1"
+FORMAT = "deconvviz checkpoint 2"
+OLDER_FORMAT = "deconvviz checkpoint 1"  # without a summary
 _ARRAYS = tuple(array.name for array in fields(Top) if array.name != "image_count")
 
 
@@ -30,22 +32,23 @@ class State:
     """Results so far, the batches that they come from, and the images that could not be read."""
 
     top: Top
+    summary: Summary | None  # None for a search that an earlier version has begun
     done: Numbers  # (batches) bool
     skipped: dict[int, str] = field(default_factory=dict)  # image index: reason
 
     @classmethod
     def begin(cls, plan: Plan) -> State:
-        return cls(plan.empty(), np.zeros(len(plan.batches), np.bool_))
+        return cls(plan.empty(), plan.empty_summary(), np.zeros(len(plan.batches), np.bool_))
 
-    def add(self, indices: Sequence[int], found: Top, skipped: Mapping[int, str]) -> None:
-        """Add the results of some batches. Batches that were added before are ignored."""
+    def add(self, indices: Sequence[int], found: Top, peaks: Peaks) -> None:
+        """Add the strongest peaks and all peaks of some batches. Batches added before are ignored."""
         added = self.done[list(indices)]
         if added.all():
             return
         if added.any():
             raise ValueError("some of these batches, but not all, were added before")
         self.top.merge(found)
-        self.skipped.update(skipped)
+        self._add_to_summary(peaks)
         self.done[list(indices)] = True
 
     def add_batch(self, index: int, peaks: Peaks) -> None:
@@ -53,8 +56,13 @@ class State:
         if self.done[index]:
             return
         self.top.add(peaks)
-        self.skipped.update(peaks.skipped)
+        self._add_to_summary(peaks)
         self.done[index] = True
+
+    def _add_to_summary(self, peaks: Peaks) -> None:
+        if self.summary is not None:
+            self.summary.add(peaks.activations, peaks.numbers)
+        self.skipped.update(peaks.skipped)
 
     @property
     def pending(self) -> list[int]:
@@ -93,7 +101,7 @@ class Saver:
 def write(state: State, identity: Mapping[str, Any], folder: Path) -> None:
     """Write a state as a checkpoint, completely or not at all. Raises OutputError."""
     header = {
-        "format": FORMAT,
+        "format": OLDER_FORMAT if state.summary is None else FORMAT,
         "identity": identity,
         "pictures": state.top.image_count,
         "skipped": list(state.skipped.items()),
@@ -112,7 +120,14 @@ def read(plan: Plan, folder: Path) -> State | None:
     header, arrays = _load(path)
     check_same(header["identity"], plan.identity(), path)
     top = Top(**{name: arrays[name] for name in _ARRAYS}, image_count=int(header["pictures"]))
-    return State(top, arrays["done"], {int(index): str(reason) for index, reason in header["skipped"]})
+    skipped = {int(index): str(reason) for index, reason in header["skipped"]}
+    summary = plan.empty_summary() if header["format"] == FORMAT else None
+    if summary is not None and arrays["done"].any():
+        try:
+            summary = summary.with_arrays(arrays)
+        except KeyError as reason:
+            raise _unreadable(path, reason) from reason
+    return State(top, summary, arrays["done"], skipped)
 
 
 def batch_size_of(folder: Path) -> int | None:
@@ -138,11 +153,14 @@ def remove(folder: Path) -> None:
 
 
 def check_same(then: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
-    """Raise SearchError with all differences if two identities differ."""
+    """Raise SearchError with all differences if two identities differ.
+
+    What `then` lacks, an earlier version did not write.
+    """
     differences = [
-        f"{name} {_short(then.get(name))} before, {_short(value)} now"
+        f"{name} {_short(then[name])} before, {_short(value)} now"
         for name, value in now.items()
-        if then.get(name) != value
+        if name in then and then[name] != value
     ]
     if differences:
         raise SearchError(
@@ -162,6 +180,8 @@ def _short(value: Any) -> str:
 
 def _dump(state: State, header: str, stream: BinaryIO) -> None:
     arrays = {name: getattr(state.top, name) for name in _ARRAYS}
+    if state.summary is not None and state.done.any():  # without batches the arrays are empty, but large
+        arrays |= state.summary.arrays()
     np.savez(stream, told=np.array(header), done=state.done, **arrays)
 
 
@@ -171,18 +191,24 @@ def _lowest(kept: Numbers) -> Numbers:
     return lowest
 
 
+def _unreadable(path: Path, reason: Exception) -> SearchError:
+    return SearchError(
+        f"cannot read the checkpoint {path}: {str(reason).rstrip('.')}. Start again with {{option}}",
+        option="force=True",
+    )
+
+
 def _load(path: Path) -> tuple[dict[str, Any], dict[str, Numbers]]:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in ("done", *_ARRAYS) if name != "lowest"}
-            arrays["lowest"] = stored["lowest"] if "lowest" in stored else _lowest(arrays["activation"])
             header = json.loads(str(stored["told"]))
+            arrays = {name: stored[name] for name in stored.files if name != "told"}
+            if "lowest" not in arrays:
+                arrays["lowest"] = _lowest(arrays["activation"])
+            _ = [arrays[name] for name in ("done", *_ARRAYS)]  # raises KeyError if one is missing
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as reason:
-        raise SearchError(
-            f"cannot read the checkpoint {path}: {str(reason).rstrip('.')}. Start again with {{option}}",
-            option="force=True",
-        ) from reason
-    if header.get("format") != FORMAT:
+        raise _unreadable(path, reason) from reason
+    if header.get("format") not in (FORMAT, OLDER_FORMAT):
         raise SearchError(
             f"{path} is not a checkpoint of this version. Start again with {{option}}", option="force=True"
         )

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from deconvviz.dataset_search.checkpoint import State
-from deconvviz.dataset_search.peak_finder import find_peaks, open_finder
+from deconvviz.dataset_search.peak_finder import Peaks, find_peaks, open_finder
 from deconvviz.dataset_search.plan import Plan
 from deconvviz.dataset_search.progress import Progress, Report
 from deconvviz.dataset_search.top_k import Top
@@ -58,7 +58,7 @@ class BatchResult:
 
     index: int
     top: Top
-    skipped: dict[int, str]  # image index: reason
+    peaks: Peaks  # without places
     images: int
     reading: float  # seconds
     looking: float  # seconds in the network
@@ -112,8 +112,8 @@ def run(
             with _threads_ended(), closing(iter(stream.iter_rows())) as found_rows:
                 for row in found_rows:
                     found: BatchResult = row["found"]
-                    plan.check_strict(found.skipped)
-                    state.add([found.index], found.top, found.skipped)
+                    plan.check_strict(found.peaks.skipped)
+                    state.add([found.index], found.top, found.peaks)
                     progress.step(state, found.images, found.reading, found.looking)
                     report(progress)
                     save(state)
@@ -170,7 +170,8 @@ class _PeakActor:
         top.add(peaks)
         images = len(batch.numbers) + len(failures)
         seconds = time.perf_counter() - begun
-        return {"found": BatchResult(batch.index, top, dict(peaks.skipped), images, batch.seconds, seconds)}
+        peaks = replace(peaks, places=peaks.places[:0])  # the driver needs those of the strongest only
+        return {"found": BatchResult(batch.index, top, peaks, images, batch.seconds, seconds)}
 
 
 def _actor_input(plan: Plan, ray: Any) -> ActorInput:

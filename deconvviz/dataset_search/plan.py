@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from deconvviz.dataset_search.summary import Summary
 from deconvviz.dataset_search.top_k import Top
 from deconvviz.errors import ImageError, LayerError, SearchError, SourceError
 from deconvviz.image_sources import Source
 from deconvviz.image_sources.batches import Batches
+from deconvviz.image_sources.labels import Labels
 from deconvviz.layers import Layer
 from deconvviz.network import Network
 
@@ -41,10 +43,20 @@ class Plan:
     def batches(self) -> Batches:
         return Batches(self.source, self.network.preprocessing, self.batch_size)
 
+    @property
+    def labels(self) -> Labels | None:
+        """Class labels of the images; None if no label is known."""
+        return self.source.class_labels
+
     def empty(self) -> Top:
-        double = str(self.network.dtype) == "torch.float64"
-        kept = min(self.top, len(self.source))
-        return Top.empty(self.channels, kept, np.float64 if double else np.float32)
+        return Top.empty(self.channels, min(self.top, len(self.source)), self._dtype)
+
+    def empty_summary(self) -> Summary:
+        return Summary.empty(self.channels, self.labels, self._dtype)
+
+    @property
+    def _dtype(self) -> type[np.floating]:
+        return np.float64 if str(self.network.dtype) == "torch.float64" else np.float32
 
     def check_strict(self, skipped: Mapping[int, str]) -> None:
         """Raise ImageError if the plan is strict and an image was skipped."""
@@ -69,6 +81,7 @@ class Plan:
             "top": self.top,
             "batch size": self.batch_size,
             "source": self.source.digest,
+            "labels": None if self.labels is None else self.labels.digest,
         }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from deconvviz.dataset_search.peak_finder import Numbers
+from deconvviz.dataset_search.peak_histogram import edges_of
 from deconvviz.dataset_search.search_files import SearchFiles, read_files, write_files
 from deconvviz.dataset_search.search_folder import MANIFEST, check_channels, searched_layer
 from deconvviz.dataset_search.tables import EDGES
@@ -28,10 +29,17 @@ from deconvviz.network import Network
 from deconvviz.paths import path_as_typed
 from deconvviz.printable_names import printable_path
 from deconvviz.topnine.peak import Peak
-from deconvviz.topnine.project_peaks import Report, project_peaks
+from deconvviz.topnine.project_peaks import OnProjection, Report, project_peaks
 from deconvviz.topnine.result import Searched, TopNine
 from deconvviz.wording import listed
 
+LACKING = {
+    "histogram": "the histogram of the peaks",
+    "labels": "the labels of the images",
+    "class_means": "the mean peaks of the classes",
+    "similar": "what is needed to find similar channels",
+}
+"""Attributes of `Search` that searches by earlier versions do not have, and what they did not keep."""
 ORDERS = ("activation", "density", "random")
 
 ChannelsByLayer: TypeAlias = (
@@ -70,6 +78,8 @@ class Search:
         peaks: Arrow table with one row for each peak, as in ``top.parquet``. Use ``.to_pandas()`` or
             ``polars.from_arrow``.
         channels: Arrow table with one row for each channel, as in ``channels.parquet``.
+        statistics: Arrow table with further statistics of each channel, as in ``statistics.parquet``.
+        images: Arrow table of the images and their labels, as in ``images.parquet``.
         manifest: Description of the search, as in ``manifest.json``.
         skipped: Images that could not be used, as pairs (image id, reason).
         folder: Folder of the search, or None.
@@ -78,6 +88,8 @@ class Search:
 
     peaks: pa.Table
     channels: pa.Table
+    statistics: pa.Table
+    images: pa.Table
     manifest: Mapping[str, Any]
     skipped: tuple[tuple[str, str], ...]
     folder: Path | None = None
@@ -234,6 +246,108 @@ class Search:
         numbers = self._column(layer, "maximum" if by == "activation" else "density")[alive]
         return [int(channel) for channel in alive[np.argsort(-numbers, kind="stable")[:count]]]
 
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """Names of the attributes below without data, because an earlier version made the search.
+
+        They are among ``histogram``, ``labels``, ``class_means`` and ``similar``. A search that an earlier
+        version began, and that was resumed, lacks all of them but ``labels``.
+        """
+        old = "counts" not in self.statistics.column_names
+        return tuple(name for name in LACKING if (not self.images.num_rows if name == "labels" else old))
+
+    def histogram(self, layer: str | Layer, channel: int) -> tuple[Numbers, Numbers]:
+        """Return the distribution of the peaks of a channel over all images.
+
+        The bins have equal widths, a power of two, and one of their edges is 0. They cover the peaks of all
+        images, also those that are 0 in a rectified channel.
+
+        Args:
+            layer: Layer or any of its names.
+            channel: Number of the channel, from 0.
+
+        Returns:
+            tuple: Edges (65,) float64, in ascending order, and the number of images in each bin (64,) int64.
+                A bin includes its lower edge.
+
+        Raises:
+            SearchError: The layer was not searched, or the search lacks the histograms (see `lacks`).
+            UnitError: The layer lacks the channel.
+        """
+        row = self._row(layer, channel, "histogram")
+        start, width = (self.statistics.column(name)[row].as_py() for name in ("start", "width"))
+        return edges_of(start, width), self._counts[row].copy()
+
+    @cached_property
+    def labels(self) -> dict[str, str | None]:
+        """Class label of each image by its id; None if it is unknown.
+
+        Labels are the names of class folders, the ``.cls`` members of tar shards, the label column of a
+        Hugging Face dataset, or the classes of scenes.
+
+        Raises:
+            SearchError: The search lacks the labels (see `lacks`).
+        """
+        self._check_has("labels")
+        return dict(zip(*(self.images.column(name).to_pylist() for name in ("image", "label")), strict=True))
+
+    def class_means(self, layer: str | Layer, channel: int) -> dict[str, float]:
+        """Return the mean peak of a channel over the images of each class.
+
+        Args:
+            layer: Layer or any of its names.
+            channel: Number of the channel, from 0.
+
+        Returns:
+            dict: Mean peak by label, in the order of the labels. It is empty if no label is known, or if
+                there are more than 1,000 classes or more than 512 MiB of sums (16 bytes for each class and
+                channel).
+
+        Raises:
+            SearchError: The layer was not searched, or the search lacks the means (see `lacks`).
+            UnitError: The layer lacks the channel.
+        """
+        row = self._row(layer, channel, "class_means")
+        if "class_means" not in self.statistics.column_names:
+            return {}
+        return dict(zip(self._classes, self._class_means[row].tolist(), strict=True))
+
+    def similar(self, layer: str | Layer, channel: int, k: int = 9) -> list[tuple[str, int, float]]:
+        """Return the channels of the same layer whose peaks over the images are most similar.
+
+        The similarity is the correlation of the peaks of both channels over all images, estimated from
+        sketches of 512 numbers. Its standard error is about (1 - r^2) / sqrt(512) for a correlation r, that
+        is 0.044 for unrelated channels; for channels that are active on few images, single errors can be
+        several times larger. Up to 512 images, it is exact to 0.001.
+
+        Args:
+            layer: Layer or any of its names.
+            channel: Number of the channel, from 0.
+            k: Maximum number of channels, 1 or more.
+
+        Returns:
+            list: (layer, channel, similarity), the most similar first. A channel with the same peak on all
+                images, such as a dead one, is similar to no other.
+
+        Raises:
+            SearchError: The layer was not searched, or the search lacks the sketches (see `lacks`).
+            UnitError: The layer lacks the channel, or k is below 1.
+        """
+        row = self._row(layer, channel, "similar")
+        if k < 1:
+            raise UnitError(f"invalid number of channels {k}: it must be 1 or more")
+        name = self.name_of(layer)
+        first = self._first_row(name)
+        sketches = self._sketches[first : first + self.layers[name]]
+        varied = np.array(sketches.any(axis=1))
+        if not varied[channel]:
+            return []
+        similarity = sketches @ self._sketches[row]
+        varied[channel] = False
+        others = np.flatnonzero(varied)
+        order = others[np.argsort(-similarity[others], kind="stable")][:k]
+        return [(name, int(other), min(1.0, max(-1.0, float(similarity[other])))) for other in order]
+
     def topnine(
         self,
         layers: str | Layer | Iterable[str | Layer],
@@ -290,8 +404,12 @@ class Search:
         memory: int | None = None,
         network: Network | None = None,
         report: Report | None = None,
+        on_projection: OnProjection | None = None,
     ) -> TopNine:
-        """Project channels given as a mapping from layer to channels. Otherwise like `topnine`."""
+        """Project channels given as a mapping from layer to channels. Otherwise like `topnine`.
+
+        `on_projection` is called with each recording of some images and the projection of a layer's peaks.
+        """
         peaks = self._peaks_of(channels, k)
         network = self.open_network() if network is None else network
         self._check_weights(network)
@@ -312,6 +430,7 @@ class Search:
             notes=(*notes, *self._silent_notes(named, min(k, self.kept))),
             memory=memory,
             report=report,
+            on_projection=on_projection,
         )
 
     def _check_weights(self, network: Network) -> None:
@@ -359,7 +478,7 @@ class Search:
         return peaks
 
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> Path:
-        """Write top.parquet, channels.parquet, skipped.csv and manifest.json into a folder.
+        """Write the tables, skipped.csv and manifest.json into a folder.
 
         Args:
             folder: Folder, created if it does not exist.
@@ -378,7 +497,9 @@ class Search:
 
     def write_into(self, folder: Path, *, force: bool) -> Path:
         """Write the files into a folder that the caller has locked, and return it. Raises OutputError."""
-        files = SearchFiles(self.peaks, self.channels, self.manifest, self.skipped)
+        files = SearchFiles(
+            self.peaks, self.channels, self.statistics, self.images, self.manifest, self.skipped
+        )
         write_files(files, folder, force=force)
         return folder
 
@@ -392,6 +513,46 @@ class Search:
         Raises SearchError if the layer was not searched.
         """
         return searched_layer(self.manifest, layer.name if isinstance(layer, Layer) else layer)
+
+    def _row(self, layer: str | Layer, channel: int, what: str) -> int:
+        """Return the row of a channel in the table of statistics.
+
+        Raises SearchError and UnitError for an unknown channel, and SearchError if the search lacks `what`.
+        """
+        self.check_channels(layer, [channel])
+        self._check_has(what)
+        return self._first_row(self.name_of(layer)) + channel
+
+    def _check_has(self, what: str) -> None:
+        if what in self.lacks:
+            raise SearchError(
+                f"this search lacks {LACKING[what]}: an earlier version of deconvviz made it. Search again "
+                "with {option}",
+                option="force=True",
+            )
+
+    def _lists(self, name: str) -> Numbers:
+        """Return a column of lists as an array (N, n)."""
+        column = self.statistics.column(name).combine_chunks()
+        numbers: Numbers = column.flatten().to_numpy().reshape(len(column), -1)
+        return numbers
+
+    @cached_property
+    def _counts(self) -> Numbers:
+        return self._lists("counts")
+
+    @cached_property
+    def _class_means(self) -> Numbers:
+        return self._lists("class_means")
+
+    @cached_property
+    def _sketches(self) -> Numbers:
+        return self._lists("sketch")
+
+    @cached_property
+    def _classes(self) -> list[str]:
+        """Labels of the images in ascending order, which is that of the column class_means."""
+        return sorted(self.images.column("label").drop_null().unique().to_pylist())
 
     @cached_property
     def _starts(self) -> Numbers:
@@ -446,7 +607,7 @@ def open_search(
         raise SearchError(_other_weights(network, digest, home))
     moved = source if source is None or isinstance(source, Source) else os.fspath(source)
     reopening = Reopening(network, None, moved, weights, device, allow_code)
-    return Search(files.peaks, files.channels, files.manifest, files.skipped, home, reopening)
+    return Search(**vars(files), folder=home, reopening=reopening)
 
 
 def _other_weights(network: Network, digest: str, home: Path | None) -> str:

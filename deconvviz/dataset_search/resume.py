@@ -82,4 +82,5 @@ def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "top": manifest["top"],
         "batch size": manifest["batch_size"],
         "source": manifest["source"]["digest"],
+        **({"labels": manifest["labels"]["digest"]} if "labels" in manifest else {}),
     }

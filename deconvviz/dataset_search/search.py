@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 from weakref import ref
 
 from deconvviz.dataset_search import checkpoint as state
@@ -17,7 +18,7 @@ from deconvviz.dataset_search.progress import Progress, Report
 from deconvviz.dataset_search.result import Reopening, Search
 from deconvviz.dataset_search.resume import batch_size_in, check_free, clear, finished
 from deconvviz.dataset_search.search_folder import FORMAT
-from deconvviz.dataset_search.tables import channels_table, dead, peaks_table
+from deconvviz.dataset_search.tables import channels_table, dead, images_table, peaks_table, statistics_table
 from deconvviz.errors import SearchError
 from deconvviz.folder_lock import locked
 from deconvviz.image_sources import Source, open_source
@@ -201,6 +202,7 @@ def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Sea
         ],
         "top": planned.top,
         "batch_size": planned.batch_size,
+        "labels": _described_labels(planned),
         "pictures": state.top.image_count,
         "skipped": len(skipped),
         "engine": engine,
@@ -209,11 +211,21 @@ def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Sea
     return Search(
         peaks_table(planned, state.top),
         channels_table(planned, state.top),
+        statistics_table(planned, state.top, state.summary),
+        images_table(planned, state.skipped),
         manifest,
         skipped,
         folder,
         Reopening(searched=ref(planned.network), source=source),
     )
+
+
+def _described_labels(planned: Plan) -> dict[str, Any]:
+    """Return the numbers of classes and of images with a label, and the digest of the labels."""
+    labels = planned.labels
+    if labels is None:
+        return {"classes": 0, "images": 0, "digest": None}
+    return {"classes": len(labels.names), "images": labels.known, "digest": labels.digest}
 
 
 def _other_names(network: Network, layer: Layer) -> list[str]:

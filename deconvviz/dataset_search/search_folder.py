@@ -11,9 +11,12 @@ from deconvviz.errors import OutputError, SearchError, UnitError
 from deconvviz.similar_names import nearest
 from deconvviz.wording import counted, listed, missing_number
 
-FORMAT = "deconvviz search 2"
-OLDER_FORMAT = "deconvviz search 1"  # its table of peaks also has peaks of rectified channels that are 0
+FORMAT = "deconvviz search 3"
+FORMAT_2 = "deconvviz search 2"  # without the tables of statistics and of images
+FORMAT_1 = "deconvviz search 1"  # like 2; the table of peaks also has peaks of rectified channels that are 0
+FORMATS = (FORMAT, FORMAT_2, FORMAT_1)
 PEAKS, CHANNELS, SKIPPED, MANIFEST = "top.parquet", "channels.parquet", "skipped.csv", "manifest.json"
+STATISTICS, IMAGES = "statistics.parquet", "images.parquet"
 CHECKPOINT = "checkpoint.npz"
 
 
@@ -42,7 +45,7 @@ def read_manifest(home: Path) -> Mapping[str, Any] | None:
         raise no_search(home)
     try:
         manifest = json.loads((home / MANIFEST).read_text(encoding="utf-8"))
-        whole = manifest["format"] in (FORMAT, OLDER_FORMAT) and manifest["layers"] and manifest["top"]
+        whole = manifest["format"] in FORMATS and manifest["layers"] and manifest["top"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest if whole else None
@@ -86,4 +89,4 @@ def refuse_search(folder: Path) -> None:
 
 def files_of_search(folder: Path) -> Sequence[Path]:
     """Return the files that a search writes into its folder."""
-    return [folder / name for name in (PEAKS, CHANNELS, SKIPPED, MANIFEST)]
+    return [folder / name for name in (PEAKS, CHANNELS, STATISTICS, IMAGES, SKIPPED, MANIFEST)]

@@ -1,8 +1,8 @@
-"""Results of a search as two Arrow tables, of peaks and of channels."""
+"""Results of a search as Arrow tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ import torch
 
 from deconvviz.dataset_search.peak_finder import Numbers
 from deconvviz.dataset_search.plan import Plan
+from deconvviz.dataset_search.summary import Summary
 from deconvviz.dataset_search.top_k import Top
 from deconvviz.engine.units import Unit
 from deconvviz.errors import RefusedOp
@@ -68,6 +69,47 @@ def channels_table(plan: Plan, top: Top) -> pa.Table:
             "dead": pa.array(top.fired == 0),
             "kept": pa.array((~top.silent[:, : min(plan.top, images)]).sum(axis=1), pa.int32()),
         }
+    )
+
+
+def statistics_table(plan: Plan, top: Top, summary: Summary | None) -> pa.Table:
+    """Return a table with one row for each channel, with the summary of all its peaks.
+
+    The columns are layer, channel, start, width and counts (histogram: first edge, width of a bin, number of
+    images in each bin), sketch (see `Sketch.vectors`) and class_means (mean peak of each class that has
+    images, in the order of their names). class_means is missing if there are no labels or too many classes.
+    Without a summary, there are the first two columns only.
+    """
+    layers, channels = _numbered(plan.layers)
+    columns = {"layer": pa.array(layers, pa.string()), "channel": pa.array(channels, pa.int32())}
+    if summary is not None:
+        columns["start"] = pa.array(summary.histogram.starts)
+        columns["width"] = pa.array(summary.histogram.widths)
+        columns["counts"] = _rows(summary.histogram.counts.astype(np.int64))
+        columns["sketch"] = _rows(summary.sketch.vectors(top.mean, top.image_count))
+        if summary.class_sums is not None and summary.class_sums.images.any():
+            columns["class_means"] = _rows(summary.class_sums.means)
+    return pa.table(columns)
+
+
+def images_table(plan: Plan, skipped: Collection[int]) -> pa.Table:
+    """Return a table with the columns image and label, and one row for each image that is not skipped."""
+    numbers = [number for number in range(len(plan.source)) if number not in skipped]
+    labels = plan.labels
+    return pa.table(
+        {
+            "image": pa.array((plan.source.names[number] for number in numbers), pa.string()),
+            "label": pa.array(
+                (None if labels is None else labels[number] for number in numbers), pa.string()
+            ),
+        }
+    )
+
+
+def _rows(numbers: Numbers) -> pa.Array:
+    """Return a column with one row of an array (N, n) in each of its N cells."""
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(np.ascontiguousarray(numbers).reshape(-1)), numbers.shape[1]
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deconvviz.dataset_search.exact_sums import add_exactly
 from deconvviz.dataset_search.peak_finder import Numbers, Peaks
 
 NO_IMAGE = np.iinfo(np.int64).max
@@ -97,8 +98,5 @@ class Top:
         self.place[rows] = np.take_along_axis(places, order, axis=1)
 
     def _add_to_sum(self, values: Numbers) -> None:
-        """Add values (N) to the sums, and the exact rounding errors (Knuth's TwoSum) to `rounding`."""
-        total = self.total + values
-        part = total - self.total
-        self.rounding += (self.total - (total - part)) + (values - part)
-        self.total = total
+        """Add values (N) to the sums, and the rounding errors to `rounding`."""
+        self.total = add_exactly(self.total, values, self.rounding)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from deconvviz.errors import ImageError, SourceError
 from deconvviz.image_sources.image_files import absolute_path_text
 from deconvviz.image_sources.image_ids import Names
+from deconvviz.image_sources.labels import Labels
 from deconvviz.image_sources.source import Sizes, Source
 from deconvviz.images.image import InputImage, read_image
 from deconvviz.paths import reason_of
@@ -21,19 +22,23 @@ if TYPE_CHECKING:
 PREFIX = "hf:"
 _INFO_FILES = ("dataset_dict.json", "dataset_info.json", "state.json")
 MAX_ROWS = 100_000_000  # of a split: ids have eight digits, so that they sort in the order of the rows
-_COLUMN = "picture"
+_COLUMN, _LABEL = "picture", "label"
+_LABEL_COLUMNS = ("label", "labels")  # names of columns that are used even if they are not of type ClassLabel
 _ROWS_PER_BATCH = 1000
 
 
 class Rows(Source):
-    """Rows of a dataset. The id of an image is its split and row, or only its row if there are no splits."""
+    """Rows of a dataset. The id of an image is its split and row, or only its row if there are no splits.
+
+    The label of an image is that of its label column, if there is one (see `_label_column`).
+    """
 
     kind = "hf"
 
     def __init__(self, place: str, load: Callable[[], Mapping[str, Dataset]]) -> None:
-        """`load` returns the splits by name, each with the single column `picture`, not decoded.
+        """`load` returns the splits by name, each with the column `picture`, not decoded.
 
-        It must be possible to pickle `load`.
+        A split also has the column `label` if there is a label column. It must be possible to pickle `load`.
         """
         self._load = load
         self._splits: Mapping[str, Dataset] | None = load()
@@ -46,7 +51,13 @@ class Rows(Source):
         if not names:
             raise SourceError(f"no images in {place}: {_splits_and_rows(lengths)}")
         lasting_place = place if place.startswith(PREFIX) else absolute_path_text(place)
-        super().__init__(place, names, sizes=_sizes(self._splits, names), lasting_place=lasting_place)
+        super().__init__(
+            place,
+            names,
+            sizes=_sizes(self._splits, names),
+            lasting_place=lasting_place,
+            labels=_labels(self._splits, names),
+        )
 
     def read(self, number: int) -> InputImage:
         name = self.names[number]
@@ -81,7 +92,7 @@ class _NamedDataset:
         datasets = _datasets(self.place)
         found = _load(self.place, lambda: datasets.load_dataset(self.name, split=self.split or None))
         return {
-            split: _image_column(rows, self.place)
+            split: _used_columns(rows, self.place)
             for split, rows in (found.items() if isinstance(found, dict) else [(self.split, found)])
         }
 
@@ -96,7 +107,7 @@ class _SavedDataset:
         datasets = _datasets(self.place)
         found = _load(self.place, lambda: datasets.load_from_disk(self.folder))
         splits = found.items() if isinstance(found, dict) else [(str(found.split or ""), found)]
-        return {split: _image_column(rows, self.place) for split, rows in splits}
+        return {split: _used_columns(rows, self.place) for split, rows in splits}
 
 
 def is_saved_dataset(folder: str) -> bool:
@@ -139,8 +150,11 @@ def _load(place: str, load: Callable[[], Any]) -> Any:
         raise SourceError(f"{place} cannot be loaded: {text}") from reason
 
 
-def _image_column(rows: Dataset, place: str) -> Dataset:
-    """Return the rows with the image column only, not decoded. Raises SourceError unless there is one."""
+def _used_columns(rows: Dataset, place: str) -> Dataset:
+    """Return the rows with the image column, not decoded, and the label column, if there is one.
+
+    Raises SourceError unless there is exactly one image column.
+    """
     from datasets import Image
 
     columns = [name for name, feature in rows.features.items() if isinstance(feature, Image)]
@@ -152,10 +166,31 @@ def _image_column(rows: Dataset, place: str) -> Dataset:
             f"{len(columns)} image columns in {place}: {', '.join(columns)}. Save one of them with "
             f"load_dataset(...).select_columns('{columns[0]}').save_to_disk('FOLDER'), and give the folder"
         )
-    selected = rows.with_format(None).select_columns(columns)
-    if columns[0] != _COLUMN:
-        selected = selected.rename_column(columns[0], _COLUMN)
+    label = _label_column(rows)
+    names = {columns[0]: _COLUMN} | ({} if label is None else {label: _LABEL})
+    selected = rows.with_format(None).select_columns(list(names))
+    changed = {old: new for old, new in names.items() if old != new}
+    if changed:
+        selected = selected.rename_columns(changed)
     return selected.cast_column(_COLUMN, Image(decode=False))
+
+
+def _label_column(rows: Dataset) -> str | None:
+    """Return the name of the label column, or None.
+
+    It is the column `label` or `labels` of whole numbers, texts or classes, otherwise the first column of
+    classes (`datasets.ClassLabel`).
+    """
+    from datasets import ClassLabel, Value
+
+    def is_label(feature: Any) -> bool:
+        if isinstance(feature, Value):
+            return str(feature.dtype).startswith(("int", "uint", "string", "large_string"))
+        return isinstance(feature, ClassLabel)
+
+    named = [name for name in _LABEL_COLUMNS if name in rows.features and is_label(rows.features[name])]
+    classes = [name for name, feature in rows.features.items() if isinstance(feature, ClassLabel)]
+    return next(iter([*named, *classes]), None)
 
 
 def _sizes(splits: Mapping[str, Dataset], names: Names) -> Sizes:
@@ -170,6 +205,28 @@ def _sizes(splits: Mapping[str, Dataset], names: Names) -> Sizes:
             sizes[start : start + len(batch)] = lengths.to_numpy()
             start += len(batch)
     return sizes
+
+
+def _labels(splits: Mapping[str, Dataset], names: Names) -> Labels | None:
+    """Return the label of every image, read without the images."""
+    labels: list[str | None] = [None] * len(names)
+    for split, rows in splits.items():
+        if not len(rows) or _LABEL not in rows.features:
+            continue
+        classes = getattr(rows.features[_LABEL], "names", None)
+        start = names.index(_id(split, 0))
+        for batch in rows.select_columns([_LABEL]).with_format("arrow").iter(_ROWS_PER_BATCH):
+            values = batch.column(_LABEL).to_pylist()
+            labels[start : start + len(values)] = [_label(value, classes) for value in values]
+            start += len(values)
+    return Labels.of(labels)
+
+
+def _label(value: Any, classes: Sequence[str] | None) -> str | None:
+    """Return a label as text. A class number without a name, such as -1 in a test split, is unknown."""
+    if value is None or classes is None:
+        return None if value is None else str(value)
+    return classes[value] if 0 <= value < len(classes) else None
 
 
 def _id(split: str, row: int) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from deconvviz.errors import ImageError
 from deconvviz.image_sources.image_ids import Names
+from deconvviz.image_sources.labels import folder_labels, folder_of_image
 from deconvviz.image_sources.source import Sizes, Skipped, Source
 from deconvviz.images.image import InputImage, read_image
 from deconvviz.paths import reason_of
@@ -16,10 +17,20 @@ from deconvviz.printable_names import path_from_text, path_to_text
 
 
 class SeparateFiles(Source):
-    """Source of image files. Each id is a path relative to `folder`, written by `path_to_text`."""
+    """Source of image files. Each id is a path relative to `folder`, written by `path_to_text`.
+
+    The label of an image is the name of its folder, see `folder_labels`.
+    """
 
     def __init__(self, place: str, folder: str, names: Names, sizes: Sizes, skipped: Skipped) -> None:
-        super().__init__(place, names, sizes=sizes, skipped=skipped, lasting_place=absolute_path_text(place))
+        super().__init__(
+            place,
+            names,
+            sizes=sizes,
+            skipped=skipped,
+            lasting_place=absolute_path_text(place),
+            labels=folder_labels(map(folder_of_image, names)),
+        )
         self._folder = folder
 
     def path(self, number: int) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from deconvviz.errors import ImageError, SourceError
 from deconvviz.image_sources.image_ids import Names
+from deconvviz.image_sources.labels import Labels
 from deconvviz.images.image import InputImage
 from deconvviz.paths import reason_of
 from deconvviz.wording import counted
@@ -51,6 +53,7 @@ class Source(ABC):
         sizes: Sizes | None = None,
         skipped: Skipped = (),
         lasting_place: str | None = None,
+        labels: Sequence[str | None] | None = None,
     ) -> None:
         """Initialise the source.
 
@@ -60,10 +63,15 @@ class Source(ABC):
             sizes: Size of each image in bytes, int64 (N,); -1 if unknown.
             skipped: (id, reason) of images that are not in `names`, such as listed files that do not exist.
             lasting_place: Location that is valid from every working directory (default: `place`).
+            labels: Class label of each image as text, in the order of `names`; None if it is unknown.
         """
         if sizes is not None and len(sizes) != len(names):
             raise ValueError(
                 f"{len(names)} names and {len(sizes)} sizes: every image needs one name and one size"
+            )
+        if labels is not None and len(labels) != len(names):
+            raise ValueError(
+                f"{len(names)} names and {len(labels)} labels: every image needs one label, or None"
             )
         self.place = place
         self.names = names
@@ -71,6 +79,7 @@ class Source(ABC):
         self.skipped = skipped
         self._lasting_place = place if lasting_place is None else lasting_place
         self._limit: int | None = None
+        self._labels = labels if labels is None or isinstance(labels, Labels) else Labels.of(labels)
 
     @abstractmethod
     def read(self, number: int) -> InputImage:
@@ -113,9 +122,11 @@ class Source(ABC):
     def _keep(self, count: int) -> None:
         """Keep the data of the first `count` images only. It is called on a copy; subclasses extend it."""
         vars(self).pop("digest", None)
+        vars(self).pop("class_labels", None)
         self.names = self.names[:count]
         self.sizes = None if self.sizes is None else self.sizes[:count].copy()
         self.skipped = tuple(one for one in self.skipped if one[0] <= self.names[-1])
+        self._labels = None if self._labels is None else self._labels.first(count)
         self._limit = count
 
     @cached_property
@@ -125,6 +136,11 @@ class Source(ABC):
         sizes = np.full(len(self), -1) if self.sizes is None else self.sizes
         hashed.update(sizes.astype("<i8").tobytes())
         return f"sha256:{hashed.hexdigest()}"
+
+    @cached_property
+    def class_labels(self) -> Labels | None:
+        """Class labels of the images; None if no label is known."""
+        return self._labels
 
     def describe(self) -> dict[str, Any]:
         """Return what a manifest needs to open the source again and to verify that it is unchanged."""

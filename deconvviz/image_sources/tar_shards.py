@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from deconvviz.image_sources.archive_reader import ArchiveFiles, compression, me
 from deconvviz.image_sources.folder import is_hidden, is_image
 from deconvviz.image_sources.image_files import absolute_path_text
 from deconvviz.image_sources.image_ids import Names, sorted_once
+from deconvviz.image_sources.labels import Labels, folder_labels, folder_of_image
 from deconvviz.image_sources.source import Sizes, Skipped, Source
 from deconvviz.images.discovery import SUFFIXES
 from deconvviz.images.image import InputImage, read_image
@@ -25,13 +27,17 @@ from deconvviz.wording import counted
 
 _PLACES = np.dtype([("shard", "<i4"), ("start", "<i8"), ("size", "<i8")])
 _END_BLOCK = bytes(tarfile.BLOCKSIZE)
+CLS = ".cls"
+_LONGEST_CLASS = 4096  # bytes
 _TAR_ERRORS = (tarfile.TarError, OSError, ValueError, OverflowError, EOFError)
 
 
 class Shards(Source):
     """Images in tar shards. The id of an image is the path of its shard, a slash and the name of its member.
 
-    Paths of shards are relative to their common folder.
+    Paths of shards are relative to their common folder. The label of an image is the text of the member with
+    the same key that ends in .cls, as in WebDataset. If no shard has such members, it is the name of the
+    image's folder in its shard, see `folder_labels`.
     """
 
     kind = "tar"
@@ -44,8 +50,16 @@ class Shards(Source):
         sizes: Sizes,
         skipped: Skipped,
         places: npt.NDArray[np.void],
+        labels: Labels | None,
     ) -> None:
-        super().__init__(place, names, sizes=sizes, skipped=skipped, lasting_place=absolute_path_text(place))
+        super().__init__(
+            place,
+            names,
+            sizes=sizes,
+            skipped=skipped,
+            lasting_place=absolute_path_text(place),
+            labels=labels,
+        )
         self._places = places
         self._files = ArchiveFiles(list(shards), list(shards.values()))
 
@@ -65,8 +79,21 @@ class Members:
 
     ids: list[str] = field(default_factory=list)
     positions: list[tuple[int, int, int]] = field(default_factory=list)
+    folders: list[str | None] = field(default_factory=list)  # name of the folder of each image in its shard
+    classes: list[str | None] = field(default_factory=list)  # text of the .cls member of each image
     other_count: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class Shard:
+    """Members of one shard that other members of it refer to."""
+
+    number: int
+    id: str
+    positions: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # of files: targets of links
+    classes: dict[str, str] = field(default_factory=dict)  # text of the .cls member, by key
+    keys: list[str] = field(default_factory=list)  # key of each image
 
 
 def open_shards(place: str, shards: Sequence[str], folder: str) -> Shards:
@@ -83,7 +110,11 @@ def open_shards(place: str, shards: Sequence[str], folder: str) -> Shards:
         (name, "it is in its shard more than once: the last copy is read") for name in dropped
     ]
     places = np.array(members.positions, _PLACES)[order]
-    return Shards(place, shard_sizes, names, places["size"].copy(), tuple(sorted(members.skipped)), places)
+    found = Labels.of(members.classes[one] for one in order)
+    if found is None:
+        found = folder_labels(members.folders[one] for one in order)
+    skipped = tuple(sorted(members.skipped))
+    return Shards(place, shard_sizes, names, places["size"].copy(), skipped, places, found)
 
 
 def _list_shard(path: str, number: int, shard_id: str, members: Members) -> int:
@@ -92,7 +123,7 @@ def _list_shard(path: str, number: int, shard_id: str, members: Members) -> int:
     From a damaged shard, the members before the damage are added; from a file that is not a tar file, none.
     Raises SourceError for a compressed shard.
     """
-    size, positions = -1, dict[str, tuple[int, int, int]]()  # of regular files, the possible targets of links
+    size, shard = -1, Shard(number, shard_id)
     try:
         size = os.path.getsize(path)
         packed = compression(path)
@@ -105,13 +136,15 @@ def _list_shard(path: str, number: int, shard_id: str, members: Members) -> int:
             try:
                 while (member := tar.next()) is not None:
                     _check_offsets(member, tar.offset)
-                    _add_member(member, number, shard_id, positions, members)
+                    _add_class(member, tar, shard)
+                    _add_member(member, shard, members)
                     tar.members = []  # type: ignore[attr-defined]  # saves memory: tarfile keeps all members
                 damage = _damage_at_end(path, tar.offset)
             except _TAR_ERRORS as reason:
                 damage = f"it is truncated or damaged after byte {tar.offset}: {reason_of(reason)}"
     except _TAR_ERRORS as reason:
         damage = "it is empty (0 bytes)" if size == 0 else f"it cannot be read as a tar: {reason_of(reason)}"
+    members.classes += [shard.classes.get(key) for key in shard.keys]  # it may be before or after its image
     if damage:
         members.skipped.append((shard_id, damage))
     return size
@@ -126,29 +159,44 @@ def _check_offsets(member: tarfile.TarInfo, following: int) -> None:
         raise tarfile.ReadError(f"a member has the invalid size {member.size}")
 
 
-def _add_member(
-    member: tarfile.TarInfo,
-    number: int,
-    shard_id: str,
-    positions: dict[str, tuple[int, int, int]],
-    members: Members,
-) -> None:
+def _key(name: str) -> str:
+    """Return the key of a member: its name up to the first dot after its folders."""
+    folder, name = posixpath.split(name)
+    return posixpath.join(folder, name.partition(".")[0])
+
+
+def _add_class(member: tarfile.TarInfo, tar: tarfile.TarFile, shard: Shard) -> None:
+    """Keep the text of a member that ends in .cls."""
+    name = member.name.removeprefix("./")
+    if not name.endswith(CLS) or not member.isreg() or not 0 < member.size <= _LONGEST_CLASS:
+        return
+    stream = tar.extractfile(member)
+    text = b"" if stream is None else stream.read().strip()
+    if text:
+        shard.classes[_key(name)] = sys.intern(path_to_text(text))
+
+
+def _add_member(member: tarfile.TarInfo, shard: Shard, members: Members) -> None:
     if member.isdir():
         return
     name = member.name.removeprefix("./")
     if member.isreg() and not member.issparse():
-        positions[name] = (number, member.offset_data, member.size)
+        shard.positions[name] = (shard.number, member.offset_data, member.size)
     if is_hidden(name):
         return
     if not is_image(name):
         members.other_count += 1
         return
-    position = positions.get(_name_of_data(name, member))
+    position = shard.positions.get(_name_of_data(name, member))
+    image = member_id(name)
     if position is None:
-        members.skipped.append((f"{shard_id}/{member_id(name)}", _problem(member)))
-    else:
-        members.ids.append(f"{shard_id}/{member_id(name)}")
-        members.positions.append(position)
+        members.skipped.append((f"{shard.id}/{image}", _problem(member)))
+        return
+    members.ids.append(f"{shard.id}/{image}")
+    members.positions.append(position)
+    folder = folder_of_image(image)
+    members.folders.append(folder if folder is None else sys.intern(folder))
+    shard.keys.append(_key(name))
 
 
 def _name_of_data(name: str, member: tarfile.TarInfo) -> str:

@@ -24,6 +24,7 @@ from deconvviz.image_sources.archive_reader import MAX_MEMBER_BYTES, ArchiveFile
 from deconvviz.image_sources.folder import is_hidden, is_image
 from deconvviz.image_sources.image_files import absolute_path_text
 from deconvviz.image_sources.image_ids import Names, sorted_once
+from deconvviz.image_sources.labels import folder_labels, folder_of_image
 from deconvviz.image_sources.source import Sizes, Skipped, Source
 from deconvviz.images.discovery import SUFFIXES
 from deconvviz.images.image import InputImage, read_image
@@ -61,7 +62,10 @@ _ZIP_ERRORS = (
 
 
 class Zip(Source):
-    """Images in a zip file. The id of an image is the name of its member."""
+    """Images in a zip file. The id of an image is the name of its member.
+
+    The label of an image is the name of its folder in the zip file, see `folder_labels`.
+    """
 
     kind = "zip"
 
@@ -74,7 +78,14 @@ class Zip(Source):
         skipped: Skipped,
         places: npt.NDArray[np.void],
     ) -> None:
-        super().__init__(place, names, sizes=sizes, skipped=skipped, lasting_place=absolute_path_text(place))
+        super().__init__(
+            place,
+            names,
+            sizes=sizes,
+            skipped=skipped,
+            lasting_place=absolute_path_text(place),
+            labels=folder_labels(map(folder_of_image, names)),
+        )
         self._places = places
         self._files = ArchiveFiles([place], [size])
 

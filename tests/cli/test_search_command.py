@@ -25,7 +25,8 @@ from deconvviz.dataset_search.progress import Progress
 from deconvviz.scenes import scene
 
 COLUMNS = ["layer", "channel", "rank", "activation", "image", "y", "x", "x0", "y0", "x1", "y1"]
-FILES = ["top.parquet", "channels.parquet", "skipped.csv", "manifest.json"]
+TABLES = ["top.parquet", "channels.parquet", "statistics.parquet", "images.parquet"]
+FILES = [*TABLES, "skipped.csv", "manifest.json"]
 MOSTLY_DEAD = """
 import torch
 from torch import nn
@@ -162,7 +163,7 @@ def test_json_describes_the_search_and_quiet_prints_paths_only(images, tmp_path)
     assert min(found["run"][name] for name in ("seconds", "reading_per_second", "network_per_second")) > 0
     assert found["next"] == f"deconvviz topnine {out} --layer conv4_2"
     quiet = run_mini(images, tmp_path / "quiet", "-l", "conv1_1", "--quiet")
-    assert quiet.stderr == "" and len(quiet.stdout.splitlines()) == 4
+    assert quiet.stderr == "" and len(quiet.stdout.splitlines()) == len(FILES)
 
 
 def test_search_accepts_module_names_and_a_limit(tmp_path):
@@ -532,6 +533,4 @@ def test_failed_start_does_not_block_a_new_search(tmp_path):
     assert failed.exit_code == 2
     assert "no Ray cluster answers at 127.0.0.1:1" in failed.stderr
     assert run_mini("scenes:8", out, "-l", "conv1_1").exit_code == 0
-    assert sorted(path.name for path in out.iterdir()) == [
-        "channels.parquet", "manifest.json", "skipped.csv", "top.parquet",
-    ]  # fmt: skip
+    assert {path.name for path in out.iterdir()} == set(FILES)

@@ -39,11 +39,13 @@ def found(folder: Path) -> Search:
     return dv.search(small(), Noise(30), ["0", "3", "6"], out=folder, workers=0)
 
 
-def test_search_writes_four_files_with_their_columns(found: Search, folder: Path) -> None:
+def test_search_writes_six_files_with_their_columns(found: Search, folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
         "channels.parquet",
+        "images.parquet",
         "manifest.json",
         "skipped.csv",
+        "statistics.parquet",
         "top.parquet",
     ]
     table = pq.read_table(folder / "top.parquet")
@@ -218,7 +220,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "later version": (
         lambda path: edited(path, lambda manifest: manifest.update(format="deconvviz search 9")),
-        "its format is not 'deconvviz search 2'",
+        "its format is not 'deconvviz search 3'",
     ),
 }
 

@@ -149,7 +149,8 @@ class Shuffled(Source):
 
     def __init__(self, of: Source) -> None:
         self.of = of
-        super().__init__(of.place, type(of.names)(reversed(list(of.names))), sizes=of.sizes)
+        names = type(of.names)(reversed(list(of.names)))
+        super().__init__(of.place, names, sizes=of.sizes, labels=of.class_labels)
 
     def read(self, number: int) -> InputImage:
         return self.of.image(self.of.names.index(self.names[number]))

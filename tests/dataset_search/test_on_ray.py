@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from helpers.searches import same
 from PIL import Image
 
 import deconvviz as dv
@@ -37,7 +38,7 @@ class Slow(Source):
 
     def __init__(self, scenes: str) -> None:
         self.scenes = open_source(scenes)
-        super().__init__(scenes, self.scenes.names)
+        super().__init__(scenes, self.scenes.names, labels=self.scenes.class_labels)
 
     def read(self, number: int) -> InputImage:
         time.sleep(0.02)
@@ -74,10 +75,6 @@ def cluster() -> Iterator[Any]:
     finally:
         ray.shutdown()
         made.shutdown()
-
-
-def _same(one: Search, other: Search) -> bool:
-    return bool(one.peaks.equals(other.peaks) and one.channels.equals(other.channels))
 
 
 def _kill(cluster: Any, beginning: str) -> bool:
@@ -118,7 +115,7 @@ def test_killed_actor_and_task_do_not_change_the_result(
     )
     assert killer.killed == 2
     assert not ray.is_initialized()
-    assert _same(found, expected)
+    assert same(found, expected)
 
 
 def test_lost_machine_does_not_change_the_result(net: dv.Network, expected: Search, cluster: Any) -> None:
@@ -130,7 +127,7 @@ def test_lost_machine_does_not_change_the_result(net: dv.Network, expected: Sear
     killer = Killer((40, lose))
     found = search(net, SOURCE, "all", batch_size=SIZE, engine="ray", address=cluster.address, report=killer)
     assert killer.killed == 1
-    assert _same(found, expected)
+    assert same(found, expected)
 
 
 def test_interrupted_search_of_a_user_network_with_bad_images_is_resumed(
@@ -146,11 +143,12 @@ def test_interrupted_search_of_a_user_network_with_bad_images_is_resumed(
     monkeypatch.setattr(ray, "shutdown", shutdown)
     (tmp_path / "net.py").write_text(NET)
     images = tmp_path / "images"
-    images.mkdir()
     for seed in range(24):
-        Image.fromarray(scene(seed).image).save(images / f"{seed:02d}.png")
-    (images / "07.png").write_bytes(b"not an image")
-    (images / "11.png").write_bytes(b"")
+        path = images / f"class {seed % 3}" / f"{seed:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scene(seed).image).save(path)
+    (images / "class 1" / "07.png").write_bytes(b"not an image")
+    (images / "class 2" / "11.png").write_bytes(b"")
     net = dv.load(f"{tmp_path / 'net.py'}:make")
     local = search(net, images, "all", batch_size=4, workers=0)
 
@@ -166,9 +164,10 @@ def test_interrupted_search_of_a_user_network_with_bad_images_is_resumed(
         search(net, images, "all", batch_size=4, engine="ray", out=out, every=0, report=stop)
     assert not ray.is_initialized()
     found = search(net, images, "all", engine="ray", out=out, resume=True)
-    assert _same(found, local)
+    assert same(found, local)
     assert found.skipped == local.skipped
-    assert [image for image, _ in found.skipped] == ["07.png", "11.png"]
+    assert [image for image, _ in found.skipped] == ["class 1/07.png", "class 2/11.png"]
+    assert len(found.class_means("conv", 0)) == 3
     assert found.manifest["engine"] == "ray"
     with pytest.raises(ImageError, match=r"07\.png"):
         search(net, images, "all", batch_size=24, engine="ray", strict=True)

@@ -128,7 +128,15 @@ def test_search_interrupted_anywhere_is_resumed(after: int, tmp_path: Path) -> N
     assert same(found, begin(None)) and junk(tmp_path) == set()
 
 
-STEPS = ("top.parquet", "channels.parquet", "skipped.csv", "manifest.json", "checkpoint")
+STEPS = (
+    "top.parquet",
+    "channels.parquet",
+    "statistics.parquet",
+    "images.parquet",
+    "skipped.csv",
+    "manifest.json",
+    "checkpoint",
+)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -215,12 +215,16 @@ def test_resumed_search_has_the_same_peaks(tmp_path: Path, with_lowest: bool) ->
     path = tmp_path / CHECKPOINT
     if not with_lowest:
         with np.load(path) as stored:
-            arrays = {name: stored[name] for name in stored.files if name != "lowest"}
+            arrays = {name: stored[name] for name in stored.files if name != "lowest" and "." not in name}
+        header = json.loads(str(arrays["told"]))
+        arrays["told"] = np.array(json.dumps({**header, "format": "deconvviz checkpoint 1"}))
         np.savez(path, **arrays)
     again = search(
         network(), Numbered(COUNT), ["0", "1"], top=KEPT, batch_size=2, workers=0, out=tmp_path, resume=True
     )
-    assert same(again, search(network(), Numbered(COUNT), ["0", "1"], top=KEPT, batch_size=2, workers=0))
+    whole = search(network(), Numbered(COUNT), ["0", "1"], top=KEPT, batch_size=2, workers=0)
+    assert again.peaks.equals(whole.peaks) and again.channels.equals(whole.channels)
+    assert same(again, whole) == with_lowest
 
 
 def write_older_format(found: Search, folder: Path) -> None:

@@ -27,11 +27,15 @@ from deconvviz.dataset_search.checkpoint import (
 from deconvviz.dataset_search.peak_finder import Peaks
 from deconvviz.dataset_search.plan import Plan, plan
 from deconvviz.errors import OutputError, SearchError
+from deconvviz.image_sources.labels import Labels
 from deconvviz.images.preprocessing import Preprocessing
 
 
 def planned(count: int = 20, **more: Any) -> Plan:
-    return plan(small(), Noise(count), ["0", "3"], **{"top": 3, "batch_size": 4, **more})
+    return plan(small(), Labelled(count), ["0", "3"], **{"top": 3, "batch_size": 4, **more})
+
+
+NAMES = ("activations", "places", "numbers")
 
 
 def peaks(plan: Plan, index: int, skipped: dict[int, str] | None = None) -> Peaks:
@@ -49,7 +53,22 @@ def same(one: State, other: State) -> bool:
     names = ("activation", "image", "place", "fired", "total", "rounding", "lowest", "image_count")
     tops = all(np.array_equal(getattr(one.top, name), getattr(other.top, name)) for name in names)
     types = all(type(getattr(one.top, name)) is type(getattr(other.top, name)) for name in names)
-    return tops and types and np.array_equal(one.done, other.done) and one.skipped == other.skipped
+    done = np.array_equal(one.done, other.done) and one.skipped == other.skipped
+    return tops and types and done and arrays_of(one) == arrays_of(other)
+
+
+def arrays_of(state: State) -> dict[str, Any] | None:
+    if state.summary is None:
+        return None
+    return {name: (array.dtype, array.tolist()) for name, array in state.summary.arrays().items()}
+
+
+class Labelled(Noise):
+    """Source of noise images with three classes, and one image without a class."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self._labels = Labels.of(None if number == 5 else "abc"[number % 3] for number in range(count))
 
 
 def begun(plan: Plan) -> State:
@@ -92,17 +111,20 @@ def test_batches_added_together_twice_count_once() -> None:
     plan = planned()
     alone, together = begun(plan), begun(plan)
     found = plan.empty()
-    for index in (1, 2):
-        alone.add_batch(index, peaks(plan, index))
-        found.add(peaks(plan, index))
+    both = [peaks(plan, index) for index in (1, 2)]
+    for index, of_batch in enumerate(both, 1):
+        alone.add_batch(index, of_batch)
+        found.add(of_batch)
+    every = Peaks(*(np.concatenate([getattr(one, name) for one in both]) for name in NAMES), {})
     for _ in range(2):
-        together.add([1, 2], found, {})
+        together.add([1, 2], found, every)
     assert together.pending == [4]
     assert np.array_equal(alone.top.image, together.top.image)
     assert np.array_equal(alone.top.mean, together.top.mean)
+    assert arrays_of(together) == arrays_of(alone)
     with pytest.raises(ValueError, match="some of these batches, but not all"):
-        together.add([2, 4], found, {})
-    assert together.pending == [4]
+        together.add([2, 4], found, every)
+    assert together.pending == [4] and arrays_of(together) == arrays_of(alone)
 
 
 def weights(plan: Plan) -> None:
@@ -125,7 +147,8 @@ CHANGES: dict[str, tuple[Callable[[Plan], Any], str]] = {
     "layers": (lambda p: replace(p, layers=p.layers[:1]), "layers 0, 3 before, 0 now"),
     "top": (other(top=4), "top 3 before, 4 now"),
     "batch": (other(batch_size=5), "batch size 4 before, 5 now"),
-    "source": (other(source=Noise(21)), "source sha256:"),
+    "source": (other(source=Labelled(21)), "source sha256:"),
+    "labels": (other(source=Noise(20)), "labels sha256:"),
 }
 
 
@@ -140,8 +163,8 @@ def test_checkpoint_of_another_search_is_rejected(change: str, tmp_path: Path) -
     assert message in str(error.value)
     assert "force=True" in str(error.value) and CHECKPOINT in str(error.value)
     differences = str(error.value).split("belongs to another search: ")[1]
-    # With double precision the weights differ as well; every other change has one difference
-    assert differences.count(" before, ") == (2 if change == "numbers" else 1)
+    # Other numbers mean other weights, and other images mean other labels
+    assert differences.count(" before, ") == (2 if change in ("numbers", "source") else 1)
 
 
 def test_error_lists_all_differences(tmp_path: Path) -> None:
@@ -175,6 +198,13 @@ def without_top(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def without_summary(path: Path) -> bytes:
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files if name != "sketch.low"}
+    np.savez(path, **arrays)
+    return path.read_bytes()
+
+
 DAMAGE: dict[str, Callable[[Path], bytes]] = {
     "first half only": lambda path: path.read_bytes()[: path.stat().st_size // 2],
     "last byte missing": lambda path: path.read_bytes()[:-1],
@@ -199,6 +229,58 @@ def test_damaged_checkpoint_is_rejected_with_advice(damage: str, tmp_path: Path)
             attempt()
     remove(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoint_without_a_part_of_the_summary_is_rejected(tmp_path: Path) -> None:
+    plan = planned()
+    write(begun(plan), plan.identity(), tmp_path)
+    (tmp_path / CHECKPOINT).write_bytes(without_summary(tmp_path / CHECKPOINT))
+    with pytest.raises(SearchError, match=r"sketch\.low.*Start again with force=True"):
+        read(plan, tmp_path)
+
+
+def test_checkpoint_before_the_first_batch_is_small_and_can_be_read(tmp_path: Path) -> None:
+    plan = planned()
+    empty = State.begin(plan)
+    write(empty, plan.identity(), tmp_path)
+    assert (tmp_path / CHECKPOINT).stat().st_size < 8000
+    again = read(plan, tmp_path)
+    assert again is not None and same(again, empty)
+
+
+def as_older_version(path: Path) -> None:
+    """Change a checkpoint into one of format 1, which has no summary and no digest of the labels."""
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files if "." not in name}
+    header = json.loads(str(arrays["told"]))
+    del header["identity"]["labels"]
+    arrays["told"] = np.array(json.dumps({**header, "format": "deconvviz checkpoint 1"}))
+    np.savez(path, **arrays)
+
+
+def test_checkpoint_of_the_previous_version_is_continued_without_a_summary(tmp_path: Path) -> None:
+    plan = planned()
+    kept = begun(plan)
+    write(kept, plan.identity(), tmp_path)
+    as_older_version(tmp_path / CHECKPOINT)
+    kept.summary = None
+    for _ in range(2):  # the second time from the checkpoint that this version writes
+        again = read(plan, tmp_path)
+        assert again is not None and same(again, kept)
+        again.add_batch(1, peaks(plan, 1))
+        kept.add_batch(1, peaks(plan, 1))
+        write(again, plan.identity(), tmp_path)
+    assert again.pending == [2, 4] and same(again, kept)
+
+
+@pytest.mark.parametrize("order", [[4, 3, 2, 1, 0], [2, 0, 4, 1, 3]])
+def test_state_does_not_depend_on_the_order_of_batches(order: list[int]) -> None:
+    plan = planned()
+    one, other = State.begin(plan), State.begin(plan)
+    for index in range(5):
+        one.add_batch(index, peaks(plan, index))
+        other.add_batch(order[index], peaks(plan, order[index]))
+    assert arrays_of(one) == arrays_of(other) is not None
 
 
 def test_failed_write_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,12 +128,14 @@ def channel_statistics(search: Search) -> dict[str, tuple[float, float, float, b
 
 def same(one: Search, other: Search) -> bool:
     """Return True if the tables of two searches are identical."""
-    return bool(one.peaks.equals(other.peaks) and one.channels.equals(other.channels))
+    names = ("peaks", "channels", "statistics", "images")
+    return all(bool(getattr(one, name).equals(getattr(other, name))) for name in names)
 
 
 def junk(folder: Path, expected: Iterable[str] = ()) -> set[str]:
     """Return the names of unexpected files in the folder of a search."""
-    whole = {"top.parquet", "channels.parquet", "skipped.csv", "manifest.json", *expected}
+    tables = {f"{name}.parquet" for name in ("top", "channels", "statistics", "images")}
+    whole = tables | {"skipped.csv", "manifest.json", *expected}
     return {path.name for path in folder.iterdir()} - whole
 
 

@@ -128,9 +128,10 @@ def search(
 
     Each image counts once per channel, with its strongest position. The folder
     --out receives top.parquet (images and positions), channels.parquet (mean,
-    density and maximum of each channel), skipped.csv and manifest.json.
-    --resume continues an interrupted search. `deconvviz topnine` draws the
-    results.
+    density and maximum of each channel), statistics.parquet (histogram of each
+    channel, means of classes), images.parquet (labels), skipped.csv and
+    manifest.json. --resume continues an interrupted search.
+    `deconvviz topnine` draws the results.
     """
     arguments = model_arguments(model_arg)
     targets = _layers(layer, layers)
