@@ -36,16 +36,24 @@ if TYPE_CHECKING:
     from deconvviz.image_sources import Source as Source
     from deconvviz.layers import Layer as Layer
     from deconvviz.layers import LayerTable as LayerTable
+    from deconvviz.likeness import PlaceLikeness as PlaceLikeness
     from deconvviz.loading import load as load
+    from deconvviz.methods.compare import compare as compare
+    from deconvviz.methods.comparison import Comparison as Comparison
+    from deconvviz.methods.verify import verify as verify
     from deconvviz.network import Network as Network
     from deconvviz.network import project as project
     from deconvviz.projection import Projection as Projection
     from deconvviz.recording import Recording as Recording
     from deconvviz.topnine.peak import Peak as Peak
     from deconvviz.topnine.result import TopNine as TopNine
+    from deconvviz.trust_measures.result import Trust as Trust
+    from deconvviz.trust_measures.trust import trust as trust
+    from deconvviz.verification.result import Verification as Verification
 
 _HOME = {  # the module that defines each public name
     "Call": "deconvviz.engine.rules",
+    "Comparison": "deconvviz.methods.comparison",
     "Coverage": "deconvviz.coverage",
     "DeconvvizError": "deconvviz.errors",
     "Layer": "deconvviz.layers",
@@ -53,6 +61,7 @@ _HOME = {  # the module that defines each public name
     "Network": "deconvviz.network",
     "OpUse": "deconvviz.coverage",
     "Peak": "deconvviz.topnine.peak",
+    "PlaceLikeness": "deconvviz.likeness",
     "Progress": "deconvviz.dataset_search.progress",
     "Projection": "deconvviz.projection",
     "Recording": "deconvviz.recording",
@@ -62,19 +71,25 @@ _HOME = {  # the module that defines each public name
     "Support": "deconvviz.engine.rules",
     "TensorLayout": "deconvviz.engine.layout",
     "TopNine": "deconvviz.topnine.result",
+    "Trust": "deconvviz.trust_measures.result",
     "Unit": "deconvviz.engine.units",
+    "Verification": "deconvviz.verification.result",
     "Window": "deconvviz.engine.layout",
     "check_rule": "deconvviz.engine.rule_check",
+    "compare": "deconvviz.methods.compare",
     "load": "deconvviz.loading",
     "open_search": "deconvviz.dataset_search.result",
     "project": "deconvviz.network",
     "remake": "deconvviz.from_manifest",
     "rule": "deconvviz.engine.rules",
     "search": "deconvviz.dataset_search.search",
+    "trust": "deconvviz.trust_measures.trust",
+    "verify": "deconvviz.methods.verify",
 }
 
 __all__ = [
     "Call",
+    "Comparison",
     "Coverage",
     "DeconvvizError",
     "Layer",
@@ -82,6 +97,7 @@ __all__ = [
     "Network",
     "OpUse",
     "Peak",
+    "PlaceLikeness",
     "Progress",
     "Projection",
     "Recording",
@@ -91,16 +107,21 @@ __all__ = [
     "Support",
     "TensorLayout",
     "TopNine",
+    "Trust",
     "Unit",
+    "Verification",
     "Window",
     "__version__",
     "check_rule",
+    "compare",
     "load",
     "open_search",
     "project",
     "remake",
     "rule",
     "search",
+    "trust",
+    "verify",
 ]
 
 

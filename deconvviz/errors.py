@@ -15,6 +15,7 @@ DeconvvizError               every error that a user can fix; the command line p
 ├── StaleRecording           a recording whose weights have changed since
 ├── DeviceError              a device that this machine does not have
 ├── ManifestError            a manifest that is unreadable, or does not match the files on disk
+├── VerificationError        projections that a second computation does not confirm (exit code 1)
 ├── FigureError              a figure that cannot be drawn
 └── OutputError              a file or folder that cannot be written
 """
@@ -119,6 +120,10 @@ class DeviceError(DeconvvizError):
 
 class ManifestError(DeconvvizError):
     """A manifest is unreadable, or does not match the files on disk."""
+
+
+class VerificationError(DeconvvizError):
+    """A second computation of projections differs from the first, or does not know the network."""
 
 
 class FigureError(DeconvvizError):

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,10 @@ from deconvviz.engine.units import Unit
 from deconvviz.errors import ManifestError
 from deconvviz.files import existing
 from deconvviz.images.standard_input import NAME as STANDARD_INPUT
+from deconvviz.likeness import PlaceLikeness
+from deconvviz.methods.verify import Report, confirmed
+from deconvviz.methods.verify import verify as compute_again
+from deconvviz.network import Network
 from deconvviz.paths import no_manifest, path_as_typed
 from deconvviz.projection import FORMAT, Projection, Style, pixel_digest
 
@@ -36,8 +40,12 @@ def remake(
     device: str = "cpu",
     allow_code: bool = False,
     memory: int | None = None,
+    verify: bool = False,
+    report: Report | None = None,
 ) -> Remade:
     """Make the projection of a manifest again.
+
+    The likeness of the projection is that of the manifest.
 
     Args:
         path: The manifest.
@@ -46,16 +54,24 @@ def remake(
         allow_code: Allow the code in the ``file.py`` that makes the network to run. The file must not have
             changed since. Use it only for files that you trust.
         memory: As for `Recording.project`.
+        verify: Compute the projection a second time and compare (see `deconvviz.verify`).
+        report: Called with the number of verified units and the number of all units.
 
     Raises:
+        VerificationError: If a second computation differs, or does not know the network.
         ManifestError: If the file is not a manifest, or code, weights, image or activations differ from it.
     """
     path = path_as_typed(os.fspath(path))
     stored = _read(Path(path))
     try:
-        return _remake(stored, Path(path), weights, device, memory, allow_code=allow_code)
+        network, remade = _remake(stored, Path(path), weights, device, memory, allow_code=allow_code)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ManifestError(f"{path} is not a complete manifest: {error!r}") from error
+    if not verify:
+        return remade
+    projection = remade.projection
+    found = confirmed(compute_again(network, projection, report=report), projection)
+    return replace(remade, projection=replace(projection, verification=found))
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -78,7 +94,7 @@ def _remake(
     memory: int | None,
     *,
     allow_code: bool,
-) -> Remade:
+) -> tuple[Network, Remade]:
     network = load_described(stored["network"], path, weights=weights, device=device, allow_code=allow_code)
     if not stored["pictures"] or not stored["units"]:
         raise ManifestError(
@@ -98,6 +114,8 @@ def _remake(
     if (chosen := stored.get("selection")) is not None:
         units = UnitChoice.from_json(chosen, units)
     projection = recording.project(stored["layer"]["name"], units, method=method, memory=memory)
+    # older manifests have no likeness
+    projection = replace(projection, likeness=PlaceLikeness.from_json(stored.get("likeness")))
     for unit, one in zip(projection.units, stored["units"], strict=True):
         if not math.isclose(unit.activation, one["activation"], rel_tol=1e-3, abs_tol=1e-5):
             raise ManifestError(
@@ -106,7 +124,7 @@ def _remake(
             )
     style = {"crop": "field", **stored["style"]}  # older manifests have no crop setting
     dpi = float(style.pop("dpi"))
-    return Remade(projection, Style(**style), dpi)
+    return network, Remade(projection, Style(**style), dpi)
 
 
 def _image_path(one: Mapping[str, Any], manifest: Path) -> Path:

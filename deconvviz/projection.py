@@ -23,11 +23,13 @@ from deconvviz.figures.spec.style import PERCENTILE as PERCENTILE
 from deconvviz.files import place_of
 from deconvviz.images.image import InputImage
 from deconvviz.layers import Layer
+from deconvviz.likeness import PlaceLikeness
 from deconvviz.models.top_class import TopClass
 from deconvviz.network_info import NetworkInfo
 from deconvviz.printable_names import path_to_text, printable
 from deconvviz.provenance import versions
 from deconvviz.results import SavedFiles, save_result
+from deconvviz.verification.result import Verification
 from deconvviz.wording import counted
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class Projection:
         method: ``deconvnet``, or the other method that made `pixels` (see `Recording.project`).
         choice: How the units were chosen; None if they were named.
         top_classes: The top class of each image of the recording; empty if not known.
+        likeness: How alike the projections of other units at these places are; None if not computed.
+        verification: Comparison with a second computation (`deconvviz.verify`); None if not verified.
     """
 
     pixels: Tensor
@@ -71,6 +75,8 @@ class Projection:
     method: str = "deconvnet"
     choice: UnitChoice | None = None
     top_classes: tuple[TopClass | None, ...] = ()
+    likeness: PlaceLikeness | None = None
+    verification: Verification | None = None
     _views: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
@@ -94,6 +100,8 @@ class Projection:
             boxes=tuple(self.boxes[n] for n in chosen),
             image_indices=tuple(self.image_indices[n] for n in chosen),
             choice=None,
+            likeness=None,
+            verification=None,
         )
 
     def patch(self, number: int) -> np.ndarray[Any, Any]:
@@ -217,6 +225,8 @@ class Projection:
             "units": [asdict(unit) for unit in self.units],
             "boxes": [list(box) for box in self.boxes],
             "by_analogy": approximations(self.coverage),
+            "likeness": None if self.likeness is None else self.likeness.to_json(),
+            "verification": None if self.verification is None else self.verification.to_json(),
             "versions": versions(self.network),
         }
 
@@ -316,13 +326,15 @@ class Projection:
         )
 
     def _footer(self) -> str:
-        """Return a line on units left out, and on fields cut by the border if most are."""
+        """Return a line on units left out, on fields cut by the border if most are, and on likeness."""
         notes = [self.choice.note] if self.choice is not None else []
         cut = self.cut_fields or 0
         if 2 * cut > len(self):
             one = len(self) == 1
             fields = "the receptive field is" if one else f"{cut} of {len(self)} receptive fields are"
             notes.append(f"{fields} cut by the border")
+        if self.likeness is not None:
+            notes.append(self.likeness.foot)
         return " · ".join(filter(None, notes))
 
     @property

@@ -1,170 +1,118 @@
-"""Test whether projections show the part that a channel detects, on scenes with a known mask for each part.
+"""Measure whether maps show the parts that a unit depends on, on scenes that are redrawn without each part.
 
-A search with minivgg over generated scenes finds the top nine images of each channel. In each of these
-images, every part (wheel, eye, sail, ...) has a share of the area of the receptive field, and a share of the
-energy of the projection (the sum of squares). The surplus of a part is its share of energy minus its share of
-area. The top nine of a channel *agree* on a part if two conditions are true: the part is visible in the
-receptive field in all nine images, and it has the largest surplus of all parts in at least four of the five
-images of odd rank. The energy on this part is then measured on the four images of even rank, which were not
-used to choose the part. The control uses the masks of the same part in other scenes. Its ratio is slightly
-above 1, because energy and objects are more frequent at the centre of a receptive field.
+The true effect of a part on a unit is the fall of the unit's activation if the scene is redrawn without this
+part, and everything else is the same. First, the strongest unit of each layer in one scene that sees at least
+three parts: the area of each part in its receptive field, the share of the energy of its projection (the sum
+of squares) on the part, and the true effect. Then `dv.trust`, which compares the maps of several methods with
+the true effects on many scenes:
+
+finds        rank correlation of what a map says of each part with the true effect, for each unit
+tells apart  the same between units of one place, after what they share is taken out
+energy/area  energy on the part of largest effect, over its share of the area
+pointing     share of units whose highest pixel is on the part of largest effect
+
+In brackets: the 95 % interval, and what a map has that says nothing (in the first column, the area of parts).
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 import deconvviz as dv
-from deconvviz.scenes import scene
-from deconvviz.topnine.result import ProjectedPeak
+from deconvviz.methods.method import DEFAULT_METHODS
+from deconvviz.scenes import Scene, scene
 
-Mask = npt.NDArray[np.bool_]
-Map = npt.NDArray[np.floating]
 LAYERS = ("conv3_2", "conv4_2")
-OTHERS = range(1_000_000, 1_000_060)
-"""Seeds of the scenes for the control."""
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """Energy of one projection inside its receptive field."""
-
-    seed: int
-    box: tuple[int, int, int, int]
-    energy: Map  # (h, w), sums to 1
-
-    def shares(self, mask: Mask) -> tuple[float, float]:
-        """Return the shares of the energy and of the area that are inside a mask."""
-        x0, y0, x1, y1 = self.box
-        part = mask[y0:y1, x0:x1]
-        return float(self.energy[part].sum()), float(part.mean())
-
-    def contains(self, part: str) -> bool:
-        """Return True if the part is visible in the receptive field."""
-        mask = masks_of(self.seed).get(part)
-        return mask is not None and self.shares(mask)[1] > 0
+MEASURES = {
+    "finds": "finds",
+    "tells_apart": "tells apart",
+    "energy_over_area": "energy/area",
+    "pointing": "pointing",
+}
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Part on which the top nine images of a channel agree, with its shares of energy and area."""
+class PartOfUnit:
+    """What one part means for one unit."""
 
-    layer: str
-    channel: int
     part: str
-    agree: int  # number of the nine images in which the part has the largest surplus
-    energy: float
-    area: float
-    other_energy: float
-    other_area: float
-
-    @property
-    def ratio(self) -> float:
-        return self.energy / self.area
-
-    @property
-    def other_ratio(self) -> float:
-        return self.other_energy / self.other_area
+    area: float  # share of the pixels of the receptive field
+    energy: float  # share of the energy of the projection
+    fall: float  # of the activation without the part, relative to the activation
 
 
-def agreements(count: int, layers: Sequence[str] = LAYERS, every: int = 1) -> list[Agreement]:
-    """Search `count` scenes, and return an `Agreement` for each channel whose top nine agree on a part.
-
-    Only every `every`-th channel is used.
-    """
-    found = dv.search(dv.load("minivgg"), f"scenes:{count}", layers)
-    rows = []
-    for layer in layers:
-        nine = found.topnine(layer, channels=range(0, found.layers[layer], every))
-        for channel, peaks in nine.shown[layer].items():
-            shown = [shown_of(one) for one in peaks if one.pixels.any()]
-            if len(shown) == 9 and (agreed := agreement(layer, channel, shown)):
-                rows.append(agreed)
-    return rows
-
-
-def shown_of(one: ProjectedPeak) -> Shown:
-    energy = np.square(one.pixels, dtype=np.float64).sum(axis=0)  # (C, h, w) -> (h, w)
-    seed = int(one.peak.image_id.removeprefix("scene-"))
-    return Shown(seed, one.peak.box or (0, 0, 96, 96), energy / energy.sum())
+def parts_of_unit(net: dv.Network, drawn: Scene, layer: str, unit: dv.Unit) -> list[PartOfUnit]:
+    """Return the parts of a scene inside the receptive field of a unit, that of the largest effect first."""
+    projection = net.record(drawn.image, layer).project(layer, unit)
+    x0, y0, x1, y1 = projection.boxes[0]
+    energy = projection.pixels[0].square().sum(dim=0)[y0:y1, x0:x1].numpy()
+    masks = {part: mask[y0:y1, x0:x1] for part, mask in drawn.parts.items()}
+    masks = {part: mask for part, mask in masks.items() if mask.any()}
+    if not masks:
+        return []
+    redrawn = net.record([drawn.redrawn(without=part).image for part in masks], layer)
+    without = redrawn.activations(layer)[:, unit.channel, unit.y, unit.x].tolist()
+    rows = [
+        PartOfUnit(
+            part, float(mask.mean()), float(energy[mask].sum() / energy.sum()), 1 - left / unit.activation
+        )
+        for (part, mask), left in zip(masks.items(), without, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row.fall)
 
 
-def agreement(layer: str, channel: int, shown: Sequence[Shown]) -> Agreement | None:
-    """Return the part on which the top nine agree, or None."""
-    choices = [choice(one) for one in shown]
-    part, times = Counter(choices[::2]).most_common(1)[0]
-    if part is None or times < 4 or not all(one.contains(part) for one in shown):
-        return None
-    measured = shown[1::2]
-    own = [one.shares(masks_of(one.seed)[part]) for one in measured]
-    others = [masks_of(seed)[part] for seed in OTHERS if part in masks_of(seed)]
-    control = [one.shares(mask) for one in measured for mask in others]
-    return Agreement(layer, channel, part, choices.count(part), *means(own), *means(control))
+def print_unit(net: dv.Network, drawn: Scene, layer: str) -> None:
+    """Print what each part means for the strongest unit of a layer that sees three parts or more."""
+    for unit in net.record(drawn.image, layer).strongest(layer, k=9):
+        rows = parts_of_unit(net, drawn, layer, unit)
+        if len(rows) >= 3:
+            break
+    print(f"{layer}, {drawn.name} of seed {drawn.seed}, channel {unit.channel} at ({unit.y}, {unit.x}):")
+    print(f"  {'part':<10} {'area':>7} {'energy':>7} {'fall':>7}")
+    for row in rows:
+        print(f"  {row.part:<10} {row.area:>7.1%} {row.energy:>7.1%} {row.fall:>7.1%}")
 
 
-def choice(one: Shown) -> str | None:
-    """Return the part with the largest surplus (share of energy minus share of area)."""
-    surplus = {part: float(np.subtract(*one.shares(mask))) for part, mask in masks_of(one.seed).items()}
-    return max(surplus, key=surplus.__getitem__, default=None)
+def print_trust(found: dv.Trust) -> None:
+    """Print one line for each method, and the sentences of the summary."""
+    print(f"{found.layer.name}, {found.units} units of {len(found.pictures)} scenes:")
+    print(f"  {'method':<14} " + " ".join(f"{title:>24}" for title in MEASURES.values()) + "  read as")
+    for name, measures in found.measures.items():
+        parts = measures["parts"]
+        if parts is not None:
+            cells = " ".join(f"{cell(parts[measure]):>24}" for measure in MEASURES)
+            print(f"  {name:<14} {cells}  {parts['reading']}")
+    for sentence in found.summary():
+        print(f"  {sentence}")
 
 
-def means(shares: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    energy, area = np.mean(list(shares), axis=0)
-    return float(energy), float(area)
+def cell(measure: Mapping[str, Any]) -> str:
+    """Return a value, its 95 % interval and its baseline, such as ``0.62 [0.44 0.75; 0.52]``."""
+    numbers = [measure[key] for key in ("value", "low", "high", "baseline")]
+    value, low, high, baseline = ("-" if number is None else f"{number:.2f}" for number in numbers)
+    return f"{value} [{low} {high}; {baseline}]"
 
 
-@cache
-def masks_of(seed: int) -> Mapping[str, Mask]:
-    """Return the masks of all parts of a scene; a mask includes distractors of the same name."""
-    drawn = scene(seed)
-    names = {*drawn.parts, *drawn.distractors}
-    return {
-        name: drawn.parts.get(name, empty_mask()) | drawn.distractors.get(name, empty_mask())
-        for name in names
-    }
-
-
-def empty_mask() -> Mask:
-    return np.zeros((96, 96), np.bool_)
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--scenes", type=int, default=400, help="number of scenes")
-    options = parser.parse_args()
+    parser.add_argument("--scenes", type=int, default=20, help="number of scenes (default 20)")
+    parser.add_argument("--seed", type=int, default=11, help="seed of the scene that is shown (default 11)")
+    parser.add_argument("--layers", nargs="+", default=LAYERS, metavar="LAYER")
+    parser.add_argument("--methods", nargs="+", default=DEFAULT_METHODS, metavar="METHOD")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    print_table(agreements(options.scenes))
-
-
-def print_table(rows: Sequence[Agreement]) -> None:
-    """Print one line for each channel and a summary of each layer."""
-    head = f"{'layer':<8} {'channel':>7} {'part':<9} {'agree':>7} {'energy':>7} {'area':>7}"
-    print(f"{head} {'ratio':>6} {'control':>8}")
-    for row in sorted(rows, key=lambda row: (row.layer, -row.ratio)):
-        print(
-            f"{row.layer:<8} {row.channel:>7} {row.part:<9} {row.agree:>2} of 9 {row.energy:>7.1%} "
-            f"{row.area:>7.1%} {row.ratio:>6.2f} {row.other_ratio:>8.2f}"
-        )
-    for layer in LAYERS:
-        of_layer = [row for row in rows if row.layer == layer]
-        more = sum(row.ratio > 1 for row in of_layer)
-        ratio, control = (
-            np.median([getattr(r, name) for r in of_layer]) for name in ("ratio", "other_ratio")
-        )
-        print(
-            f"{layer}: {len(of_layer)} channels agree on a part. The median ratio of energy to area is "
-            f"{ratio:.2f} ({more} are above 1), and {control:.2f} in the control"
-        )
+    net = dv.load("minivgg")
+    for layer in options.layers:
+        print_unit(net, scene(options.seed), layer)
+    for layer in options.layers:
+        print_trust(dv.trust(net, f"scenes:{options.scenes}", layer, methods=options.methods))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import deconvviz
 PACKAGE = Path(deconvviz.__file__).parent
 
 GROUND = {"errors", "files", "folder_lock", "paths", "printable_names", "similar_names", "version", "wording"}
-ROOMS = GROUND | {"engine", "images", "scenes", "models", "image_sources", "figures"}
-FACTS = {"layers", "coverage", "network_info", "provenance", "results"}
+ROOMS = GROUND | {"engine", "images", "scenes", "models", "image_sources", "figures", "verification"}
+FACTS = {"layers", "coverage", "network_info", "provenance", "results", "likeness"}
 BELOW = {
     "version": set(),
     "printable_names": set(),
@@ -33,6 +33,8 @@ BELOW = {
     "models": GROUND | {"images", "engine"},
     "image_sources": GROUND | {"images", "scenes"},
     "figures": {"errors", "files", "wording", "printable_names"},
+    "verification": set(),
+    "likeness": set(),
     "layers": GROUND | {"engine", "models"},
     "coverage": GROUND | {"engine"},
     "network_info": GROUND | {"images", "models"},
@@ -44,17 +46,21 @@ BELOW = {
     "loading": ROOMS | FACTS | {"network"},
     "described_network": ROOMS | FACTS | {"network", "loading"},
     "topnine": ROOMS | FACTS | {"projection", "recording", "network"},
+    "methods": ROOMS | FACTS | {"projection", "recording", "network"},
     "dataset_search": ROOMS
     | FACTS
     | {"projection", "recording", "network", "loading", "described_network", "topnine"},
-    "from_manifest": ROOMS | FACTS | {"projection", "described_network"},
+    "trust_measures": ROOMS | FACTS | {"projection", "recording", "network", "methods", "dataset_search"},
+    "from_manifest": ROOMS | FACTS | {"projection", "network", "described_network", "methods"},
     "cli": ROOMS
     | FACTS
-    | {"projection", "recording", "network", "loading", "topnine", "dataset_search", "from_manifest"},
+    | {"projection", "recording", "network", "loading", "topnine", "methods"}
+    | {"dataset_search", "from_manifest", "trust_measures"},
     "__main__": {"cli"},
     "__init__": ROOMS
     | FACTS
-    | {"projection", "recording", "network", "loading", "topnine", "dataset_search", "from_manifest"},
+    | {"projection", "recording", "network", "loading", "topnine", "methods"}
+    | {"dataset_search", "from_manifest", "trust_measures"},
 }
 """Rooms that a room may import, besides itself."""
 
@@ -64,6 +70,8 @@ FOREIGN = {
     "engine": {"torch", "psutil"},
     "scenes": {"numpy", "PIL"},
     "figures": {"numpy", "matplotlib", "PIL"},
+    "verification": {"torch", "captum"},
+    "likeness": set(),
     "cli": {"typer", "click", "rich", "PIL", "numpy", "torch", "torchvision", "shellingham"},
 }
 """Third-party packages that some rooms are limited to."""

@@ -66,6 +66,8 @@ def test_readme_is_short():
 
 WRITTEN = {
     "README.md": ["grid.png", "grid.json", "own.png", "topnine.png"],
+    "docs/how-to/compare-methods.md": ["methods.png", "methods.npz"],
+    "docs/how-to/judge-a-projection.md": ["trust.png", "trust.json", "trust.npz"],
     "docs/how-to/use-your-network.md": ["own.png", "timm.png"],
     "docs/how-to/search-a-dataset.md": ["found/top.parquet", "topnine.png"],
 }
@@ -170,7 +172,7 @@ def test_options_named_in_the_pages_exist():
     from deconvviz.cli.app import app
 
     known = "--install-completion --head "  # the second is Ray's
-    for command in ("project", "search", "topnine", "check", "layers", "models", "demo"):
+    for command in ("project", "search", "topnine", "compare", "trust", "check", "layers", "models", "demo"):
         known += CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
     for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")):
         known += " ".join(re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8")))

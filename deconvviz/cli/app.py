@@ -12,17 +12,19 @@ import typer
 from typer.core import TyperGroup
 
 from deconvviz.cli.commands.check import check
+from deconvviz.cli.commands.compare import compare
 from deconvviz.cli.commands.demo import demo
 from deconvviz.cli.commands.layers import layers
 from deconvviz.cli.commands.models import models
 from deconvviz.cli.commands.project import project
 from deconvviz.cli.commands.search import search
 from deconvviz.cli.commands.topnine import topnine
+from deconvviz.cli.commands.trust import trust
 from deconvviz.cli.support.console import print_message
 from deconvviz.cli.support.details import hide_details
-from deconvviz.cli.support.exit_codes import INTERRUPTED, MISTAKE, is_out_of_memory
-from deconvviz.cli.support.panels import DATASET, LOOK, NETWORK
-from deconvviz.errors import DeconvvizError
+from deconvviz.cli.support.exit_codes import INTERRUPTED, MISTAKE, NOT_VERIFIED, is_out_of_memory
+from deconvviz.cli.support.panels import DATASET, LOOK, NETWORK, TRUST
+from deconvviz.errors import DeconvvizError, VerificationError
 from deconvviz.printable_names import printable
 from deconvviz.version import __version__
 
@@ -51,6 +53,9 @@ class Commands(TyperGroup):
         try:
             with _printable_usage_errors():
                 return super().invoke(ctx)
+        except VerificationError as error:
+            print_message(f"deconvviz: {error.on_command_line()}")
+            raise typer.Exit(NOT_VERIFIED) from None
         except DeconvvizError as error:
             print_message(f"deconvviz: {error.on_command_line()}")
             raise typer.Exit(MISTAKE) from None
@@ -100,6 +105,7 @@ def deconvviz(
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     LOOK: (project, demo),
     DATASET: (search, topnine),
+    TRUST: (compare, trust),
     NETWORK: (layers, models, check),
 }
 for _panel, _commands in _PANELS.items():

@@ -24,6 +24,7 @@ _RELATIVE = 1e-3  # largest difference from the activation in the search index, 
 _ROUNDING = 1e-5  # the same, relative to the largest activation of the layer
 
 Report: TypeAlias = Callable[[int, int], None]
+OnProjection: TypeAlias = Callable[[Recording, Projection], None]
 
 
 def project_peaks(
@@ -38,6 +39,7 @@ def project_peaks(
     notes: tuple[str, ...] = (),
     memory: int | None = None,
     report: Report | None = None,
+    on_projection: OnProjection | None = None,
 ) -> TopNine:
     """Project the peaks of a search back to pixels.
 
@@ -54,6 +56,7 @@ def project_peaks(
         notes: Notes for the result.
         memory: Memory in bytes for projecting units in one batch.
         report: Called with the number of finished images and the total number of images.
+        on_projection: Called with each recording and the projection of a layer's peaks in its images.
 
     Raises:
         SearchError: An image is missing, or an activation does not match the search.
@@ -89,6 +92,8 @@ def project_peaks(
                     continue
                 units = [Unit(ids.index(peak.image_id), peak.channel, peak.y, peak.x) for peak in wanted]
                 projection = recording.project(layer, units, memory=memory)
+                if on_projection is not None:
+                    on_projection(recording, projection)
                 approximate[name] = approximations(projection.coverage)
                 for number, peak in enumerate(wanted):
                     changed += _difference(peak, projection.units[number], largest[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,11 +17,13 @@ from deconvviz.figures.spec.style import DPI, TopNineStyle
 from deconvviz.figures.spec.top_nine import ChannelBlock, Crop, LayerPanel, TopNineFigure
 from deconvviz.files import place_of
 from deconvviz.layers import Layer
+from deconvviz.likeness import PlaceLikeness
 from deconvviz.network_info import NetworkInfo
 from deconvviz.projection import Box
 from deconvviz.provenance import versions
 from deconvviz.results import SavedFiles, save_result
 from deconvviz.topnine.peak import Peak
+from deconvviz.verification.result import Verification
 from deconvviz.wording import counted
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class TopNine:
     approximate: Mapping[str, Sequence[Mapping[str, Any]]]  # approximate operations of each layer
     k: int  # number of peaks of each channel; fewer if there are fewer images
     notes: tuple[str, ...] = ()
+    likeness: Mapping[str, PlaceLikeness] = field(default_factory=dict)  # of layers; empty if not computed
+    verification: Verification | None = None  # None if not verified
 
     def __repr__(self) -> str:
         named = "; ".join(
@@ -161,6 +165,8 @@ class TopNine:
                 for layer, channels in self.shown.items()
             ],
             "notes": list(self.notes),
+            "likeness": {layer: one.to_json() for layer, one in self.likeness.items()} or None,
+            "verification": None if self.verification is None else self.verification.to_json(),
             "versions": versions(self.network),
         }
 

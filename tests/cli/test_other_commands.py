@@ -73,6 +73,8 @@ def test_demo_writes_an_image_two_figures_a_search_and_figure_2(tmp_path):
         "scene-7-conv4_2.json",
         "search/top.parquet",
         "search/channels.parquet",
+        "search/statistics.parquet",
+        "search/images.parquet",
         "search/skipped.csv",
         "search/manifest.json",
         "topnine-conv4_2.png",

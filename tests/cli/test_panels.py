@@ -26,6 +26,7 @@ def test_help_groups_commands_in_panels() -> None:
     assert panels == {
         "Look": ["project", "demo"],
         "Dataset": ["search", "topnine"],
+        "Trust": ["compare", "trust"],
         "Network": ["layers", "models", "check"],
     }
 

@@ -97,7 +97,7 @@ def test_json_and_arrays_equal_the_results_of_python(found, tmp_path):
         found, "-l", "conv2_1", "--channel", 4, "--channel", 2, "--out", figure, "--arrays", "--json"
     )
     printed = json.loads(result.stdout)
-    assert set(printed) == {"figure", "files", "layers", "notes"}
+    assert set(printed) == {"figure", "files", "layers", "notes", "likeness", "verification"}
     assert printed["figure"] == str(figure) and printed["notes"] == []
     assert printed["files"] == [str(figure.with_suffix(suffix)) for suffix in (".png", ".json", ".npz")]
     peaks = peaks_of(result)

@@ -262,3 +262,57 @@ def test_unusual_characters_in_names_are_drawn(tmp_path):
 def test_same_spec_gives_the_same_file(tmp_path):
     first = save(draw(random_grid(2, 4)), tmp_path / "first.png").read_bytes()
     assert save(draw(random_grid(2, 4)), tmp_path / "again.png").read_bytes() == first
+
+
+def test_labels_are_upright_if_a_word_is_wider_than_a_tile():
+    titles = ["patch", "deconvnet", "guided backprop", "integrated gradients", "occlusion", "LRP", "contrast"]
+    grid = TileGrid(("net",), [[signed(RANDOM)] * 7] * 2, (), titles)
+    narrow, wide = draw(grid, width=3.2), draw(grid, width=9)
+    for figure, angle in ((narrow, 90), (wide, 0)):
+        check_texts(figure)
+        labels = texts(figure, "column-label")
+        assert {label.get_rotation() for label in labels} == {angle}
+    assert [label.get_text() for label in texts(narrow, "column-label")] == titles
+
+
+def test_line_break_in_a_row_label_starts_a_new_line():
+    grid = TileGrid(("net",), [[signed(RANDOM)]], ("channel 5\nat (3, 4)",))
+    figure = draw(grid)
+    assert [label.get_text() for label in texts(figure, "row-label")] == ["channel 5", "at (3, 4)"]
+
+
+@pytest.mark.parametrize("scale", ["row", "column", "tile"])
+def test_limits_can_be_left_out(scale):
+    def figure_with(limits):
+        style = TileGridStyle(scale, limits=limits)
+        return draw(TileGrid(("net",), [[signed(RANDOM)] * 2] * 2, style=style))
+
+    text = text_of(figure_with(True), "scale")
+    assert f"each {scale} has its own colour scale; grey is zero (limits" in text
+    plain = figure_with(False)
+    assert f"each {scale} has its own colour scale; grey is zero" in text_of(plain, "scale")
+    assert "±" in "".join(text.get_text() for text in texts(figure_with(True)))
+    assert "±" not in "".join(text.get_text() for text in texts(plain))
+    assert len(plain.colour_scale["limits"]) == 4
+
+
+@pytest.mark.parametrize("medium", ["paper", "slide"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 6), (9, 2)])
+def test_texts_do_not_overlap_for_other_media(size, medium):
+    figure = draw(random_grid(*size, scale="tile", medium=medium, long=size[1] < 3))
+    check_texts(figure)
+    if medium == "slide":
+        assert figure.get_size_inches() == pytest.approx((40 / 3, 7.5))
+    else:
+        assert figure.get_figwidth() == pytest.approx(86 / 25.4)
+
+
+def test_paper_figure_uses_two_columns_if_the_tiles_do_not_fit_one():
+    figure = draw(random_grid(2, 11, scale="tile", medium="paper"))
+    check_texts(figure)
+    assert 86 / 25.4 < figure.get_figwidth() <= PAGE + 1e-9
+
+
+def test_too_many_tiles_for_a_slide_raise():
+    with pytest.raises(FigureError, match="does not fit on a slide: it has too many tiles"):
+        draw(random_grid(90, 2, medium="slide"))

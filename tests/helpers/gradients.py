@@ -1,6 +1,6 @@
 """Independent reference implementations of the gradient and of guided backpropagation: plain autograd.
 
-Nothing in this file uses deconvviz.
+Nothing in this file uses the engine. `Guided` is the package's second implementation (`--verify` uses it).
 """
 
 from __future__ import annotations
@@ -9,45 +9,10 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from helpers.origins import forms, is_zero, overwrites
-
-
-class _GuidedReLU(torch.autograd.Function):
-    """ReLU with the gradient of guided backpropagation (Springenberg et al. 2014)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x > 0)
-        return x.clamp_min(0)
-
-    @staticmethod
-    def backward(ctx: Any, *signals: Tensor) -> Any:
-        (positive,) = ctx.saved_tensors
-        return signals[0].clamp_min(0) * positive
-
-
-class Guided(TorchFunctionMode):
-    """Mode that replaces every call of ReLU, also in place, functional or written as a clamp at 0."""
-
-    RELU = (*forms("relu"), torch.nn.functional.relu_)
-    CLAMPED = forms("clamp", "clamp_min", "clip")
-
-    def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if call in self.RELU or (call in self.CLAMPED and self._at_zero(*args[1:], **kwargs)):
-            x = args[0] if args else kwargs["input"]
-            result = _GuidedReLU.apply(x.clone())
-            in_place = overwrites(call) or kwargs.get("inplace") or (call is F.relu and True in args[1:])
-            return x.copy_(result) if in_place else result
-        return call(*args, **kwargs)
-
-    @staticmethod
-    def _at_zero(min: Any = None, max: Any = None, **options: Any) -> bool:
-        return max is None and min is not None and is_zero(min)
+from deconvviz.verification.guided import Guided as Guided
 
 
 class PlainAutograd:

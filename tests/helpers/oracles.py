@@ -1,4 +1,4 @@
-"""Independent reference implementations. Nothing in this file uses deconvviz.
+"""Independent reference implementations. Nothing in this file uses the engine of deconvviz.
 
 Autograd     backpropagation with the gradients of some calls replaced by their projection (semantics.py)
 captum_unit  captum's NeuronDeconvolution, for networks whose ReLUs are modules

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deconvviz.cli.support.console import print_json, print_paths, stage
+from deconvviz.cli.support.console import counting, print_json, print_paths, stage
 from deconvviz.cli.support.early import (
     check_device,
     check_figures,
@@ -34,10 +34,12 @@ from deconvviz.cli.support.options import (
     Memory,
     Model,
     ModelArg,
+    NoLikeness,
     Percentile,
     Quiet,
     Seed,
     Verbose,
+    Verify,
     Weights,
     allow_code_option,
     columns_option,
@@ -168,6 +170,8 @@ def project(
     dpi: Dpi = None,
     device: Device = "auto",
     memory: Memory = None,
+    verify: Verify = False,
+    no_likeness: NoLikeness = False,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -178,6 +182,10 @@ def project(
     Writes one figure per image and layer: the image with numbered boxes, and
     the patch of each unit next to its projection. The manifest (.json) next to
     the figure contains everything needed to reproduce it.
+
+    Exit code 0: all figures were written.
+    Exit code 1: with --verify, a projection was not confirmed. Nothing is written.
+    Exit code 2: anything else is wrong.
     """
     arguments = model_arguments(model_arg)
     budget = None if memory is None else read_size(memory)
@@ -204,12 +212,23 @@ def project(
         check_manifest(from_)
         with stage("importing torch and recording the image", quiet=quiet):
             with without_garbage_collection():
-                from deconvviz.cli.support.project_run import save_figure
+                from deconvviz.cli.support.project_run import print_checks, save_figure
 
             remade = _remake(
-                from_, weights, look, out, device, force=force, allow_code=allow_code, memory=budget
+                from_,
+                weights,
+                look,
+                out,
+                device,
+                force=force,
+                allow_code=allow_code,
+                memory=budget,
+                verify=verify,
+                likeness=not no_likeness,
+                quiet=quiet,
             )
         print_coverage(remade[0].coverage, [remade[0].layer], quiet=quiet)
+        print_checks(remade[0], quiet=quiet)
         written = [save_figure(*remade, force=force)]
     else:
         if allow_code:
@@ -231,7 +250,15 @@ def project(
                 network, weights or "default", arguments=arguments, seed=seed, device=device
             )
             job = plan(images or [], request, selection, look, out, force=force)
-        written = make_figures(job, look, force=force, quiet=quiet, memory=budget)
+        written = make_figures(
+            job,
+            look,
+            force=force,
+            quiet=quiet,
+            memory=budget,
+            verify=verify,
+            likeness=not no_likeness,
+        )
     if json:
         print_json({"figures": written})
         return
@@ -248,6 +275,9 @@ def _remake(
     force: bool,
     allow_code: bool,
     memory: int | None,
+    verify: bool,
+    likeness: bool,
+    quiet: bool,
 ) -> tuple[Projection, Path, Style, Look]:
     """Reproduce the projection of a manifest. Return the positional arguments of `save_figure`."""
     from deconvviz.from_manifest import remake
@@ -255,7 +285,17 @@ def _remake(
 
     target = out / f"{manifest.stem}.{look.format}"
     refuse_existing(targets(target, look.arrays), force=force)
-    found = remake(manifest, weights=weights, device=device, allow_code=allow_code, memory=memory)
+    with counting(1, quiet=quiet) as counter:
+        found = remake(
+            manifest,
+            weights=weights,
+            device=device,
+            allow_code=allow_code,
+            memory=memory,
+            verify=verify,
+            report=counter.reach,
+        )
+    projection = found.projection if likeness else replace(found.projection, likeness=None)
     if look.dpi is None and look.medium in (None, found.style.medium):
         look = replace(look, dpi=found.dpi)
-    return found.projection, target, look.style(found.style), look
+    return projection, target, look.style(found.style), look

@@ -25,9 +25,11 @@ from deconvviz.cli.support.options import (
     Json,
     Medium,
     Memory,
+    NoLikeness,
     Percentile,
     Quiet,
     Verbose,
+    Verify,
     allow_code_option,
     columns_option,
     layer_option,
@@ -132,6 +134,8 @@ def topnine(
     dpi: Dpi = None,
     device: Device = "auto",
     memory: Memory = None,
+    verify: Verify = False,
+    no_likeness: NoLikeness = False,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -166,7 +170,9 @@ def topnine(
     chosen = _channels(found, names, channel, channels or CHANNELS, by or "activation", seed, quiet=quiet)
     k = _top(found, top)
     _check_target(target, arrays=arrays, force=force)
-    best = project_channels(found, chosen, k, memory=budget, quiet=quiet)
+    best = project_channels(
+        found, chosen, k, memory=budget, quiet=quiet, verify=verify, likeness=not no_likeness
+    )
     written = best.save(
         target,
         dpi=dpi,
@@ -283,4 +289,6 @@ def _as_json(best: TopNine, written: Sequence[Path]) -> dict[str, Any]:
             for layer, channels in best.shown.items()
         ],
         "notes": list(best.notes),
+        "likeness": {layer: one.to_json() for layer, one in best.likeness.items()} or None,
+        "verification": None if best.verification is None else best.verification.to_json(),
     }

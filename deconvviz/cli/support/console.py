@@ -124,10 +124,10 @@ class Counter:
         self._show(printable(text))
         self._done += 1
 
-    def reach(self, done: int, total: int) -> None:
-        """Show that `done` of `total` steps are complete."""
+    def reach(self, done: int, total: int, text: str = "") -> None:
+        """Show that `done` of `total` steps are complete. A bar also shows `text`."""
         self._done, self._total = done, total
-        self._show("")
+        self._show(text)
 
     def _show(self, text: str) -> None:
         now = time.monotonic()
@@ -160,7 +160,7 @@ class Counter:
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
             self._task = self._bar.add_task(text, total=self._total)
-        self._bar.update(self._task, description=text, completed=self._done)
+        self._bar.update(self._task, description=text, completed=self._done, total=self._total)
 
     def close(self) -> None:
         if self._bar is not None:

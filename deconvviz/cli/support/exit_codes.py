@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+NOT_VERIFIED = 1  # --verify: a projection differs, or the network cannot be verified
 MISTAKE = 2
 INTERRUPTED = 130  # 128 + SIGINT
 

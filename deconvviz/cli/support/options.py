@@ -120,6 +120,21 @@ Medium = Annotated[
         show_default="screen",
     ),
 ]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="Compute every projection a second time, by captum or autograd, one unit at a time. Write "
+        "nothing and exit with code 1 if one differs by more than 1e-4, or if that is not possible.",
+    ),
+]
+NoLikeness = Annotated[
+    bool,
+    typer.Option(
+        "--no-likeness",
+        help="Do not compute how alike the projections of other units at the same places are.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.", callback=be_quiet)]

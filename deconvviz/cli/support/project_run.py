@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,31 @@ from typing import Any
 from deconvviz.cli.support.console import counting, paths_as_json, print_note, stage
 from deconvviz.cli.support.details import detail_network
 from deconvviz.cli.support.imports import without_garbage_collection
+from deconvviz.cli.support.likeness_notes import print_alike
 from deconvviz.cli.support.notes import print_coverage, print_cut_fields, print_fewer_units, print_origin
 from deconvviz.cli.support.project_plan import Job, name_of
+from deconvviz.cli.support.second_route import Verifier, print_verification
 from deconvviz.cli.support.selection import Look
+from deconvviz.likeness import PlaceLikeness
 from deconvviz.printable_names import printable_path
 from deconvviz.projection import Projection, Style, approximations
+from deconvviz.trust_measures.drawn_likeness import likeness_of
 
 
 def make_figures(
-    job: Job, look: Look, *, force: bool, quiet: bool, memory: int | None = None
+    job: Job,
+    look: Look,
+    *,
+    force: bool,
+    quiet: bool,
+    memory: int | None = None,
+    verify: bool = False,
+    likeness: bool = True,
 ) -> list[dict[str, Any]]:
-    """Write every figure of a plan. Return one JSON entry per figure."""
+    """Write every figure of a plan. Return one JSON entry per figure.
+
+    With `verify`, all projections are verified before the first figure is written, and kept until then.
+    """
     name = job.request.spec.text
     with without_garbage_collection():
         import deconvviz.figures.page.save  # noqa: F401  # imports matplotlib early
@@ -34,17 +48,31 @@ def make_figures(
     layers = list(dict.fromkeys(page.layer for page in job.pages))
     print_coverage(network.coverage(layers), layers, quiet=quiet)
     written = []
+    waiting: list[tuple[Projection, Path]] = []
+    likenesses: dict[str, list[PlaceLikeness | None]] = {}
     style = look.style(Style())
     with counting(len(job.pages), quiet=quiet) as counter:
+        verifier = Verifier(network, counter, len(job.pages)) if verify else None
         for image, pages in groupby(job.pages, key=lambda page: page.image):
             several = list(pages)
             recording = network.record(image, [page.layer for page in several], scores=True)
             for note in recording.input_images[0].notes:
                 print_note(f"{printable_path(name_of(image))}: {note}", quiet=quiet)
             for page in several:
-                counter.step(f"{printable_path(name_of(image).name)} {page.layer.name}")
+                if verifier is None:
+                    counter.step(f"{printable_path(name_of(image).name)} {page.layer.name}")
                 projection = recording.project(page.layer, job.units(page, recording), memory=memory)
-                written.append(save_figure(projection, page.target, style, look, force=force))
+                if likeness:
+                    alike = likeness_of(recording, projection, memory=memory)
+                    projection = replace(projection, likeness=alike)
+                likenesses.setdefault(page.layer.name, []).append(projection.likeness)
+                if verifier is None:
+                    written.append(save_figure(projection, page.target, style, look, force=force))
+                else:
+                    waiting.append((verifier(projection), page.target))
+        written += [save_figure(one, target, style, look, force=force) for one, target in waiting]
+    if verifier is not None:
+        print_verification(verifier.found, quiet=quiet)
     for layer in layers:
         figures = [(one, len(one["units"])) for one in written if one["layer"] == layer.name]
         requested = [(count, one["asked"]) for one, count in figures if one["asked"] is not None]
@@ -52,7 +80,15 @@ def make_figures(
         if job.can_avoid_border(layer):
             cut = [(one["cut_by_border"], count) for one, count in figures]
             print_cut_fields(layer.name, cut, quiet=quiet)
+        print_alike(layer.name, likenesses[layer.name], quiet=quiet)
     return written
+
+
+def print_checks(projection: Projection, *, quiet: bool) -> None:
+    """Print the verification and the likeness of a projection, as far as they are known."""
+    if projection.verification is not None:
+        print_verification([projection.verification], quiet=quiet)
+    print_alike(projection.layer.name, [projection.likeness], quiet=quiet)
 
 
 def save_figure(
@@ -74,4 +110,6 @@ def save_figure(
         "cut_by_border": projection.cut_fields,
         "top_class": None if top is None else top.to_json(),
         "by_analogy": approximations(projection.coverage),
+        "likeness": None if projection.likeness is None else projection.likeness.to_json(),
+        "verification": None if projection.verification is None else projection.verification.to_json(),
     }

@@ -43,9 +43,14 @@ def draw_curves(curves: Curves, *, width: float | None = None) -> Figure:
         footer = Footer([], "", curves.footer, body.page - 2 * MARGIN)
 
         def paint(paper: Paper, corner: Corner) -> None:
-            _Painter(paper, curves, corner).paint(body)
+            paint_curves(paper, curves, body, corner)
 
         return compose(curves.title, footer, (body.page, body.height), paint, Page(body.page))
+
+
+def paint_curves(paper: Paper, curves: Curves, body: CurvesBody, corner: Corner) -> None:
+    """Draw arranged curves on a page, with the top left of their body at `corner`."""
+    _Painter(paper, curves, corner).paint(body)
 
 
 class _Painter:

@@ -87,14 +87,43 @@ class TileGridStyle:
             each ``tile`` on its own.
         percentile: Signed tiles are clipped at this percentile of their non-zero absolute values (100: no
             clipping). Maps are never clipped at a percentile.
+        medium: ``screen``, ``paper`` (one column, 86 mm wide, or two if the tiles do not fit) or ``slide``
+            (16:9, large type).
+        limits: Write the limits of the colour scales next to the tiles, unless all tiles share one.
     """
 
     scale: str = "grid"
     percentile: float = PERCENTILE
+    medium: str = "screen"
+    limits: bool = True
 
     def __post_init__(self) -> None:
         check_choice(self.scale, GRID_SCALES, "scale")
         check_percentile(self.percentile)
+        check_choice(self.medium, MEDIA, "medium")
+        check_flag(self.limits, "limits")
+
+
+@dataclass(frozen=True)
+class ComparisonStyle:
+    """The style of a comparison of methods. Each tile has its own colour scale.
+
+    Args:
+        percentile: Maps are clipped at this percentile of their non-zero absolute values (100: no clipping).
+        crop: How patches and maps are cropped. ``effective``: the smallest square that contains 98 % of the
+            energy of each deconvnet projection, with one size for the figure; ``field``: the receptive field.
+        medium: ``screen``, ``paper`` (one column, 86 mm wide, or two if the tiles do not fit) or ``slide``
+            (16:9, large type).
+    """
+
+    percentile: float = PERCENTILE
+    crop: str = "effective"
+    medium: str = "screen"
+
+    def __post_init__(self) -> None:
+        check_percentile(self.percentile)
+        check_choice(self.crop, CROPS, "crop")
+        check_choice(self.medium, MEDIA, "medium")
 
 
 @dataclass(frozen=True)
@@ -111,4 +140,18 @@ class CurvesStyle:
 
     def __post_init__(self) -> None:
         check_flag(self.shared_y, "shared_y")
+        check_columns(self.columns)
+
+
+@dataclass(frozen=True)
+class MeasuresStyle:
+    """The style of a figure of measures.
+
+    Args:
+        columns: Number of panels of bars side by side; None chooses it.
+    """
+
+    columns: int | None = None
+
+    def __post_init__(self) -> None:
         check_columns(self.columns)

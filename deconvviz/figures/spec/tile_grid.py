@@ -117,7 +117,8 @@ class TileGrid:
     """Figure of rows of tiles. All rows have the same length; None leaves a position empty.
 
     `units` names the units of signed tiles, `map_name` the quantity that maps show. The colours of maps
-    range from the lowest to the highest value, or over `map_interval` if it is given.
+    range from the lowest to the highest value, or over `map_interval` if it is given. A line break in a row
+    label starts a new line.
     """
 
     title: tuple[str, ...]

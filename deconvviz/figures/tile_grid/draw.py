@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import numpy as np
 from matplotlib.figure import Figure
 
-from deconvviz.figures.page.compose import Corner, compose, height_around
+from deconvviz.errors import FigureError
+from deconvviz.figures.page.compose import BELOW_TITLE, Corner, compose, height_around
 from deconvviz.figures.page.crops import place_crop
 from deconvviz.figures.page.footer import Footer, Key, signed_key
 from deconvviz.figures.page.geometry import Rect
 from deconvviz.figures.page.labels import place_labels
-from deconvviz.figures.page.medium import Page
+from deconvviz.figures.page.medium import Fit, Page, draw_slide, page_width_for
 from deconvviz.figures.page.notes import Notes, paint_note
-from deconvviz.figures.page.page import BADGE_HEIGHT, Line, Paper, badge_width
+from deconvviz.figures.page.page import BADGE_HEIGHT, Line, Paper, badge_width, set_colour_scale
 from deconvviz.figures.page.scale_text import clipping_text
 from deconvviz.figures.page.sizes import MARGIN
 from deconvviz.figures.page.style import CAPTION, INK, OUTSIDE, SMALL, SOFT_INK, mark_of, sheet_style
@@ -30,20 +34,62 @@ def draw_tile_grid(grid: TileGrid, *, width: float | None = None) -> Figure:
     """Draw a tile grid, `width` inches wide; None chooses a width of at most one page."""
     check_width(width)
     with sheet_style():
-        body = arrange_grid(grid, width, around=height_around(grid.title))
-        notes = Notes(
-            (tile.note, body.frames[row, column])
-            for row, tiles in enumerate(grid.tiles)
-            for column, tile in enumerate(tiles)
-            if tile is not None
-        )
-        text = " · ".join(filter(None, [*_scale_text(grid), notes.legend]))
-        footer = Footer(_keys(grid), text, grid.footer, body.page - 2 * MARGIN)
+        if grid.style.medium == "slide":
+            return draw_slide(width, lambda page: _fit(grid, page))
+        body = _arranged(grid, width)
+        notes = _notes(grid, body)
+        return _draw(grid, body, notes, _footer(grid, notes, body.page), Page(body.page))
 
-        def paint(paper: Paper, corner: Corner) -> None:
-            _Painter(paper, grid, notes, corner).paint(body)
 
-        return compose(grid.title, footer, (body.width, body.height), paint, Page(body.page))
+def _arranged(grid: TileGrid, width: float | None) -> GridBody:
+    """Return the layout for a screen or paper. On paper, tiles that do not fit one column use two."""
+    around = height_around(grid.title)
+    try:
+        return arrange_grid(grid, page_width_for(grid.style.medium, width), around)
+    except FigureError:
+        if width is not None:
+            raise
+        return arrange_grid(grid, None, around)
+
+
+def _fit(grid: TileGrid, page: Page) -> Fit | None:
+    """Return the layout for a page of fixed height, or None if the grid does not fit."""
+    room = page.body_room(grid.title, _footer(grid, None, page.width).height, BELOW_TITLE)
+    try:
+        body = arrange_grid(grid, page.width, around=0, tallest=room)
+    except FigureError:
+        return None
+    notes = _notes(grid, body)
+    footer = _footer(grid, notes, page.width)
+    if body.height > page.body_room(grid.title, footer.height, BELOW_TITLE):
+        return None
+    cost = -math.log(body.tile_width / page.width)
+    return Fit(cost, partial(_draw, grid, body, notes, footer, page))
+
+
+def _notes(grid: TileGrid, body: GridBody) -> Notes:
+    return Notes(
+        (tile.note, body.frames[row, column])
+        for row, tiles in enumerate(grid.tiles)
+        for column, tile in enumerate(tiles)
+        if tile is not None
+    )
+
+
+def _footer(grid: TileGrid, notes: Notes | None, width: float) -> Footer:
+    legend = "" if notes is None else notes.legend
+    text = " · ".join(filter(None, [*_scale_text(grid), legend]))
+    return Footer(_keys(grid), text, grid.footer, width - 2 * MARGIN)
+
+
+def _draw(grid: TileGrid, body: GridBody, notes: Notes, footer: Footer, page: Page) -> Figure:
+    def paint(paper: Paper, corner: Corner) -> None:
+        _Painter(paper, grid, notes, corner).paint(body)
+
+    figure = compose(grid.title, footer, (body.width, body.height), paint, page)
+    if grid.limits:
+        set_colour_scale(figure, grid.units, list(grid.limits.values()))
+    return figure
 
 
 class _Painter:
@@ -58,7 +104,11 @@ class _Painter:
         for text in body.texts:
             size, ink = (SMALL, SOFT_INK) if text.soft else (CAPTION, INK)
             lines = [Line(line, size, ink=ink) for line in text.lines]
-            self.paper.lines(lines, text.x + self.corner[0], text.y + self.corner[1], text.gid)
+            x, y = text.x + self.corner[0], text.y + self.corner[1]
+            if text.upright:
+                self.paper.upright(lines[0], x, y, f"{text.gid}-0")
+            else:
+                self.paper.lines(lines, x, y, text.gid)
 
     def _tile(self, tile: GridTile, place: Place, frame: Rect) -> None:
         name = f"{place[0]}-{place[1]}"
@@ -120,7 +170,8 @@ def _scale_text(grid: TileGrid) -> list[str]:
         parts += _signed_text(grid)
     if grid.intervals:
         name = clean(grid.map_name) or "maps"
-        where = "" if _one_interval(grid) else f" (ranges {_WHERE[grid.style.scale]})"
+        said = _one_interval(grid) or not grid.style.limits
+        where = "" if said else f" (ranges {_WHERE[grid.style.scale]})"
         parts.append(f"{name}: blue is low, yellow is high{where}")
     if shows_outside(grid):
         parts.append("light grey: outside the image")
@@ -133,7 +184,9 @@ def _signed_text(grid: TileGrid) -> list[str]:
         return ["all signed tiles are zero"]
     scale = grid.style.scale
     units = f" {clean(grid.units)}" if grid.units else ""
-    if scale == "grid":
+    if scale != "grid" and not grid.style.limits:
+        parts = [f"each {scale} has its own colour scale; grey is zero"]
+    elif scale == "grid":
         parts = ["one colour scale for all tiles; grey is zero"]
     else:
         parts = [f"each {scale} has its own colour scale; grey is zero (limits{units} {_WHERE[scale]})"]

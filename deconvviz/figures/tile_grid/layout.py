@@ -10,7 +10,7 @@ from deconvviz.errors import FigureError
 from deconvviz.figures.page.geometry import Rect
 from deconvviz.figures.page.sizes import CAPTION_GAP, COLUMN, MARGIN, PAGE, TALLEST, frame_ratio
 from deconvviz.figures.page.style import CAPTION, SMALL, line_height
-from deconvviz.figures.page.text import clean, width_of, wrap, wrap_at_most
+from deconvviz.figures.page.text import clean, elide, width_of, wrap, wrap_at_most
 from deconvviz.figures.spec.tile_grid import GridTile, Place, TileGrid
 
 GAP_X, GAP_Y = 0.06, 0.06
@@ -18,6 +18,7 @@ _LABEL_GAP = 0.07  # between the tiles of a row and its label or limits
 _WIDEST_LABEL = 1.3
 _LABEL_SHARE = 0.25  # largest share of the page width for row labels
 _MOST_LINES = 4  # largest number of lines in a column label
+_TALLEST_LABEL = 1.0  # largest height of an upright column label
 _WIDEST = {1: 2.6, 2: 2.0}  # largest width of a tile, by the number of columns
 _WIDEST_OF_MANY = 1.4
 _COMFORT = 0.34  # smallest width of a tile, unless the page width is given
@@ -29,13 +30,14 @@ Lines = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Text:
-    """Lines of text at a position. `soft` text is smaller and grey."""
+    """Lines of text at a position. `soft` text is smaller and grey; `upright` text is one line, rotated."""
 
     gid: str
     lines: Lines
     x: float
     y: float
     soft: bool = False
+    upright: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,15 @@ class GridBody:
     frames: dict[Place, Rect]  # of all positions, including empty ones
     texts: tuple[Text, ...]
 
+    @property
+    def tile_width(self) -> float:
+        return self.frames[0, 0].w
 
-def arrange_grid(grid: TileGrid, width: float | None, around: float) -> GridBody:
+
+def arrange_grid(grid: TileGrid, width: float | None, around: float, *, tallest: float = TALLEST) -> GridBody:
     """Return the body for a page of `width` inches; `around` is the height of title and footer.
+
+    Tiles become narrower until body, title and footer are at most `tallest` inches high, if possible.
 
     If `width` is None, it is at most one page, and more only if the columns do not fit.
     """
@@ -69,7 +77,7 @@ def arrange_grid(grid: TileGrid, width: float | None, around: float) -> GridBody
     wide = min(max(wide, least), _WIDEST.get(columns, _WIDEST_OF_MANY))
     layout = _Layout(grid, wide, label, mark, marks)
     for _ in range(3):  # captions may need more lines if tiles are narrower
-        over = layout.height + around - TALLEST
+        over = layout.height + around - tallest
         if over <= 0:
             break
         narrower = max(layout.wide - over / sum(layout.ratios), min(layout.wide, _COMFORT))
@@ -87,8 +95,14 @@ class _Layout:
         self.row_scales = [_wrapped(lines, mark - _LABEL_GAP, SMALL) if mark else () for lines in marks]
         self.rows, self.columns = grid.shape
         self.ratios = [frame_ratio(grid.largest_in_row(row)) for row in range(self.rows)]
+        labels = [clean(text) for text in grid.column_labels]
+        words = [word for label in labels for word in label.split()]
+        self.upright = any(width_of(word, CAPTION) > wide for word in words)
         self.column_labels = [
-            wrap_at_most(clean(text), wide, CAPTION, _MOST_LINES) for text in grid.column_labels
+            (elide(label, _TALLEST_LABEL, CAPTION),)
+            if self.upright
+            else wrap_at_most(label, wide, CAPTION, _MOST_LINES)
+            for label in labels
         ]
         self.captions = {place: self._caption(place) for place in self._places()}
         self.width = label + self.columns * (wide + GAP_X) - GAP_X + mark
@@ -110,14 +124,19 @@ class _Layout:
 
     def _tops(self) -> list[float]:
         """Return the top of each row, and the bottom of the last row."""
-        lines = max((len(label) for label in self.column_labels), default=0)
-        tops = [lines * line_height(CAPTION) + (CAPTION_GAP if lines else 0)]
+        labels = max(map(self._label_height, self.column_labels), default=0.0)
+        tops = [labels + (CAPTION_GAP if labels else 0)]
         for row, ratio in enumerate(self.ratios):
             most = max(len(self.captions[row, column]) for column in range(self.columns))
             caption = CAPTION_GAP + most * line_height(CAPTION) if most else 0.0
             tile = max(self.wide * ratio, len(self.row_scales[row]) * line_height(SMALL))
             tops.append(tops[-1] + tile + caption + GAP_Y)
         return tops
+
+    def _label_height(self, lines: Lines) -> float:
+        if self.upright:
+            return max(width_of(line, CAPTION) for line in lines) + _ROUNDING
+        return len(lines) * line_height(CAPTION)
 
     def _frame(self, place: Place) -> Rect:
         row, column = place
@@ -135,8 +154,13 @@ class _Layout:
         texts = []
         foot = self.tops[0] - CAPTION_GAP
         for column, lines in enumerate(self.column_labels):
-            x = self._frame((0, column)).x
-            texts.append(Text(f"column-label-{column}", lines, x, foot - len(lines) * line_height(CAPTION)))
+            frame, height = self._frame((0, column)), self._label_height(lines)
+            gid = f"column-label-{column}"
+            if self.upright:
+                x = frame.centre[0] - line_height(CAPTION) / 2
+                texts.append(Text(gid, lines, x, foot - height / 2, upright=True))
+            else:
+                texts.append(Text(gid, lines, frame.x, foot - height))
         for column, lines in enumerate(self.below):
             x, y = self._frame((0, column)).x, self.tops[-1] - GAP_Y + CAPTION_GAP
             texts.append(Text(f"column-scale-{column}", lines, x, y, soft=True))
@@ -147,7 +171,10 @@ class _Layout:
         for row, label in enumerate(self.grid.row_labels):
             frame = self._frame((row, 0))
             most = max(int(frame.h / line_height(CAPTION)), 1)
-            lines = wrap_at_most(clean(label), self.label - _LABEL_GAP, CAPTION, most)
+            lines = _label_lines(label, self.label - _LABEL_GAP)
+            if len(lines) > most:
+                rest = elide(" ".join(lines[most - 1 :]), self.label - _LABEL_GAP, CAPTION)
+                lines = (*lines[: most - 1], rest)
             y = frame.centre[1] - len(lines) * line_height(CAPTION) / 2
             texts.append(Text(f"row-label-{row}", lines, 0.0, y))
         for row, lines in enumerate(self.row_scales):
@@ -183,6 +210,8 @@ def is_cut(tile: GridTile, grid: TileGrid, row: int) -> bool:
 
 def _scale_lines(grid: TileGrid, places: Sequence[Place]) -> Lines:
     """Return the limits of signed tiles and the intervals of maps as text, without repetition."""
+    if not grid.style.limits:
+        return ()
     signed = [str(grid.limits[place]) if grid.limits[place].value else "all zero"
               for place in places if place in grid.limits]  # fmt: skip
     map_places = () if grid.map_interval is not None else places
@@ -194,8 +223,13 @@ def _label_width(labels: Sequence[str], inner: float) -> float:
     if not any(label.strip() for label in labels):
         return 0.0
     most = min(_WIDEST_LABEL, _LABEL_SHARE * inner)
-    lines = _wrapped([clean(label) for label in labels], most, CAPTION)
+    lines = [line for label in labels for line in _label_lines(label, most)]
     return max(width_of(line, CAPTION) for line in lines) + _ROUNDING + _LABEL_GAP
+
+
+def _label_lines(label: str, room: float) -> Lines:
+    """Return the lines of a row label; a line break in the label starts a new line."""
+    return _wrapped([clean(line) for line in label.split("\n")], room, CAPTION)
 
 
 def _mark_width(marks: Sequence[Lines]) -> float:

@@ -1,0 +1,1 @@
+"""Measures: panels of bars with intervals and baselines, and panels of curves."""

@@ -1,0 +1,1 @@
+"""Measures of trust: how far the maps of a method can be believed, each against a baseline."""

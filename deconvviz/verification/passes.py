@@ -1,0 +1,159 @@
+"""Second computation of projections: one forward pass with gradients, and one backward pass for each unit.
+
+Nothing is batched and nothing is cut to windows: every backward pass covers whole maps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deconvviz.verification.guided import Guided, audit_gradient
+from deconvviz.verification.semantics import Semantics, audit
+from deconvviz.verification.unverifiable import Unverifiable
+
+
+@dataclass(frozen=True)
+class Place:
+    """A unit in a batch of images. Both `y` and `x` are None for a whole channel, or an entry of a vector."""
+
+    image: int
+    channel: int
+    y: int | None = None
+    x: int | None = None
+
+    def index(self, output: Tensor, *, channels_last: bool) -> tuple[Any, ...]:
+        """Return the index of the unit in the output of the layer."""
+        if output.dim() != 4:
+            return self.image, self.channel
+        position = (slice(None), slice(None)) if self.y is None else (self.y, self.x)
+        if channels_last:
+            return (self.image, *position, self.channel)
+        return (self.image, self.channel, *position)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The layer of the units: the call number `call` of a module, from 1.
+
+    For an image it returns a map of `channels` channels (rank 3), or a vector (rank 1).
+    """
+
+    module: nn.Module
+    call: int
+    channels: int
+    rank: int
+    channels_last: bool = False
+
+
+class SecondPass:
+    """Forward pass up to a layer, whose gradients are the maps of a method.
+
+    The caller runs it with gradients enabled and with the network in evaluation mode. Weights require no
+    gradient meanwhile.
+    """
+
+    def __init__(self, network: nn.Module, images: Tensor, target: Target, method: str) -> None:
+        self._target, self._method = target, method
+        self._audited: set[Any] = set()
+        self.images = images.detach().clone().requires_grad_(True)
+        mode = {"deconvnet": Semantics, "guided": Guided}.get(method, nullcontext)
+        with _no_gradients_of_weights(network), _output_of(target) as found, mode(), suppress(_Reached):
+            network(self.images.clone())  # a leaf cannot be overwritten
+        if not found:
+            raise Unverifiable("the second pass does not reach the layer")
+        self.output = found[0]
+        shape = tuple(self.output.shape)
+        channels = -1 if target.channels_last else 1
+        if len(shape) != target.rank + 1 or (shape[0], shape[channels]) != (len(images), target.channels):
+            raise Unverifiable(f"the layer returns {shape}, which is not one map for each image")
+
+    def maps(self, places: Sequence[Place]) -> Tensor:
+        """Return the maps (K, C, H, W) of units, each with its own activation as the signal.
+
+        There may be one unit for each image.
+        """
+        output = self.output.detach()
+        signal = torch.zeros_like(output)
+        for place in places:
+            index = place.index(output, channels_last=self._target.channels_last)
+            signal[index] = output[index]
+        return self._pixels(signal)[[place.image for place in places]]
+
+    def _pixels(self, signal: Tensor) -> Tensor:
+        if not self.output.requires_grad:
+            return torch.zeros_like(self.images)
+        if self._method == "deconvnet":
+            audit(self.output.grad_fn, self._audited)
+        else:
+            audit_gradient(self.output.grad_fn, self._audited, guided=self._method == "guided")
+        found: Tensor | None = torch.autograd.grad(
+            self.output, self.images, signal, retain_graph=True, allow_unused=True
+        )[0]
+        if found is None:
+            return torch.zeros_like(self.images)
+        return found * self.images.detach() if self._method == "input_x_gradient" else found
+
+
+def relative_difference(ours: Tensor, theirs: Tensor) -> float:
+    """Return the largest absolute difference, divided by the largest absolute value of `theirs`.
+
+    It is infinite if only `theirs` is zero everywhere, and NaN if a value is not finite.
+    """
+    one, other = ours.detach().cpu().double(), theirs.detach().cpu().double()
+    apart, largest = float((one - other).abs().max()), float(other.abs().max())
+    if apart == 0:
+        return 0.0
+    return apart / largest if largest else math.inf
+
+
+def turns(images: Sequence[int]) -> list[list[int]]:
+    """Return the numbers of units in groups with at most one unit of each image."""
+    waiting: dict[int, list[int]] = {}
+    for number, image in enumerate(images):
+        waiting.setdefault(image, []).append(number)
+    count = max(map(len, waiting.values()), default=0)
+    return [[own[turn] for own in waiting.values() if turn < len(own)] for turn in range(count)]
+
+
+class _Reached(BaseException):
+    """Raised to leave a network after the layer. No `except Exception` catches it."""
+
+
+@contextmanager
+def _output_of(target: Target) -> Iterator[list[Tensor]]:
+    """Yield a list that receives the output of a layer. The network is left at that moment."""
+    found: list[Tensor] = []
+    calls = 0
+
+    def hook(part: nn.Module, args: Any, output: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == target.call and isinstance(output, Tensor):
+            found.append(output if type(output) is Tensor else output.as_subclass(Tensor))
+            raise _Reached
+
+    handle = target.module.register_forward_hook(hook)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _no_gradients_of_weights(network: nn.Module) -> Iterator[None]:
+    """Let only values that depend on the images have gradients."""
+    trainable = [weight for weight in network.parameters() if weight.requires_grad]
+    try:
+        for weight in trainable:
+            weight.requires_grad_(False)
+        yield
+    finally:
+        for weight in trainable:
+            weight.requires_grad_(True)

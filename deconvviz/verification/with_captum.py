@@ -1,0 +1,69 @@
+"""Second computation of projections by captum, one unit at a time."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deconvviz.verification.passes import Place
+
+CLASSES = {
+    "deconvnet": "NeuronDeconvolution",
+    "guided": "NeuronGuidedBackprop",
+    "gradient": "NeuronGradient",
+    "input_x_gradient": "NeuronGradient",
+}
+
+
+def copied(network: nn.Module) -> nn.Module | None:
+    """Return a copy of a network without in-place ReLUs, which captum's hooks do not support.
+
+    Return None if the network cannot be copied.
+    """
+    try:
+        found = copy.deepcopy(network)
+    except Exception:  # a module may hold tensors or objects that refuse to be copied, and raise anything
+        return None
+    for part in found.modules():
+        if isinstance(part, nn.ReLU):
+            part.inplace = False
+    return found
+
+
+def captum_maps(
+    network: nn.Module, layer: nn.Module, image: Tensor, method: str, places: Sequence[Place]
+) -> Iterator[Tensor]:
+    """Yield the map (C, H, W) of each unit of a layer, times the activation of the unit.
+
+    captum starts with a signal of 1. The product is right for an activation that is not negative: rectified
+    signals do not commute with -1.
+
+    Args:
+        network: The network in evaluation mode. captum adds hooks, so it should be a copy.
+        layer: The module of the layer, called once.
+        image: The prepared image, (1, C, H, W).
+        method: Name of the method.
+        places: The units.
+    """
+    from captum import attr
+
+    outputs: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda part, args, output: outputs.append(output.detach()))
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        handle.remove()
+    attribution = getattr(attr, CLASSES[method])(nn.Sequential(network), layer)
+    for place in places:
+        index = place.index(outputs[0], channels_last=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # captum warns about its hooks and gradients
+            selector = index[1:] if len(index) > 2 else index[1]
+            pixels = attribution.attribute(image.clone().requires_grad_(True), selector)
+        found = pixels.detach()[0] * outputs[0][index]
+        yield found * image[0] if method == "input_x_gradient" else found
