@@ -147,7 +147,8 @@ class _Job:
         self._skipped: list[tuple[str, str]] = []
         self._used: list[str] = []
         self._units = 0
-        self._total, self._done = count + len(self._states), 0
+        self._each = len(methods)  # steps of an image
+        self._total, self._done = count * self._each + len(self._states), 0
         self._report = report
 
     def see(self, picture: Picture, number: int) -> None:
@@ -162,7 +163,7 @@ class _Job:
             self._see_place(place)
         else:
             self._skipped.append((picture.name, place))
-        self._step()
+        self._reach((number + 1) * self._each)
 
     def _see_place(self, place: Place) -> None:
         for name, one in list(self._methods.items()):
@@ -177,6 +178,7 @@ class _Job:
             case = Case.of(place, one)
             self._measures[name].see(case)
             cases.append(case)
+            self._reach(self._done + 1)
         self._controls.see(place)
         self._used.append(place.picture.name)
         self._units += len(place.units)
@@ -200,12 +202,12 @@ class _Job:
             original = self._originals[state.number % len(self._originals)]
             with random_weights(self._net, state.groups, self._seed + state.number):
                 self._weights.see(state, original)
-            self._step()
+            self._reach(self._done + 1)
 
-    def _step(self) -> None:
-        self._done += 1
-        if self._report is not None:
-            self._report(self._done, self._total)
+    def _reach(self, done: int) -> None:
+        if self._report is not None and done > self._done:
+            self._report(done, self._total)
+        self._done = done
 
     def result(self, place: str) -> Trust:
         assert self._weights is not None

@@ -86,7 +86,7 @@ def strongest_of_all_images(activations: Tensor) -> Tensor:
         (5, total),
         (7, strongest_of_all_images),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_maps_are_those_of_captum(
     network: nn.Sequential, images: Tensor, name: str, layer: int, selector: Any
