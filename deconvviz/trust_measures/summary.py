@@ -61,9 +61,10 @@ def _truth(measures: Mapping[str, Any], noun: str) -> str:
     if parts is not None:
         finds, apart = parts["finds"], parts["tells_apart"]
         return (
-            f"On scenes, the {noun} ranks the parts by their true effect {_against(finds)} "
-            f"({_number(finds)}; area of the parts alone: {_plain(finds['baseline'])}), and tells the units "
-            f"of one place apart {_against(apart)} ({_number(apart)}; 1 is perfect)."
+            f"On scenes, the {noun} ranks the parts by their true effect "
+            f"{_against(finds, 'their area alone')} (rank correlation {_number(finds)}; area: "
+            f"{_plain(finds['baseline'])}), and tells the units of one place apart "
+            f"{_against(apart, 'chance')} ({_number(apart)}; 1 is perfect)."
         )
     deletion = measures["deletion"]
     if deletion["value"] is None or deletion["baseline"] is None:
@@ -93,7 +94,9 @@ def _best(measures: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) 
     order = sorted(known, key=lambda name: -known[name]["value"])
     best, top = titles[order[0]], known[order[0]]
     if scenes:
-        said = f"tells the units of one place apart {_against(top)} (rank correlation {_number(top)})"
+        said = (
+            f"tells the units of one place apart {_against(top, 'chance')} (rank correlation {_number(top)})"
+        )
     else:
         above = {True: "clearly above", False: "clearly below", None: "not clearly above"}
         said = (
@@ -107,14 +110,11 @@ def _best(measures: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) 
     return f"Of the {len(known)} methods, {best} has the highest number: it {said}{rest}."
 
 
-def _against(measure: Mapping[str, Any]) -> str:
+def _against(measure: Mapping[str, Any], baseline: str) -> str:
     """Return whether a measure is clearly better than its baseline, as words."""
     clear = _clear(measure, lower_is_better=False)
-    return {
-        True: "better than nothing",
-        False: "worse than nothing",
-        None: "not clearly better than nothing",
-    }[clear]
+    words = {True: "better than", False: "worse than", None: "not clearly better than"}[clear]
+    return f"{words} {baseline}"
 
 
 def _clear(measure: Mapping[str, Any], *, lower_is_better: bool) -> bool | None:

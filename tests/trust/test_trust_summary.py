@@ -64,8 +64,8 @@ def test_second_sentence_on_photographs_compares_with_random_pixels(deletion, wo
 def test_second_sentence_on_scenes_says_no_more_than_the_intervals():
     scores = parts(number(0.76, 0.7, 0.8, 0.49), number(0.1, -0.05, 0.2))
     found = sentences({"deconvnet": measures(parts=scores)}, TITLES, 3)[1]
-    assert "effect better than nothing (0.76 [0.70, 0.80]; area of the parts alone: 0.49)" in found
-    assert "apart not clearly better than nothing (0.10 [-0.05, 0.20]; 1 is perfect)" in found
+    assert "effect better than their area alone (rank correlation 0.76 [0.70, 0.80]; area: 0.49)" in found
+    assert "apart not clearly better than chance (0.10 [-0.05, 0.20]; 1 is perfect)" in found
 
 
 def test_third_sentence_names_the_best_method_and_those_that_are_not_clearly_worse():
