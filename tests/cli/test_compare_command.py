@@ -16,6 +16,8 @@ from deconvviz.cli.app import app
 from deconvviz.methods.method import METHODS
 from deconvviz.scenes import scene
 
+pytestmark = pytest.mark.slow  # together half a minute
+
 QUICK = ["--methods", "deconvnet,guided,gradient"]
 
 

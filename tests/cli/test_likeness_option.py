@@ -12,6 +12,8 @@ from deconvviz.cli.app import app
 from deconvviz.scenes import scene
 from deconvviz.trust_measures.drawn_likeness import likeness_of
 
+pytestmark = pytest.mark.slow  # together half a minute
+
 FOOT = "other units here look alike: median correlation "
 SENTENCE = "have nearly the same projection (median correlation "
 

@@ -14,6 +14,8 @@ import deconvviz as dv
 from deconvviz.cli.app import app
 from deconvviz.scenes import scene
 
+pytestmark = pytest.mark.slow  # together half a minute
+
 MINIVGG = ("--model", "minivgg")
 LAYER = ("--layer", "conv1_1", *MINIVGG)
 FAST = (*LAYER, "--top", 2, "--methods", "deconvnet")

@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+pytestmark = pytest.mark.slow  # together half a minute
+
 gate = torch.jit.CompilationUnit("def gate(x):\\n    return x.sigmoid()\\n").gate
 
 

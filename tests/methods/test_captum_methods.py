@@ -19,6 +19,8 @@ from deconvviz.errors import MethodError, UnitError
 from deconvviz.methods.captum_methods import BATCH, plain_images
 from deconvviz.methods.method import METHODS, Subject, method
 
+pytestmark = pytest.mark.slow  # together half a minute
+
 CAPTUM = ["integrated_gradients", "gradient_shap", "smoothgrad", "occlusion", "gradcam", "lrp"]
 SIZE = 16
 PLACE = (1, 3, 4)  # channel, row and column of an active unit of layer "4"

@@ -17,6 +17,8 @@ from deconvviz.errors import MethodError, UnitError
 from deconvviz.methods.contribution import blurred
 from deconvviz.methods.method import Subject, method
 
+pytestmark = pytest.mark.slow  # together half a minute
+
 BOTH = ("contribution", "contrast")
 
 

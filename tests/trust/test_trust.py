@@ -17,6 +17,8 @@ import deconvviz as dv
 from deconvviz.image_sources import open_source
 from deconvviz.scenes import scene
 
+pytestmark = pytest.mark.slow  # together half a minute
+
 MEASURE = {"value", "low", "high", "baseline", "meaning"}
 
 

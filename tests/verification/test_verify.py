@@ -19,6 +19,8 @@ from deconvviz.engine.rules.activation import ReLU
 from deconvviz.errors import MethodError, StaleRecording, UnitError, VerificationError
 from deconvviz.scenes import scene
 
+pytestmark = pytest.mark.slow  # together half a minute
+
 METHODS = ("deconvnet", "guided", "gradient", "input_x_gradient")
 aten = torch.ops.aten
 
