@@ -16,12 +16,12 @@ from deconvviz.scenes import scene
 KEYS = {"route", "largest_difference", "units"}
 aten = torch.ops.aten
 
+pytestmark = pytest.mark.slow  # together half a minute
+
 NETWORKS = """
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-pytestmark = pytest.mark.slow  # together half a minute
 
 gate = torch.jit.CompilationUnit("def gate(x):\\n    return x.sigmoid()\\n").gate
 
