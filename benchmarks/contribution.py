@@ -39,7 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deconvviz as dv
-from deconvviz.methods.contribution import blurred
+from deconvviz.methods.blur import blurred
 from deconvviz.methods.method import Subject, method
 from deconvviz.scenes import scene
 from deconvviz.trust_measures import part_scores

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from deconvviz.engine.units import Unit
+from deconvviz.methods.blur import blurred
 from deconvviz.methods.method import Method, Report, Subject, register
 from deconvviz.methods.unit_function import checked_units
 from deconvviz.recording import Recording
@@ -36,24 +37,10 @@ SHARES = (1 / 3, 2 / 3, 1.0)
 OTHERS = 5
 """Number of other units that a contrast compares a unit with."""
 
-BLUR = 16
-"""The deviation of the Gaussian blur is the shorter side of the input divided by this number."""
-
 _NEEDS = ("gradient", "guided")
 _SIGNAL_BYTES = 2**26  # for the signals of one batch, which have the size of the layer
 
 _Place: TypeAlias = "tuple[int, int | None, int | None]"  # channel, row and column
-
-
-def blurred(inputs: Tensor) -> Tensor:
-    """Return prepared pictures (B, C, H, W), blurred with a Gaussian. Edges are continued at the border."""
-    from scipy.ndimage import gaussian_filter
-
-    deviation = max(1.0, min(inputs.shape[-2:]) / BLUR)
-    smooth = gaussian_filter(
-        inputs.detach().cpu().double().numpy(), (0, 0, deviation, deviation), mode="nearest"
-    )
-    return torch.from_numpy(smooth).to(inputs.device, inputs.dtype)
 
 
 class _Signed(Method):

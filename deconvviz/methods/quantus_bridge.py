@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -23,7 +22,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from deconvviz.engine.hooks import Stop, plain
 from deconvviz.engine.units import Unit, checked
 from deconvviz.engine.wrappers import named_parts
 from deconvviz.errors import ImageError, MethodError, UnitError
@@ -31,6 +29,7 @@ from deconvviz.layers import Layer
 from deconvviz.methods.given_modules import network_of
 from deconvviz.methods.method import Subject
 from deconvviz.methods.method import method as method_named
+from deconvviz.methods.unit_function import output_of
 from deconvviz.network import Network
 from deconvviz.wording import counted, missing_number
 
@@ -70,7 +69,7 @@ class UnitActivations(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the activations of the units, (N, K), for prepared images (N, C, H, W)."""
         layer = self.layer_for(images)
-        output = _output(self.module, layer.module, images)
+        output = output_of(self.module, named_parts(self.module), layer.module, images)
         activations = output.movedim(-1, 1) if layer.channels_last and output.dim() == 4 else output
         if len(activations):
             checked(activations.detach(), self.units, layer.name)
@@ -189,31 +188,6 @@ def _check_not_zero(maps: NDArray[np.float32], layer: Layer) -> None:
         "in their images, so measures of these maps mean nothing (`UnitActivations.fires` finds them)",
         stacklevel=3,
     )
-
-
-def _output(module: nn.Module, name: str, images: Tensor) -> Tensor:
-    """Return the output of a submodule. A name that ends in ``:2`` means its second call."""
-    dotted, _, call = name.partition(":")
-    if not dotted:
-        result: Tensor = module(images)
-        return result
-    left = int(call or 1)
-    found: list[Tensor] = []
-
-    def hook(part: nn.Module, args: Any, output: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            found.append(plain(output))
-            raise Stop
-
-    handle = dict(named_parts(module))[dotted].register_forward_hook(hook)
-    try:
-        with suppress(Stop):
-            module(images)
-    finally:
-        handle.remove()
-    return found[0]
 
 
 def _unit(given: Place) -> Unit:

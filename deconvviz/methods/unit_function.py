@@ -71,7 +71,7 @@ def network_function(
             with preserved(parts, weights=True) if preserve_each_call else nullcontext():
                 if not up_to_layer:
                     return plain(module(images))
-                output = _output_of(module, parts, layer.module, images)
+                output = output_of(module, parts, layer.module, images)
             return output.movedim(-1, 1) if layer.channels_last and output.dim() == 4 else output
 
         yield run
@@ -101,7 +101,7 @@ def unit_function(
         yield activations
 
 
-def _output_of(module: nn.Module, parts: Parts, name: str, images: Tensor) -> Tensor:
+def output_of(module: nn.Module, parts: Parts, name: str, images: Tensor) -> Tensor:
     """Run the network up to the output of a module, whose name may end in ``:2`` for its second call."""
     dotted, _, call = name.partition(":")
     if not dotted:

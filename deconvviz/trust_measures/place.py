@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deconvviz.engine.units import Unit
 from deconvviz.layers import Layer
+from deconvviz.methods.blur import blurred
 from deconvviz.methods.method import Method, Subject
 from deconvviz.network import Network
 from deconvviz.projection import Box
@@ -24,7 +25,6 @@ ELSEWHERE = 3  # units of another place
 FAINT = (
     0.05  # units below this share of the strongest of their place are left out: relative changes are noise
 )
-BLUR = 16  # the blurred image: a Gaussian whose deviation is the shorter side over this number
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +72,7 @@ class Place:
     @cached_property
     def blurred(self) -> Tensor:
         """The prepared image, blurred, (1, C, H, W)."""
-        from scipy.ndimage import gaussian_filter
-
-        sigma = max(1.0, min(self.inputs.shape[-2:]) / BLUR)
-        smooth = gaussian_filter(self.inputs.double().numpy(), (0, 0, sigma, sigma), mode="nearest")
-        return torch.from_numpy(smooth).to(self.inputs.dtype)
+        return blurred(self.inputs)
 
     @cached_property
     def mirrored(self) -> Subject:

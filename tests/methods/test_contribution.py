@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import deconvviz as dv
 from deconvviz.errors import MethodError, UnitError
-from deconvviz.methods.contribution import blurred
+from deconvviz.methods.blur import blurred
 from deconvviz.methods.method import Subject, method
 
 pytestmark = pytest.mark.slow  # together half a minute

@@ -12,9 +12,9 @@ import typer
 from deconvviz.cli.support.completion import complete_searched_layer
 from deconvviz.cli.support.console import paths_as_json, print_json, print_note, print_paths, stage
 from deconvviz.cli.support.early import check_device, check_folder, searched_layers
+from deconvviz.cli.support.figure_names import target_of
 from deconvviz.cli.support.imports import without_garbage_collection
 from deconvviz.cli.support.options import (
-    DEFAULT_FORMAT,
     DEFAULT_OUT,
     Arrays,
     Crop,
@@ -38,7 +38,6 @@ from deconvviz.cli.support.options import (
 from deconvviz.cli.support.panels import APPEARANCE, WHICH
 from deconvviz.cli.support.parsing import read_size
 from deconvviz.models.weights_file import check_weights_file
-from deconvviz.printable_names import printable_path
 
 if TYPE_CHECKING:
     from deconvviz.dataset_search.result import Search
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 
 CHANNELS = 16
 TOP = 9
-FORMATS = ("png", "svg", "pdf")
 
 
 def topnine(
@@ -196,23 +194,6 @@ def _check_target(target: Path, *, arrays: bool, force: bool) -> None:
 
     check_folder(target.parent)
     refuse_existing(targets(target, arrays), force=force)
-
-
-def target_of(out: Path, format: str | None, stem: str) -> Path:
-    """Return the path of the figure: `out`, or a file in it if `out` is a folder or has no suffix."""
-    if out.is_dir() or not out.suffix:
-        return out / f"{stem}.{format or DEFAULT_FORMAT}"
-    suffix = out.suffix.lower().lstrip(".")
-    if suffix not in FORMATS:
-        raise typer.BadParameter(
-            f"{printable_path(out)} is not a figure file: use .png, .svg or .pdf, or an existing folder",
-            param_hint="--out",
-        )
-    if format is not None and suffix != format:
-        raise typer.BadParameter(
-            f"{format} does not match --out {printable_path(out)}", param_hint="--format"
-        )
-    return out
 
 
 def _check(layers: Sequence[str], channel: list[int] | None, channels: int | None, by: str | None) -> None:

@@ -30,7 +30,7 @@ from deconvviz.cli.support.options import (
 )
 from deconvviz.cli.support.panels import WHAT
 from deconvviz.cli.support.parsing import model_arguments
-from deconvviz.cli.support.trust_plan import Asked, check_asked, method_names, target_of
+from deconvviz.cli.support.trust_plan import Asked, check_asked, method_names, target_path
 from deconvviz.methods.method import DEFAULT_METHODS
 
 
@@ -117,7 +117,7 @@ def trust(
     """
     arguments = model_arguments(model_arg)
     names = method_names(methods)
-    target = None if out is None else target_of(out, format, layer)
+    target = None if out is None else target_path(out, format, layer)
     asked = Asked(
         tuple(images or ()),
         layer or "",

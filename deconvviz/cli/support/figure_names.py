@@ -1,4 +1,4 @@
-"""File names of the figures that ``deconvviz project`` writes. Does not import torch."""
+"""File names of the figures that commands write. Does not import torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import typer
+
+from deconvviz.cli.support.options import DEFAULT_FORMAT
 from deconvviz.cli.support.selection import Selection
+from deconvviz.printable_names import printable_path
+
+FORMATS = ("png", "svg", "pdf")
 
 _LONGEST_NAME = 255  # bytes, on most file systems
 _LONGEST_SUFFIX = len(".json")
@@ -50,3 +56,20 @@ def ending(layer: str, classes: Sequence[str], selection: Selection) -> str:
         units += ("-" if units else "") + "whole" if selection.whole_channel else ""
     name = f"{layer}-{units}" if units else layer
     return re.sub(r"[^\w.-]+", "_", name)[:100]
+
+
+def target_of(out: Path, format: str | None, stem: str) -> Path:
+    """Return the path of the figure: `out`, or a file in it if `out` is a folder or has no suffix."""
+    if out.is_dir() or not out.suffix:
+        return out / f"{stem}.{format or DEFAULT_FORMAT}"
+    suffix = out.suffix.lower().lstrip(".")
+    if suffix not in FORMATS:
+        raise typer.BadParameter(
+            f"{printable_path(out)} is not a figure file: use .png, .svg or .pdf, or an existing folder",
+            param_hint="--out",
+        )
+    if format is not None and suffix != format:
+        raise typer.BadParameter(
+            f"{format} does not match --out {printable_path(out)}", param_hint="--format"
+        )
+    return out

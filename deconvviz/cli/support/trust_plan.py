@@ -12,13 +12,12 @@ from typing import Any
 import typer
 
 from deconvviz.cli.support.early import check_folder, check_images, check_network, searched_layers
-from deconvviz.cli.support.options import DEFAULT_FORMAT, DEFAULT_MODEL
+from deconvviz.cli.support.figure_names import target_of
+from deconvviz.cli.support.options import DEFAULT_MODEL
 from deconvviz.dataset_search.search_folder import CHECKPOINT, MANIFEST
 from deconvviz.methods.method import METHODS, check_method
 from deconvviz.paths import path_as_typed
-from deconvviz.printable_names import printable_path
 
-FORMATS = ("png", "svg", "pdf")
 _SOURCES = ("scenes:", "hf:")
 _FILES = (".zip", ".tar", ".txt", ".lst")
 
@@ -96,19 +95,6 @@ def check_asked(asked: Asked, target: Path | None, *, arrays: bool, force: bool)
         refuse_existing(targets(target, arrays), force=force)
 
 
-def target_of(out: Path, format: str | None, layer: str | None) -> Path:
-    """Return the path of the figure: `out`, or a file in it if `out` is a folder or has no suffix."""
-    if out.is_dir() or not out.suffix:
-        stem = re.sub(r"[^\w.-]+", "_", f"trust-{layer}")[:100]
-        return out / f"{stem}.{format or DEFAULT_FORMAT}"
-    suffix = out.suffix.lower().lstrip(".")
-    if suffix not in FORMATS:
-        raise typer.BadParameter(
-            f"{printable_path(out)} is not a figure file: use .png, .svg or .pdf, or an existing folder",
-            param_hint="--out",
-        )
-    if format is not None and suffix != format:
-        raise typer.BadParameter(
-            f"{format} does not match --out {printable_path(out)}", param_hint="--format"
-        )
-    return out
+def target_path(out: Path, format: str | None, layer: str | None) -> Path:
+    """Return the path of the figure: `out`, or a file named after the layer in it."""
+    return target_of(out, format, re.sub(r"[^\w.-]+", "_", f"trust-{layer}")[:100])

@@ -10,6 +10,7 @@ rectified.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,7 +95,7 @@ class Signs:
         """Return the mask in the window of each unit: (K, *window.shape) bool."""
         packed, images = self.packed, window.image_indices.to(self.packed.device)
         if self.layout.axes != (2, 3) or window.layout.axes != (2, 3):
-            return window.cut(self._unpacked(packed, torch.arange(self.length, device=packed.device)))
+            return window.cut(self._unpacked())
         rows, columns = (
             window.start[:, axis, None].to(packed.device) + torch.arange(length, device=packed.device)
             for axis, length in enumerate(window.size)
@@ -108,8 +109,9 @@ class Signs:
         ]  # (K, C, h, w)
         return (found >> (columns % 8).to(torch.uint8)[:, None, None, :] & 1).bool()
 
-    def _unpacked(self, packed: Tensor, places: Tensor) -> Tensor:
-        return (packed[..., places // 8] >> (places % 8).to(torch.uint8) & 1).bool()
+    def _unpacked(self) -> Tensor:
+        places = torch.arange(self.length, device=self.packed.device)
+        return (self.packed[..., places // 8] >> (places % 8).to(torch.uint8) & 1).bool()
 
 
 class PointwiseGradient(Elementwise):
@@ -147,9 +149,7 @@ class PointwiseGradient(Elementwise):
 
     def _by_image(self, slope: Tensor) -> Tensor:
         slope = slope.movedim(self.whole.batch_at, 0)
-        pieces = 1
-        for length in self.whole.shape[: self.whole.folded]:
-            pieces *= length
+        pieces = math.prod(self.whole.shape[: self.whole.folded])
         return slope.reshape(len(slope) // pieces, *self.whole.shape)
 
     def project(
@@ -175,7 +175,6 @@ class CallGradient(Rule):
         self.batch = call.batch
         self.number = call.number
         self.layouts = call.layouts
-        self.fault = ""
 
     def keep_copies(self, memory: int) -> None:
         self.replay.keep_copies(memory)
