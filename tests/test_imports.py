@@ -52,15 +52,19 @@ BELOW = {
     | {"projection", "recording", "network", "loading", "described_network", "topnine"},
     "trust_measures": ROOMS | FACTS | {"projection", "recording", "network", "methods", "dataset_search"},
     "from_manifest": ROOMS | FACTS | {"projection", "network", "described_network", "methods"},
+    "web": ROOMS
+    | FACTS
+    | {"projection", "recording", "network", "loading", "topnine", "methods"}
+    | {"dataset_search", "trust_measures"},
     "cli": ROOMS
     | FACTS
     | {"projection", "recording", "network", "loading", "topnine", "methods"}
-    | {"dataset_search", "from_manifest", "trust_measures"},
+    | {"dataset_search", "from_manifest", "trust_measures", "web"},
     "__main__": {"cli"},
     "__init__": ROOMS
     | FACTS
     | {"projection", "recording", "network", "loading", "topnine", "methods"}
-    | {"dataset_search", "from_manifest", "trust_measures"},
+    | {"dataset_search", "from_manifest", "trust_measures", "web"},
 }
 """Rooms that a room may import, besides itself."""
 

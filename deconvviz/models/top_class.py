@@ -1,13 +1,16 @@
-"""Top class of an image, with its probability."""
+"""Top classes of an image, with their probabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+RANKED = 5
+"""Number of classes that are kept for each image: the top class and the others."""
 
 _TOLERANCE = 5e-3  # rounding error of the sum of 1000 probabilities in half precision
 
@@ -23,12 +26,14 @@ class TopClass:
             the outputs. None if all outputs are between 0 and 1 but do not add up to 1, because such classes
             do not exclude one another.
         score: The network's output for the class.
+        others: The classes with the next highest scores, at most four, in this order.
     """
 
     name: str
     index: int
     probability: float | None
     score: float
+    others: tuple[TopClass, ...] = field(default=(), compare=False, repr=False)
 
     def __str__(self) -> str:
         if self.probability is None:
@@ -37,8 +42,9 @@ class TopClass:
         return f"{self.name} ({'>99.9' if percent > 99.9 else f'{percent:.3g}'} %)"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the class as plain JSON values."""
-        return asdict(self)
+        """Return the class, and `others` if there are any, as plain JSON values."""
+        own = {name: getattr(self, name) for name in ("name", "index", "probability", "score")}
+        return {**own, "others": [one.to_json() for one in self.others]} if self.others else own
 
 
 def top_classes(scores: Tensor, classes: Sequence[str]) -> tuple[TopClass | None, ...]:
@@ -56,11 +62,18 @@ def _top_class(scores: Tensor, classes: Sequence[str]) -> TopClass | None:
     highest = float(scores.max())
     if int((scores == highest).sum()) > 1:
         return None
-    index = int(scores.argmax())
-    probability = _probabilities(scores)
-    return TopClass(
-        classes[index], index, None if probability is None else float(probability[index]), highest
+    probabilities = _probabilities(scores)
+    order = torch.sort(scores, descending=True, stable=True).indices[:RANKED].tolist()
+    first, *others = (
+        TopClass(
+            classes[index],
+            index,
+            None if probabilities is None else float(probabilities[index]),
+            float(scores[index]),
+        )
+        for index in order
     )
+    return replace(first, others=tuple(others))
 
 
 def _probabilities(scores: Tensor) -> Tensor | None:

@@ -44,6 +44,20 @@ def test_probabilities_and_log_probabilities_are_not_changed() -> None:
     assert logarithms is not None and logarithms.probability == pytest.approx(0.7)
 
 
+def test_other_classes_follow_in_the_order_of_their_scores() -> None:
+    scores = torch.tensor([[0.5, 4.0, -1.0, 3.0, 0.5, 2.0, 1.0]])
+    (found,) = top_classes(scores, list("abcdefg"))
+    assert found is not None and found.index == 1
+    assert [one.name for one in found.others] == ["d", "f", "g", "a"]
+    shares = torch.softmax(scores[0].double(), 0)
+    assert [one.probability for one in found.others] == pytest.approx(
+        [float(shares[i]) for i in (3, 5, 6, 0)]
+    )
+    assert found.to_json()["others"][1] == {
+        "name": "f", "index": 5, "probability": pytest.approx(float(shares[5])), "score": 2.0,
+    }  # fmt: skip
+
+
 def test_scores_of_independent_classes_have_no_probability() -> None:
     found = _top([0.9, 0.8, 0.1])
     assert found == TopClass("ant", 0, None, pytest.approx(0.9))
