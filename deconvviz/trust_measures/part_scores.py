@@ -10,13 +10,16 @@ from deconvviz.trust_measures.true_effects import MOVED, Effects
 _LEAST_SHARE = 1e-4  # added to a share of energy before the logarithm
 
 
-def shares(effects: Effects, pixels: Array, reading: str) -> Array:
-    """Return what maps (K, h, w) say of each part, (P, K), independent of the size of each map.
+def shares(effects: Effects, pixels: Array, reading: str, activations: Array | None = None) -> Array:
+    """Return what maps (K, h, w) say of each part, (P, K).
 
     ``energy``: logarithm of the part's share of the map's energy. ``contribution``: the part's sum over the
-    sum of absolute values.
+    unit's activation if `activations` (K,) are given, for maps whose values are parts of the activation.
+    Without them it is divided by the sum of absolute values, so that the size of a map has no effect.
     """
     total = np.abs(pixels).sum(axis=(1, 2))
+    if activations is not None and reading == "contribution":
+        total = activations
     part = effects.sums(pixels) / np.where(total > 0, total, 1)
     return np.log(part + _LEAST_SHARE) if reading == "energy" else part
 

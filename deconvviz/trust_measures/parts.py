@@ -47,6 +47,7 @@ class Parts:
         self._scenes: list[dict[str, _Scores]] = []  # by reading
         self._controls: list[dict[str, dict[str, _Scores]]] = []  # by control and reading
         self._last: dict[str, Array] | None = None  # readings of the scene before
+        self._last_scale: Array | None = None
         self._signed = False
         self.excluded = 0  # units that no part moves
         self.scenes_without_parts = 0
@@ -65,28 +66,26 @@ class Parts:
             return
         pixels = {reading: case.reading(reading) for reading in READINGS}
         cut = {reading: case.place.cut(values) for reading, values in pixels.items()}
+        scale = case.place.activations if case.method.signed else None
         self._effects.append(effects)
-        self._scenes.append({reading: _Scores(effects, cut[reading], reading) for reading in READINGS})
-        self._controls.append(self._controls_of(case.place, effects, cut))
-        self._last = pixels
+        self._scenes.append(_scores_of(effects, cut, scale))
+        self._controls.append(self._controls_of(case.place, effects, cut, scale))
+        self._last, self._last_scale = pixels, scale
 
     def _controls_of(
-        self, place: Place, effects: Effects, cut: dict[str, Array]
+        self, place: Place, effects: Effects, cut: dict[str, Array], scale: Array | None
     ) -> dict[str, dict[str, _Scores]]:
         """Return the scores of maps of another unit of the place and of another scene."""
         other = {reading: np.roll(values, 1, axis=0) for reading, values in cut.items()}
-        found = {"other_unit": other}
-        if self._last is not None:
-            last = self._last
-            same = len(last["energy"]) >= len(cut["energy"])
-            if same and last["energy"].shape[1:] == tuple(place.inputs.shape[-2:]):
-                found["other_scene"] = {
-                    reading: place.cut(values)[: len(cut[reading])] for reading, values in last.items()
-                }
-        return {
-            name: {reading: _Scores(effects, values, reading) for reading, values in maps.items()}
-            for name, maps in found.items()
-        }
+        found = {"other_unit": _scores_of(effects, other, None if scale is None else np.roll(scale, 1))}
+        last, count = self._last, len(cut["energy"])
+        if last is None or len(last["energy"]) < count:
+            return found
+        if last["energy"].shape[1:] == tuple(place.inputs.shape[-2:]):
+            before = {reading: place.cut(values)[:count] for reading, values in last.items()}
+            last_scale = None if self._last_scale is None else self._last_scale[:count]
+            found["other_scene"] = _scores_of(effects, before, last_scale)
+        return found
 
     def to_json(self, seed: int = 0) -> dict[str, Any] | None:
         """Return the part ``parts`` of the contract; None without scenes that can be used."""
@@ -153,14 +152,19 @@ class Parts:
 class _Scores:
     """Scores of the maps (K, h, w) of one scene under one reading."""
 
-    def __init__(self, effects: Effects, pixels: Array, reading: str) -> None:
-        said = part_scores.shares(effects, pixels, reading)
+    def __init__(self, effects: Effects, pixels: Array, reading: str, scale: Array | None) -> None:
+        said = part_scores.shares(effects, pixels, reading, scale)
         self.finds = part_scores.finds(said, effects)
         self.tells_apart = part_scores.tells_apart(said, effects)
         self.pointing = part_scores.pointing(pixels, effects)
         energy = np.abs(pixels)
         self.energy_over_area = part_scores.energy_over_area(energy, effects)
         self.distraction = part_scores.distraction(energy, effects)
+
+
+def _scores_of(effects: Effects, maps: dict[str, Array], scale: Array | None) -> dict[str, _Scores]:
+    """Return the scores under each reading. `scale` are the units' activations for signed methods."""
+    return {reading: _Scores(effects, values, reading, scale) for reading, values in maps.items()}
 
 
 def _sample(scores: list[_Scores], name: str) -> Sample:

@@ -48,6 +48,16 @@ def test_perfect_contributions_score_1():
     assert part_scores.pointing(heights, truth).tolist() == [1] * UNITS
 
 
+def test_contributions_are_divided_by_the_activations_if_they_are_given():
+    truth, activations = effects(), np.array([1.0, 2.0, 0.5, 4.0])
+    pixels = maps_of(truth.removed * activations, truth.masks)
+    assert part_scores.shares(truth, pixels, "contribution", activations) == pytest.approx(truth.removed)
+    assert np.array_equal(
+        part_scores.shares(truth, np.abs(pixels), "energy", activations),
+        part_scores.shares(truth, np.abs(pixels), "energy"),
+    )
+
+
 def test_finds_is_the_rank_correlation_of_scipy_for_each_unit():
     truth, said = effects(), np.random.default_rng(5).standard_normal((PARTS, UNITS))
     expected = [stats.spearmanr(said[:, k], truth.removed[:, k]).statistic for k in range(UNITS)]
@@ -200,13 +210,13 @@ def test_true_contributions_of_planted_units_score_1(planted):
     channels = {unit.channel: number for number, unit in enumerate(planted.units)}
 
     def map_of(subject, unit):
-        pixels = maps_of(truth.removed, truth.masks)[channels[unit.channel]]
+        pixels = unit.activation * maps_of(truth.removed, truth.masks)[channels[unit.channel]]
         return torch.from_numpy(np.stack([pixels / 2, pixels / 4, pixels / 4])).float()
 
     found = scored(planted, trust.KnownMaps("truth", map_of, signed=True))
     assert found["reading"] == "contribution"
     assert found["finds"]["value"] == pytest.approx(1)
-    assert found["tells_apart"]["value"] > 0.9  # shares are relative to the size of each map
+    assert found["tells_apart"]["value"] == pytest.approx(1)
     assert found["pointing"]["value"] == 1
 
 
