@@ -7,6 +7,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for the processes that tests start
+
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings

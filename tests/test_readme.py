@@ -4,7 +4,6 @@ A block that begins with a file name is written to that file. `models/test_miniv
 `examples/train_minivgg.py`, and `dataset_search/test_parts.py` runs `examples/parts.py`.
 """
 
-import os
 import re
 import runpy
 import shlex
@@ -115,10 +114,6 @@ SHELL = {
 }.values()  # a block that is on two pages runs once
 
 
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
-"""Environment of commands: two processes with two threads each would slow each other down on two cores."""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("lines", SHELL, ids=lambda lines: lines[0])
 def test_shell_lines_of_the_pages_run(folder, lines):
@@ -128,9 +123,7 @@ def test_shell_lines_of_the_pages_run(folder, lines):
             words += ["--weights", "random"]
         if words[0] == "trust":  # the same on fewer scenes and units, to save time
             words = [*(word.replace("scenes:20", "scenes:2") for word in words), "--top", "2"]
-        done = subprocess.run(
-            [sys.executable, "-m", "deconvviz", *words], env=ONE_THREAD, capture_output=True, text=True
-        )
+        done = subprocess.run([sys.executable, "-m", "deconvviz", *words], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout
 
