@@ -216,6 +216,7 @@ class Projection:
                     "notes": list(image.notes),
                     **({"name": image.name} if image.name else {}),
                     "top_class": None if (found := self.top_class(number)) is None else found.to_json(),
+                    "other_classes": [] if found is None else [one.to_json() for one in found.others],
                 }
                 for number, image in enumerate(self.input_images)
             ],

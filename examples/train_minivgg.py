@@ -58,8 +58,8 @@ class Plan:
     rate: float
     decay: float
     threads: int
-    missing: float = 0.0  # share of training scenes that lack one or two parts
-    recoloured: float = 0.0  # share of training scenes with a part in another colour
+    missing: float = 0.3  # share of training scenes that lack one or two parts
+    recoloured: float = 0.15  # share of training scenes with a part in another colour
 
     @property
     def batches(self) -> int:
@@ -367,8 +367,8 @@ def main(
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
     decay: Annotated[float, typer.Option(help="Weight decay.")] = 1e-3,
     threads: Annotated[int, typer.Option(min=1)] = 2,
-    missing: Annotated[float, typer.Option(help="Share of training scenes that lack parts.")] = 0.0,
-    recoloured: Annotated[float, typer.Option(help="Share with a part in another colour.")] = 0.0,
+    missing: Annotated[float, typer.Option(help="Share of training scenes that lack parts.")] = 0.3,
+    recoloured: Annotated[float, typer.Option(help="Share with a part in another colour.")] = 0.15,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Check the shipped weights instead of training.")

@@ -45,7 +45,7 @@ def _centre(layer: dv.Layer, unit: dv.Unit) -> tuple[float, float]:
 
 
 def _loop(layer: dv.Layer, candidates: list[dv.Unit], k: int) -> tuple[list[dv.Unit], int]:
-    """Choose units apart from each other with a plain loop. Return them and the number passed over."""
+    """Choose units apart from each other with a plain loop. Return them and the number left out."""
     assert layer.field is not None
     (high, wide), taken, passed = layer.field, [], 0
     for unit in candidates:
@@ -77,14 +77,14 @@ def test_strongest_passes_units_over_only_with_apart(rec: dv.Recording) -> None:
     assert rec.strongest("conv2_2") != rec.strongest("conv2_2", apart=True)
 
 
-def test_no_unit_is_passed_over_in_layers_without_positions(rec: dv.Recording) -> None:
+def test_no_unit_is_left_out_in_layers_without_positions(rec: dv.Recording) -> None:
     for layer in ("fc5", "output"):
         found = rec.choose(layer, 5, whole_fields=True)
         assert found.passed_over is None and list(found) == rec.strongest(layer, 5)
         assert not found.whole_fields and found.note == ""
 
 
-def test_no_unit_is_passed_over_if_all_depend_on_the_whole_image() -> None:
+def test_no_unit_is_left_out_if_all_depend_on_the_whole_image() -> None:
     net = dv.Network(nn.Sequential(nn.Conv2d(3, 9, 3), nn.AdaptiveAvgPool2d(1)), size=8)
     rec = net.record(torch.randn(1, 3, 8, 8), ["1"])
     assert net.layers["1"].sees_all
@@ -175,11 +175,11 @@ def test_figure_states_the_number_of_units_passed_over(rec: dv.Recording) -> Non
     found = rec.choose("conv2_2", 9)
     assert found.passed_over is not None and found.passed_over > 1
     proj = rec.project("conv2_2", found)
-    line = f"{found.passed_over} units passed over: each lies within half a receptive field of a stronger one"
+    line = f"{found.passed_over} units left out: each lies within half a receptive field of a stronger one"
     assert line in _text_of(proj.figure())
-    assert "passed over" not in _text_of(rec.project("conv2_2", list(found)).figure())
+    assert "left out" not in _text_of(rec.project("conv2_2", list(found)).figure())
     assert proj.choice == found and proj[:3].choice is None
-    assert "passed over" not in _text_of(proj[:3].figure())
+    assert "left out" not in _text_of(proj[:3].figure())
 
 
 def test_figure_states_that_there_are_fewer_units_than_requested(rec: dv.Recording) -> None:

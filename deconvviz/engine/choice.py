@@ -67,7 +67,7 @@ class UnitChoice(Sequence[Unit]):
         return len(self.units)
 
     def __repr__(self) -> str:
-        passed = "" if self.passed_over is None else f", {self.passed_over} passed over"
+        passed = "" if self.passed_over is None else f", {self.passed_over} left out"
         return f"<UnitChoice of {len(self)} of {self.asked} units{passed}>"
 
     @classmethod
@@ -94,9 +94,9 @@ class UnitChoice(Sequence[Unit]):
             units = counted(shown, "unit")
             notes.append(f"{units} instead of {self.asked}: the others {' or '.join(reasons)}")
         elif self.passed_over == 1:
-            notes.append(f"1 unit passed over: it lies within {near}")
+            notes.append(f"1 unit left out: it lies within {near}")
         elif self.passed_over:
-            notes.append(f"{self.passed_over} units passed over: each lies within {near}")
+            notes.append(f"{self.passed_over} units left out: each lies within {near}")
         return " · ".join(notes)
 
     def to_json(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def choose(
     """Return the k strongest units of activations (B, C, H, W) or (B, C).
 
     The candidates are those of `strongest`: the peak of each channel, or the positions of one channel.
-    `inside` limits them to ranges of rows and columns. With `apart`, a candidate is passed over if the centre
+    `inside` limits them to ranges of rows and columns. With `apart`, a candidate is left out if the centre
     of its field is within half a field of that of a stronger chosen unit in the same image; fewer than k
     units may remain. Raise UnitError as `strongest` does.
     """
@@ -153,7 +153,7 @@ def choose(
 
 
 def _apart(places: Tensor, k: int, grid: FieldGrid) -> tuple[Tensor, int]:
-    """Choose up to k of the units (N, 4), strongest first. Return them, and how many were passed over."""
+    """Choose up to k of the units (N, 4), strongest first. Return them, and how many were left out."""
     image, position = places[:, 0], places[:, 2:]
     free = torch.ones(len(places), dtype=torch.bool)
     kept: list[int] = []

@@ -42,9 +42,8 @@ class TopClass:
         return f"{self.name} ({'>99.9' if percent > 99.9 else f'{percent:.3g}'} %)"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the class, and `others` if there are any, as plain JSON values."""
-        own = {name: getattr(self, name) for name in ("name", "index", "probability", "score")}
-        return {**own, "others": [one.to_json() for one in self.others]} if self.others else own
+        """Return the class, without `others`, as plain JSON values."""
+        return {name: getattr(self, name) for name in ("name", "index", "probability", "score")}
 
 
 def top_classes(scores: Tensor, classes: Sequence[str]) -> tuple[TopClass | None, ...]:

@@ -49,7 +49,7 @@ def _near(grid: FieldGrid, one: Unit, other: Unit) -> bool:
 
 
 def _by_loop(candidates: list[Unit], k: int, grid: FieldGrid) -> tuple[list[Unit], int]:
-    """Choose units one by one, strongest first. Return the chosen units and how many were passed over."""
+    """Choose units one by one, strongest first. Return the chosen units and how many were left out."""
     taken: list[Unit] = []
     passed = 0
     for number, unit in enumerate(candidates):
@@ -194,10 +194,10 @@ UNITS = tuple(Unit(0, channel, 0, 0, 1.0) for channel in range(9))
 NOTES = [
     (UnitChoice(UNITS, 9), ""),
     (UnitChoice(UNITS, 9, 0), ""),
-    (UnitChoice(UNITS, 9, 1), "1 unit passed over: it lies within half a receptive field of a stronger one"),
+    (UnitChoice(UNITS, 9, 1), "1 unit left out: it lies within half a receptive field of a stronger one"),
     (
         UnitChoice(UNITS, 9, 4),
-        "4 units passed over: each lies within half a receptive field of a stronger one",
+        "4 units left out: each lies within half a receptive field of a stronger one",
     ),
     (
         UnitChoice(UNITS[:5], 9, 50, 3),
@@ -220,7 +220,7 @@ def test_together_adds_up_several_choices() -> None:
     found = UnitChoice.together([UnitChoice(UNITS[:2], 3, 7, 1), UnitChoice(UNITS[2:3], 1, 2)])
     assert found == UnitChoice(UNITS[:3], 4, 9, 1)
     assert UnitChoice.together([UnitChoice(UNITS[:1], 1)] * 2).passed_over is None
-    assert repr(found) == "<UnitChoice of 3 of 4 units, 9 passed over>"
+    assert repr(found) == "<UnitChoice of 3 of 4 units, 9 left out>"
 
 
 @pytest.mark.parametrize("choice", [choice for choice, _ in NOTES])

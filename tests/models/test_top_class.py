@@ -53,7 +53,7 @@ def test_other_classes_follow_in_the_order_of_their_scores() -> None:
     assert [one.probability for one in found.others] == pytest.approx(
         [float(shares[i]) for i in (3, 5, 6, 0)]
     )
-    assert found.to_json()["others"][1] == {
+    assert found.others[1].to_json() == {
         "name": "f", "index": 5, "probability": pytest.approx(float(shares[5])), "score": 2.0,
     }  # fmt: skip
 
