@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, NamedTuple
 
 from deconvviz.engine.rules import Support
 from deconvviz.engine.tape import Step, Tape
+from deconvviz.html_views import table
 from deconvviz.wording import counted
 
 NETWORK_ITSELF = "(the network)"
@@ -124,12 +124,7 @@ class Coverage:
         return "\n".join([*map(str, self.uses), self.summary()])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(title)}</th>" for title in TITLES)
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells(use)) + "</tr>" for use in self.uses
-        )
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        return f"<p>{escape(self.summary())}</p>{table}"
+        return table(TITLES, [cells(use) for use in self.uses], self.summary())
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; counts are numbers of calls."""

@@ -16,6 +16,8 @@ DeconvvizError               every error that a user can fix; the command line p
 ├── DeviceError              a device that this machine does not have
 ├── ManifestError            a manifest that is unreadable, or does not match the files on disk
 ├── VerificationError        projections that a second computation does not confirm (exit code 1)
+├── RequestError             a request to the explorer that is malformed, or too large
+├── MissingExtra             an optional package that is not installed
 ├── FigureError              a figure that cannot be drawn
 └── OutputError              a file or folder that cannot be written
 """
@@ -124,6 +126,17 @@ class ManifestError(DeconvvizError):
 
 class VerificationError(DeconvvizError):
     """A second computation of projections differs from the first, or does not know the network."""
+
+
+class RequestError(DeconvvizError):
+    """A request to the explorer is malformed, or too large."""
+
+
+class MissingExtra(DeconvvizError):
+    """An optional package is not installed; the message names the extra that has it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra {extra}: pip install 'deconvviz[{extra}]'")
 
 
 class FigureError(DeconvvizError):

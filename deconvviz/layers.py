@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from html import escape
 from typing import Any, overload
 
 from torch import nn
@@ -15,6 +14,7 @@ from deconvviz.engine.receptive_fields import View, views
 from deconvviz.engine.tape import IMAGE, Tape
 from deconvviz.engine.wrappers import named_parts
 from deconvviz.errors import LayerError, UnitError
+from deconvviz.html_views import table
 from deconvviz.models.layer_names import paper_names, unknown_layer_message
 
 NOT_REACHED = (
@@ -167,6 +167,18 @@ class LayerTable(Sequence[Layer]):
     def names(self) -> list[str]:
         return [layer.name for layer in self._layers]
 
+    def __getattr__(self, name: str) -> Layer:
+        """Return the layer with this name, so that ``net.layers.conv5_1`` is completed by the Tab key."""
+        if name.startswith("_"):  # also while a copy has no attributes yet
+            raise AttributeError(name)
+        if name not in self._by_name:
+            raise AttributeError(unknown_layer_message(name, self._by_name, self._network, see=self._see))
+        return self.find(name)
+
+    def __dir__(self) -> list[str]:
+        named = [name for name in self.names if name.isidentifier()]
+        return sorted({*super().__dir__(), *named})
+
     def find(self, name: str | Layer) -> Layer:
         """Return the layer with this name; a `Layer` is returned unchanged.
 
@@ -232,14 +244,8 @@ class LayerTable(Sequence[Layer]):
         return "\n".join(map(str, self._layers))
 
     def _repr_html_(self) -> str:
-        head = "".join(
-            f"<th>{title}</th>"
-            for title in ("layer", "module", "kind", "output", "field (px)", "stride (px)", "parameters")
-        )
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells(layer)) + "</tr>" for layer in self
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        head = ("layer", "module", "kind", "output", "field (px)", "stride (px)", "parameters")
+        return table(head, [cells(layer) for layer in self])
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return one plain dictionary for each layer, with the keys of `layers --json`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -37,6 +38,7 @@ from deconvviz.network_info import NetworkInfo
 from deconvviz.network_info import Origin as Origin
 from deconvviz.projection import Projection
 from deconvviz.recording import Recording
+from deconvviz.views import open_view
 
 Images: TypeAlias = (
     "str | os.PathLike[str] | InputImage | Image.Image | np.ndarray[Any, Any] | Tensor"
@@ -334,6 +336,26 @@ class Network:
         read, inputs = self._prepare(images)
         return self._run(read, inputs, list(found), table, scores=scores, variants=variants)
 
+    def explore(self, images: Any = None, *, layer: str | None = None, other: Network | None = None) -> Any:
+        """Return a notebook widget: click on a picture to see which units answered there.
+
+        Its attributes `layer`, `units` and `picture` are the current choice; setting them moves the view.
+        `projection` is the projection of the units that are shown.
+
+        Args:
+            images: A path of an image or a folder, ``scenes:N``, a PIL image, a uint8 array (H, W, 3), or a
+                sequence of these. Default: some scenes.
+            layer: Name of the layer to begin with.
+            other: Another network, or the same with other weights, to compare with.
+
+        Raises:
+            MissingExtra: If anywidget is not installed (``pip install 'deconvviz[notebook]'``).
+            LayerError: If the layer does not exist.
+            NetworkError: If the input of the network is not an image.
+            SourceError: If there is no image.
+        """
+        return open_view("explorer", self, images, layer=layer, other=other)
+
     def _run(
         self,
         images: tuple[InputImage, ...],
@@ -388,7 +410,19 @@ class Network:
         info = self.info(written.fingerprints())
         scored = results[0] if results and results[0].shape == (len(inputs), len(self.classes)) else None
         classes = () if scored is None else top_classes(scored, self.classes)
-        return Recording(info, table, layers, images, inputs, written, survey, by_layer, activations, classes)
+        return Recording(
+            info,
+            table,
+            layers,
+            images,
+            inputs,
+            written,
+            survey,
+            by_layer,
+            activations,
+            classes,
+            made_by=weakref.ref(self),
+        )
 
     def _described(self, asked: Sequence[Layer | str], written: tape.Tape) -> tuple[Layer, ...]:
         """Return the requested layers; layers given by name are described from this pass."""

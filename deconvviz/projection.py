@@ -28,7 +28,7 @@ from deconvviz.models.top_class import TopClass
 from deconvviz.network_info import NetworkInfo
 from deconvviz.printable_names import path_to_text, printable
 from deconvviz.provenance import versions
-from deconvviz.results import SavedFiles, save_result
+from deconvviz.results import SavedFiles, html_of, save_result
 from deconvviz.verification.result import Verification
 from deconvviz.wording import counted
 
@@ -277,6 +277,9 @@ class Projection:
         from deconvviz.figures.page.save import render_png
 
         return render_png(self.figure(), dpi=150)
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self)
 
     def image_name(self, image: int) -> str:
         """Return the file name of an image, or another name if it has none."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from typing import Any
+from weakref import ReferenceType
 
 import torch
 from torch import Tensor
@@ -17,12 +18,14 @@ from deconvviz.engine.receptive_fields import UnitFields
 from deconvviz.engine.tape import Tape
 from deconvviz.engine.units import Seed, TensorSeed, Unit, UnitSeed, checked, strongest
 from deconvviz.errors import LayerError, MethodError, UnitError
+from deconvviz.html_views import table
 from deconvviz.images.image import InputImage
 from deconvviz.layers import Layer, LayerTable
 from deconvviz.models.classes import class_index
 from deconvviz.models.top_class import TopClass
 from deconvviz.network_info import NetworkInfo
 from deconvviz.projection import Box, Projection
+from deconvviz.views import open_view
 from deconvviz.wording import counted, missing_number
 
 
@@ -45,8 +48,10 @@ class Recording:
         values: dict[Layer, int],
         activations: dict[Layer, Tensor],
         top_classes: Sequence[TopClass | None] = (),
+        made_by: ReferenceType[Any] | None = None,
     ) -> None:
         self.network = network
+        self._made_by = made_by  # the live network, for `explore`
         self._table = table  # all layers of the network, for error messages
         self.layers = tuple(layers)
         self.input_images = tuple(input_images)  # empty if a prepared tensor was recorded
@@ -68,12 +73,8 @@ class Recording:
         return f"<Recording of {counted(len(self), 'image')} in {self.network.name}: {names}>"
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{t}</th>" for t in ("layer", "output", "channels above zero", "strongest unit"))
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in self._summary(layer)) + "</tr>"
-            for layer in self.layers
-        )
-        return f"<p>{escape(repr(self)[1:-1])}</p><table><tr>{head}</tr>{rows}</table>"
+        head = ("layer", "output", "channels above zero", "strongest unit")
+        return table(head, [self._summary(layer) for layer in self.layers], repr(self)[1:-1])
 
     def _summary(self, layer: Layer) -> tuple[str, str, str, str]:
         values = self._activations[layer]
@@ -121,9 +122,9 @@ class Recording:
         apart: bool = True,
         whole_fields: bool = False,
     ) -> UnitChoice:
-        """Return the strongest units at different places of the images, with the number of units passed over.
+        """Return the strongest units at different places of the images, with the number of units left out.
 
-        The candidates are those of `strongest`, in their order. With `apart`, a candidate is passed over if a
+        The candidates are those of `strongest`, in their order. With `apart`, a candidate is left out if a
         stronger chosen unit of the same image has a receptive field whose centre is less than half a field
         away, both vertically and horizontally. Except for the first, units with activation 0 are left out.
         Fewer than k units may remain. With `whole_fields`, units whose receptive field is cut by the border
@@ -248,6 +249,24 @@ class Recording:
             choice=choice,
             top_classes=self._top_classes,
         )
+
+    def explore(self, layer: str | Layer | None = None, *, network: Any = None) -> Any:
+        """Return a notebook widget that shows the recorded images, as `Network.explore`.
+
+        The images are recorded again, because the widget can show every layer.
+
+        Args:
+            layer: Layer to begin with. Default: the first recorded layer.
+            network: The network, if it no longer exists.
+
+        Raises:
+            MissingExtra: If anywidget is not installed.
+            NetworkError: If the network no longer exists.
+            ImageError: If a prepared tensor was recorded.
+        """
+        first = self.layers[0] if layer is None else self._find(layer)
+        made_by = None if self._made_by is None else self._made_by()
+        return open_view("explorer", self, layer=first.name, network=network or made_by)
 
     def boxes(self, layer: str | Layer, units: Sequence[Unit]) -> list[Box]:
         """Return the receptive fields of units in the network's input.

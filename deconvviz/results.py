@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 
+from deconvviz import html_views
 from deconvviz.errors import OutputError
 from deconvviz.files import write_text, write_whole
 from deconvviz.folder_lock import locked
@@ -48,7 +49,10 @@ class Result(Protocol[StyleT]):
         """Write the figure, its manifest and optionally the arrays."""
 
     def _repr_png_(self) -> bytes | None:
-        """Return the PNG that Jupyter shows."""
+        """Return the figure as PNG, for programs that show no HTML."""
+
+    def _repr_html_(self) -> str | None:
+        """Return the HTML that Jupyter shows (see `html_of`)."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,15 @@ class SavedFiles(Sequence[Path]):
         """Return the files that belong to a figure: ``grid.png``, ``grid.json`` and ``grid.npz``."""
         stem = figure.with_suffix("")
         return cls(figure, Path(f"{stem}.json"), Path(f"{stem}.npz") if arrays else None)
+
+
+def html_of(result: Result[Any], notes: Sequence[str] = ()) -> str | None:
+    """Return the figure of a result as HTML, with its description as alternative text and notes below it.
+
+    Return None if there is no figure.
+    """
+    png = result._repr_png_()
+    return None if png is None else html_views.figure(png, repr(result)[1:-1], notes)
 
 
 def targets(figure: Path, arrays: bool) -> list[Path]:

@@ -310,7 +310,7 @@ def test_text_and_html_of_a_coverage(gated: dv.Network) -> None:
     ]
     html = found._repr_html_()
     assert html.startswith(
-        "<p>gated, projections of output: 4 calls, 2 exact, 2 approximate, 0 unsupported</p><table>"
+        "<p>gated, projections of output: 4 calls, 2 exact, 2 approximate, 0 unsupported</p><div"
     )
     assert html.count("<tr>") == 5
     assert "<td>aten.sigmoid.default</td><td>1</td><td>approximate</td><td>then.gate</td>" in html

@@ -15,11 +15,17 @@ import deconvviz
 
 PACKAGE = Path(deconvviz.__file__).parent
 
-GROUND = {"errors", "files", "folder_lock", "paths", "printable_names", "similar_names", "version", "wording"}
+GROUND = {
+    "errors", "files", "folder_lock", "html_views", "notebook_bar", "paths", "printable_names", "similar_names",
+    "version", "views", "wording",
+}  # fmt: skip
 ROOMS = GROUND | {"engine", "images", "scenes", "models", "image_sources", "figures", "verification"}
 FACTS = {"layers", "coverage", "network_info", "provenance", "results", "likeness"}
 BELOW = {
     "version": set(),
+    "views": set(),
+    "html_views": set(),
+    "notebook_bar": set(),
     "printable_names": set(),
     "errors": {"printable_names"},
     "similar_names": set(),
@@ -52,6 +58,9 @@ BELOW = {
     | {"projection", "recording", "network", "loading", "described_network", "topnine"},
     "trust_measures": ROOMS | FACTS | {"projection", "recording", "network", "methods", "dataset_search"},
     "from_manifest": ROOMS | FACTS | {"projection", "network", "described_network", "methods"},
+    "experiments": ROOMS
+    | FACTS
+    | {"projection", "recording", "network", "loading", "topnine", "methods", "dataset_search"},
     "web": ROOMS
     | FACTS
     | {"projection", "recording", "network", "loading", "topnine", "methods"}
@@ -59,12 +68,12 @@ BELOW = {
     "cli": ROOMS
     | FACTS
     | {"projection", "recording", "network", "loading", "topnine", "methods"}
-    | {"dataset_search", "from_manifest", "trust_measures", "web"},
+    | {"dataset_search", "from_manifest", "trust_measures", "experiments", "web"},
     "__main__": {"cli"},
     "__init__": ROOMS
     | FACTS
     | {"projection", "recording", "network", "loading", "topnine", "methods"}
-    | {"dataset_search", "from_manifest", "trust_measures", "web"},
+    | {"dataset_search", "from_manifest", "trust_measures", "experiments", "web"},
 }
 """Rooms that a room may import, besides itself."""
 

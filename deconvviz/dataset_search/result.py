@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 from weakref import ReferenceType
@@ -22,15 +21,18 @@ from deconvviz.dataset_search.tables import EDGES
 from deconvviz.described_network import load_described
 from deconvviz.errors import SearchError, UnitError
 from deconvviz.folder_lock import locked
+from deconvviz.html_views import table
 from deconvviz.image_sources import Source, open_source, reopen
 from deconvviz.image_sources.opening import place_of_source
 from deconvviz.layers import Layer
 from deconvviz.network import Network
+from deconvviz.notebook_bar import or_bar
 from deconvviz.paths import path_as_typed
 from deconvviz.printable_names import printable_path
 from deconvviz.topnine.peak import Peak
 from deconvviz.topnine.project_peaks import OnProjection, Report, project_peaks
 from deconvviz.topnine.result import Searched, TopNine
+from deconvviz.views import open_view
 from deconvviz.wording import listed
 
 LACKING = {
@@ -171,15 +173,13 @@ class Search:
         )
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{title}</th>" for title in ("layer", "channels", "dead", "strongest peak"))
-        rows = ""
+        rows = []
         for layer, count in self.layers.items():
             best = int(np.argmax(self._column(layer, "maximum")))
             top = self.top(layer, best, 1)
             strongest = f"channel {best}: {top[0]}" if top else ""
-            cells = (layer, str(count), str(len(self.dead(layer))), strongest)
-            rows += "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
-        return f"<p>{escape(repr(self)[1:-1])}</p><table><tr>{head}</tr>{rows}</table>"
+            rows.append((layer, str(count), str(len(self.dead(layer))), strongest))
+        return table(("layer", "channels", "dead", "strongest peak"), rows, repr(self)[1:-1])
 
     def top(self, layer: str | Layer, channel: int, k: int | None = None) -> list[Peak]:
         """Return the peaks of a channel, strongest first.
@@ -348,6 +348,23 @@ class Search:
         order = others[np.argsort(-similarity[others], kind="stable")][:k]
         return [(name, int(other), min(1.0, max(-1.0, float(similarity[other])))) for other in order]
 
+    def explore(self, *, layer: str | None = None, network: Network | None = None) -> Any:
+        """Return a notebook widget with the images of the search, as `Network.explore`.
+
+        A unit that is opened also shows the images that activate its channel most strongly.
+
+        Args:
+            layer: Name of the layer to begin with. Default: the first searched layer.
+            network: Network of the search. None opens it again.
+
+        Raises:
+            MissingExtra: If anywidget is not installed (``pip install 'deconvviz[notebook]'``).
+            SourceError: If the images have changed since the search.
+            SearchError: If the network was made in Python and no longer exists.
+        """
+        first = next(iter(self.layers)) if layer is None else layer
+        return open_view("explorer", self, layer=first, network=network)
+
     def topnine(
         self,
         layers: str | Layer | Iterable[str | Layer],
@@ -394,7 +411,8 @@ class Search:
             else self.choose(layer, count, by, seed)
             for layer in distinct
         }
-        return self.project_channels(chosen, k=k, memory=memory, network=network, report=report)
+        bar = or_bar(report, "projecting images")
+        return self.project_channels(chosen, k=k, memory=memory, network=network, report=bar)
 
     def project_channels(
         self,

@@ -26,6 +26,7 @@ from deconvviz.image_sources.batches import usual_workers
 from deconvviz.layers import Layer
 from deconvviz.loading import load
 from deconvviz.network import Network
+from deconvviz.notebook_bar import or_bar
 from deconvviz.provenance import versions
 from deconvviz.results import merged
 
@@ -76,7 +77,7 @@ def search(
         address: Address of the Ray cluster. None uses the cluster that the program is connected to, or
             starts Ray on this machine.
         every: Minimum number of seconds between checkpoints. 0 writes one after each batch.
-        report: Called after each batch with a `Progress`.
+        report: Called after each batch with a `Progress`. Default: a bar in a notebook, else nothing.
 
     Returns:
         Search: The result, also written to `out`.
@@ -107,7 +108,7 @@ def search(
         net, images, layers, top=top, batch_size=BATCH_SIZE if size is None else size, strict=strict
     )
     planned.check_listed()
-    run = partial(_run, engine, address=address, workers=workers, report=report or _no_report)
+    run = partial(_run, engine, address=address, workers=workers, report=report or _bar())
     if folder is None:
         begun = State.begin(planned)
         run(planned, begun, save=_no_checkpoint)
@@ -249,5 +250,12 @@ def _no_checkpoint(state: State) -> None:
     """Write no checkpoint."""
 
 
-def _no_report(progress: Progress) -> None:
-    """Report no progress."""
+def _bar() -> Report:
+    """Return a progress bar in a notebook, and elsewhere a callback that does nothing."""
+    bar = or_bar(None, "searching images")
+
+    def report(progress: Progress) -> None:
+        if bar is not None:
+            bar(progress.done, progress.total)
+
+    return report

@@ -13,6 +13,7 @@ from deconvviz.layers import Layer
 from deconvviz.methods.comparison import Comparison, UsedMethod
 from deconvviz.methods.method import DEFAULT_METHODS, Method, Subject, method
 from deconvviz.network import Images, Network
+from deconvviz.notebook_bar import or_bar
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Progress callback: name of the method, number of finished steps and number of all steps."""
@@ -97,7 +98,9 @@ def compare_units(
 
 
 def _named(report: Progress | None, name: str) -> Callable[[int, int], None] | None:
-    return None if report is None else lambda done, total: report(name, done, total)
+    if report is None:
+        return or_bar(None, name)
+    return lambda done, total: report(name, done, total)
 
 
 def _class_of(subject: Subject, maps: dict[str, Tensor]) -> str:

@@ -23,7 +23,7 @@ from deconvviz.models.top_class import TopClass
 from deconvviz.network_info import NetworkInfo
 from deconvviz.printable_names import printable
 from deconvviz.projection import Box, Projection, as_numpy
-from deconvviz.results import SavedFiles, save_result
+from deconvviz.results import SavedFiles, html_of, save_result
 from deconvviz.verification.result import Verification
 from deconvviz.wording import counted
 
@@ -243,6 +243,9 @@ class Comparison:
         from deconvviz.figures.page.save import render_png
 
         return render_png(self.figure(), dpi=150)
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self)
 
     @property
     def _fields(self) -> tuple[Box, ...]:

@@ -21,7 +21,7 @@ from deconvviz.likeness import PlaceLikeness
 from deconvviz.network_info import NetworkInfo
 from deconvviz.projection import Box
 from deconvviz.provenance import versions
-from deconvviz.results import SavedFiles, save_result
+from deconvviz.results import SavedFiles, html_of, save_result
 from deconvviz.topnine.peak import Peak
 from deconvviz.verification.result import Verification
 from deconvviz.wording import counted
@@ -213,6 +213,9 @@ class TopNine:
         from deconvviz.figures.page.save import render_png
 
         return render_png(self.figure(), dpi=150)
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self)
 
     @property
     def _most(self) -> int:

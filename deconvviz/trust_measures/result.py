@@ -15,7 +15,7 @@ from deconvviz.figures.spec.style import DPI, MeasuresStyle
 from deconvviz.layers import Layer
 from deconvviz.network_info import NetworkInfo
 from deconvviz.provenance import versions
-from deconvviz.results import SavedFiles, save_result
+from deconvviz.results import SavedFiles, html_of, save_result
 from deconvviz.trust_measures.content import figure_of
 from deconvviz.trust_measures.summary import sentences
 from deconvviz.wording import counted
@@ -187,6 +187,9 @@ class Trust:
         from deconvviz.figures.page.save import render_png
 
         return render_png(self.figure(), dpi=150)
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self, self.summary())
 
 
 def _measure(one: Mapping[str, Any], name: str) -> Mapping[str, Any]:

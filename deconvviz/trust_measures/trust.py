@@ -9,6 +9,7 @@ from deconvviz.errors import ImageError, LayerError, MethodError, RefusedOp, Uni
 from deconvviz.layers import Layer
 from deconvviz.methods.method import DEFAULT_METHODS, Method, Subject, method
 from deconvviz.network import Network
+from deconvviz.notebook_bar import or_bar
 from deconvviz.printable_names import printable
 from deconvviz.trust_measures.deletion import Deletion
 from deconvviz.trust_measures.identification import Identification
@@ -77,7 +78,7 @@ def trust(
         raise UnitError(f"{k} units at a place were requested: units are compared, so request 2 or more")
     found = _checked(net.layers.find(layer))
     pictures = pictures_of(images, found, limit=limit, seed=seed)
-    job = _Job(net, found, chosen, k, seed, len(pictures), report)
+    job = _Job(net, found, chosen, k, seed, len(pictures), or_bar(report, "measuring"))
     for number, picture in enumerate(pictures):
         job.see(picture, number)
     job.check()

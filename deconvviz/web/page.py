@@ -24,8 +24,10 @@ def render(
     *,
     styles: Sequence[str] = (),
     scripts: Sequence[str] = (),
+    generated: Sequence[str] = (),
     images: str = "data:",
     style_files: str = "",
+    connect: str = "",
     **values: Any,
 ) -> str:
     """Return a page that loads nothing from outside.
@@ -36,17 +38,22 @@ def render(
     Args:
         template: Name of a template that extends ``page.html``.
         styles: Names of style sheets in ``assets/``, which the page contains.
-        scripts: Names of ES modules in ``assets/``, which the page contains. They import nothing.
+        scripts: Names of ES modules in ``assets/``, which the page contains. They import nothing. Names
+            joined by ``+`` become one module.
+        generated: Further style sheets as text, made for this page.
         images: Allowed sources of images, as in a content security policy.
         style_files: Allowed sources of style sheets besides those in `styles`.
+        connect: Allowed targets of connections that scripts open; none by default.
         **values: Values for the template.
     """
-    sheets, modules = [asset(name) for name in styles], [asset(name) for name in scripts]
+    sheets = [*(asset(name) for name in styles), *generated]
+    modules = [joined(names) for names in scripts]
     policy = {
         "default-src": "'none'",
         "img-src": images,
         "style-src": " ".join(filter(None, [style_files, *map(_source_of, sheets)])) or "'none'",
         "script-src": " ".join(map(_source_of, modules)) or "'none'",
+        **({"connect-src": connect} if connect else {}),
         "base-uri": "'none'",
         "form-action": "'none'",
     }
@@ -56,6 +63,11 @@ def render(
         styles=[Markup(sheet) for sheet in sheets],
         scripts=[Markup(module) for module in modules],
     )  # fmt: skip
+
+
+def joined(names: str) -> str:
+    """Return the texts of assets whose names are joined by ``+``, one after the other."""
+    return "".join(asset(name) for name in names.split("+"))
 
 
 @cache
@@ -86,6 +98,7 @@ def _environment() -> Environment:
         loader=PackageLoader("deconvviz.web"),
         autoescape=True,
         undefined=StrictUndefined,
+        auto_reload=False,
         finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,0 +1,146 @@
+"""Look at units of one recording: choose them, project them in small groups, compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from deconvviz.engine.units import Unit
+from deconvviz.errors import UnitError
+from deconvviz.figures.spec.colour import limit_of
+from deconvviz.figures.spec.effective_crop import effective_boxes
+from deconvviz.figures.spec.style import PERCENTILE
+from deconvviz.layers import Layer
+from deconvviz.projection import Box, Projection
+from deconvviz.recording import Recording
+from deconvviz.trust_measures.drawn_likeness import likeness_of
+from deconvviz.trust_measures.statistics import absolute_correlations
+from deconvviz.web.explorer.messages import Message, Quantised
+
+GROUPS = (1, 1, 2, 4)
+"""Sizes of the groups that are projected one after another; the last size is repeated."""
+
+
+def strongest_at(recording: Recording, layer: Layer, y: int, x: int, k: int) -> list[Unit]:
+    """Return the strongest units above zero at one position of a map.
+
+    Raises:
+        UnitError: The layer has no such position.
+    """
+    values = recording.activations(layer)[0]
+    if values.dim() != 3:
+        raise UnitError(f"the units of {layer.name} have no position")
+    rows, columns = values.shape[1:]
+    if y >= rows or x >= columns:
+        raise UnitError(f"no position ({y}, {x}) in {layer.name}: its maps have {rows} x {columns} positions")
+    here = values[:, y, x]
+    found = torch.topk(here, min(k, len(here)))
+    return [
+        Unit(0, int(channel), y, x, float(value))
+        for value, channel in zip(found.values, found.indices, strict=True)
+        if value > 0
+    ]
+
+
+def strongest_of(recording: Recording, layer: Layer, k: int, channel: int | None) -> list[Unit]:
+    """Return the strongest units of the picture that are above zero and not close to a stronger one.
+
+    With a channel, its strongest positions.
+    """
+    shape = recording.activations(layer).shape
+    if channel is not None and channel >= shape[1]:
+        raise UnitError(f"no channel {channel} in {layer.name}: there are 0 to {shape[1] - 1}")
+    count = shape[1] if channel is None else int(np.prod(shape[2:]))
+    chosen = recording.choose(layer, min(k, count), channel, apart=True)
+    return [unit for unit in chosen if unit.activation > 0]
+
+
+def strongest_of_channels(recording: Recording, layer: Layer, channels: Sequence[int]) -> list[Unit]:
+    """Return the strongest unit of each of some channels, also if it is 0."""
+    return [recording.strongest(layer, 1, channel)[0] for channel in channels]
+
+
+def cards(recording: Recording, layer: Layer, units: Sequence[Unit]) -> Message:
+    """Return the units with their receptive fields, before anything is projected."""
+    boxes = recording.boxes(layer, units) if units else []
+    return Message(
+        {
+            "kind": "cards",
+            "layer": layer.name,
+            "units": [
+                {"channel": unit.channel, "y": unit.y, "x": unit.x, "activation": unit.activation, "box": box}
+                for unit, box in zip(units, map(list, boxes), strict=True)
+            ],
+        }
+    )
+
+
+def projections(recording: Recording, layer: Layer, units: Sequence[Unit]) -> Iterator[Message]:
+    """Yield the projection of each unit, and at the end what they share: scale, crops, likeness."""
+    parts: list[Projection] = []
+    crops: list[npt.NDArray[Any]] = []
+    start = 0
+    while start < len(units):
+        size = GROUPS[min(len(parts), len(GROUPS) - 1)]
+        parts.append(recording.project(layer, units[start : start + size]))
+        for number in range(len(parts[-1])):
+            box = parts[-1].boxes[number]
+            crops.append(parts[-1].crop_at(number, box))
+            yield _projection(start + number, crops, box)
+        start += size
+    if units:
+        yield Message({"kind": "looked", **_shared(recording, layer, units, parts, crops)})
+
+
+def _projection(number: int, crops: Sequence[npt.NDArray[Any]], box: Box) -> Message:
+    values = Quantised.of(crops[-1])
+    return Message(
+        {
+            "kind": "projection",
+            "number": number,
+            "box": list(box),
+            "limit": limit_of(crops, percentile=PERCENTILE).value,
+            **values.to_json(),
+        },
+        [values.data],
+    )
+
+
+def _shared(
+    recording: Recording,
+    layer: Layer,
+    units: Sequence[Unit],
+    parts: Sequence[Projection],
+    crops: Sequence[npt.NDArray[Any]],
+) -> dict[str, Any]:
+    boxes = [box for part in parts for box in part.boxes]
+    rows, columns = recording.inputs.shape[-2:]
+    squares = effective_boxes([np.moveaxis(crop, -1, 0) for crop in crops], boxes, (int(rows), int(columns)))
+    return {
+        "limit": limit_of(crops, percentile=PERCENTILE).value,
+        "crops": [list(box) for box in squares],
+        "likeness": _likeness(recording, layer, units, parts, crops),
+        "approximate": [use.short for use in parts[0].coverage.approximate],
+    }
+
+
+def _likeness(
+    recording: Recording,
+    layer: Layer,
+    units: Sequence[Unit],
+    parts: Sequence[Projection],
+    crops: Sequence[npt.NDArray[Any]],
+) -> float | None:
+    """Return the median absolute correlation between projections of one place; None if not known."""
+    places = {(unit.y, unit.x) for unit in units}
+    if len(places) == 1 and len(units) > 1:
+        stack = np.stack([np.moveaxis(crop, -1, 0) for crop in crops])
+        pairs = absolute_correlations(stack, stack)[np.triu_indices(len(units), 1)]
+        known = pairs[np.isfinite(pairs)]
+        return float(np.median(known)) if known.size else None
+    found = likeness_of(recording, parts[0], budget=2)
+    return None if found is None else found.value

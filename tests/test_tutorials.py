@@ -1,0 +1,40 @@
+"""The tutorials: their cells are run in order, and what a notebook would show is made."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "docs" / "tutorials"
+PAGES = sorted(path for path in FOLDER.glob("*.md") if path.name != "README.md")
+CELL = re.compile(r"^```\{code-cell\} ipython3\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def run(cell: str, names: dict[str, Any]) -> Any:
+    """Run a cell and return the value of its last line, as a notebook shows it."""
+    tree = ast.parse(cell)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "cell", "exec"), names)
+    return None if last is None else eval(compile(ast.Expression(last.value), "cell", "eval"), names)  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_cells_of_a_tutorial_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    cells = CELL.findall(page.read_text(encoding="utf-8"))
+    assert len(cells) >= 3
+    for cell in cells:
+        shown = run(cell, names)
+        html = getattr(shown, "_repr_html_", lambda: "none")()
+        assert html
+
+
+def test_every_tutorial_is_listed() -> None:
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert [f"({page.name})" in text for page in PAGES] == [True] * 4
