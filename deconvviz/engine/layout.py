@@ -185,6 +185,8 @@ class Window:
             for axis, number, length in spans:
                 part = part.narrow(axis - 1, corner[number], length)
             parts.append(part)
+        if kept.dim() == 4 and kept.is_contiguous(memory_format=torch.channels_last):
+            return torch.stack([part.movedim(0, -1) for part in parts]).movedim(-1, 1)  # in the same format
         return torch.stack(parts)
 
     def place(self, signal: Tensor, start: Tensor) -> Tensor:

@@ -65,8 +65,8 @@ def project(fields: UnitFields, seed: Seed, like: Tensor, *, memory: int | None 
 
 
 SHARE = 4  # a quarter of the free memory: the network, its recording and other programs need some too
-LEAST = 64 << 20  # bytes
-MOST = {"cuda": 4 << 30, "cpu": 128 << 20}  # a CPU is a fifth slower if signals do not fit its caches
+LEAST = 32 << 20  # bytes
+MOST = {"cuda": 4 << 30, "cpu": 64 << 20}  # above 32 MiB, a new tensor on a CPU is slow: its pages are new
 
 
 def default_budget(device: torch.device) -> int:

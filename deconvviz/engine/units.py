@@ -160,6 +160,19 @@ def strongest(activations: Tensor, k: int, layer: str, channel: int | None = Non
     return [unit_at(activations, place) for place in places.tolist()]
 
 
+def strongest_others(activations: Tensor, unit: Unit, count: int) -> list[Unit]:
+    """Return the strongest units above zero at the place of a unit, without its own channel.
+
+    There are at most `count`, strongest first; ties go to the lower channel.
+    """
+    here = activations[unit.image]  # (C, H, W) or (C,)
+    if unit.y is not None and unit.x is not None:
+        here = here[:, unit.y, unit.x]
+    order = torch.sort(here, descending=True, stable=True).indices[: count + 1].tolist()
+    found = [channel for channel in order if channel != unit.channel and float(here[channel]) > 0]
+    return [Unit(unit.image, channel, unit.y, unit.x, float(here[channel])) for channel in found[:count]]
+
+
 class Ranking(NamedTuple):
     """Candidates for the strongest units of a layer, strongest first."""
 

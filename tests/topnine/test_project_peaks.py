@@ -20,7 +20,7 @@ from deconvviz.dataset_search.result import Search, open_search
 from deconvviz.dataset_search.search import search
 from deconvviz.errors import DeconvvizError, ImageError, OutputError, RefusedOp, SearchError, UnitError
 from deconvviz.scenes import scene
-from deconvviz.topnine import project_peaks as module
+from deconvviz.topnine import peak_stream as module
 from deconvviz.topnine.result import ProjectedPeak
 
 COUNT = 24

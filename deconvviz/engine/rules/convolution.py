@@ -12,6 +12,7 @@ from deconvviz.engine.index_maps import UNKNOWN, IndexMap, SlidingWindow
 from deconvviz.engine.layout import TensorLayout, Window
 from deconvviz.engine.rules.registry import rule
 from deconvviz.engine.rules.rule import Call, Rule, Spatial
+from deconvviz.engine.rules.transposed import transposed_convolution
 
 aten = torch.ops.aten
 
@@ -89,16 +90,14 @@ class Convolution(Filter, Spatial):
             crop[axis] = max(0, min(int(before.min()), int(after.min()), slide.extent - 1))
             missing = -int(after.max()) - crop[axis] if crop[axis] == 0 else 0
             extra[axis] = max(0, min(missing, slide.stride - 1))
-        x: Tensor = aten.convolution(
+        x = transposed_convolution(
             signal,
             self.weight.to(signal.dtype),
-            None,
-            self.stride,
-            crop,
-            self.dilation,
-            True,
-            extra,
-            self.groups,
+            stride=self.stride,
+            crop=crop,
+            dilation=self.dilation,
+            extra=extra,
+            groups=self.groups,
         )  # (K, out, h, w) -> (K, in, ~h * stride, ~w * stride)
         return input_window.place(x, origin + torch.tensor(crop))
 

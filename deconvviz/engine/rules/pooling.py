@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, SlidingWindow
-from deconvviz.engine.layout import TensorLayout, Window, zeros
+from deconvviz.engine.layout import TensorLayout, Window
 from deconvviz.engine.rules.registry import rule
 from deconvviz.engine.rules.rule import Call, Rule, Spatial
 from deconvviz.engine.rules.separable import Separable
+from deconvviz.engine.rules.unpooling import unpooled
 from deconvviz.engine.rules.verification import mismatch
 
 aten = torch.ops.aten
@@ -55,7 +56,9 @@ class MaxPool(Spatial):
         """The switches inside their windows, t_row * kernel width + t_column: one byte a unit."""
         indices = self._indices
         if indices is not None:
-            self._switches = self._in_windows(indices)
+            found = self._in_windows(indices)
+            on_cpu = found.device.type == "cpu"  # signals there are in channels-last format
+            self._switches = found.contiguous(memory_format=torch.channels_last) if on_cpu else found
             self._indices = None  # last, because another thread may ask at the same time
         assert self._switches is not None
         return self._switches
@@ -116,17 +119,7 @@ class MaxPool(Spatial):
     ) -> Sequence[Tensor | None]:
         switches = _in_memory_format_of(window.cut(self.switches), signal)  # (K, C, h, w)
         rows, columns = self.rows, self.columns
-        (k, c), (h, w) = signal.shape[:2], window.size
-        high, wide = (h - 1) * rows.stride + rows.extent, (w - 1) * columns.stride + columns.extent
-        x = zeros(signal, (k, c, high, wide))
-        for tap in range(rows.kernel * columns.kernel):
-            row, column = divmod(tap, columns.kernel)
-            row, column = row * rows.dilation, column * columns.dilation
-            x[
-                :, :,
-                row : row + (h - 1) * rows.stride + 1 : rows.stride,
-                column : column + (w - 1) * columns.stride + 1 : columns.stride,
-            ] += signal * (switches == tap)  # fmt: skip
+        x = unpooled(signal, switches, rows, columns)
         stride = torch.tensor([rows.stride, columns.stride])
         padding = torch.tensor([rows.padding, columns.padding])
         return [
