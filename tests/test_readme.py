@@ -69,7 +69,13 @@ WRITTEN = {
     "docs/how-to/compare-methods.md": ["methods.png", "methods.npz"],
     "docs/how-to/judge-a-projection.md": ["trust.png", "trust.json", "trust.npz"],
     "docs/how-to/use-your-network.md": ["own.png", "timm.png"],
+    "docs/how-to/explore.md": ["chosen.png"],
+    "docs/how-to/make-an-atlas.md": ["site-scenes/index.html", "site-scenes/pool1/index.html"],
+    "docs/how-to/write-a-report.md": ["scene.html", "more.html"],
     "docs/how-to/search-a-dataset.md": ["found/top.parquet", "topnine.png"],
+    "docs/how-to/occlusion.md": ["occluded/cat-relu4_2-occlusion.png", "occluded/cat-relu4_2-occlusion.npz"],
+    "docs/how-to/filters.md": ["first-layer/filters.png", "first-layer/filters.parquet"],
+    "docs/how-to/correspondence.md": ["parts/correspondence.png", "parts/correspondence.parquet"],
 }
 
 
@@ -105,7 +111,8 @@ def commands(block):
     return [
         line
         for line in block.splitlines()
-        if line.startswith("deconvviz ") and "MANIFEST" not in line and "--address" not in line
+        if line.startswith("deconvviz ")
+        and not any(part in line for part in ("MANIFEST", "--address", "deconvviz explore"))
     ]
 
 
@@ -119,7 +126,7 @@ SHELL = {
 def test_shell_lines_of_the_pages_run(folder, lines):
     for line in lines:
         words = shlex.split(line, comments=True)[1:]
-        if words[0] in ("project", "search"):
+        if words[0] in ("project", "search", "report"):
             words += ["--weights", "random"]
         if words[0] == "trust":  # the same on fewer scenes and units, to save time
             words = [*(word.replace("scenes:20", "scenes:2") for word in words), "--top", "2"]
@@ -174,7 +181,20 @@ def test_options_named_in_the_pages_exist():
     from deconvviz.cli.app import app
 
     known = "--install-completion --head "  # the second is Ray's
-    for command in ("project", "search", "topnine", "compare", "trust", "check", "layers", "models", "demo"):
+    for command in (
+        "project",
+        "search",
+        "topnine",
+        "compare",
+        "trust",
+        "check",
+        "layers",
+        "models",
+        "demo",
+        "report",
+        "atlas",
+        "explore",
+    ):
         known += CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
     for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")):
         known += " ".join(re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8")))

@@ -17,7 +17,7 @@ def digest(state: Mapping[str, Tensor]) -> str:
     whole = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach()
-        whole.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        whole.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode("utf-8", "surrogatepass"))
         whole.update(hashlib.sha256(_bytes(tensor)).digest())
     return f"sha256:{whole.hexdigest()}"
 

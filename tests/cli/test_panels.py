@@ -24,9 +24,11 @@ def test_help_groups_commands_in_panels() -> None:
             panels[list(panels)[-1]].append(command[1])
     assert panels.pop("Options") == []
     assert panels == {
-        "Look": ["project", "demo"],
+        "Look": ["project", "explore", "demo"],
         "Dataset": ["search", "topnine"],
         "Trust": ["compare", "trust"],
+        "Experiments": ["evolve", "invariance", "filters", "occlude", "correspond"],
+        "Share": ["report", "atlas"],
         "Network": ["layers", "models", "check"],
     }
 
