@@ -123,7 +123,7 @@ def click(page: Page, dice: Random) -> dict[str, float]:
         for start, length in (("x", "width"), ("y", "height"))
     ]
     page.mouse.click(*at)
-    page.wait_for_function(f"window.looked.length > {before}", timeout=120_000)
+    page.wait_for_function("(count) => window.looked.length > count", arg=before, timeout=120_000)
     found: dict[str, float] = page.evaluate("window.looked.at(-1)")
     return found
 

@@ -24,8 +24,9 @@ def draw(spec: Spec, *, width: float | None = None) -> Figure:
     """
     from deconvviz.figures.curves.draw import draw_curves
     from deconvviz.figures.measures.draw import draw_measures
+    from deconvviz.figures.panels.draw import draw_panels
     from deconvviz.figures.sheet.draw import draw_sheet
-    from deconvviz.figures.spec import Curves, MeasuresFigure, Sheet, TileGrid, TopNineFigure
+    from deconvviz.figures.spec import Curves, MeasuresFigure, Panels, Sheet, TileGrid, TopNineFigure
     from deconvviz.figures.tile_grid.draw import draw_tile_grid
     from deconvviz.figures.top_nine.draw import draw_top_nine
 
@@ -39,6 +40,8 @@ def draw(spec: Spec, *, width: float | None = None) -> Figure:
         return draw_curves(spec, width=width)
     if isinstance(spec, MeasuresFigure):
         return draw_measures(spec, width=width)
+    if isinstance(spec, Panels):
+        return draw_panels(spec, width=width)
     raise TypeError(
-        f"{type(spec).__name__} is not a figure spec: use Sheet, TopNineFigure, TileGrid or Curves"
+        f"{type(spec).__name__} is not a figure spec: use Sheet, TopNineFigure, TileGrid, Curves or Panels"
     )

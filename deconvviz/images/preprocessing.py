@@ -89,14 +89,26 @@ class Preprocessing:
 
         C is 1 for a network that reads grey. Raises ImageError if the network's input is not an image.
         """
-        self.check_reads_images("this network")
-        image = Image.fromarray(np.ascontiguousarray(rgb))
-        if len(self.mean) == 1:
-            image = image.convert("L")
-        cut = _center_cropped(self._resized(image), *_pair(self.crop))
+        cut = _center_cropped(self._read(rgb), *_pair(self.crop))
         pixels = torch.from_numpy(np.array(cut)).view(cut.height, cut.width, len(self.mean)).permute(2, 0, 1)
         mean, std = (torch.tensor(one, dtype=torch.float).view(-1, 1, 1) for one in (self.mean, self.std))
         return (pixels.float() / 255).sub_(mean).div_(std)
+
+    def canvas(self, rgb: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+        """Return the image (H, W, C) as it is before `apply` crops it, and the crop's corner (top, left).
+
+        Images shorter than the crop have a black border, as in `apply`. C is 1 for a network that reads grey.
+        Raises ImageError if the network's input is not an image.
+        """
+        rows, columns = _pair(self.crop)
+        whole = _padded(self._read(rgb), rows, columns, 0)
+        pixels = np.array(whole).reshape(whole.height, whole.width, len(self.mean))
+        return pixels, _corner(whole, rows, columns)
+
+    def _read(self, rgb: npt.NDArray[np.uint8]) -> Image.Image:
+        self.check_reads_images("this network")
+        image = Image.fromarray(np.ascontiguousarray(rgb))
+        return self._resized(image.convert("L") if len(self.mean) == 1 else image)
 
     def check_reads_images(self, network: str) -> None:
         """Raise ImageError if the input of the network is not an image."""
@@ -197,8 +209,12 @@ def _padded(image: Image.Image, rows: int, columns: int, fill: int | tuple[int, 
 def _center_cropped(image: Image.Image, rows: int, columns: int) -> Image.Image:
     """Crop the centre of an image; a smaller image is padded with black."""
     image = _padded(image, rows, columns, 0)
-    top, left = round((image.height - rows) / 2), round((image.width - columns) / 2)
+    top, left = _corner(image, rows, columns)
     return image.crop((left, top, left + columns, top + rows))
+
+
+def _corner(image: Image.Image, rows: int, columns: int) -> tuple[int, int]:
+    return round((image.height - rows) / 2), round((image.width - columns) / 2)
 
 
 def _pair(size: Size) -> tuple[int, int]:

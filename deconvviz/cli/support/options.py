@@ -11,7 +11,7 @@ import typer
 from deconvviz.cli.support.completion import DEFAULT_MODEL as DEFAULT_MODEL
 from deconvviz.cli.support.completion import complete_layer, complete_model
 from deconvviz.cli.support.details import be_quiet, show_details
-from deconvviz.cli.support.panels import APPEARANCE
+from deconvviz.cli.support.panels import APPEARANCE, PACE
 
 DEFAULT_OUT = Path("deconvviz-out")
 DEFAULT_DPI = 200
@@ -64,6 +64,17 @@ Memory = Annotated[
         metavar="SIZE",
         help="Memory for projecting units in one batch (512M, 2G, or bytes). Smaller values mean smaller "
         "batches.",
+        show_default="a share of the free memory",
+    ),
+]
+ImageMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="Memory for images that are kept for the next checkpoint (512M, 2G, or bytes). If they do not "
+        "fit, they are read again.",
+        rich_help_panel=PACE,
         show_default="a share of the free memory",
     ),
 ]

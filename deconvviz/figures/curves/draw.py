@@ -58,6 +58,7 @@ class _Painter:
         self.paper, self.corner = paper, corner
         self.numbers = {label: number for number, label in enumerate(curves.curve_labels)}
         every = [curve for panel in curves.panels for curve in panel.curves]
+        self.thin = {self.numbers[curve.label] for curve in every if curve.thin}
         self.marked = {self.numbers[curve.label] for curve in every if _has_markers(curve)}
         self.references = {label: number for number, label in enumerate(curves.reference_labels)}
 
@@ -128,7 +129,7 @@ class _Painter:
                 back = placed.points(curve.x[run], high[run])[::-1]
                 corners = self._moved(np.concatenate([there, back]))
                 self.paper.area(corners, clip, _colour(number), f"band-{name}-{part}")
-        look = _curve_look(number, markers=_has_markers(curve))
+        look = _curve_look(number, markers=_has_markers(curve), thin=curve.thin)
         # Enlarged, so that markers at the edge are not cut.
         clip = Rect(clip.x - 0.03, clip.y - 0.03, clip.w + 0.06, clip.h + 0.06)
         self.paper.polyline(self._moved(placed.points(curve.x, curve.y)), clip, f"curve-{name}", **look)
@@ -140,7 +141,8 @@ class _Painter:
         if entry.reference:
             look = _reference_look(entry.number)
         else:
-            look = {**_curve_look(entry.number, markers=entry.number in self.marked), "markevery": [1]}
+            marked, thin = entry.number in self.marked, entry.number in self.thin
+            look = {**_curve_look(entry.number, markers=marked, thin=thin), "markevery": [1]}
         self._stroke(points, f"legend-line-{index}", **look)
         text = Line(entry.text, CAPTION, ink=INK)
         self.paper.lines([text], x + SAMPLE + SAMPLE_GAP, y, f"legend-{index}")
@@ -169,16 +171,16 @@ def _colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
-def _curve_look(number: int, *, markers: bool) -> dict[str, Any]:
+def _curve_look(number: int, *, markers: bool, thin: bool) -> dict[str, Any]:
     """Return the line style of a curve. Colours repeat after eight curves, with other dashes."""
     return {
         "color": _colour(number),
         "linestyle": _DASHES[number // len(COLOURS) % len(_DASHES)],
         "marker": _MARKERS[number % len(_MARKERS)] if markers else "None",
-        "linewidth": 1.1,
+        "linewidth": 0.5 if thin else 1.1,
         "markersize": 2.8,
         "markeredgewidth": 0.0,
-        "zorder": 3,
+        "zorder": 2.5 if thin else 3,
     }
 
 

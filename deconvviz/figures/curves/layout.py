@@ -96,7 +96,10 @@ def arrange_curves(curves: Curves, width: float | None, around: float) -> Curves
     plot_height = max(_RATIO * wide, _LEAST_HEIGHT)
     panels = _panels(curves, columns, wide, plot_height)
     room = columns * (wide + _GAP_X) - _GAP_X if width is None else page
-    legend, legend_height = _legend(curves, max(room, COLUMN - 2 * MARGIN) if width is None else room)
+    legend: list[LegendEntry] = []
+    legend_height = 0.0
+    if curves.style.legend:
+        legend, legend_height = _legend(curves, max(room, COLUMN - 2 * MARGIN) if width is None else room)
     bottom = _bottom(panels)
     over = bottom + legend_height + around - TALLEST
     if over > 0:
@@ -106,7 +109,8 @@ def arrange_curves(curves: Curves, width: float | None, around: float) -> Curves
     legend = [LegendEntry(e.text, e.number, e.reference, e.x, e.y + bottom + _LEGEND_GAP) for e in legend]
     body = columns * (wide + _GAP_X) - _GAP_X
     chosen = max(body + 2 * MARGIN, COLUMN) if width is None else width
-    return CurvesBody(body, bottom + _LEGEND_GAP + legend_height, chosen, tuple(panels), tuple(legend))
+    height = bottom + (_LEGEND_GAP + legend_height if legend else 0)
+    return CurvesBody(body, height, chosen, tuple(panels), tuple(legend))
 
 
 def _panels(curves: Curves, columns: int, wide: float, plot_height: float) -> list[PlacedCurves]:

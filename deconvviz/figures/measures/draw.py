@@ -46,7 +46,7 @@ def draw_measures(figure: MeasuresFigure, *, width: float | None = None) -> Figu
     check_width(width)
     with sheet_style():
         body = arrange_measures(figure, width)
-        text = KEY if not figure.footer else f"{KEY} · {figure.footer}"
+        text = " · ".join(filter(None, [figure.key or KEY, figure.footer]))
         footer = Footer([], text, "", body.width)
 
         def paint(paper: Paper, corner: Corner) -> None:
@@ -99,7 +99,7 @@ class _Painter:
 
     def _row(self, placed: PlacedBars, bar: Bar | None, row: Rect, name: str, colour: str) -> None:
         middle = row.centre[1]
-        text = "–" if bar is None else f"{bar.value:.2f}".replace("-", "−")
+        text = "–" if bar is None else f"{bar.value:.{placed.panel.digits}f}".replace("-", "−")
         number = Line(text, CAPTION, ink=SOFT_INK if bar is None else INK)
         self.paper.aligned(number, row.right + NUMBER_GAP, middle, f"number-{name}", ha="left")
         if bar is None:

@@ -21,7 +21,7 @@ class Curve:
     """One line: `y` against `x`, arrays of shape (n,). NaN in `y` leaves a gap.
 
     `band` is (low, high), arrays of shape (n,): a shaded area around the line. Curves with the same label
-    share one colour and one legend entry, even in different panels.
+    share one colour and one legend entry, even in different panels. A `thin` curve is a background to others.
     """
 
     label: str
@@ -29,11 +29,13 @@ class Curve:
     y: Array
     band: tuple[Array, Array] | None = None
     markers: bool = True
+    thin: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.label, str) or not self.label.strip():
             raise FigureError(f"curve label {self.label!r}: it must be text that is not empty")
         check_flag(self.markers, f"{self.label}: markers")
+        check_flag(self.thin, f"{self.label}: thin")
         object.__setattr__(self, "x", _numbers(self.x, f"{self.label}: x"))
         object.__setattr__(self, "y", _numbers(self.y, f"{self.label}: y", gaps=True))
         self._check_length("y", self.y)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deconvviz.figures.spec.arrays import Array, FloatArray, check_finite
+from deconvviz.figures.spec.arrays import Array, FloatArray, check_finite, true_colours
+
+DARKEST = 0.6
+"""Brightness of a map over a black pixel of an image; over a white one it is 1."""
 
 _COLOURS = np.array(
     [[int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)] for colour in (
@@ -46,3 +49,15 @@ def heat_rgb(values: Array, interval: Interval) -> FloatArray:
                                                    - interval.low / 2) / span  # fmt: skip
     stops = np.linspace(0, 1, len(_COLOURS))
     return np.stack([np.interp(share, stops, _COLOURS[:, channel]) for channel in range(3)], axis=-1)
+
+
+def over_image(heat: FloatArray, image: Array, drawn: Array | None = None) -> FloatArray:
+    """Return the colours of a map (h, w, 3), darker where the image (h, w, 3) under it is dark.
+
+    Where `drawn` (h, w) is False, return the grey levels of the image, with less contrast.
+    """
+    grey = true_colours(image, "image under a map").mean(axis=2, keepdims=True)
+    found: FloatArray = heat * (DARKEST + (1 - DARKEST) * grey)
+    if drawn is not None:
+        found = np.where(np.asarray(drawn, bool)[..., None], found, 0.25 + 0.6 * grey)
+    return found

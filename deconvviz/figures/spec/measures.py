@@ -43,19 +43,24 @@ class Bar:
 class BarPanel:
     """One bar for each method; None for a method without a number.
 
-    `better` is ``higher``, ``lower`` or empty.
+    `better` is ``higher``, ``lower`` or empty. `highest` is the end of the axis; by default 1, or the highest
+    number. `digits` is the number of decimal places.
     """
 
     title: str
     note: str
     bars: tuple[Bar | None, ...]
     better: str = ""
+    highest: float | None = None
+    digits: int = 2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bars", tuple(self.bars))
         check_text(self.title, "title")
         check_text(self.note, "note")
         check_choice(self.better, BETTER, "better")
+        if self.highest is not None and not (math.isfinite(self.highest) and self.highest > 0):
+            raise FigureError(f"{self.title}: the end of the axis is {self.highest!r}: it must be above 0")
         if not any(self.bars):
             raise FigureError(f"{self.title}: a panel of bars needs at least one bar")
 
@@ -63,13 +68,18 @@ class BarPanel:
     def range(self) -> tuple[float, float]:
         """Range of the axis: from 0, or the lowest number, to 1, or the highest number."""
         numbers = [number for bar in self.bars if bar is not None for number in bar.numbers]
+        if self.highest is not None:
+            return min(0.0, *numbers), max(self.highest, *numbers)
         low, high = min(0.0, *numbers), max(1.0, *numbers)
         return low, high if high <= 1 else high * 1.03
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MeasuresFigure:
-    """Bars and curves of some methods, with a few sentences above them."""
+    """Bars and curves of some methods, with a few sentences above them.
+
+    `key` explains bars, intervals and baselines; by default as for `trust`.
+    """
 
     title: tuple[str, ...]
     methods: tuple[str, ...]
@@ -78,6 +88,7 @@ class MeasuresFigure:
     sentences: tuple[str, ...] = ()
     style: MeasuresStyle = field(default_factory=MeasuresStyle)
     footer: str = ""
+    key: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", lines_of(self.title, "title"))

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deconvviz.figures.spec.validation import check_choice, check_columns, check_flag, check_percentile
+from deconvviz.figures.spec.validation import (
+    check_choice,
+    check_columns,
+    check_flag,
+    check_percentile,
+    check_width,
+)
 
 PERCENTILE = 99.5
 """Default clipping percentile. A few outliers would otherwise make the rest look grey."""
@@ -127,20 +133,75 @@ class ComparisonStyle:
 
 
 @dataclass(frozen=True)
+class OcclusionStyle:
+    """The style of a figure of occlusion. Each tile has its own colour scale.
+
+    Args:
+        percentile: Projections are clipped at this percentile of their non-zero absolute values (100: no
+            clipping). Maps are never clipped.
+        medium: ``screen``, ``paper`` (one column, 86 mm wide, or two if the tiles do not fit) or ``slide``
+            (16:9, large type).
+    """
+
+    percentile: float = PERCENTILE
+    medium: str = "screen"
+
+    def __post_init__(self) -> None:
+        check_percentile(self.percentile)
+        check_choice(self.medium, MEDIA, "medium")
+
+
+@dataclass(frozen=True)
+class FiltersStyle:
+    """The style of a figure of filters.
+
+    Args:
+        percentile: Weights and projections are clipped at this percentile of their non-zero absolute values
+            (100: no clipping).
+        medium: ``screen``, ``paper`` (one column, 86 mm wide, or two if the tiles do not fit) or ``slide``
+            (16:9, large type).
+    """
+
+    percentile: float = PERCENTILE
+    medium: str = "screen"
+
+    def __post_init__(self) -> None:
+        check_percentile(self.percentile)
+        check_choice(self.medium, MEDIA, "medium")
+
+
+@dataclass(frozen=True)
 class CurvesStyle:
     """The style of curves.
 
     Args:
         shared_y: Use one y range for all panels.
         columns: Number of panels side by side; None chooses it.
+        legend: Draw the legend.
     """
 
     shared_y: bool = True
     columns: int | None = None
+    legend: bool = True
 
     def __post_init__(self) -> None:
         check_flag(self.shared_y, "shared_y")
         check_columns(self.columns)
+        check_flag(self.legend, "legend")
+
+
+@dataclass(frozen=True)
+class PanelsStyle:
+    """The style of a figure of panels.
+
+    Args:
+        width: Width in inches; None is one page.
+    """
+
+    width: float | None = None
+
+    def __post_init__(self) -> None:
+        check_width(self.width)
 
 
 @dataclass(frozen=True)

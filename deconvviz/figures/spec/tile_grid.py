@@ -6,6 +6,7 @@ Examples: a comparison of methods (a row for each unit, a column for each method
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +24,7 @@ from deconvviz.figures.spec.arrays import (
 )
 from deconvviz.figures.spec.colour import Limit, limits_of_groups, to_rgb
 from deconvviz.figures.spec.crop import WHOLE, Cut, Size, largest
-from deconvviz.figures.spec.heat import Interval, heat_rgb, interval_of
+from deconvviz.figures.spec.heat import Interval, heat_rgb, interval_of, over_image
 from deconvviz.figures.spec.style import TileGridStyle
 from deconvviz.figures.spec.validation import (
     Box,
@@ -55,6 +56,19 @@ class Mark:
             )
 
 
+@dataclass(frozen=True)
+class LegendEntry:
+    """A colour (``#rrggbb``) and what it means."""
+
+    colour: str
+    text: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"#[0-9a-f]{6}", self.colour):
+            raise FigureError(f"legend colour {self.colour!r}: it must have the form #rrggbb")
+        check_text(self.text, "legend text")
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class GridTile:
     """One tile of a grid. If `values` is None, the frame is empty and `note` says what is missing.
@@ -67,6 +81,9 @@ class GridTile:
 
     The signed tiles and images of a row share one zoom. A map fills its frame, so it can be coarser than the
     image next to it. `cut` are the sides on which the tile is cut at the image border.
+
+    `under` is an image of the size of a map, over which the map is drawn; `drawn`, bool (h, w), are the
+    pixels at which it is drawn. Elsewhere, the image is grey. `legend` explains colours below the tile.
     """
 
     values: Array | None
@@ -75,11 +92,15 @@ class GridTile:
     note: str | None = None
     marks: tuple[Mark, ...] = ()
     cut: Cut = WHOLE
+    under: Array | None = None
+    drawn: Array | None = None
+    legend: tuple[LegendEntry, ...] = ()
 
     def __post_init__(self) -> None:
         check_choice(self.kind, KINDS, "kind of tile")
         object.__setattr__(self, "caption", lines_of(self.caption, "tile: caption"))
         object.__setattr__(self, "marks", tuple(self.marks))
+        object.__setattr__(self, "legend", tuple(self.legend))
         check_text(self.note, "tile: note")
         if self.values is None:
             if not (self.note or "").strip():
@@ -95,6 +116,19 @@ class GridTile:
             raise FigureError(f"tile: map has shape {np.shape(self.values)}: it must be (height, width)")
         for mark in self.marks:
             check_inside(mark.box, self.size, "mark", "tile")
+        self._check_under()
+
+    def _check_under(self) -> None:
+        if self.under is None:
+            if self.drawn is not None:
+                raise FigureError("a map with hidden pixels needs the image under it")
+            return
+        if self.kind != "map":
+            raise FigureError(f"a tile of kind {self.kind} cannot be drawn over an image: only maps can")
+        check_true_colours(self.under, "tile: image under the map")
+        for name, array in (("image", self.under), ("mask", self.drawn)):
+            if array is not None and size_of(array) != self.size:
+                raise FigureError(f"the {name} of a map has {size_of(array)} px, and the map {self.size}")
 
     @property
     def size(self) -> Size:
@@ -186,7 +220,8 @@ class TileGrid:
         if tile.kind == "image":
             return true_colours(tile.values, "tile: image")
         if tile.kind == "map":
-            return heat_rgb(tile.values, self.intervals[place])
+            heat = heat_rgb(tile.values, self.intervals[place])
+            return heat if tile.under is None else over_image(heat, tile.under, tile.drawn)
         return to_rgb(tile.values, self.limits[place].value, what="tile: signed")
 
     def largest_in_row(self, row: int) -> Size:

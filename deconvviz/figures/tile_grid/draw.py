@@ -37,8 +37,13 @@ def draw_tile_grid(grid: TileGrid, *, width: float | None = None) -> Figure:
         if grid.style.medium == "slide":
             return draw_slide(width, lambda page: _fit(grid, page))
         body = _arranged(grid, width)
-        notes = _notes(grid, body)
+        notes = notes_of(grid, body)
         return _draw(grid, body, notes, _footer(grid, notes, body.page), Page(body.page))
+
+
+def paint_tile_grid(paper: Paper, grid: TileGrid, body: GridBody, corner: Corner) -> None:
+    """Draw an arranged grid on a page, with the top left of its body at `corner`."""
+    _Painter(paper, grid, notes_of(grid, body), corner).paint(body)
 
 
 def _arranged(grid: TileGrid, width: float | None) -> GridBody:
@@ -59,7 +64,7 @@ def _fit(grid: TileGrid, page: Page) -> Fit | None:
         body = arrange_grid(grid, page.width, around=0, tallest=room)
     except FigureError:
         return None
-    notes = _notes(grid, body)
+    notes = notes_of(grid, body)
     footer = _footer(grid, notes, page.width)
     if body.height > page.body_room(grid.title, footer.height, BELOW_TITLE):
         return None
@@ -67,7 +72,8 @@ def _fit(grid: TileGrid, page: Page) -> Fit | None:
     return Fit(cost, partial(_draw, grid, body, notes, footer, page))
 
 
-def _notes(grid: TileGrid, body: GridBody) -> Notes:
+def notes_of(grid: TileGrid, body: GridBody) -> Notes:
+    """Return the notes of the tiles with their frames."""
     return Notes(
         (tile.note, body.frames[row, column])
         for row, tiles in enumerate(grid.tiles)
@@ -78,8 +84,8 @@ def _notes(grid: TileGrid, body: GridBody) -> Notes:
 
 def _footer(grid: TileGrid, notes: Notes | None, width: float) -> Footer:
     legend = "" if notes is None else notes.legend
-    text = " · ".join(filter(None, [*_scale_text(grid), legend]))
-    return Footer(_keys(grid), text, grid.footer, width - 2 * MARGIN)
+    text = " · ".join(filter(None, [*scale_text_of(grid), legend]))
+    return Footer(keys_of(grid), text, grid.footer, width - 2 * MARGIN)
 
 
 def _draw(grid: TileGrid, body: GridBody, notes: Notes, footer: Footer, page: Page) -> Figure:
@@ -101,6 +107,8 @@ class _Painter:
             tile = self.grid.tiles[row][column]
             if tile is not None:
                 self._tile(tile, (row, column), frame.moved(*self.corner))
+        for swatch in body.swatches:
+            self.paper.ground(swatch.square.moved(*self.corner), swatch.colour)
         for text in body.texts:
             size, ink = (SMALL, SOFT_INK) if text.soft else (CAPTION, INK)
             lines = [Line(line, size, ink=ink) for line in text.lines]
@@ -145,7 +153,8 @@ class _Painter:
             self.paper.badge(number, label, f"label-{name}-{number}")
 
 
-def _keys(grid: TileGrid) -> list[Key]:
+def keys_of(grid: TileGrid) -> list[Key]:
+    """Return the colour bars of a grid."""
     keys = []
     if grid.limits:
         keys.append(signed_key())
@@ -163,7 +172,7 @@ def _one_interval(grid: TileGrid) -> bool:
     return grid.style.scale == "grid" or grid.map_interval is not None
 
 
-def _scale_text(grid: TileGrid) -> list[str]:
+def scale_text_of(grid: TileGrid) -> list[str]:
     """Return the texts about the colours: their meaning, which tiles share a scale, and clipping."""
     parts = []
     if grid.limits:

@@ -11,7 +11,7 @@ from deconvviz.figures.page.geometry import Rect
 from deconvviz.figures.page.sizes import CAPTION_GAP, COLUMN, MARGIN, PAGE, TALLEST, frame_ratio
 from deconvviz.figures.page.style import CAPTION, SMALL, line_height
 from deconvviz.figures.page.text import clean, elide, width_of, wrap, wrap_at_most
-from deconvviz.figures.spec.tile_grid import GridTile, Place, TileGrid
+from deconvviz.figures.spec.tile_grid import GridTile, LegendEntry, Place, TileGrid
 
 GAP_X, GAP_Y = 0.06, 0.06
 _LABEL_GAP = 0.07  # between the tiles of a row and its label or limits
@@ -23,6 +23,7 @@ _WIDEST = {1: 2.6, 2: 2.0}  # largest width of a tile, by the number of columns
 _WIDEST_OF_MANY = 1.4
 _COMFORT = 0.34  # smallest width of a tile, unless the page width is given
 _LEAST = 0.25  # smallest width of a tile if the page width is given
+_SWATCH, _SWATCH_GAP = 0.07, 0.035  # side of the square of a legend entry, and space to its text
 _ROUNDING = 0.01  # tolerance, so that a label that just fits is not wrapped
 
 Lines = tuple[str, ...]
@@ -41,12 +42,22 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Swatch:
+    """Square in the colour of a legend entry."""
+
+    gid: str
+    square: Rect
+    colour: str
+
+
+@dataclass(frozen=True)
 class GridBody:
     width: float
     height: float
     page: float
     frames: dict[Place, Rect]  # of all positions, including empty ones
     texts: tuple[Text, ...]
+    swatches: tuple[Swatch, ...] = ()
 
     @property
     def tile_width(self) -> float:
@@ -116,8 +127,9 @@ class _Layout:
 
     def body(self, page: float) -> GridBody:
         frames = {place: self._frame(place) for place in self._places()}
-        texts = [*self._column_texts(), *self._row_texts(), *self._caption_texts(frames)]
-        return GridBody(self.width, self.height, page, frames, tuple(texts))
+        legends, swatches = self._legends(frames)
+        texts = [*self._column_texts(), *self._row_texts(), *self._caption_texts(frames), *legends]
+        return GridBody(self.width, self.height, page, frames, tuple(texts), tuple(swatches))
 
     def _places(self) -> list[Place]:
         return [(row, column) for row in range(self.rows) for column in range(self.columns)]
@@ -127,7 +139,7 @@ class _Layout:
         labels = max(map(self._label_height, self.column_labels), default=0.0)
         tops = [labels + (CAPTION_GAP if labels else 0)]
         for row, ratio in enumerate(self.ratios):
-            most = max(len(self.captions[row, column]) for column in range(self.columns))
+            most = max(self._lines_below((row, column)) for column in range(self.columns))
             caption = CAPTION_GAP + most * line_height(CAPTION) if most else 0.0
             tile = max(self.wide * ratio, len(self.row_scales[row]) * line_height(SMALL))
             tops.append(tops[-1] + tile + caption + GAP_Y)
@@ -149,6 +161,29 @@ class _Layout:
             return ()
         own = _scale_lines(self.grid, [place]) if self.grid.style.scale == "tile" else ()
         return _wrapped([*map(clean, tile.caption), *own], self.wide, CAPTION)
+
+    def _lines_below(self, place: Place) -> int:
+        return len(self.captions[place]) + len(self._legend(place))
+
+    def _legend(self, place: Place) -> tuple[LegendEntry, ...]:
+        tile = self.grid.tiles[place[0]][place[1]]
+        return () if tile is None else tile.legend
+
+    def _legends(self, frames: dict[Place, Rect]) -> tuple[list[Text], list[Swatch]]:
+        """Return the texts and the squares of the legends, below the captions."""
+        texts, swatches = [], []
+        indent = _SWATCH + _SWATCH_GAP
+        for place, frame in frames.items():
+            top = frame.bottom + CAPTION_GAP + len(self.captions[place]) * line_height(CAPTION)
+            for number, entry in enumerate(self._legend(place)):
+                y = top + number * line_height(CAPTION)
+                gid = f"{place[0]}-{place[1]}-{number}"
+                line = elide(clean(entry.text), frame.w - indent, CAPTION)
+                texts.append(Text(f"legend-{gid}", (line,), frame.x + indent, y))
+                middle = y + line_height(CAPTION) / 2
+                square = Rect(frame.x, middle - _SWATCH / 2, _SWATCH, _SWATCH)
+                swatches.append(Swatch(f"swatch-{gid}", square, entry.colour))
+        return texts, swatches
 
     def _column_texts(self) -> list[Text]:
         texts = []

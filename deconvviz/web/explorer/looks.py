@@ -21,8 +21,10 @@ from deconvviz.trust_measures.drawn_likeness import likeness_of
 from deconvviz.trust_measures.statistics import absolute_correlations
 from deconvviz.web.explorer.messages import Message, Quantised
 
-GROUPS = (1, 1, 2, 4)
-"""Sizes of the groups that are projected one after another; the last size is repeated."""
+GROUPS = (1, 7, 8)
+"""Sizes of the groups that are projected one after another; the last size is repeated.
+
+The first projection appears soon. More groups take longer in all, because each reads all weights again."""
 
 
 def strongest_at(recording: Recording, layer: Layer, y: int, x: int, k: int) -> list[Unit]:

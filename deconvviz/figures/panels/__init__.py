@@ -1,0 +1,1 @@
+"""Panels: rows of tile grids and curves in one figure."""
