@@ -32,6 +32,18 @@ if TYPE_CHECKING:
     from deconvviz.engine.rules import rule as rule
     from deconvviz.engine.units import Unit as Unit
     from deconvviz.errors import DeconvvizError as DeconvvizError
+    from deconvviz.experiments.clip_filters import clip_filters as clip_filters
+    from deconvviz.experiments.correspondence import correspondence as correspondence
+    from deconvviz.experiments.correspondence_result import Correspondence as Correspondence
+    from deconvviz.experiments.evolution.evolve import evolution as evolution
+    from deconvviz.experiments.evolution.recorder import EvolutionRecorder as EvolutionRecorder
+    from deconvviz.experiments.evolution.result import Evolution as Evolution
+    from deconvviz.experiments.filters import filters as filters
+    from deconvviz.experiments.filters_result import Filters as Filters
+    from deconvviz.experiments.invariance.result import Invariance as Invariance
+    from deconvviz.experiments.invariance.vary import invariance as invariance
+    from deconvviz.experiments.occlusion import occlusion as occlusion
+    from deconvviz.experiments.occlusion_result import Occlusion as Occlusion
     from deconvviz.from_manifest import remake as remake
     from deconvviz.image_sources import Source as Source
     from deconvviz.layers import Layer as Layer
@@ -50,15 +62,27 @@ if TYPE_CHECKING:
     from deconvviz.trust_measures.result import Trust as Trust
     from deconvviz.trust_measures.trust import trust as trust
     from deconvviz.verification.result import Verification as Verification
+    from deconvviz.web.atlas.build import atlas as atlas
+    from deconvviz.web.atlas.progress import AtlasProgress as AtlasProgress
+    from deconvviz.web.atlas.site import Atlas as Atlas
+    from deconvviz.web.report.report import report as report
 
 _HOME = {  # the module that defines each public name
+    "Atlas": "deconvviz.web.atlas.site",
+    "AtlasProgress": "deconvviz.web.atlas.progress",
     "Call": "deconvviz.engine.rules",
     "Comparison": "deconvviz.methods.comparison",
+    "Correspondence": "deconvviz.experiments.correspondence_result",
     "Coverage": "deconvviz.coverage",
     "DeconvvizError": "deconvviz.errors",
+    "Evolution": "deconvviz.experiments.evolution.result",
+    "EvolutionRecorder": "deconvviz.experiments.evolution.recorder",
+    "Filters": "deconvviz.experiments.filters_result",
+    "Invariance": "deconvviz.experiments.invariance.result",
     "Layer": "deconvviz.layers",
     "LayerTable": "deconvviz.layers",
     "Network": "deconvviz.network",
+    "Occlusion": "deconvviz.experiments.occlusion_result",
     "OpUse": "deconvviz.coverage",
     "Peak": "deconvviz.topnine.peak",
     "PlaceLikeness": "deconvviz.likeness",
@@ -75,12 +99,20 @@ _HOME = {  # the module that defines each public name
     "Unit": "deconvviz.engine.units",
     "Verification": "deconvviz.verification.result",
     "Window": "deconvviz.engine.layout",
+    "atlas": "deconvviz.web.atlas.build",
     "check_rule": "deconvviz.engine.rule_check",
+    "clip_filters": "deconvviz.experiments.clip_filters",
     "compare": "deconvviz.methods.compare",
+    "correspondence": "deconvviz.experiments.correspondence",
+    "evolution": "deconvviz.experiments.evolution.evolve",
+    "filters": "deconvviz.experiments.filters",
+    "invariance": "deconvviz.experiments.invariance.vary",
     "load": "deconvviz.loading",
+    "occlusion": "deconvviz.experiments.occlusion",
     "open_search": "deconvviz.dataset_search.result",
     "project": "deconvviz.network",
     "remake": "deconvviz.from_manifest",
+    "report": "deconvviz.web.report.report",
     "rule": "deconvviz.engine.rules",
     "search": "deconvviz.dataset_search.search",
     "trust": "deconvviz.trust_measures.trust",
@@ -88,13 +120,21 @@ _HOME = {  # the module that defines each public name
 }
 
 __all__ = [
+    "Atlas",
+    "AtlasProgress",
     "Call",
     "Comparison",
+    "Correspondence",
     "Coverage",
     "DeconvvizError",
+    "Evolution",
+    "EvolutionRecorder",
+    "Filters",
+    "Invariance",
     "Layer",
     "LayerTable",
     "Network",
+    "Occlusion",
     "OpUse",
     "Peak",
     "PlaceLikeness",
@@ -112,12 +152,20 @@ __all__ = [
     "Verification",
     "Window",
     "__version__",
+    "atlas",
     "check_rule",
+    "clip_filters",
     "compare",
+    "correspondence",
+    "evolution",
+    "filters",
+    "invariance",
     "load",
+    "occlusion",
     "open_search",
     "project",
     "remake",
+    "report",
     "rule",
     "search",
     "trust",

@@ -16,8 +16,8 @@ import deconvviz
 PACKAGE = Path(deconvviz.__file__).parent
 
 GROUND = {
-    "errors", "files", "folder_lock", "html_views", "notebook_bar", "paths", "printable_names", "similar_names",
-    "version", "views", "wording",
+    "errors", "files", "folder_lock", "html_views", "notebook_bar", "paths", "printable_names",
+    "similar_names", "version", "views", "wording",
 }  # fmt: skip
 ROOMS = GROUND | {"engine", "images", "scenes", "models", "image_sources", "figures", "verification"}
 FACTS = {"layers", "coverage", "network_info", "provenance", "results", "likeness"}

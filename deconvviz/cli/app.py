@@ -11,19 +11,27 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from deconvviz.cli.commands.atlas import atlas
 from deconvviz.cli.commands.check import check
 from deconvviz.cli.commands.compare import compare
+from deconvviz.cli.commands.correspond import correspond
 from deconvviz.cli.commands.demo import demo
+from deconvviz.cli.commands.evolve import evolve
+from deconvviz.cli.commands.explore import explore
+from deconvviz.cli.commands.filters import filters
+from deconvviz.cli.commands.invariance import invariance
 from deconvviz.cli.commands.layers import layers
 from deconvviz.cli.commands.models import models
+from deconvviz.cli.commands.occlude import occlude
 from deconvviz.cli.commands.project import project
+from deconvviz.cli.commands.report import report
 from deconvviz.cli.commands.search import search
 from deconvviz.cli.commands.topnine import topnine
 from deconvviz.cli.commands.trust import trust
 from deconvviz.cli.support.console import print_message
 from deconvviz.cli.support.details import hide_details
 from deconvviz.cli.support.exit_codes import INTERRUPTED, MISTAKE, NOT_VERIFIED, is_out_of_memory
-from deconvviz.cli.support.panels import DATASET, LOOK, NETWORK, TRUST
+from deconvviz.cli.support.panels import DATASET, EXPERIMENTS, LOOK, NETWORK, SHARE, TRUST
 from deconvviz.errors import DeconvvizError, VerificationError
 from deconvviz.printable_names import printable
 from deconvviz.version import __version__
@@ -103,9 +111,11 @@ def deconvviz(
 
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    LOOK: (project, demo),
+    LOOK: (project, explore, demo),
     DATASET: (search, topnine),
     TRUST: (compare, trust),
+    EXPERIMENTS: (evolve, invariance, filters, occlude, correspond),
+    SHARE: (report, atlas),
     NETWORK: (layers, models, check),
 }
 for _panel, _commands in _PANELS.items():

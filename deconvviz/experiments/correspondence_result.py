@@ -1,0 +1,222 @@
+"""Result of `correspondence`: the table, the figures and the files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deconvviz.experiments.correspondence_figure import figure_of, hidden_of
+from deconvviz.experiments.correspondence_rows import NUMBERS, HiddenImage, Row, sentence_of, text_of
+from deconvviz.experiments.saving import FORMAT, SavedExperiment, refuse_files, save_into
+from deconvviz.figures.spec.measures import MeasuresFigure
+from deconvviz.figures.spec.style import DPI, MeasuresStyle
+from deconvviz.figures.spec.tile_grid import TileGrid
+from deconvviz.files import place_of
+from deconvviz.layers import Layer
+from deconvviz.network_info import NetworkInfo
+from deconvviz.provenance import versions
+from deconvviz.results import SavedFiles, html_of, save_result
+from deconvviz.wording import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.figure import Figure
+
+OF = "deconvviz correspondence 1"
+NAME = "correspondence"
+TABLE = "correspondence.parquet"
+HIDDEN = "correspondence-hidden"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Correspondence:
+    """Correspondence of parts between images, as in Table 1 of the paper. Jupyter shows it as a figure.
+
+    Attributes:
+        network: Facts about the network.
+        layers: The layers.
+        parts: Names of the parts.
+        rows: One row for each layer and part, and for the random places.
+        images: Names of the images that have a part.
+        images_of: Names of the images of each part.
+        fill: What hides a part.
+        draws: Number of random places for each part of each image.
+        seed: Seed of all random numbers.
+        hidden: The first images with hidden parts, for `hidden_spec`.
+        files: Paths of the images that are files.
+    """
+
+    network: NetworkInfo
+    layers: tuple[Layer, ...]
+    parts: tuple[str, ...]
+    rows: tuple[Row, ...]
+    images: tuple[str, ...]
+    images_of: Mapping[str, list[str]]
+    fill: str
+    draws: int
+    seed: int
+    hidden: tuple[HiddenImage, ...]
+    files: Mapping[str, Path]
+
+    def __repr__(self) -> str:
+        names = ", ".join(layer.name for layer in self.layers)
+        return (
+            f"<Correspondence of {counted(len(self.parts), 'part')} in {counted(len(self.images), 'image')}: "
+            f"{self.network.name}, {names}>"
+        )
+
+    def row(self, layer: str, part: str) -> Row:
+        """Return the row of a layer and a part."""
+        return next(row for row in self.rows if (row.layer, row.part) == (layer, part))
+
+    @property
+    def table(self) -> pa.Table:
+        """Table with one row per layer and part; the columns are the attributes of `Row`."""
+        import pyarrow as pa
+
+        from deconvviz.experiments.tables import table_of
+
+        return table_of(
+            [asdict(row) for row in self.rows],
+            {
+                "layer": pa.string(),
+                "part": pa.string(),
+                "mean": pa.float64(),
+                "std": pa.float64(),
+                "images": pa.int32(),
+                **dict.fromkeys(NUMBERS, pa.float64()),
+            },
+        )
+
+    def text(self) -> str:
+        """Return the paper's table as lines of text, with a column for each layer, and a table of cosines."""
+        return text_of(self.rows)
+
+    def sentences(self) -> list[str]:
+        """Return for each layer which parts differ from random places, in Delta and in the cosine."""
+        return [sentence_of(layer.name, self.rows) for layer in self.layers]
+
+    def figure(self, style: MeasuresStyle | None = None, **changes: Any) -> Figure:
+        """Draw bars with intervals for each layer and part.
+
+        Args:
+            style: Settings of the figure.
+            **changes: Single settings instead: ``columns`` (panels side by side).
+        """
+        from deconvviz.figures import draw
+
+        return draw(self.spec(style, **changes))
+
+    def spec(self, style: MeasuresStyle | None = None, **changes: Any) -> MeasuresFigure:
+        """Return the content of the figure as plain numbers and lines of text."""
+        return figure_of(self, replace(style or MeasuresStyle(), **changes))
+
+    def hidden_spec(self) -> TileGrid:
+        """Return the images with hidden parts as a tile grid, as in Figure 8 of the paper."""
+        return hidden_of(self)
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the columns of the table as NumPy arrays, NaN where a number is not known."""
+        found: dict[str, np.ndarray[Any, Any]] = {
+            name: np.array([getattr(row, name) for row in self.rows]) for name in ("layer", "part", "images")
+        }
+        for name in ("mean", "std", *NUMBERS):
+            found[name] = np.array([getattr(row, name) for row in self.rows], np.float64)
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """Return network, layers, images, settings, numbers and versions as plain JSON values."""
+        return {
+            "format": OF,
+            "network": self.network.to_json(),
+            "layers": [{"name": layer.name, "module": layer.module} for layer in self.layers],
+            "pictures": [{"name": name} for name in self.images],
+            "settings": {
+                "fill": self.fill,
+                "draws": self.draws,
+                "seed": self.seed,
+                "parts": list(self.parts),
+                "images_of": {part: list(names) for part, names in self.images_of.items()},
+            },
+            "correspondence": [asdict(row) for row in self.rows],
+            "summary": self.sentences(),
+            "versions": versions(self.network),
+        }
+
+    def places(self, folder: Path) -> dict[str, Any]:
+        """Return the paths of the images and of the user's file, if any, with the keys of `describe`."""
+        return {
+            "network": self.network.places(folder),
+            "pictures": [
+                place_of(self.files[name], folder) if name in self.files else {} for name in self.images
+            ],
+        }
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        style: MeasuresStyle | None = None,
+        *,
+        dpi: float | None = None,
+        force: bool = False,
+        arrays: bool = False,
+        **changes: Any,
+    ) -> SavedFiles:
+        """Write the figure and its manifest (.json), and with `arrays` also the arrays (.npz).
+
+        Raises:
+            OutputError: If a file exists or cannot be written.
+            FigureError: If the figure cannot be drawn.
+        """
+        style = replace(style or MeasuresStyle(), **changes)
+        dpi = DPI["screen"] if dpi is None else dpi
+        return save_result(self, path, style, dpi=dpi, force=force, arrays=arrays)
+
+    def save_into(
+        self,
+        folder: str | os.PathLike[str],
+        style: MeasuresStyle | None = None,
+        *,
+        format: str = FORMAT,
+        dpi: float | None = None,
+        force: bool = False,
+        **changes: Any,
+    ) -> SavedExperiment:
+        """Write the figure, its manifest and ``correspondence.parquet`` into a folder.
+
+        ``correspondence-hidden.png`` shows the images with hidden parts, unless the input is not an image.
+
+        Raises:
+            OutputError: If a file exists or cannot be written.
+            FigureError: If the figure cannot be drawn.
+        """
+        from deconvviz.figures import draw
+        from deconvviz.figures.page.save import save as save_figure
+
+        style = replace(style or MeasuresStyle(), **changes)
+        dpi = DPI["screen"] if dpi is None else dpi
+        hidden = Path(folder) / f"{HIDDEN}.{format}"
+        pictures = draw(self.hidden_spec()) if self.hidden else None
+        refuse_files(
+            Path(folder), NAME, [TABLE, *([hidden.name] if pictures else [])], format=format, force=force
+        )
+        saved = save_into(
+            self, folder, NAME, style, tables={TABLE: self.table}, format=format, dpi=dpi, force=force
+        )
+        if pictures is None:
+            return saved
+        save_figure(pictures, hidden, dpi=dpi, force=force)
+        return SavedExperiment(saved.figure, saved.manifest, (*saved.numbers, hidden))
+
+    def _repr_png_(self) -> bytes:
+        from deconvviz.figures.page.save import render_png
+
+        return render_png(self.figure(), dpi=150)
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self, self.sentences())
