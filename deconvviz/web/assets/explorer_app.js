@@ -357,7 +357,7 @@ class Explorer {
       const card = this.shown[message.number];
       card.signed = signedOf(message, buffers[0]);
       this.limit = message.limit;
-      this.shown.forEach((one) => one.paint(this.limit));
+      card.paint(this.limit); /* the others follow when the scale is known */
       this.times.first ??= performance.now() - this.begun;
     }
     if (message.kind === "looked") {

@@ -45,18 +45,18 @@ function paintSigned(canvas, signed, limit, area = [0, 0, signed.shape[1], signe
   canvas.width = width;
   canvas.height = height;
   const image = new ImageData(width, height);
-  const [rows, columns, channels = 1] = signed.shape;
-  const scale = limit > 0 ? (127.5 * signed.step) / limit : 0;
+  const { values, step, shape: [rows, columns, channels = 1] } = signed;
+  const scale = limit > 0 ? (127.5 * step) / limit : 0;
+  const [green, blue] = channels === 3 ? [1, 2] : [0, 0];
+  const data = image.data.fill(255);
   for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const target = 4 * (y * width + x);
+    for (let x = 0, target = 4 * y * width; x < width; x++, target += 4) {
       const inside = y + top >= 0 && y + top < rows && x + left >= 0 && x + left < columns;
       const source = channels * ((y + top) * columns + x + left);
-      for (let channel = 0; channel < 3; channel++) {
-        const value = inside ? signed.values[source + (channels === 3 ? channel : 0)] * scale : 0;
-        image.data[target + channel] = 127.5 + value; /* a clamped array rounds and clips */
-      }
-      image.data[target + 3] = 255;
+      /* a clamped array rounds and clips */
+      data[target] = 127.5 + (inside ? values[source] * scale : 0);
+      data[target + 1] = 127.5 + (inside ? values[source + green] * scale : 0);
+      data[target + 2] = 127.5 + (inside ? values[source + blue] * scale : 0);
     }
   }
   canvas.getContext("2d").putImageData(image, 0, 0);

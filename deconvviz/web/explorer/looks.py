@@ -85,31 +85,24 @@ def projections(recording: Recording, layer: Layer, units: Sequence[Unit]) -> It
     """Yield the projection of each unit, and at the end what they share: scale, crops, likeness."""
     parts: list[Projection] = []
     crops: list[npt.NDArray[Any]] = []
-    start = 0
-    while start < len(units):
-        size = GROUPS[min(len(parts), len(GROUPS) - 1)]
-        parts.append(recording.project(layer, units[start : start + size]))
-        for number in range(len(parts[-1])):
-            box = parts[-1].boxes[number]
-            crops.append(parts[-1].crop_at(number, box))
-            yield _projection(start + number, crops, box)
-        start += size
+    limit = 0.0
+    while len(crops) < len(units):
+        start, size = len(crops), GROUPS[min(len(parts), len(GROUPS) - 1)]
+        part = recording.project(layer, units[start : start + size])
+        parts.append(part)
+        crops += [part.crop_at(number, box) for number, box in enumerate(part.boxes)]
+        limit = limit_of(crops, percentile=PERCENTILE).value
+        for number, box in enumerate(part.boxes, start):
+            yield _projection(number, crops[number], box, limit)
     if units:
-        yield Message({"kind": "looked", **_shared(recording, layer, units, parts, crops)})
+        shared = _shared(recording, layer, units, parts, crops)
+        yield Message({"kind": "looked", "limit": limit, **shared})
 
 
-def _projection(number: int, crops: Sequence[npt.NDArray[Any]], box: Box) -> Message:
-    values = Quantised.of(crops[-1])
-    return Message(
-        {
-            "kind": "projection",
-            "number": number,
-            "box": list(box),
-            "limit": limit_of(crops, percentile=PERCENTILE).value,
-            **values.to_json(),
-        },
-        [values.data],
-    )
+def _projection(number: int, crop: npt.NDArray[Any], box: Box, limit: float) -> Message:
+    values = Quantised.of(crop)
+    body = {"kind": "projection", "number": number, "box": list(box), "limit": limit, **values.to_json()}
+    return Message(body, [values.data])
 
 
 def _shared(
@@ -123,7 +116,6 @@ def _shared(
     rows, columns = recording.inputs.shape[-2:]
     squares = effective_boxes([np.moveaxis(crop, -1, 0) for crop in crops], boxes, (int(rows), int(columns)))
     return {
-        "limit": limit_of(crops, percentile=PERCENTILE).value,
         "crops": [list(box) for box in squares],
         "likeness": _likeness(recording, layer, units, parts, crops),
         "approximate": [use.short for use in parts[0].coverage.approximate],

@@ -213,6 +213,7 @@ class Server:
             limit_concurrency=CONNECTIONS,
             ws_max_size=UPLOAD_BYTES + 2**16,
             ws_max_queue=8,
+            ws_per_message_deflate=False,  # compressing takes longer than sending to this machine
             timeout_graceful_shutdown=1,
             timeout_keep_alive=10,
             lifespan="off",
