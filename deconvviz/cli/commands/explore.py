@@ -27,6 +27,7 @@ from deconvviz.cli.support.panels import PACE, WHAT
 from deconvviz.cli.support.parsing import model_arguments
 from deconvviz.dataset_search.search_folder import MANIFEST
 from deconvviz.errors import MissingExtra
+from deconvviz.models.catalog import SHIPPED
 from deconvviz.paths import path_as_typed
 
 LOCAL = "127.0.0.1"
@@ -38,7 +39,7 @@ def explore(
         typer.Argument(
             metavar="IMAGE...|FOLDER|SEARCH_DIR",
             help="Image files, folders of images, scenes:COUNT, or the folder of a search (see: deconvviz "
-            "search). Without any, some scenes are shown.",
+            "search). Without any, scenes are shown, by default in minivgg.",
             show_default=False,
         ),
     ] = None,
@@ -109,7 +110,7 @@ def explore(
     search = _search_of(given)
     if search is not None and (model is not None or weights is not None or arguments):
         raise typer.BadParameter("the search already sets the network", param_hint="--model, --weights")
-    network = model or DEFAULT_MODEL
+    network = model or (DEFAULT_MODEL if given or weights is not None else SHIPPED)
     check_network(network, arguments, layers=[layer] if layer else [], weights=weights, device=device)
     if given and search is None:
         _check_images(given)

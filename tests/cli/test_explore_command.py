@@ -1,0 +1,69 @@
+"""``deconvviz explore``: mistakes that are reported early, the address, and a clean end."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from deconvviz.cli.app import app
+
+pytest.importorskip("uvicorn")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["missing.png"], "no image 'missing.png'"),
+        (["--model", "nonet"], "no network 'nonet'"),
+        (["--model", "minivgg", "--layer", "conv9_9"], "no layer 'conv9_9' in minivgg"),
+        (["--layer", "conv9_9"], "no layer 'conv9_9' in minivgg"),  # minivgg is the default without images
+        (["--device", "gpu7"], "no device 'gpu7'"),
+        (["--port", "70000"], "65535"),
+    ],
+)
+def test_mistakes_are_reported_without_starting(words: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, ["explore", "--no-open", *words])
+    assert done.exit_code == 2 and message in done.output
+
+
+def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deconvviz.cli.commands import explore as module
+
+    command = sys.modules[module.__module__] if callable(module) else module
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    done = CliRunner().invoke(app, ["explore", "--no-open", "--model", "minivgg"])
+    assert done.exit_code == 2 and "pip install 'deconvviz[explore]'" in done.output
+
+
+@pytest.mark.slow
+def test_page_is_served_until_ctrl_c(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deconvviz", "explore", "--port", "0", "--no-open"],
+            stdout=stream, stderr=stream, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+    try:
+        for _ in range(600):
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)(/\?token=\S+)", log.read_text()):
+                break
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        assert found is not None
+        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=20)
+        connection.request("GET", found[2])
+        assert connection.getresponse().status == 200
+        connection.close()
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = process.wait(timeout=60)
+    assert code in (0, 130) and "Traceback" not in log.read_text()
