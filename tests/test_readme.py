@@ -194,6 +194,11 @@ def test_options_named_in_the_pages_exist():
         "report",
         "atlas",
         "explore",
+        "evolve",
+        "invariance",
+        "filters",
+        "occlude",
+        "correspond",
     ):
         known += CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
     for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")):

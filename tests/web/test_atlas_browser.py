@@ -78,7 +78,7 @@ def test_pages_load_in_under_a_second(chromium: Any, site: Path) -> None:
 
 def shown(page: Any) -> list[int]:
     """Return the numbers of the visible channels in their order."""
-    texts: list[str] = page.locator(".tiles li:not([hidden]) b").all_inner_texts()
+    texts: list[str] = page.locator(".tiles li:not([hidden]) b").all_text_contents()
     return [int(text) for text in texts]
 
 

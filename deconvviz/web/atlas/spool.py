@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -26,9 +28,14 @@ class Spool:
     """A temporary file of peaks. It has no name, so it ends with the process, also if that is killed."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._folder = folder
         self._end = 0
+
+    @cached_property
+    def _file(self) -> BinaryIO:
+        """The file, made with its folder when the first peak arrives."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return cast(BinaryIO, tempfile.TemporaryFile(dir=self._folder))
 
     def __enter__(self) -> Spool:
         return self
@@ -36,7 +43,8 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        if "_file" in vars(self):
+            self._file.close()
 
     def put(self, peak: KeptPeak) -> Stored:
         """Write the arrays of a peak."""
