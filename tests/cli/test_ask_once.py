@@ -17,6 +17,8 @@ from deconvviz.layers import LayerTable
 from deconvviz.models.minivgg import MiniVGG
 from deconvviz.scenes import scene
 
+pytestmark = pytest.mark.slow
+
 Counts = Counter[str]
 
 

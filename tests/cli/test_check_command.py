@@ -19,6 +19,8 @@ from deconvviz.cli.support.parsing import read_size
 from deconvviz.engine import projection_pass
 from deconvviz.scenes import scene
 
+pytestmark = pytest.mark.slow
+
 NETS = """
 import torch
 from torch import nn

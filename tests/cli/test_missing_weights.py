@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from deconvviz.cli.app import app
 from deconvviz.models.minivgg import stored_weights
 
+pytestmark = pytest.mark.slow
+
 MESSAGE = (
     "cannot be requested: it depends on weights that a.pth does not have (classifier.0.weight, "
     "classifier.0.bias, classifier.3.weight and 1 more). Use a layer that does not, such as pool4, "

@@ -16,6 +16,8 @@ import deconvviz as dv
 from deconvviz.cli.app import app
 from deconvviz.scenes import scene
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Result]
 
 

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from deconvviz.cli.app import app
 from deconvviz.scenes import scene
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def image_file(tmp_path_factory):

@@ -24,6 +24,8 @@ from deconvviz.dataset_search import search as search_module
 from deconvviz.dataset_search.progress import Progress
 from deconvviz.scenes import scene
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = ["layer", "channel", "rank", "activation", "image", "y", "x", "x0", "y0", "x1", "y1"]
 TABLES = ["top.parquet", "channels.parquet", "statistics.parquet", "images.parquet"]
 FILES = [*TABLES, "skipped.csv", "manifest.json"]

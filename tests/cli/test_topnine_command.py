@@ -15,6 +15,8 @@ from deconvviz.cli.app import app
 from deconvviz.dataset_search.result import open_search
 from deconvviz.scenes import scene
 
+pytestmark = pytest.mark.slow
+
 
 def invoke(*arguments):
     wide = {"COLUMNS": "300"}  # long temporary paths must not be wrapped

@@ -28,6 +28,8 @@ from torch import nn
 from deconvviz.engine.receptive_fields import fields
 from deconvviz.engine.units import Unit
 
+pytestmark = pytest.mark.slow
+
 EXACT = 1e-11
 
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from deconvviz.engine.units import Unit
 from deconvviz.errors import RefusedOp
 
+pytestmark = pytest.mark.slow
+
 EXACT = 1e-11
 CONSTANT = (nn.Tanh, nn.Sigmoid)  # they receive no signal
 

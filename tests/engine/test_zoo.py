@@ -22,6 +22,8 @@ from deconvviz.engine.units import Unit
 from deconvviz.errors import RefusedOp
 from deconvviz.loading import sketch
 
+pytestmark = pytest.mark.slow
+
 EXACT = 1e-8
 
 UNSUPPORTED = {

@@ -22,6 +22,8 @@ from deconvviz.figures.spec.style import LAYOUTS, TopNineStyle
 from deconvviz.figures.spec.top_nine import ChannelBlock, Crop, LayerPanel, TopNineFigure
 from deconvviz.figures.top_nine.draw import draw_top_nine
 
+pytestmark = pytest.mark.slow
+
 HALF_A_STEP = 0.5 / 255 + 1e-9  # colours are drawn with 8 bits
 
 

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 import deconvviz as dv
 from deconvviz.errors import LayerError
 
+pytestmark = pytest.mark.slow
+
 THREADS = 8
 CALLS = 200  # in evaluation mode, and as many in training mode
 TIMEOUT = 60.0

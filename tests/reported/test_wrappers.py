@@ -19,6 +19,8 @@ import deconvviz as dv
 from deconvviz.cli.app import app
 from deconvviz.errors import LayerError, NetworkError
 
+pytestmark = pytest.mark.slow
+
 compiled: list[int] = []
 
 

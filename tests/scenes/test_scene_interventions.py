@@ -10,6 +10,8 @@ from deconvviz.scenes.canvas import Mask, Pen
 from deconvviz.scenes.colours import Palette, hsv, other_hue
 from deconvviz.scenes.dice import SceneRng
 
+pytestmark = pytest.mark.slow
+
 FEW = range(8)
 
 
