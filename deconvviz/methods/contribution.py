@@ -24,7 +24,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from deconvviz.engine.units import Unit
+from deconvviz.engine.units import Unit, strongest_others
 from deconvviz.methods.blur import blurred
 from deconvviz.methods.method import Method, Report, Subject, register
 from deconvviz.methods.unit_function import checked_units
@@ -88,8 +88,8 @@ class Contrast(_Signed):
 
     def maps(self, subject: Subject, units: Sequence[Unit] | Tensor, report: Report | None = None) -> Tensor:
         asked = checked_units(subject, units)
-        activations = subject.activations()[0].cpu()
-        others = [_others(activations, unit) for unit in asked]
+        activations = subject.activations().cpu()
+        others = [strongest_others(activations, unit, OTHERS) for unit in asked]
         groups = [[unit, *rest] for unit, rest in zip(asked, others, strict=True)]
         every = {_place(unit): unit for group in groups for unit in group}
         row = {place: number for number, place in enumerate(every)}
@@ -147,17 +147,6 @@ def _gradients(recording: Recording, subject: Subject, units: Sequence[Unit]) ->
         ).pixels
         found.append(pixels)
     return torch.cat(found)
-
-
-def _others(activations: Tensor, unit: Unit) -> list[Unit]:
-    """Return the strongest other units above zero at the place of a unit.
-
-    `activations` are (C, h, w), or (F,) for a fully connected layer.
-    """
-    here = activations if unit.y is None or unit.x is None else activations[:, unit.y, unit.x]
-    order = torch.sort(here, descending=True, stable=True).indices.tolist()
-    chosen = [channel for channel in order if channel != unit.channel and float(here[channel]) > 0][:OTHERS]
-    return [Unit(unit.image, channel, unit.y, unit.x, float(here[channel])) for channel in chosen]
 
 
 def _place(unit: Unit) -> _Place:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from deconvviz.engine.units import Unit
+from deconvviz.engine.units import Unit, strongest_others
 from deconvviz.likeness import PlaceLikeness
 from deconvviz.projection import Projection
 from deconvviz.recording import Recording
@@ -120,9 +120,10 @@ def _others(
     """
     values = recording.activations(projection.layer)
     alone = [position for position, numbers in shown.items() if len(numbers) == 1]
-    own = {position: projection.units[shown[position][0]].channel for position in alone}
+    own = {position: projection.units[shown[position][0]] for position in alone}
     waiting = {
-        position: _strongest(values, position, own[position], budget) for position in alone[: max(budget, 0)]
+        position: iter(strongest_others(values, own[position], budget))
+        for position in alone[: max(budget, 0)]
     }
     found: dict[Position, list[Unit]] = {}
     while budget > 0 and waiting:
@@ -134,11 +135,3 @@ def _others(
                 found.setdefault(position, []).append(unit)
                 budget -= 1
     return {position: found[position] for position in shown if position in found}
-
-
-def _strongest(values: Tensor, position: Position, but: int, count: int) -> Iterator[Unit]:
-    """Return the strongest units above zero at a place, except one channel."""
-    image, y, x = position
-    here = values[image] if y is None or x is None else values[image, :, y, x]
-    order: Sequence[int] = torch.sort(here, descending=True, stable=True).indices[: count + 1].tolist()
-    return (Unit(image, channel, y, x) for channel in order if channel != but and float(here[channel]) > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -53,10 +54,10 @@ def strongest_of(recording: Recording, layer: Layer, k: int, channel: int | None
 
     With a channel, its strongest positions.
     """
-    shape = recording.activations(layer).shape
-    if channel is not None and channel >= shape[1]:
-        raise UnitError(f"no channel {channel} in {layer.name}: there are 0 to {shape[1] - 1}")
-    count = shape[1] if channel is None else int(np.prod(shape[2:]))
+    channels, *positions = layer.shape
+    if channel is not None and channel >= channels:
+        raise UnitError(f"no channel {channel} in {layer.name}: there are 0 to {channels - 1}")
+    count = channels if channel is None else math.prod(positions)
     chosen = recording.choose(layer, min(k, count), channel, apart=True)
     return [unit for unit in chosen if unit.activation > 0]
 
