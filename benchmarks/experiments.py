@@ -8,13 +8,15 @@
 
 occlusion: squares per second of `dv.occlusion` (one grid, one fill), of the bare network on batches that were
 prepared before, and of captum's `Occlusion` on the same squares. All run in turn, several rounds; the medians
-and the median ratios are printed. `dv.occlusion` also measures a layer and projects its strongest unit.
+and the median ratios are printed, of the time on the clock and of the CPU time of this process. The CPU time
+of one thread (--threads 1) depends little on other programs that use the same cores. `dv.occlusion` also
+records the image, measures a layer, and projects its strongest unit, which is part of its time.
 filters, correspondence: seconds, and the sentences of the result.
 evolution: seconds of `dv.evolution` for four checkpoints, and of a plain loop that loads each checkpoint,
 reads the images again and keeps the maximum of each channel, without projections.
-invariance: transformed pictures per second of `dv.invariance`, of a plain loop that transforms single
-pictures with torchvision and runs the network on each, and of the bare network on batches that were prepared
-before.
+invariance: transformed pictures per second of CPU time (on a GPU: of time) of `dv.invariance`, of a plain
+loop that transforms single pictures with torchvision and runs the network on each, and of the bare network on
+batches that were prepared before.
 """
 
 from __future__ import annotations
@@ -34,11 +36,14 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import rotate
 
 import deconvviz as dv
+from deconvviz.dataset_search.plan import BATCH_SIZE
 from deconvviz.experiments.invariance.transforms import amounts_of
+from deconvviz.experiments.invariance.vary import CPU_BATCH
 from deconvviz.experiments.occlusion import SIZE, STRIDE
 from deconvviz.experiments.occlusion_fills import fill_of
 from deconvviz.experiments.occlusion_squares import squares
 from deconvviz.image_sources import open_source
+from deconvviz.methods.forward import GPU_BATCH, batch_size
 
 
 def main() -> None:
@@ -58,7 +63,7 @@ def main() -> None:
     parser.add_argument("--image", help="image of occlusion (default: a scene)")
     parser.add_argument("--source", default="scenes:64")
     parser.add_argument("--parts", default="eye", help="CSV file, or a part of scenes")
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, help="images in a batch (default: as the function)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -71,6 +76,7 @@ def main() -> None:
 
 def occlusion(net: dv.Network, asked: argparse.Namespace) -> None:
     """Compare squares per second."""
+    asked.batch = asked.batch or batch_size(net)
     from deconvviz.scenes import scene
 
     image = asked.image or scene(2)
@@ -109,20 +115,24 @@ def occlusion(net: dv.Network, asked: argparse.Namespace) -> None:
         ),
     }
     net.module.eval()
-    found: dict[str, list[float]] = {name: [] for name in runs}
+    clocks = {"clock": time.perf_counter, "CPU time": time.process_time}
+    if asked.device != "cpu":
+        del clocks["CPU time"]
+    found = {clock: {name: list[float]() for name in runs} for clock in clocks}
     for number in range(asked.rounds + 1):
         for name, run in runs.items():
-            begun = time.perf_counter()
+            begun = {clock: read() for clock, read in clocks.items()}
             run()
             if asked.device != "cpu":
                 torch.cuda.synchronize()
-            if number:  # the first round warms up
-                found[name].append(len(corners) / (time.perf_counter() - begun))
-    ours = found["dv.occlusion"]
+            for clock, read in clocks.items():
+                if number:  # the first round warms up
+                    found[clock][name].append(len(corners) / (read() - begun[clock]))
     print(f"{len(corners)} squares of {places.side} px, layer {asked.layer}, batches of {asked.batch}")
-    for name, rates in found.items():
-        ratio = median(own / other for own, other in zip(ours, rates, strict=True))
-        print(f"{name:30s} {median(rates):8.1f} squares/s   dv.occlusion / this: {ratio:.2f}")
+    for clock, of_runs in found.items():
+        for name, rates in of_runs.items():
+            ratio = median(own / other for own, other in zip(of_runs["dv.occlusion"], rates, strict=True))
+            print(f"{clock:9s} {name:28s} {median(rates):7.1f} squares/s   dv.occlusion / this: {ratio:.2f}")
 
 
 def filters(net: dv.Network, asked: argparse.Namespace) -> None:
@@ -148,6 +158,7 @@ def correspondence(net: dv.Network, asked: argparse.Namespace) -> None:
 
 def evolution(net: dv.Network, asked: argparse.Namespace) -> None:
     """Compare the seconds of an evolution over four checkpoints with those of a plain loop."""
+    asked.batch = asked.batch or BATCH_SIZE
     layers = asked.layer.split(",")
     parts = dict(net.module.named_modules())
     modules = [parts[net.layers.find(layer).module] for layer in layers]
@@ -214,6 +225,7 @@ def plain_searches(
 
 def invariance(net: dv.Network, asked: argparse.Namespace) -> None:
     """Compare pictures per second."""
+    asked.batch = asked.batch or (CPU_BATCH if asked.device == "cpu" else GPU_BATCH)
     layers = asked.layer.split(",")
     source = open_source(asked.source)
     amounts = amounts_of("rotate", net.preprocessing.shape[1:], None, None)[1:]
@@ -224,16 +236,17 @@ def invariance(net: dv.Network, asked: argparse.Namespace) -> None:
     batches = list(prepared.repeat_interleave(len(amounts), 0).split(asked.batch))
     count = len(pictures) * len(amounts)
     found: dict[str, list[float]] = {"dv.invariance": [], "plain loop": [], "bare network": []}
+    clock = time.process_time if asked.device == "cpu" else time.perf_counter
     for number in range(asked.rounds + 1):
-        begun = time.perf_counter()
+        begun = clock()
         dv.invariance(net, asked.source, layers, transforms=["rotate"], batch=asked.batch)
-        middle = time.perf_counter()
+        middle = clock()
         plain_distances(net, pictures, amounts, modules)
-        end = time.perf_counter()
+        end = clock()
         with torch.no_grad():
             for batch in batches:
                 net.module(batch)
-        times = (middle - begun, end - middle, time.perf_counter() - end)
+        times = (middle - begun, end - middle, clock() - end)
         if number:  # the first round warms up
             for rates, seconds in zip(found.values(), times, strict=True):
                 rates.append(count / seconds)

@@ -1,4 +1,4 @@
-"""Make a result again from its manifest."""
+"""Make a projection, or the result of an experiment, again from its manifest."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from deconvviz.described_network import load_described
 from deconvviz.engine.choice import UnitChoice
 from deconvviz.engine.units import Unit
 from deconvviz.errors import ManifestError
-from deconvviz.files import existing
-from deconvviz.images.standard_input import NAME as STANDARD_INPUT
+from deconvviz.images.described import described_file
 from deconvviz.likeness import PlaceLikeness
 from deconvviz.methods.verify import Report, confirmed
 from deconvviz.methods.verify import verify as compute_again
@@ -26,11 +25,24 @@ from deconvviz.projection import FORMAT, Projection, Style, pixel_digest
 
 @dataclass(frozen=True)
 class Remade:
-    """Projection made again from a manifest, with the style of its figure."""
+    """Result made again from a manifest, with the style and the resolution of its figure.
 
-    projection: Projection
-    style: Style
+    Attributes:
+        result: A `Projection`, or the result of an experiment, such as an `Evolution`.
+        style: The style, for `result.save`.
+        dpi: Dots per inch.
+    """
+
+    result: Any
+    style: Any
     dpi: float
+
+    @property
+    def projection(self) -> Projection:
+        """The result of the manifest of a projection. Raises ManifestError for other manifests."""
+        if not isinstance(self.result, Projection):
+            raise ManifestError(f"the manifest is that of {self.result!r}, not of a projection: use .result")
+        return self.result
 
 
 def remake(
@@ -43,9 +55,10 @@ def remake(
     verify: bool = False,
     report: Report | None = None,
 ) -> Remade:
-    """Make the projection of a manifest again.
+    """Make the projection or the experiment of a manifest again.
 
-    The likeness of the projection is that of the manifest.
+    The likeness of a projection is that of the manifest. The numbers of an experiment must be those of the
+    manifest, within 1 %.
 
     Args:
         path: The manifest.
@@ -55,15 +68,20 @@ def remake(
             changed since. Use it only for files that you trust.
         memory: As for `Recording.project`.
         verify: Compute the projection a second time and compare (see `deconvviz.verify`).
-        report: Called with the number of verified units and the number of all units.
+        report: Called with the number of verified units and the number of all units; for an experiment, with
+            the number of finished steps and of all steps.
 
     Raises:
         VerificationError: If a second computation differs, or does not know the network.
-        ManifestError: If the file is not a manifest, or code, weights, image or activations differ from it.
+        ManifestError: If the file is not a manifest, or code, weights, images, activations or the numbers of
+            an experiment differ from it.
+        SourceError: If the source of the images of an experiment is missing or has changed.
     """
     path = path_as_typed(os.fspath(path))
     stored = _read(Path(path))
     try:
+        if stored["format"] != FORMAT:
+            return _experiment(stored, Path(path), weights, device, report, allow_code=allow_code)
         network, remade = _remake(stored, Path(path), weights, device, memory, allow_code=allow_code)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ManifestError(f"{path} is not a complete manifest: {error!r}") from error
@@ -71,7 +89,7 @@ def remake(
         return remade
     projection = remade.projection
     found = confirmed(compute_again(network, projection, report=report), projection)
-    return replace(remade, projection=replace(projection, verification=found))
+    return replace(remade, result=replace(projection, verification=found))
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -81,9 +99,35 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise ManifestError(no_manifest(path)) from None
     except (OSError, ValueError) as error:
         raise ManifestError(f"{path} cannot be read as a manifest: {error}") from error
-    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-        raise ManifestError(f"{path} is not a manifest of this version: its format is not {FORMAT!r}")
-    return stored
+    found = stored.get("format") if isinstance(stored, dict) else None
+    if found == FORMAT:
+        return dict(stored)
+    from deconvviz.experiments.remaking import EXPERIMENTS
+
+    if found not in EXPERIMENTS:
+        known = ", ".join(repr(one) for one in (FORMAT, *EXPERIMENTS))
+        raise ManifestError(
+            f"{path} is not a manifest that can be made again: its format is {found!r}. There are {known}"
+        )
+    return dict(stored)
+
+
+def _experiment(
+    stored: Mapping[str, Any],
+    path: Path,
+    weights: str | Path | None,
+    device: str,
+    report: Report | None,
+    *,
+    allow_code: bool,
+) -> Remade:
+    from deconvviz.experiments.remaking import Again, make_again
+
+    def load(described: Mapping[str, Any], place: str | None) -> Network:
+        moved = weights if described is stored["network"] else None
+        return load_described(described, path, weights=place or moved, device=device, allow_code=allow_code)
+
+    return Remade(*make_again(Again(stored, path, load, allow_code, report)))
 
 
 def _remake(
@@ -100,7 +144,7 @@ def _remake(
         raise ManifestError(
             f"{path} was made in Python from a tensor: only the program that made it can make it again"
         )
-    images = [_image_path(one, path) for one in stored["pictures"]]
+    images = [described_file(one, path) for one in stored["pictures"]]
     named = any(one.get("top_class") for one in stored["pictures"])
     method = stored.get("method", "deconvnet")  # older manifests do not name it
     recording = network.record(images, stored["layer"]["name"], scores=named, methods=method)
@@ -125,19 +169,3 @@ def _remake(
     style = {"crop": "field", **stored["style"]}  # older manifests have no crop setting
     dpi = float(style.pop("dpi"))
     return network, Remade(projection, Style(**style), dpi)
-
-
-def _image_path(one: Mapping[str, Any], manifest: Path) -> Path:
-    if one["path"] is None and one.get("name") == STANDARD_INPUT:
-        raise ManifestError(
-            f"{manifest} was made from an image on standard input, which was not kept. Save that image as a "
-            "file and project the file"
-        )
-    if one["path"] is None:
-        raise ManifestError(
-            f"{manifest} was made from an image in memory: only the program that made it can make it again"
-        )
-    place = existing(one, manifest.resolve().parent)
-    if place is None:
-        raise ManifestError(f"the image of {manifest} no longer exists: it was {one['path']}")
-    return place

@@ -348,7 +348,13 @@ class Search:
         order = others[np.argsort(-similarity[others], kind="stable")][:k]
         return [(name, int(other), min(1.0, max(-1.0, float(similarity[other])))) for other in order]
 
-    def explore(self, *, layer: str | None = None, network: Network | None = None) -> Any:
+    def explore(
+        self,
+        *,
+        layer: str | None = None,
+        network: Network | None = None,
+        atlas: str | os.PathLike[str] | None = None,
+    ) -> Any:
         """Return a notebook widget with the images of the search, as `Network.explore`.
 
         A unit that is opened also shows the images that activate its channel most strongly.
@@ -356,14 +362,17 @@ class Search:
         Args:
             layer: Name of the layer to begin with. Default: the first searched layer.
             network: Network of the search. None opens it again.
+            atlas: Folder of an atlas of the search, as for `Network.explore`.
 
         Raises:
             MissingExtra: If anywidget is not installed (``pip install 'deconvviz[notebook]'``).
+            NetworkError: If the atlas is of another network.
+            OutputError: If `atlas` is not the folder of an atlas.
             SourceError: If the images have changed since the search.
             SearchError: If the network was made in Python and no longer exists.
         """
         first = next(iter(self.layers)) if layer is None else layer
-        return open_view("explorer", self, layer=first, network=network)
+        return open_view("explorer", self, layer=first, network=network, atlas=atlas)
 
     def topnine(
         self,

@@ -89,6 +89,11 @@ def search(
         ImageError: An image cannot be read and `strict` is set.
         OutputError: The folder contains other results, cannot be written, or another process is writing into
             it.
+
+    Example:
+        >>> found = dv.search("minivgg", "scenes:12", ["conv4_2"], workers=0)
+        >>> [peak.image_id for peak in found.top("conv4_2", 42)[:3]]
+        ['scene-000005', ...]
     """
     if engine not in ENGINES:
         raise SearchError(f"unknown engine {engine!r}: choose from {', '.join(ENGINES)}")

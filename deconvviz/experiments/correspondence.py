@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -29,10 +30,11 @@ from deconvviz.experiments.correspondence_statistics import (
     off_diagonal,
     permutation_test,
 )
-from deconvviz.experiments.forward import Forward, batch_size
 from deconvviz.experiments.named_images import Pictures, named_images
 from deconvviz.experiments.occlusion_fills import check_fill
+from deconvviz.experiments.used_images import UsedImages
 from deconvviz.layers import Layer
+from deconvviz.methods.forward import Forward, batch_size
 from deconvviz.network import Network
 
 Report: TypeAlias = Callable[[int, int], None]
@@ -84,7 +86,8 @@ def correspondence(
         draws: Number of random places for each part of each image.
         limit: Number of images, the first ones.
         seed: Seed of random places, resamples and permutations.
-        batch: Number of images in one batch. Default: 16 on a CPU, 128 on other devices.
+        batch: Number of images in one batch. Default: 16 on a CPU, 32 for images of at most 128 x 128
+            pixels, 128 on other devices.
         report: Called with the number of finished and of all hidden images.
 
     Returns:
@@ -112,12 +115,14 @@ def correspondence(
                 f"{layer.name} has no channels: its output is not a map (C, H, W) or a vector (F)"
             )
     names, boxes = given_parts(parts)
-    cases = cases_of(net, named_images(source)[:limit], names, boxes, fill, seed)
-    job = _Job(net, found, fill, draws, seed, batch or batch_size(net), report)
+    images = named_images(source)[:limit]
+    cases = cases_of(net, images, names, boxes, fill, seed)
+    size_of_batch = batch or batch_size(net)
+    job = _Job(net, found, fill, draws, seed, size_of_batch, report)
     used = {name: [case for case in cases if name in case.parts.masks] for name in names}
     for name, having in used.items():
         if len(having) < LEAST_IMAGES:
-            raise SourceError(too_few(name, having, cases, boxes))
+            raise SourceError(too_few(name, having, images, boxes))
     job.total = sum(len(having) for having in used.values()) * (1 + draws)
     rows, first = [], {}
     for name, having in used.items():
@@ -135,7 +140,16 @@ def correspondence(
         draws=draws,
         seed=seed,
         hidden=tuple(job.shown.values()),
-        files={case.name: case.path for case in cases if case.path is not None},
+        used=replace(UsedImages.starting(images), images=[case.used for case in cases]),
+        arguments={
+            "parts": [asdict(box) for box in boxes] or list(names),
+            "layers": [layer.name for layer in found],
+            "fill": fill,
+            "draws": draws,
+            "limit": limit,
+            "seed": seed,
+            "batch": size_of_batch,
+        },
     )
 
 

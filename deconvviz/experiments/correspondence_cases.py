@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -22,12 +21,15 @@ from deconvviz.experiments.correspondence_parts import (
 from deconvviz.experiments.correspondence_rows import RANDOM
 from deconvviz.experiments.named_images import NamedImage
 from deconvviz.experiments.occlusion_fills import Fill, fill_of
+from deconvviz.experiments.used_images import UsedImage
 from deconvviz.network import Network
 from deconvviz.scenes import Scene
 from deconvviz.wording import listed
 
 Parts: TypeAlias = "str | os.PathLike[str] | Sequence[str] | Sequence[PartBox]"
 
+LOOKED_AT = 50
+"""Number of scenes whose parts an error message names."""
 LEAST_IMAGES = 2
 """Smallest number of images that can be compared."""
 
@@ -41,7 +43,7 @@ class Case:
     parts: PartMasks
     fill: Fill
     scene: Scene | None
-    path: Path | None
+    used: UsedImage
 
 
 def given_parts(parts: Parts) -> tuple[tuple[str, ...], list[PartBox]]:
@@ -91,7 +93,8 @@ def cases_of(
             )
         if scene is not None and not boxes and not set(names) & set(scene.parts):
             continue
-        inputs = _prepared(net, one)
+        opened = one.open()
+        inputs = _prepared(net, opened)
         size = (inputs.shape[1], inputs.shape[2])
         if boxes:
             masks = masks_of_boxes(own, size)
@@ -99,13 +102,12 @@ def cases_of(
             assert scene is not None
             masks = masks_of_scene(scene, net.preprocessing, names)
         maker = fill_of(fill, inputs, net.preprocessing, scene=scene, seed=seed)
-        cases.append(Case(one.name, inputs, masks, maker, scene, one.path))
+        cases.append(Case(one.name, inputs, masks, maker, scene, UsedImage.of(one, opened)))
     return cases
 
 
-def _prepared(net: Network, image: NamedImage) -> Tensor:
+def _prepared(net: Network, opened: Any) -> Tensor:
     """Return an image as the network's input (C, H, W)."""
-    opened = image.open()
     if isinstance(opened, Tensor):
         return opened.reshape(opened.shape[-3:]).to(net.device, net.dtype)
     if not net.preprocessing.reads_images:
@@ -113,11 +115,13 @@ def _prepared(net: Network, image: NamedImage) -> Tensor:
     return net.preprocessing.apply(opened.rgb).to(net.device, net.dtype)
 
 
-def too_few(name: str, having: Sequence[Case], cases: Sequence[Case], boxes: Sequence[PartBox]) -> str:
+def too_few(name: str, having: Sequence[Case], images: Sequence[NamedImage], boxes: Sequence[PartBox]) -> str:
+    """Return the message for a part that too few images have. It names the parts that there are."""
     there = "one image has it" if having else "no image has it"
     if boxes:
         known = names_of(boxes)
     else:
-        known = tuple(dict.fromkeys(part for case in cases if case.scene for part in case.scene.parts))
+        scenes = [image.scene() for image in images[:LOOKED_AT] if image.scene is not None]
+        known = tuple(dict.fromkeys(part for one in scenes for part in one.parts))
     parts = f". There are {', '.join(known[:12])}" if known and not having else ""
     return f"the part {name!r} must be in at least {LEAST_IMAGES} images, and {there}{parts}"

@@ -15,7 +15,7 @@ from deconvviz.printable_names import printable
 from deconvviz.wording import counted
 
 _KEY = (
-    "bar: mean over pairs of images · thin line: 95 % interval over images · black mark: random places "
+    "bar: mean over pairs of images · thin line: 95 % interval over images · upright mark: random places "
     "of the same size"
 )
 
@@ -81,7 +81,9 @@ def _panels(found: Corresponding, layer: str) -> list[BarPanel]:
         BarPanel(
             f"{layer}: cosine",
             "cosine of the changes of two images",
-            tuple(Bar(row.cosine, None, None, row.random_cosine) for row in rows),
+            tuple(
+                Bar(row.cosine, None, None, None if row.part == RANDOM else row.random_cosine) for row in rows
+            ),
             "higher",
         ),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,10 @@ import numpy as np
 from deconvviz.experiments.correspondence_figure import figure_of, hidden_of
 from deconvviz.experiments.correspondence_rows import NUMBERS, HiddenImage, Row, sentence_of, text_of
 from deconvviz.experiments.saving import FORMAT, SavedExperiment, refuse_files, save_into
+from deconvviz.experiments.used_images import UsedImages
 from deconvviz.figures.spec.measures import MeasuresFigure
 from deconvviz.figures.spec.style import DPI, MeasuresStyle
 from deconvviz.figures.spec.tile_grid import TileGrid
-from deconvviz.files import place_of
 from deconvviz.layers import Layer
 from deconvviz.network_info import NetworkInfo
 from deconvviz.provenance import versions
@@ -48,7 +48,8 @@ class Correspondence:
         draws: Number of random places for each part of each image.
         seed: Seed of all random numbers.
         hidden: The first images with hidden parts, for `hidden_spec`.
-        files: Paths of the images that are files.
+        used: The images, for the manifest.
+        arguments: Arguments that make the result again, as plain JSON values.
     """
 
     network: NetworkInfo
@@ -61,7 +62,8 @@ class Correspondence:
     draws: int
     seed: int
     hidden: tuple[HiddenImage, ...]
-    files: Mapping[str, Path]
+    used: UsedImages = field(default_factory=UsedImages)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         names = ", ".join(layer.name for layer in self.layers)
@@ -135,7 +137,8 @@ class Correspondence:
             "format": OF,
             "network": self.network.to_json(),
             "layers": [{"name": layer.name, "module": layer.module} for layer in self.layers],
-            "pictures": [{"name": name} for name in self.images],
+            **self.used.to_json(),
+            "arguments": dict(self.arguments),
             "settings": {
                 "fill": self.fill,
                 "draws": self.draws,
@@ -152,9 +155,7 @@ class Correspondence:
         """Return the paths of the images and of the user's file, if any, with the keys of `describe`."""
         return {
             "network": self.network.places(folder),
-            "pictures": [
-                place_of(self.files[name], folder) if name in self.files else {} for name in self.images
-            ],
+            **self.used.places(folder),
         }
 
     def save(

@@ -76,6 +76,11 @@ def filters(
         NetworkError: If weights have no values or are not finite, or `against` is a file and the network was
             not made by `load`.
         SourceError: If the source cannot be opened.
+
+    Example:
+        >>> found = dv.filters(dv.load("minivgg"))
+        >>> found.table.num_rows
+        16
     """
     networks = [net] if against is None else [net, _other(net, against)]
     opened = None if source is None else open_source(source, limit=limit)
@@ -88,7 +93,16 @@ def filters(
             after = _second(one, found, second)
             bank = replace(bank, second=after, seen=_see(one, found, after, opened, count, seed, step))
         banks.append(bank)
-    return Filters(tuple(banks), by_size, seed, "" if opened is None else opened.place)
+    arguments = {
+        "layer": None if layer is None else banks[0].layer.name,
+        "second": None if second is None or banks[0].second is None else banks[0].second.name,
+        "count": count,
+        "by_size": by_size,
+        "seed": seed,
+    }
+    described = None if opened is None else opened.describe()
+    place = "" if opened is None else opened.place
+    return Filters(tuple(banks), by_size, seed, place, described, arguments)
 
 
 def _step(report: Report, number: int, networks: int, images: int) -> Report:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +40,16 @@ class Filters:
         by_size: Whether the figure shows filters by descending size.
         seed: Seed for choosing channels of the second layer.
         place: Source of images; empty without one.
+        source: Description of the source; None without one.
+        arguments: Arguments that make the result again, as plain JSON values.
     """
 
     banks: tuple[Bank, ...]
     by_size: bool
     seed: int
     place: str
+    source: Mapping[str, Any] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def network(self) -> NetworkInfo:
@@ -132,6 +137,8 @@ class Filters:
             "network": first.network.to_json(),
             "against": self.banks[1].network.to_json() if len(self.banks) > 1 else None,
             "layer": {"name": first.layer.name, "module": first.layer.module},
+            "source": self.source and {key: value for key, value in self.source.items() if key != "place"},
+            "arguments": dict(self.arguments),
             "settings": {
                 "by_size": self.by_size,
                 "seed": self.seed,
@@ -159,7 +166,9 @@ class Filters:
 
     def places(self, folder: Path) -> dict[str, Any]:
         """Return the source of images and the paths of the user's files, if any."""
-        found: dict[str, Any] = {"network": self.network.places(folder), "source": self.place or None}
+        found: dict[str, Any] = {"network": self.network.places(folder)}
+        if self.source is not None:
+            found["source"] = {"place": self.source["place"]}
         if len(self.banks) > 1:
             found["against"] = self.banks[1].network.places(folder)
         return found

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from deconvviz.errors import ImageError
-from deconvviz.experiments.forward import Forward, batch_size
 from deconvviz.image_sources import Source
 from deconvviz.layers import Layer
+from deconvviz.methods.forward import Forward, batch_size
 from deconvviz.network import Network
 from deconvviz.projection import Box
 

@@ -18,7 +18,7 @@ from deconvviz.network import Images
 from deconvviz.printable_names import path_to_text
 from deconvviz.scenes import Scene, scene
 
-Pictures: TypeAlias = "Images | Source | Scene | list[Scene]"
+Pictures: TypeAlias = "Images | Source | Scene | list[Scene] | list[NamedImage]"
 
 _ARCHIVES = (".zip", ".tar", ".txt", ".lst")
 
@@ -32,12 +32,14 @@ class NamedImage:
         open: Return the image: an `InputImage`, or a prepared tensor (1, C, H, W).
         scene: Return the scene if the image is a generated one, else None.
         path: The file, if there is one.
+        source: The source that the image is from, if any.
     """
 
     name: str
     open: Callable[[], Any]
     scene: Callable[[], Scene] | None = None
     path: Path | None = None
+    source: Source | None = None
 
 
 def named_images(images: Pictures) -> list[NamedImage]:
@@ -70,10 +72,12 @@ def _of_source(source: Source) -> list[NamedImage]:
 def _from_source(source: Source, number: int) -> NamedImage:
     name = source.names[number]
     drawn = (lambda: scene(int(name.rpartition("-")[2]))) if isinstance(source, Scenes) else None
-    return NamedImage(name, lambda: source.image(number), drawn)
+    return NamedImage(name, lambda: source.image(number), drawn, source=source)
 
 
 def _of_image(image: Any, number: int) -> NamedImage:
+    if isinstance(image, NamedImage):
+        return image
     if isinstance(image, Scene):
         return NamedImage(f"scene-{image.seed:06d}", lambda: InputImage(image.image), lambda: image)
     if isinstance(image, (str, os.PathLike)):

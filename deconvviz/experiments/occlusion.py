@@ -14,13 +14,14 @@ from deconvviz.dataset_search.result import Search
 from deconvviz.engine.units import Unit
 from deconvviz.errors import LayerError, UnitError
 from deconvviz.experiments.class_probabilities import probabilities
-from deconvviz.experiments.forward import Forward, batch_size, output_layer
 from deconvviz.experiments.named_images import NamedImage, Pictures, named_images
 from deconvviz.experiments.occlusion_fills import Fill, check_fill, fill_of
 from deconvviz.experiments.occlusion_maps import OccludedImage
 from deconvviz.experiments.occlusion_result import Occlusion
 from deconvviz.experiments.occlusion_squares import Squares, at_places, squares
+from deconvviz.experiments.used_images import UsedImages
 from deconvviz.layers import Layer
+from deconvviz.methods.forward import Forward, batch_size, output_layer
 from deconvviz.network import Network
 
 Report: TypeAlias = Callable[[int, int], None]
@@ -86,7 +87,8 @@ def occlusion(
         compare_fills: Compute the maps again with ``linear``, or with ``grey`` if the fill is ``linear`` or
             ``without``.
         search: A search of the layer, for projections of the channel in other images.
-        batch: Number of images in one batch. Default: 16 on a CPU, 128 on other devices.
+        batch: Number of images in one batch. Default: 16 on a CPU, 32 for images of at most 128 x 128
+            pixels, 128 on other devices.
         seed: Seed of the noise of ``linear``.
         report: Called with the number of finished and of all squares.
 
@@ -113,14 +115,41 @@ def occlusion(
         raise UnitError(f"{net.name} does not return class scores, so it has no class {class_name!r}")
     wanted = None if class_name is None else net.class_index(class_name)
     pictures = named_images(images)
-    job = _Job(net, found, scores, plan, batch or batch_size(net), len(pictures), report)
-    done = [job.see(one, wanted, channel, unit) for one in pictures]
+    size_of_batch = batch or batch_size(net)
+    job = _Job(net, found, scores, plan, size_of_batch, len(pictures), report)
+    used = UsedImages.starting(pictures)
+    done = [job.see(one, used, wanted, channel, unit) for one in pictures]
     others = {}
     if search is not None:
         channels = list(dict.fromkeys(one.unit.channel for one in done))
         others = dict(search.topnine(found.name, channels, k=OTHERS, network=net).shown[found.name])
+    arguments = {
+        "layer": found.name,
+        "size": size,
+        "stride": stride,
+        "class_name": wanted,
+        "fill": fill,
+        "channel": channel,
+        "unit": unit,
+        "phases": phases,
+        "compare_fills": compare_fills,
+        "batch": size_of_batch,
+        "seed": seed,
+    }
     return Occlusion(
-        net.info(), found, tuple(done), size, stride, fill, plan.other_fill, phases, seed, others
+        network=net.info(),
+        layer=found,
+        images=tuple(done),
+        size=size,
+        stride=stride,
+        fill=fill,
+        other_fill=plan.other_fill,
+        phases=phases,
+        seed=seed,
+        others=others,
+        used=used,
+        arguments=arguments,
+        search=None if search is None else search.folder,
     )
 
 
@@ -165,12 +194,15 @@ class _Job:
     def see(
         self,
         picture: NamedImage,
+        used: UsedImages,
         class_index: int | None,
         channel: int | None,
         unit: tuple[int, int, int] | None,
     ) -> OccludedImage:
         """Measure one image."""
-        recording = self._net.record(picture.open(), self._layer)
+        opened = picture.open()
+        used.add(picture, opened)
+        recording = self._net.record(opened, self._layer)
         image = recording.inputs[0]
         if unit is not None:
             channel = unit[0]

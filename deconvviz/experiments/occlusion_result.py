@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,12 @@ import numpy as np
 from deconvviz.experiments.occlusion_figure import grid_of
 from deconvviz.experiments.occlusion_maps import OccludedImage, class_name
 from deconvviz.experiments.saving import FORMAT, SavedExperiment, save_into
+from deconvviz.experiments.used_images import UsedImages
 from deconvviz.figures.spec.style import DPI, OcclusionStyle
 from deconvviz.figures.spec.tile_grid import TileGrid
+from deconvviz.files import place_of
 from deconvviz.layers import Layer
 from deconvviz.network_info import NetworkInfo
-from deconvviz.projection import pixel_digest
 from deconvviz.provenance import versions
 from deconvviz.results import SavedFiles, html_of, save_result
 from deconvviz.topnine.result import ProjectedPeak
@@ -48,6 +49,9 @@ class Occlusion:
         phases: Number of grids.
         seed: Seed of the noise of ``linear``.
         others: For each channel, its projections in other images, from a search.
+        used: The images, for the manifest.
+        arguments: Arguments that make the result again, as plain JSON values.
+        search: Folder of the search, if any.
     """
 
     network: NetworkInfo
@@ -60,6 +64,9 @@ class Occlusion:
     phases: int
     seed: int
     others: Mapping[int, tuple[ProjectedPeak, ...]]
+    used: UsedImages = field(default_factory=UsedImages)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    search: Path | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -170,17 +177,8 @@ class Occlusion:
             "format": OF,
             "network": self.network.to_json(),
             "layer": {"name": self.layer.name, "module": self.layer.module},
-            "pictures": [
-                {
-                    "name": one.name,
-                    **(
-                        {"pixels": pixel_digest(one.projection.input_images[0].rgb)}
-                        if one.projection.input_images
-                        else {}
-                    ),
-                }
-                for one in self.images
-            ],
+            **self.used.to_json(),
+            "arguments": dict(self.arguments),
             "settings": {
                 "size": self.size,
                 "stride": self.stride,
@@ -202,10 +200,8 @@ class Occlusion:
         """Return the paths of the images and of the user's file, if any, with the keys of `describe`."""
         return {
             "network": self.network.places(folder),
-            "pictures": [
-                found[0] if (found := one.projection.places(folder)["pictures"]) else {}
-                for one in self.images
-            ],
+            **self.used.places(folder),
+            **({} if self.search is None else {"search": place_of(self.search, folder)}),
         }
 
     def file_names(self) -> list[str]:

@@ -57,6 +57,13 @@ def compare(
         LayerError: If the layer does not exist.
         UnitError: If a unit does not exist, or there are fewer than k.
         RefusedOp: If units of this layer cannot be projected.
+
+    Example:
+        >>> from deconvviz.scenes import scene
+        >>> net, methods = dv.load("minivgg"), ["deconvnet", "gradient"]
+        >>> both = dv.compare(net, scene(7).image, "conv4_2", k=2, methods=methods)
+        >>> {name: tuple(maps.shape) for name, maps in both.maps.items()}
+        {'deconvnet': (2, 3, 96, 96), 'gradient': (2, 3, 96, 96)}
     """
     asked = [method(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
     if not asked:

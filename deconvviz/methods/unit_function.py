@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,22 @@ from deconvviz.engine.preservation import Parts, preserved
 from deconvviz.engine.units import Unit, checked
 from deconvviz.engine.wrappers import eager, named_parts
 from deconvviz.errors import MethodError, UnitError
+from deconvviz.layers import Layer
 from deconvviz.methods.method import Subject
 from deconvviz.models.providers import provider_of
 from deconvviz.models.stdout import stdout_to_stderr
+from deconvviz.network import Network
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class LayerOfNetwork(Protocol):
+    """A network and one of its layers, for example a `Subject`."""
+
+    @property
+    def network(self) -> Network: ...
+    @property
+    def layer(self) -> Layer: ...
 
 
 def checked_units(subject: Subject, units: Sequence[Unit] | Tensor) -> list[Unit]:
@@ -44,7 +55,7 @@ def places_of(units: Sequence[Unit]) -> tuple[Tensor, ...]:
 
 @contextmanager
 def network_function(
-    subject: Subject, *, up_to_layer: bool, preserve_each_call: bool = True
+    subject: LayerOfNetwork, *, up_to_layer: bool, preserve_each_call: bool = True
 ) -> Iterator[Function]:
     """Yield a function that runs the network on images (B, C, H, W), with gradients.
 
@@ -137,7 +148,7 @@ def _without_gradients_of_weights(module: nn.Module) -> Iterator[None]:
         yield
 
 
-def _messages_of_user_code(subject: Subject) -> Any:
+def _messages_of_user_code(subject: LayerOfNetwork) -> Any:
     """Redirect what user code prints, because stdout is reserved for results."""
     model = subject.network.origin.model
     return stdout_to_stderr() if model is not None and provider_of(model).runs_code else nullcontext()

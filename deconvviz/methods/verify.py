@@ -68,6 +68,12 @@ def verify(net: Network, projection: Projection, *, report: Report | None = None
         MethodError: If the method has no second computation.
         StaleRecording: If the weights are not those of the projection.
         UnitError: If tensors were projected.
+
+    Example:
+        >>> from deconvviz.scenes import scene
+        >>> net = dv.load("minivgg")
+        >>> dv.verify(net, dv.project(net, scene(7).image, "conv4_2", k=2)).passed
+        True
     """
     if projection.method not in VERIFIED_METHODS:
         raise MethodError(

@@ -12,9 +12,9 @@ from torch import nn
 import deconvviz as dv
 from deconvviz.errors import ImageError
 from deconvviz.experiments.class_probabilities import probabilities
-from deconvviz.experiments.forward import Forward, output_layer
 from deconvviz.experiments.named_images import named_images
 from deconvviz.image_sources import open_source
+from deconvviz.methods.forward import Forward, output_layer
 from deconvviz.scenes import scene
 
 

@@ -204,7 +204,7 @@ def test_errors(net, images, parts, settings, error, message):
 def test_unknown_layers_and_parts(net, images):
     with pytest.raises(LayerError, match="no layer was given"):
         dv.correspondence(net, images, PARTS, [])
-    with pytest.raises(SourceError, match="no image has it"):
+    with pytest.raises(SourceError, match=r"no image has it\. There are \w+, \w+"):
         dv.correspondence(dv.load("minivgg"), "scenes:3", ["engine"], "relu4_2")
 
 

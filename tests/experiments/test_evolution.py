@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -76,10 +81,10 @@ def checkpoints(states, tmp_path_factory):
     return folder
 
 
-def evolved(folder, **options):
-    return dv.evolution(
-        small_network(), folder / "epoch_*.safetensors", Counted(), LAYERS, workers=0, channels=3, **options
-    )
+def evolved(folder, source=None, **options):
+    files = Path(folder) / "epoch_*.safetensors"
+    images = Counted() if source is None else source
+    return dv.evolution(small_network(), files, images, LAYERS, workers=0, channels=3, **options)
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +280,82 @@ def test_resume_uses_finished_searches(checkpoints, found, tmp_path):
     assert stored.stat().st_mtime_ns == written
     assert again.table.equals(found.table)
     assert len(list(tmp_path.glob("*.npz"))) == 4
+
+
+PAIRS = {"batch_size": 2, "memory": 0}  # three batches, and no image is kept in memory
+
+
+@pytest.mark.parametrize("by", ["activation", "density"])
+def test_channels_are_chosen_by_the_last_checkpoint(checkpoints, states, by):
+    files = Path(checkpoints) / "epoch_*.safetensors"
+    one = dv.evolution(
+        small_network(), files, Counted(), LAYERS, workers=0, channels=2, by=by, measured=3, seed=5
+    )
+    for layer in LAYERS:
+        peaks = maps_by_hand(states[-1], layer).flatten(2).amax(2)  # (6, C)
+        numbers = peaks.amax(0) if by == "activation" else (peaks > 0).sum(0)
+        order = sorted(range(CHANNELS[layer]), key=lambda channel: -float(numbers[channel]))
+        assert one.channels.shown[layer] == tuple(order[:2])
+        assert len(one.channels.measured[layer]) == 3
+        assert set(order[:2]) <= set(one.channels.measured[layer])
+
+
+def test_an_unknown_order_of_channels_is_refused(checkpoints):
+    with pytest.raises(UnitError, match="unknown order 'size' of channels: choose from random, activation"):
+        evolved(checkpoints, by="size")
+
+
+KILLED = """
+import os, signal, sys
+from deconvviz.experiments.evolution import strongest
+from test_evolution import PAIRS, Counted, evolved
+strongest.EVERY, strongest.SHARE = 0.0, 1.0
+
+class Killer(Counted):
+    def read(self, number):
+        found = super().read(number)
+        if self.reads == {reads}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+evolved({checkpoints!r}, Killer(), searches={folder!r}, resume={resume}, **PAIRS)
+"""
+
+
+def kill_at(reads, checkpoints, folder, *, resume=False):
+    """Run an evolution in another process that kills itself when it reads an image."""
+    script = KILLED.format(reads=reads, checkpoints=str(checkpoints), folder=str(folder), resume=resume)
+    here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": here}, stderr=subprocess.PIPE
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_a_search_that_was_killed_continues_inside_a_checkpoint(checkpoints, tmp_path):
+    found = evolved(checkpoints, **PAIRS)
+    kill_at(6 + 5, checkpoints, tmp_path)  # the fifth image of the second checkpoint
+    assert [len(list(tmp_path.glob(f"*{suffix}"))) for suffix in (".npz", ".unfinished")] == [1, 1]
+    kill_at(2 + 1, checkpoints, tmp_path, resume=True)  # two images of the second, one of the third
+    assert [len(list(tmp_path.glob(f"*{suffix}"))) for suffix in (".npz", ".unfinished")] == [2, 0]
+    again = evolved(checkpoints, searches=tmp_path, resume=True, **PAIRS)
+    assert again.table.equals(found.table)
+    assert again.layer_table.equals(found.layer_table)
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_the_state_of_a_killed_search_is_used_only_for_the_same_images(checkpoints, tmp_path):
+    kill_at(5, checkpoints, tmp_path)
+    fewer = evolved(checkpoints, searches=tmp_path, resume=True, limit=3, **PAIRS)
+    assert fewer.table.equals(evolved(checkpoints, limit=3, **PAIRS).table)
+
+
+def test_a_damaged_state_of_a_search_is_not_used(checkpoints, tmp_path):
+    kill_at(5, checkpoints, tmp_path)
+    (state,) = tmp_path.glob("*.unfinished")
+    state.write_bytes(state.read_bytes()[:500])
+    again = evolved(checkpoints, searches=tmp_path, resume=True, **PAIRS)
+    assert again.table.equals(evolved(checkpoints, **PAIRS).table)
 
 
 def test_a_search_of_other_images_is_not_resumed(checkpoints, tmp_path):

@@ -11,11 +11,12 @@ from helpers.top_nine_figures import random_top_nine
 from deconvviz.figures.page.style import MARK_COLOURS
 from deconvviz.figures.spec.curves import Curve, CurvePanel, Curves, Reference
 from deconvviz.figures.spec.measures import Bar, BarPanel, MeasuresFigure
+from deconvviz.figures.spec.panels import Panels
 from deconvviz.figures.spec.sheet import Sheet, Tile
 from deconvviz.figures.spec.style import SheetStyle
 from deconvviz.figures.spec.tile_grid import GridTile, Mark, TileGrid
 from deconvviz.web.page import asset
-from deconvviz.web.report import curves, measures, sheet, strongest, tile_grid
+from deconvviz.web.report import curves, measures, panels, sheet, strongest, tile_grid
 from deconvviz.web.report.embedded import Embedded
 
 NAN = float("nan")
@@ -219,8 +220,46 @@ def test_bars_have_their_positions_on_the_axis_of_the_panel() -> None:
     below, above = found.tables[1].rows  # the axis is from -0.25 to 1
     assert (below.start, below.width) == (0, 20)
     assert (above.start, above.width) == (20, 40)
-    assert above.interval == "interval unknown"
+    assert above.interval == ""  # no bar of this panel has an interval
     assert found.tables[0].better == "higher is better"
+
+
+def test_bars_without_interval_and_baseline_have_no_text_for_them() -> None:
+    panel = BarPanel("likeness", "", [Bar(0.5, 0.25, 0.75), Bar(0.25)])
+    known, unknown = measures.block_of(MeasuresFigure(("t",), ("a", "b"), [panel])).tables[0].rows
+    assert (known.interval, known.baseline) == ("0.25 to 0.75", "")
+    assert unknown.interval == "interval unknown"  # the other bar of the panel has one
+
+
+def wide(columns: int, rows: int = 3, labels: tuple[str, ...] = ()) -> TileGrid:
+    tiles = [[GridTile(image(side=6), "image") for _ in range(columns)] for _ in range(rows)]
+    return TileGrid(("grid",), tiles, row_labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "size"), [(1, 1, "large"), (2, 2, "large"), (2, 3, "usual"), (7, 1, "small")]
+)
+def test_size_of_tiles_follows_their_number(columns: int, rows: int, size: str) -> None:
+    assert tile_grid.block_of(wide(columns, rows), Embedded()).size == size
+
+
+def test_grids_in_a_row_of_panels_share_row_labels_and_wide_ones_get_a_row_of_their_own() -> None:
+    x = np.arange(3.0)
+    plotted = Curves(("curves",), [CurvePanel([Curve("a", x, x)], "x", "y")])
+    rows = ((wide(8, labels=("one", "two", "three")), wide(8)), (wide(3), plotted))
+    found = panels.block_of(Panels(("t",), rows), Embedded())
+    first, second = found.rows[0]
+    assert [row.label for row in second.content.rows] == [("one",), ("two",), ("three",)]
+    assert first.content.rows[0].cells[0].name == "one"
+    assert [part.width for row in found.rows for part in row] == ["whole", "whole", "narrow", "rest"]
+    assert found.rows[1][0].content.rows[0].label == ()
+
+
+def test_few_tiles_such_as_mosaics_are_not_compressed() -> None:
+    mosaic = image(4, 90)
+    one = tile_grid.block_of(TileGrid(("t",), [[GridTile(mosaic, "image")]]), Embedded()).rows[0].cells[0]
+    assert one is not None and one.view is not None
+    np.testing.assert_array_equal(pixels_of(one.view.symbol.uri), np.rint(255 * mosaic))
 
 
 def test_equal_images_are_embedded_once_and_large_light_ones_are_lossy() -> None:

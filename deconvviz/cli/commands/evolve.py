@@ -75,8 +75,13 @@ def evolve(
         ),
     ] = None,
     by: Annotated[
-        Literal["random"],
-        typer.Option("--by", help="How the channels are chosen: at random.", rich_help_panel=WHICH),
+        Literal["random", "activation", "density"],
+        typer.Option(
+            "--by",
+            help="Choose channels at random, as in the paper; or at the last checkpoint by their maximum "
+            "(activation), or by the share of images on which they are active (density).",
+            rich_help_panel=WHICH,
+        ),
     ] = "random",
     measured: Annotated[
         int,
@@ -103,7 +108,7 @@ def evolve(
     out: Annotated[Path, out_option("Folder for the results.")] = DEFAULT_OUT,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Use the checkpoints that an interrupted run in --out has searched."),
+        typer.Option("--resume", help="Continue an interrupted run in --out."),
     ] = False,
     format: Format = None,
     columns: Annotated[
@@ -180,6 +185,7 @@ def evolve(
             network,
             arguments,
             tuple(channel) if channel else channels or 6,
+            by,
             measured,
             seed,
             limit,

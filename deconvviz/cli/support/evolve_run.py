@@ -15,7 +15,7 @@ from deconvviz.cli.support.console import counting, print_message, print_note, s
 from deconvviz.cli.support.exit_codes import INTERRUPTED
 from deconvviz.cli.support.notes import print_coverage
 from deconvviz.experiments.evolution.content import EvolutionStyle
-from deconvviz.experiments.evolution.evolve import evolution
+from deconvviz.experiments.evolution.evolve import UNFINISHED, evolution
 from deconvviz.experiments.evolution.result import Evolution
 from deconvviz.experiments.saving import SavedExperiment
 from deconvviz.figures.spec.style import PERCENTILE
@@ -37,6 +37,7 @@ class Asked:
     model: str
     arguments: Mapping[str, Any]
     channels: int | tuple[int, ...]
+    by: str
     measured: int
     seed: int
     limit: int | None
@@ -76,6 +77,7 @@ def run(
             images,
             layers,
             channels=asked.channels,
+            by=asked.by,
             seed=asked.seed,
             measured=asked.measured,
             order="given",  # the files are in order
@@ -101,11 +103,14 @@ def _telling_how_to_resume(asked: Asked) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         done = len(list((asked.out / SEARCHES).glob("*.npz")))
-        if not done:
+        begun = any((asked.out / SEARCHES).glob(f"*{UNFINISHED}"))
+        if not done and not begun:
             raise
+        also = ", and a part of the images with another one" if begun else ""
+        count = counted(len(asked.files), "checkpoint")
         print_message(
-            f"deconvviz: interrupted: {done} of {counted(len(asked.files), 'checkpoint')} are searched. "
-            "Continue with the same command and --resume"
+            f"deconvviz: interrupted: {done} of {count} are searched{also}. Continue with the same command "
+            "and --resume"
         )
         raise typer.Exit(INTERRUPTED) from None
 

@@ -80,8 +80,8 @@ def figure_of(one: Evolved, style: EvolutionStyle) -> Panels:
     return Panels(
         title=(
             f"{one.network.name} · {counted(len(one.checkpoints), 'checkpoint')}",
-            f"strongest activation over {counted(one.images, 'image')} · left: the strongest image of each "
-            "checkpoint (paper, Figure 4) · right: the same image and unit, strongest at the last checkpoint",
+            f"strongest activation over {counted(one.images, 'image')} · strongest image: that of each "
+            "checkpoint (paper, Figure 4) · same image and unit: the strongest ones at the last checkpoint",
         ),
         rows=(*rows, (_curves(one),)),
         footer="number below a tile: activation · *: another image than in the column before",

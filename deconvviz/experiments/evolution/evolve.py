@@ -14,8 +14,15 @@ from deconvviz.experiments.evolution.names import ORDERS, checkpoint_files
 from deconvviz.experiments.evolution.pictures import PreparedBatches, RememberedImages
 from deconvviz.experiments.evolution.result import Evolution
 from deconvviz.experiments.evolution.states import States
-from deconvviz.experiments.evolution.strongest import Strongest, find_strongest
-from deconvviz.experiments.evolution.units import MEASURED, Channels, Geometry, check_layers
+from deconvviz.experiments.evolution.strongest import Saver, Strongest, Unfinished, find_strongest
+from deconvviz.experiments.evolution.units import (
+    MEASURED,
+    Channels,
+    Geometry,
+    check_by,
+    check_layers,
+    ranked_channels,
+)
 from deconvviz.folder_lock import locked
 from deconvviz.image_sources import Source, open_source
 from deconvviz.image_sources.batches import usual_workers
@@ -26,6 +33,8 @@ from deconvviz.network import Network
 Report: TypeAlias = Callable[[int, int], None]
 Chosen: TypeAlias = "int | Sequence[int] | Mapping[str, Sequence[int]]"
 
+UNFINISHED = ".unfinished"
+"""Suffix of the file with the state of the search of one checkpoint."""
 CHANNELS = 6
 """Number of channels of a layer in the figure. Our choice; the paper shows a random subset."""
 
@@ -37,6 +46,7 @@ def evolution(
     layers: str | Layer | Iterable[str | Layer],
     *,
     channels: Chosen = CHANNELS,
+    by: str = "random",
     seed: int = 0,
     measured: int = MEASURED,
     order: str = "number",
@@ -62,8 +72,11 @@ def evolution(
         checkpoints: Two or more weights files, or patterns such as ``runs/epoch_*.pth``.
         source: Folder, text file of paths, zip file, tar shards, ``hf:NAME``, ``scenes:COUNT`` or a `Source`.
         layers: One or several layers.
-        channels: Number of channels of each layer, drawn at random; or channels; or channels by layer. The
-            same channels are shown at all checkpoints.
+        channels: Number of channels of each layer in the figure; or channels; or channels by layer. The same
+            channels are shown at all checkpoints.
+        by: How that number of channels is chosen: at ``random``, as in the paper; those with the largest
+            maximum at the last checkpoint (``activation``); or those that are active on most images at the
+            last checkpoint (``density``).
         seed: Seed of the drawn channels and of the bootstrap.
         measured: Number of channels of each layer whose projections are compared, with those in the figure.
             The default is ours.
@@ -73,9 +86,10 @@ def evolution(
         workers: Number of processes that load images; None depends on the number of cores.
         memory: Bytes for prepared images that are kept for the next checkpoint, and the same for decoded
             ones. Default: a quarter of the free memory. Images that do not fit are read again.
-        searches: Folder for the finished searches of an evolution that may be interrupted. None writes no
-            files.
-        resume: Use the searches in this folder that fit. Otherwise they are made again.
+        searches: Folder for the searches of an evolution that may be interrupted, even by a crash. The state
+            of an unfinished search is written every 30 seconds. None writes no files.
+        resume: Use the searches in this folder that fit, and continue the unfinished one. Otherwise they are
+            made again.
         report: Called with the number of finished steps and of all steps.
 
     Returns:
@@ -85,7 +99,7 @@ def evolution(
         WeightsError: If a checkpoint is missing, does not fit the network, contains NaN, or is the only one.
         LayerError: If a layer does not exist or has no units.
         RefusedOp: If a layer cannot be projected.
-        UnitError: If a channel does not exist.
+        UnitError: If a channel does not exist, or `by` is unknown.
         SourceError: If the source cannot be opened.
         SearchError: If no image can be used.
         OutputError: If a search cannot be written, or another process is writing into the folder.
@@ -103,6 +117,7 @@ def evolution(
     found = chosen_layers(states.sketch, layers)
     check_layers(found)
     chosen = Channels.choose(found, channels, measured, seed)
+    check_by(by)
     images = open_source(source, limit=limit)
     states.check()
     job = _Job(states, found, images, min(batch_size, len(images)), workers, memory, report)
@@ -111,10 +126,20 @@ def evolution(
     else:
         with locked(Path(searches)):
             strongest = job.search(Path(searches), resume=resume)
+    if by != "random":
+        ranked = ranked_channels(found, strongest[-1], by)
+        chosen = Channels.choose(found, channels, measured, seed, ranked)
     geometry = Geometry(states.open(len(states) - 1), found)
     pictures = RememberedImages(images, memory)
     compared = compare_states(states, found, pictures, chosen, geometry, strongest, job.step)
-    return _result(states, found, images, chosen, strongest, compared, seed)
+    arguments = {
+        "layers": [layer.name for layer in found],
+        "channels": {name: list(of_layer) for name, of_layer in chosen.shown.items()},
+        "seed": seed,
+        "measured": measured,
+        "batch_size": batch_size,
+    }
+    return _result(states, found, images, chosen, strongest, compared, arguments)
 
 
 class _Job:
@@ -146,19 +171,23 @@ class _Job:
                 continue
             identity = self._identity(digests[number])
             file = folder / f"{digests[number].removeprefix('sha256:')[:16]}.npz"
+            part = file.with_suffix(UNFINISHED)
             one = Strongest.read(file, identity) if resume else None
             if one is None:
-                one = self._one(number)
+                begun = Unfinished.read(part, identity) if resume else None
+                one = self._one(number, begun, Saver(part, identity))
                 one.write(file, identity)
+                part.unlink(missing_ok=True)
             else:
                 self.step(len(self._batches))
             found.append(one)
         return found
 
-    def _one(self, number: int) -> Strongest:
+    def _one(self, number: int, begun: Unfinished | None = None, save: Saver | None = None) -> Strongest:
         network = self._states.open(number)
         layers = [network.layers.find(layer.name) for layer in self._layers]
-        return find_strongest(network, layers, self._batches, len(self._images), self._size, self.step)
+        images = len(self._images)
+        return find_strongest(network, layers, self._batches, images, self._size, self.step, begun, save)
 
     def _identity(self, digest: str) -> dict[str, Any]:
         """Return everything that must be equal for a finished search to be used."""
@@ -185,8 +214,9 @@ def _result(
     channels: Channels,
     strongest: Sequence[Strongest],
     compared: Comparisons,
-    seed: int,
+    arguments: Mapping[str, Any],
 ) -> Evolution:
+    seed = int(arguments["seed"])
     skipped = {number: reason for found in strongest for number, reason in found.skipped.items()}
     return Evolution(
         network=compared.network,
@@ -202,4 +232,6 @@ def _result(
         layer_table=compared.layer_table(states.labels, seed),
         coverages=compared.coverages,
         skipped=tuple((images.names[number], reason) for number, reason in sorted(skipped.items())),
+        digests=states.digests(),
+        arguments=arguments,
     )

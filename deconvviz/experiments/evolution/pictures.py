@@ -31,15 +31,16 @@ class PreparedBatches:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def after(self, done: int) -> Iterator[Batch]:
+        """Return the batches after the first `done`. Batches are kept only by a pass over all of them."""
         if len(self._kept) == len(self._batches):
-            yield from self._kept
+            yield from self._kept[done:]
             return
         self._kept.clear()
-        workers = min(self._workers, len(self._batches))
+        numbers = range(done, len(self._batches))
         with telling_of_deaths():
-            for batch in load(self._batches, range(len(self._batches)), workers=workers):
-                if self._keeps:
+            for batch in load(self._batches, numbers, workers=min(self._workers, len(numbers))):
+                if self._keeps and not done:
                     self._kept.append(batch)
                 yield batch
 

@@ -28,6 +28,8 @@ WEIGHTS = "evolution-weights"
 class EvolutionRecorder:
     """Recorder of an evolution, for training loops.
 
+    Example::
+
         recorder = dv.EvolutionRecorder(net, "photos", ["conv1", "conv5"], out="evolution")
         for epoch in range(1, 65):
             train_one_epoch(net.module)

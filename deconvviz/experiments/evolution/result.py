@@ -58,6 +58,8 @@ class Evolution:
             intervals, linear CKA with the last checkpoint, and the shares of dead channels and of jumps.
         coverages: Exact and approximate operations of the projections, by layer.
         skipped: Images that could not be used, with the reason.
+        digests: SHA-256 of each file.
+        arguments: Arguments that make the result again, as plain JSON values.
     """
 
     network: NetworkInfo
@@ -73,6 +75,8 @@ class Evolution:
     layer_table: pa.Table
     coverages: Mapping[str, Coverage] = field(default_factory=dict)
     skipped: tuple[tuple[str, str], ...] = ()
+    digests: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         names = ", ".join(layer.name for layer in self.layers)
@@ -184,11 +188,19 @@ class Evolution:
                     "channels": list(self.channels.shown[layer.name]),
                     "measured": len(self.channels.measured[layer.name]),
                     "settled": self.settled[layer.name],
+                    "activations": [
+                        self.cells[layer.name, channel][-1].activation
+                        for channel in self.channels.shown[layer.name]
+                    ],
                     "approximate": approximations(self.coverages[layer.name]),
                 }
                 for layer in self.layers
             ],
-            "checkpoints": [{"label": label} for label in self.checkpoints],
+            "checkpoints": [
+                {"label": label, "digest": digest}
+                for label, digest in zip(self.checkpoints, self.digests, strict=True)
+            ],
+            "arguments": dict(self.arguments),
             "source": {key: value for key, value in self.source.items() if key != "place"},
             "pictures": self.images,
             "skipped": [{"picture": name, "reason": printable(reason)} for name, reason in self.skipped],

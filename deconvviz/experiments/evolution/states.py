@@ -92,10 +92,11 @@ class States:
 
     def digests(self) -> tuple[str, ...]:
         """Return the SHA-256 of each file."""
-        return tuple(_digest(file) for file in self.files)
+        return tuple(file_digest(file) for file in self.files)
 
 
-def _digest(file: str) -> str:
+def file_digest(file: str) -> str:
+    """Return the SHA-256 of a weights file, which may end in #PART."""
     path = file if os.path.exists(file) else file.rpartition("#")[0]
     hashed = hashlib.sha256()
     with open(path, "rb") as stream:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +23,8 @@ from deconvviz.network import Network
 PROBES = 500
 """Number of images, the first ones, of which the peaks of all channels are kept for comparisons of whole
 layers. Our choice."""
+EVERY, SHARE = 30.0, 0.02
+"""Seconds between two states of a search that are written, and largest share of the time for that (ours)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,33 +47,106 @@ class Strongest:
 
     def write(self, path: Path, identity: Mapping[str, Any]) -> None:
         """Write the result as .npz, whole or not at all, with what must be equal to use it again."""
-        notes = {
-            "identity": identity,
-            "images": self.images,
-            "skipped": [[number, reason] for number, reason in sorted(self.skipped.items())],
-        }
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-
-        def write(stream: BinaryIO) -> None:
-            np.savez(stream, notes=np.frombuffer(json.dumps(notes).encode(), np.uint8), **arrays)
-
-        write_whole(path, write, force=True)
+        notes = {"images": self.images, "skipped": _pairs(self.skipped)}
+        _write(path, identity, notes, {name: getattr(self, name) for name in _ARRAYS})
 
     @classmethod
     def read(cls, path: Path, identity: Mapping[str, Any]) -> Strongest | None:
         """Return a result that was written, or None if there is none with the same identity."""
-        try:
-            with np.load(path) as stored:
-                notes = json.loads(stored["notes"].tobytes())
-                arrays = {name: stored[name] for name in _ARRAYS}
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        found = _read(path, identity, _ARRAYS)
+        if found is None:
             return None
-        if notes["identity"] != identity:
-            return None
+        notes, arrays = found
         return cls(**arrays, images=notes["images"], skipped=dict(map(tuple, notes["skipped"])))
 
 
+@dataclass(eq=False)
+class Unfinished:
+    """State of a search after the first `done` batches."""
+
+    top: Top
+    responses: Numbers
+    skipped: dict[int, str]
+    done: int = 0
+
+    @classmethod
+    def begin(cls, network: Network, layers: Sequence[Layer], images: int) -> Unfinished:
+        """Return the state before the first batch."""
+        channels = sum(layer.shape[0] for layer in layers)
+        dtype = np.float64 if str(network.dtype) == "torch.float64" else np.float32
+        responses = np.full((min(images, PROBES), channels), np.nan, np.float32)
+        return cls(Top.empty(channels, 1, dtype), responses, {})
+
+    def write(self, path: Path, identity: Mapping[str, Any]) -> None:
+        """Write the state, whole or not at all, with what must be equal to continue."""
+        notes = {"images": self.top.image_count, "skipped": _pairs(self.skipped), "done": self.done}
+        arrays = {name: getattr(self.top, name) for name in _TOP}
+        _write(path, identity, notes, {**arrays, "responses": self.responses})
+
+    @classmethod
+    def read(cls, path: Path, identity: Mapping[str, Any]) -> Unfinished | None:
+        """Return a state that was written, or None if there is none with the same identity."""
+        found = _read(path, identity, (*_TOP, "responses"))
+        if found is None:
+            return None
+        notes, arrays = found
+        responses = arrays.pop("responses")
+        top = Top(**arrays, image_count=notes["images"])
+        return cls(top, responses, dict(map(tuple, notes["skipped"])), notes["done"])
+
+    def finished(self) -> Strongest:
+        """Return the result after the last batch."""
+        top = self.top
+        peaks = (top.activation[:, 0], top.image[:, 0], top.place[:, 0])
+        return Strongest(*peaks, top.fired, self.responses, top.image_count, self.skipped)
+
+
 _ARRAYS = ("activation", "image", "place", "fired", "responses")
+_TOP = tuple(array.name for array in fields(Top) if array.name != "image_count")
+
+
+class Saver:
+    """Writes the state of a search at most every `EVERY` seconds, in at most 2 % of the time."""
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self._path, self._identity = path, identity
+        self._next = time.monotonic() + EVERY
+
+    def __call__(self, state: Unfinished) -> None:
+        """Write the state if enough time has passed."""
+        begun = time.monotonic()
+        if begun < self._next:
+            return
+        state.write(self._path, self._identity)
+        self._next = begun + max(EVERY, (time.monotonic() - begun) / SHARE)
+
+
+def _pairs(skipped: Mapping[int, str]) -> list[list[int | str]]:
+    return [[number, reason] for number, reason in sorted(skipped.items())]
+
+
+def _write(
+    path: Path, identity: Mapping[str, Any], notes: Mapping[str, Any], arrays: Mapping[str, Any]
+) -> None:
+    text = json.dumps({"identity": identity, **notes}).encode()
+
+    def write(stream: BinaryIO) -> None:
+        np.savez(stream, notes=np.frombuffer(text, np.uint8), **arrays)
+
+    write_whole(path, write, force=True)
+
+
+def _read(
+    path: Path, identity: Mapping[str, Any], names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Numbers]] | None:
+    """Return notes and arrays of a file; None if it is missing, damaged, or has another identity."""
+    try:
+        with open(path, "rb") as stream, np.load(stream) as stored:
+            notes = json.loads(stored["notes"].tobytes())
+            arrays = {name: stored[name] for name in names}
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    return (notes, arrays) if notes["identity"] == identity else None
 
 
 def find_strongest(
@@ -80,6 +156,8 @@ def find_strongest(
     images: int,
     batch_size: int,
     on_batch: Callable[[], None],
+    begun: Unfinished | None = None,
+    save: Callable[[Unfinished], None] | None = None,
 ) -> Strongest:
     """Search all images for the strongest activation of every channel, as `deconvviz.search` does.
 
@@ -90,35 +168,30 @@ def find_strongest(
         images: Number of images in the source.
         batch_size: Number of images in one forward pass.
         on_batch: Called after each batch.
+        begun: State of an interrupted search, which is continued.
+        save: Called with the state after each batch.
 
     Raises:
         SearchError: If no image can be used.
     """
-    channels = sum(layer.shape[0] for layer in layers)
-    dtype = np.float64 if str(network.dtype) == "torch.float64" else np.float32
-    top = Top.empty(channels, 1, dtype)
-    responses = np.full((min(images, PROBES), channels), np.nan, np.float32)
-    skipped: dict[int, str] = {}
+    state = begun or Unfinished.begin(network, layers, images)
+    for _ in range(state.done):
+        on_batch()
     with open_finder(network, layers) as find:
-        for batch in batches:
+        for batch in batches.after(state.done):
             peaks = find_peaks(find, layers, batch, batch_size)
-            top.add(peaks)
-            skipped.update(peaks.skipped)
-            near = peaks.numbers < len(responses)
-            responses[peaks.numbers[near]] = peaks.activations[near]
+            state.top.add(peaks)
+            state.skipped.update(peaks.skipped)
+            near = peaks.numbers < len(state.responses)
+            state.responses[peaks.numbers[near]] = peaks.activations[near]
+            state.done += 1
+            if save is not None:
+                save(state)
             on_batch()
-    if not top.image_count:
-        first = skipped[min(skipped)]
+    if not state.top.image_count:
+        first = state.skipped[min(state.skipped)]
         raise SearchError(
             f"none of the {images} images could be used with {network.origin.short}: {first}. Check the "
             "images and the checkpoint"
         )
-    return Strongest(
-        top.activation[:, 0],
-        top.image[:, 0],
-        top.place[:, 0],
-        top.fired,
-        responses,
-        top.image_count,
-        skipped,
-    )
+    return state.finished()

@@ -21,6 +21,8 @@ from deconvviz.topnine.peak_stream import PeakStream
 from deconvviz.topnine.result import ProjectedPeak
 from deconvviz.wording import missing_number
 
+BY = ("random", "activation", "density")
+"""How the channels in the figure are chosen."""
 MEASURED = 50
 """Number of channels of a layer whose projections are compared. Our choice: enough for an interval."""
 
@@ -39,15 +41,25 @@ class Channels:
         channels: int | Sequence[int] | Mapping[str, Sequence[int]],
         measured: int,
         seed: int,
+        ranked: Mapping[str, Sequence[int]] | None = None,
     ) -> Channels:
-        """Draw channels at random, or check those that are named. Raises UnitError."""
+        """Draw channels at random, or check those that are named. Raises UnitError.
+
+        With `ranked`, channels of each layer in an order, the first ones are shown. All others that are
+        measured are always drawn at random, so that curves of whole layers do not depend on the order.
+        """
         if isinstance(channels, int) and channels < 1:
             raise UnitError(f"{channels} channels of a layer were requested: request 1 or more")
         shown: dict[str, tuple[int, ...]] = {}
         compared: dict[str, tuple[int, ...]] = {}
         for layer in layers:
             order = np.random.default_rng(seed).permutation(layer.shape[0]).tolist()
-            chosen = sorted(order[:channels]) if isinstance(channels, int) else _named(layer, channels)
+            if not isinstance(channels, int):
+                chosen = _named(layer, channels)
+            elif ranked is None:
+                chosen = sorted(order[:channels])
+            else:
+                chosen = list(ranked[layer.name][:channels])
             others = [channel for channel in order if channel not in chosen]
             shown[layer.name] = tuple(chosen)
             compared[layer.name] = tuple(sorted([*chosen, *others[: max(0, measured - len(chosen))]]))
@@ -68,6 +80,27 @@ def _named(layer: Layer, channels: Sequence[int] | Mapping[str, Sequence[int]]) 
         if not 0 <= channel < layer.shape[0]:
             raise UnitError(missing_number("channel", channel, layer.name, layer.shape[0]))
     return chosen
+
+
+def check_by(by: str) -> None:
+    """Raise UnitError if channels cannot be chosen in this way."""
+    if by not in BY:
+        raise UnitError(f"unknown order {by!r} of channels: choose from {', '.join(BY)}")
+
+
+def ranked_channels(layers: Sequence[Layer], last: Strongest, by: str) -> dict[str, list[int]]:
+    """Return the channels of each layer in the order of a number of the last checkpoint, largest first.
+
+    `by` is ``activation``, the maximum over all images, or ``density``, the number of images with a peak
+    above zero.
+    """
+    numbers = last.activation if by == "activation" else last.fired
+    ranked, first = {}, 0
+    for layer in layers:
+        own = numbers[first : first + layer.shape[0]]
+        ranked[layer.name] = np.argsort(-own.astype(np.float64), kind="stable").tolist()
+        first += layer.shape[0]
+    return ranked
 
 
 def check_layers(layers: Sequence[Layer]) -> None:

@@ -21,13 +21,12 @@ def middle(values: Floats) -> Floats:
 
 
 def sentences(one: Measured) -> list[str]:
-    """Return sentences on each transformation: features, moved maps, linear growth, class probability."""
+    """Return the sentences on each transformation: features, moved maps, linear growth, class probability."""
     lines = []
     for name in one.transforms:
-        lines.append(_change(one, name))
-        lines += filter(None, [_moved(one, name), _growth(one, name)])
-        if one.classes:
-            lines.append(_probability(one, name))
+        parts = [_change(one, name), _moved(one, name), _growth(one, name)]
+        parts += [_probability(one, name)] if one.classes else []
+        lines.append(" ".join(filter(None, parts)))
     return lines
 
 
@@ -78,7 +77,8 @@ def _growth(one: Measured, transform: str) -> str:
     if not named:
         return ""
     return (
-        f"Its correlation with the size of the change is {', '.join(named)} (1: the distance grows linearly)."
+        f"The correlation of the distance with the size of the change is {', '.join(named)} (1: the distance "
+        "grows linearly)."
     )
 
 

@@ -58,7 +58,7 @@ def check_transforms(names: Sequence[str], ranges: Mapping[str, tuple[float, flo
             )
         described = TRANSFORMS[name]
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-            raise MethodError(f"{name}: the range {low:g}:{high:g} is not one. Give the smaller number first")
+            raise MethodError(f"{name}: the range {low:g}:{high:g} is empty. Give the smaller number first")
         if low < described.least or high > described.most:
             raise MethodError(
                 f"{name}: the range {low:g}:{high:g} is impossible: amounts are from {described.least:g} to "

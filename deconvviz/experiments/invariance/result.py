@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,12 @@ import pyarrow as pa
 from deconvviz.experiments.invariance.canvas import Floats
 from deconvviz.experiments.invariance.content import InvarianceStyle, figure_of
 from deconvviz.experiments.invariance.distances import MEASURES
-from deconvviz.experiments.invariance.findings import sentences
+from deconvviz.experiments.invariance.findings import mean_change, sentences
 from deconvviz.experiments.invariance.measured import Example, Varied
 from deconvviz.experiments.invariance.names import TRANSFORMS
 from deconvviz.experiments.saving import FORMAT as PNG
 from deconvviz.experiments.saving import SavedExperiment, save_into
+from deconvviz.experiments.used_images import UsedImages
 from deconvviz.figures.spec.panels import Panels
 from deconvviz.figures.spec.style import DPI
 from deconvviz.layers import Layer
@@ -53,6 +54,8 @@ class Invariance:
         examples: Transformed pictures for the figure.
         border: What replaces pixels that the image files do not have.
         skipped: Images that could not be used, with the reason.
+        used: The images, for the manifest.
+        arguments: Arguments that make the result again, as plain JSON values.
     """
 
     network: NetworkInfo
@@ -65,6 +68,8 @@ class Invariance:
     examples: Mapping[str, tuple[Example, ...]]
     border: str
     skipped: tuple[tuple[str, str], ...] = ()
+    used: UsedImages = field(default_factory=UsedImages)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return (
@@ -111,7 +116,7 @@ class Invariance:
         )
 
     def summary(self) -> list[str]:
-        """Return sentences on the paper's claims: which layer changes more, and how stable the class is."""
+        """Return for each transformation which layer changes more, and how stable the class is."""
         return sentences(self)
 
     def figure(self, style: InvarianceStyle | None = None, **changes: Any) -> Figure:
@@ -154,16 +159,24 @@ class Invariance:
 
     def describe(self) -> dict[str, Any]:
         """Return network, layers, images, settings, summary and versions as plain JSON values."""
+        used = self.used.to_json()
+        for number, one in enumerate(used["pictures"]):
+            one["class"] = self.class_name(number) or None
         return {
             "format": FORMAT,
             "network": self.network.to_json(),
             "layers": [{"name": layer.name, "module": layer.module} for layer in self.layers],
-            "pictures": [
-                {"name": name, "class": self.class_name(number) or None}
-                for number, name in enumerate(self.images)
-            ],
+            **used,
+            "arguments": dict(self.arguments),
             "transforms": [
-                {"name": name, "units": TRANSFORMS[name].units, "amounts": self.amounts[name].tolist()}
+                {
+                    "name": name,
+                    "units": TRANSFORMS[name].units,
+                    "amounts": self.amounts[name].tolist(),
+                    "mean_change": [
+                        value if np.isfinite(value) else None for value in mean_change(self, name)
+                    ],
+                }
                 for name in self.transforms
             ],
             "settings": {"border": self.border},
@@ -173,8 +186,8 @@ class Invariance:
         }
 
     def places(self, folder: Path) -> dict[str, Any]:
-        """Return the path of the user's network file, if any."""
-        return {"network": self.network.places(folder)}
+        """Return the paths of the images and of the user's network file, if any."""
+        return {"network": self.network.places(folder), **self.used.places(folder)}
 
     def save(
         self,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from deconvviz.errors import ImageError, LayerError, MethodError, UnitError
 from deconvviz.experiments.class_probabilities import probabilities
-from deconvviz.experiments.forward import GPU_BATCH, Forward, output_layer
 from deconvviz.experiments.invariance.canvas import BORDERS, Canvas, Floats
 from deconvviz.experiments.invariance.distances import Distances
 from deconvviz.experiments.invariance.measured import EXAMPLES, Example, Varied
@@ -18,7 +17,9 @@ from deconvviz.experiments.invariance.names import PAPER, check_transforms
 from deconvviz.experiments.invariance.result import Invariance
 from deconvviz.experiments.invariance.transforms import Transform, amounts_of, chosen
 from deconvviz.experiments.named_images import NamedImage, Pictures, named_images
+from deconvviz.experiments.used_images import UsedImages
 from deconvviz.layers import Layer
+from deconvviz.methods.forward import GPU_BATCH, Forward, output_layer
 from deconvviz.network import Network
 from deconvviz.printable_names import printable
 from deconvviz.wording import listed
@@ -101,12 +102,20 @@ def invariance(
     if not pictures:
         raise ImageError("no image was given")
     size_of_batch = batch or (CPU_BATCH if net.device.type == "cpu" else GPU_BATCH)
-    job = _Job(
-        net, found, scores, index, chosen(names), amounts, border, size_of_batch, len(pictures), report
-    )
+    job = _Job(net, found, scores, index, chosen(names), amounts, border, size_of_batch, pictures, report)
     for number, picture in enumerate(pictures):
         job.see(picture, number)
-    return job.result()
+    arguments = {
+        "layers": [layer.name for layer in found],
+        "class_": index,
+        "transforms": list(names),
+        "ranges": {name: list(span) for name, span in (ranges or {}).items()},
+        "steps": steps,
+        "border": border,
+        "limit": limit,
+        "batch": size_of_batch,
+    }
+    return job.result(arguments)
 
 
 def _layers(net: Network, layers: Sequence[str | Layer] | str | Layer | None) -> tuple[Layer, ...]:
@@ -148,10 +157,11 @@ class _Job:
         amounts: Mapping[str, Floats],
         border: str,
         batch: int,
-        count: int,
+        pictures: list[NamedImage],
         report: Report | None,
     ) -> None:
-        self._count, self._number = count, 0
+        self._count, self._number = len(pictures), 0
+        self._used = UsedImages.starting(pictures)
         self._net, self._layers, self._scores, self._class = net, layers, scores, index
         self._transforms, self._amounts, self._border, self._batch = transforms, amounts, border, batch
         size = (net.preprocessing.shape[1], net.preprocessing.shape[2])
@@ -185,6 +195,7 @@ class _Job:
             return
         original = self._original(canvas)
         self._names.append(picture.name)
+        self._used.add(picture, image)
         self._classes.append(-1 if original is None else int(original[0]))
         for position, one in enumerate(self._transforms):
             before = sum(len(self._amounts[other.name]) for other in self._transforms[:position])
@@ -258,7 +269,7 @@ class _Job:
         spread = {number: round(number * last / (EXAMPLES - 1)) for number in range(EXAMPLES)}
         return {place: number for number, place in spread.items() if number % self._count == self._number}
 
-    def result(self) -> Invariance:
+    def result(self, arguments: Mapping[str, Any]) -> Invariance:
         """Return the result. Raises ImageError if no image could be used."""
         if not self._names:
             reasons = listed([f"{name}: {reason}" for name, reason in self._skipped])
@@ -277,6 +288,8 @@ class _Job:
             },
             border=self._border,
             skipped=tuple(self._skipped),
+            used=self._used,
+            arguments=arguments,
         )
 
 

@@ -28,7 +28,12 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.low:.3g} … {self.high:.3g}"
+        return f"{_text(self.low)} … {_text(self.high)}"
+
+
+def _text(value: float) -> str:
+    """Return a number as text. Thousands have commas and no exponent."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def interval_of(maps: Sequence[Array]) -> Interval:

@@ -103,6 +103,7 @@ def block_of(
         tuple(rest),
         template,
         content,
+        _said(one),
         _methods(one.described),
         manifest_of(one),
     )
@@ -130,6 +131,14 @@ def _content(one: Given, embedded: Embedded, cards: Mapping[Channel, Strongest])
     if isinstance(spec, Panels):
         return "report_panels.html", panels.block_of(spec, embedded)
     return "report_figure.html", figure_image.block_of(one.result, " · ".join(one.title), embedded)
+
+
+def _said(one: Given) -> tuple[str, ...]:
+    """Return what the result says in words; nothing if its figure says it."""
+    if isinstance(one.spec, MeasuresFigure):
+        return ()
+    found = [*(one.described.get("summary") or ()), *(one.described.get("warnings") or ())]
+    return tuple(map(str, found))
 
 
 def _methods(described: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:

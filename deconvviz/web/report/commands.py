@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from deconvviz.image_sources.opening import KINDS
 from deconvviz.models.model_spec import ModelSpec, from_literals
 
 Described: TypeAlias = "Mapping[str, Any]"
@@ -35,8 +36,7 @@ def _project(described: Described, places: Described, model: Sequence[str], mani
     if image is None or not units:
         return None
     if any(unit["y"] is None for unit in units):  # a whole channel, or a unit without position
-        code = ["--allow-code"] if (places.get("network") or {}).get("model") else []
-        return ["project", "--from", manifest, *code]
+        return ["project", "--from", manifest, *_allow_code(places)]
     method = described.get("method", "deconvnet")
     name, methods = ("project", []) if method == "deconvnet" else ("compare", ["--methods", method])
     return [name, image, *model, "--layer", described["layer"]["name"], *methods, *_units(units)]
@@ -70,11 +70,39 @@ def _trust(described: Described, places: Described, model: Sequence[str], manife
     return ["trust", str(source), *model, *options, "--top", str(settings["k"])]
 
 
+def _experiment(described: Described, places: Described, model: Sequence[str], manifest: str) -> Words:
+    if "arguments" not in described:
+        return None
+    source = described.get("source")
+    if source is not None and source["kind"] not in KINDS:
+        return None
+    pictures = described.get("pictures")
+    if source is None and isinstance(pictures, list):
+        files = places.get("pictures") or [{}] * len(pictures)
+        if any(
+            one["scene"] is None and file.get("path") is None
+            for one, file in zip(pictures, files, strict=True)
+        ):
+            return None
+    if described.get("others") and "search" not in places:
+        return None
+    return ["remake", manifest, *_allow_code(places)]
+
+
+def _allow_code(places: Described) -> list[str]:
+    return ["--allow-code"] if (places.get("network") or {}).get("model") else []
+
+
 _FINDERS: dict[str, Callable[[Described, Described, Sequence[str], str], Words]] = {
     "deconvviz manifest 1": _project,
     "deconvviz comparison 1": _compare,
     "deconvviz topnine 1": _topnine,
     "deconvviz trust 1": _trust,
+    "deconvviz evolution 1": _experiment,
+    "deconvviz invariance 1": _experiment,
+    "deconvviz filters 1": _experiment,
+    "deconvviz occlusion 1": _experiment,
+    "deconvviz correspondence 1": _experiment,
 }
 """Formats of descriptions for which there is a command."""
 

@@ -73,6 +73,7 @@ class Block:
     lines: tuple[str, ...]
     template: str
     content: Any
+    said: tuple[str, ...]  # results in words, where the template does not show them
     facts: tuple[tuple[str, tuple[str, ...]], ...]  # what the maps of methods are, where the result says so
     manifest: Manifest
 

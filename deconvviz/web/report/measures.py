@@ -62,14 +62,18 @@ def block_of(figure: MeasuresFigure) -> MeasuresBlock:
 
 
 def _table(panel: BarPanel, methods: tuple[str, ...]) -> BarTable:
+    intervals = any(bar is not None and bar.low is not None for bar in panel.bars)
+    unknown = "interval unknown" if intervals else ""
     rows = tuple(
-        _row(method, number % curves.COLOURS + 1, bar, panel.range, panel.digits)
+        _row(method, number % curves.COLOURS + 1, bar, panel.range, panel.digits, unknown)
         for number, (method, bar) in enumerate(zip(methods, panel.bars, strict=True))
     )
     return BarTable(panel.title, panel.note, _BETTER[panel.better], rows)
 
 
-def _row(method: str, style: int, bar: Bar | None, interval: tuple[float, float], digits: int) -> BarRow:
+def _row(
+    method: str, style: int, bar: Bar | None, interval: tuple[float, float], digits: int, unknown: str
+) -> BarRow:
     if bar is None:
         return BarRow(method, style, "unknown", "", "", 0.0, 0.0, None, None, None)
     low, high = interval
@@ -83,8 +87,8 @@ def _row(method: str, style: int, bar: Bar | None, interval: tuple[float, float]
         method,
         style,
         f"{bar.value:.{digits}f}",
-        f"{bar.low:.{digits}f} to {bar.high:.{digits}f}" if known else "interval unknown",
-        "unknown" if bar.baseline is None else f"{bar.baseline:.{digits}f}",
+        f"{bar.low:.{digits}f} to {bar.high:.{digits}f}" if known else unknown,
+        "" if bar.baseline is None else f"{bar.baseline:.{digits}f}",
         min(zero, end),
         round(abs(end - zero), 2),
         at(bar.low),

@@ -20,6 +20,7 @@ _SCALES = {
     "tile": "each tile has its own colour scale; grey is zero",
 }
 _STOPS = 16
+_FEW, _MANY = 2, 7  # columns of grids with large and with small tiles
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,14 @@ class HeatScale:
 
 @dataclass(frozen=True)
 class GridBlock:
-    """Rows of tiles."""
+    """Rows of tiles. `size` is that of the tiles: ``small``, ``usual`` or ``large``."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     heat: HeatScale | None
     scale: str
     footer: str
+    size: str = "usual"
 
 
 def block_of(grid: TileGrid, embedded: Embedded) -> GridBlock:
@@ -86,7 +88,15 @@ def block_of(grid: TileGrid, embedded: Embedded) -> GridBlock:
         parts += [grid.units] if grid.units else []
     intervals = set(grid.intervals.values())
     heat = _heat(grid.map_name, next(iter(intervals))) if len(intervals) == 1 else None
-    return GridBlock(grid.column_labels, rows, heat, " · ".join(parts), grid.footer)
+    return GridBlock(grid.column_labels, rows, heat, " · ".join(parts), grid.footer, _size(grid))
+
+
+def _size(grid: TileGrid) -> str:
+    """Return the size of the tiles: large if there are few, such as mosaics of filters."""
+    rows, columns = grid.shape
+    if rows <= _FEW and columns <= _FEW:
+        return "large"
+    return "small" if columns >= _MANY else "usual"
 
 
 def _row(grid: TileGrid, number: int, embedded: Embedded) -> Row:
@@ -108,7 +118,7 @@ def _cell(grid: TileGrid, row: int, column: int, tile: GridTile, embedded: Embed
         return Cell(None, name, 100.0, lines, tile.note, ())
     largest = max(grid.largest_in_row(row))
     width = 100.0 if tile.kind == "map" else 100 * tile.size[1] / largest
-    flat = tile.kind == "map" and tile.under is None
+    flat = _size(grid) == "large" or (tile.kind == "map" and tile.under is None)
     view = embedded.whole(colours) if flat else embedded.light(colours)
     return Cell(view, name, min(width, 100.0), lines, tile.note, tuple(map(_mark, tile.marks)), tile.legend)
 

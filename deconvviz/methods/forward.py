@@ -11,15 +11,21 @@ from deconvviz.engine.hooks import capture_outputs
 from deconvviz.layers import Layer
 from deconvviz.network import Network
 
-CPU_BATCH, GPU_BATCH = 16, 128
-"""Numbers of images in one batch (ours). Larger batches are not faster on a CPU."""
+CPU_BATCH, SMALL_BATCH, GPU_BATCH = 16, 32, 128
+"""Numbers of images in one batch: on a CPU, of small images on a CPU, and on other devices (ours). Larger
+batches are slower on a CPU, because their maps do not fit into its cache."""
+SMALL = 128 * 128
+"""Largest number of pixels of a small image (ours)."""
 
 _VIEW = "view size is not compatible"  # in the message of a network that flattens with `view`
 
 
 def batch_size(network: Network) -> int:
     """Return the default number of images in one batch."""
-    return CPU_BATCH if network.device.type == "cpu" else GPU_BATCH
+    if network.device.type != "cpu":
+        return GPU_BATCH
+    _, height, width = network.preprocessing.shape
+    return SMALL_BATCH if height * width <= SMALL else CPU_BATCH
 
 
 class Forward:
