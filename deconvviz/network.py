@@ -69,6 +69,13 @@ class Network:
 
     If `mean` and `std` have neither 1 nor 3 entries, the input is not an image: only prepared tensors can be
     recorded.
+
+    Example:
+        >>> from torch import nn
+        >>> module = nn.Sequential(nn.Conv2d(3, 8, 5), nn.ReLU())
+        >>> net = dv.Network(module, size=64, name="own")
+        >>> net.layers.names
+        ['0', '1', 'output']
     """
 
     def __init__(
@@ -322,6 +329,13 @@ class Network:
             ImageError: If an image cannot be read, or a tensor has the wrong shape.
             MethodError: If a method is unknown.
             NetworkError: If the network does not run on these images.
+
+        Example:
+            >>> from deconvviz.scenes import scene
+            >>> net = dv.load("minivgg")
+            >>> rec = net.record(scene(7).image, ["conv3_2", "conv4_2"])
+            >>> rec.activations("conv4_2").shape
+            torch.Size([1, 96, 12, 12])
         """
         variants = tapes_of([methods] if isinstance(methods, str) else methods)
         asked = [layers] if isinstance(layers, (str, Layer)) else list(layers)
@@ -336,7 +350,14 @@ class Network:
         read, inputs = self._prepare(images)
         return self._run(read, inputs, list(found), table, scores=scores, variants=variants)
 
-    def explore(self, images: Any = None, *, layer: str | None = None, other: Network | None = None) -> Any:
+    def explore(
+        self,
+        images: Any = None,
+        *,
+        layer: str | None = None,
+        other: Network | None = None,
+        atlas: str | os.PathLike[str] | None = None,
+    ) -> Any:
         """Return a notebook widget: click on a picture to see which units answered there.
 
         Its attributes `layer`, `units` and `picture` are the current choice; setting them moves the view.
@@ -347,14 +368,16 @@ class Network:
                 sequence of these. Default: some scenes.
             layer: Name of the layer to begin with.
             other: Another network, or the same with other weights, to compare with.
+            atlas: Folder of an atlas of this network. A unit that is opened names the page of its channel.
 
         Raises:
             MissingExtra: If anywidget is not installed (``pip install 'deconvviz[notebook]'``).
             LayerError: If the layer does not exist.
-            NetworkError: If the input of the network is not an image.
+            NetworkError: If the input of the network is not an image, or the atlas is of another network.
+            OutputError: If `atlas` is not the folder of an atlas.
             SourceError: If there is no image.
         """
-        return open_view("explorer", self, images, layer=layer, other=other)
+        return open_view("explorer", self, images, layer=layer, other=other, atlas=atlas)
 
     def _run(
         self,
@@ -487,6 +510,11 @@ def project(
         layer: A layer name or a `Layer`.
         k: Number of units.
         channel: If given, the k strongest positions of this channel instead of the k strongest channels.
+
+    Example:
+        >>> from deconvviz.scenes import scene
+        >>> dv.project(dv.load("minivgg"), scene(7).image, "conv3_2", k=4).pixels.shape
+        torch.Size([4, 3, 96, 96])
     """
     recording = net.record(images, layer)
     return recording.project(layer, recording.strongest(layer, k, channel))

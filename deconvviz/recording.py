@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 from weakref import ReferenceType
@@ -110,6 +111,12 @@ class Recording:
 
         Raises:
             UnitError: If the layer has fewer than k channels or positions.
+
+        Example:
+            >>> from deconvviz.scenes import scene
+            >>> rec = dv.load("minivgg").record(scene(7).image, "conv4_2")
+            >>> [(unit.channel, unit.y, unit.x) for unit in rec.strongest("conv4_2", k=2)]
+            [(19, 3, 9), (36, 2, 7)]
         """
         return list(self.choose(layer, k, channel, apart=apart, whole_fields=whole_fields))
 
@@ -196,7 +203,7 @@ class Recording:
 
         Args:
             layer: A recorded layer.
-            units: One or several `Unit`s, each projected alone; a unit without position keeps its whole
+            units: A `Unit` or several, each projected alone; a unit without position keeps its whole
                 channel. Or a tensor (K, *layer) with the activations to keep and zeros elsewhere. Default:
                 the strongest unit of each of the nine strongest channels.
             method: ``deconvnet``, or one of the methods that `Network.record` was given.
@@ -212,6 +219,13 @@ class Recording:
             MethodError: If the method is unknown or was not recorded.
             RefusedOp: If an operation is unsupported; raised before anything is computed.
             StaleRecording: If weights have changed since the recording.
+
+        Example:
+            >>> from deconvviz.scenes import scene
+            >>> rec = dv.load("minivgg").record(scene(7).image, "conv4_2")
+            >>> proj = rec.project("conv4_2", dv.Unit(image=0, channel=19, y=3, x=9))
+            >>> proj.boxes
+            ((42, 0, 96, 62),)
         """
         found, (tape, pixel_fields) = self._find(layer), self._recorded(method)
         values = self._units_of(found)
@@ -250,7 +264,13 @@ class Recording:
             top_classes=self._top_classes,
         )
 
-    def explore(self, layer: str | Layer | None = None, *, network: Any = None) -> Any:
+    def explore(
+        self,
+        layer: str | Layer | None = None,
+        *,
+        network: Any = None,
+        atlas: str | os.PathLike[str] | None = None,
+    ) -> Any:
         """Return a notebook widget that shows the recorded images, as `Network.explore`.
 
         The images are recorded again, because the widget can show every layer.
@@ -258,15 +278,17 @@ class Recording:
         Args:
             layer: Layer to begin with. Default: the first recorded layer.
             network: The network, if it no longer exists.
+            atlas: Folder of an atlas, as for `Network.explore`.
 
         Raises:
             MissingExtra: If anywidget is not installed.
-            NetworkError: If the network no longer exists.
+            NetworkError: If the network no longer exists, or the atlas is of another network.
+            OutputError: If `atlas` is not the folder of an atlas.
             ImageError: If a prepared tensor was recorded.
         """
         first = self.layers[0] if layer is None else self._find(layer)
         made_by = None if self._made_by is None else self._made_by()
-        return open_view("explorer", self, layer=first.name, network=network or made_by)
+        return open_view("explorer", self, layer=first.name, network=network or made_by, atlas=atlas)
 
     def boxes(self, layer: str | Layer, units: Sequence[Unit]) -> list[Box]:
         """Return the receptive fields of units in the network's input.

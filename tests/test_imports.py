@@ -57,7 +57,7 @@ BELOW = {
     | FACTS
     | {"projection", "recording", "network", "loading", "described_network", "topnine"},
     "trust_measures": ROOMS | FACTS | {"projection", "recording", "network", "methods", "dataset_search"},
-    "from_manifest": ROOMS | FACTS | {"projection", "network", "described_network", "methods"},
+    "from_manifest": ROOMS | FACTS | {"projection", "network", "described_network", "methods", "experiments"},
     "experiments": ROOMS
     | FACTS
     | {"projection", "recording", "network", "loading", "topnine", "methods", "dataset_search"},

@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ pytest.importorskip("uvicorn")
         (["--layer", "conv9_9"], "no layer 'conv9_9' in minivgg"),  # minivgg is the default without images
         (["--device", "gpu7"], "no device 'gpu7'"),
         (["--port", "70000"], "65535"),
+        (["--host", "192.0.2.1", "--port", "0"], "Choose an address of this machine with --host ADDRESS"),
     ],
 )
 def test_mistakes_are_reported_without_starting(words: list[str], message: str) -> None:
@@ -42,6 +44,14 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     done = CliRunner().invoke(app, ["explore", "--no-open", "--model", "minivgg"])
     assert done.exit_code == 2 and "pip install 'deconvviz[explore]'" in done.output
+
+
+def test_port_in_use_is_reported_before_the_network_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = str(used.getsockname()[1])
+        done = CliRunner().invoke(app, ["explore", "--no-open", "--port", port])
+    assert done.exit_code == 2 and "Choose another port with --port N" in " ".join(done.output.split())
+    assert "importing torch" not in done.output
 
 
 @pytest.mark.slow
@@ -66,4 +76,4 @@ def test_page_is_served_until_ctrl_c(tmp_path: Path) -> None:
     finally:
         process.send_signal(signal.SIGINT)
         code = process.wait(timeout=60)
-    assert code in (0, 130) and "Traceback" not in log.read_text()
+    assert code == 0 and log.read_text().endswith("Ctrl-C ends it\n")

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers.browser import browser, serious_violations
 from PIL import Image
 
 import deconvviz as dv
 from deconvviz.scenes import scene
+from deconvviz.web.explorer import looks
 from deconvviz.web.explorer.pictures import Shelf
 from deconvviz.web.explorer.session import Session
 from deconvviz.web.explorer.worker import Worker
@@ -167,6 +169,14 @@ def test_opened_card_blends_compares_and_shows_what_else_activates_it(window: Wi
     slider = window.page.get_by_label("projection over patch")
     slider.fill("25")
     assert window.page.locator(".overlay .over").evaluate("one => one.style.opacity") == "0.25"
+    assert "Trust: " in window.text("dialog")
+    area = window.page.locator(".overlay")
+    widths = []
+    for zoom in ("0", "100"):
+        window.page.get_by_label("zoom").fill(zoom)
+        widths.append(area.evaluate("one => one.scrollWidth / one.clientWidth"))
+    assert widths[0] == pytest.approx(1, abs=0.01) and widths[1] > 3
+    assert window.page.locator(".sheet canvas").first.evaluate("one => [one.width, one.height]") == [96, 96]
     dialog.get_by_text("Close").focus()
     window.page.keyboard.press("ArrowRight")
     assert window.text("dialog h2") != title
@@ -177,8 +187,10 @@ def test_opened_card_blends_compares_and_shows_what_else_activates_it(window: Wi
     dialog.get_by_text("What else activates it").click()
     window.page.locator("dialog .maps").nth(1).locator("figure").nth(0).wait_for()
     dialog.get_by_text("Python and command").click()
-    window.page.locator("dialog pre").wait_for()
-    assert "deconvviz project IMAGE --model minivgg --layer conv3_2 --unit" in window.text("dialog pre")
+    window.page.locator("dialog pre").nth(1).wait_for()
+    python, command = window.page.locator("dialog pre").all_inner_texts()
+    assert python.startswith("import deconvviz as dv") and "rec.project('conv3_2'" in python
+    assert command.startswith("deconvviz project IMAGE --model minivgg --layer conv3_2 --unit")
     window.page.keyboard.press("Escape")
     assert not dialog.is_visible()
 
@@ -191,6 +203,22 @@ def test_dropped_picture_is_shown(window: Window) -> None:
     window.page.locator(".hint", has_text="my <b>scene</b>.png").wait_for()
     window.wait()
     assert window.page.locator(".explorer b").count() == 0
+
+
+def test_picture_dropped_on_the_page_is_shown(window: Window) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(scene(22).image).save(stream, "PNG")
+    transfer = window.page.evaluate_handle(
+        """(bytes) => {
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
+          return transfer;
+        }""",
+        list(stream.getvalue()),
+    )
+    window.page.locator(".explorer").dispatch_event("drop", {"dataTransfer": transfer})
+    window.page.locator(".hint", has_text="dropped.png").wait_for()
+    window.wait()
 
 
 def test_broken_picture_is_an_error_in_the_page(window: Window) -> None:
@@ -227,7 +255,7 @@ def test_saved_figure_is_a_png(window: Window, tmp_path: Path) -> None:
 
 def test_second_network_shows_the_same_channels(window: Window) -> None:
     window.choose("layer", "conv3_2")
-    window.page.get_by_text("Second picture").click()
+    window.page.get_by_role("button", name="Side by side").click()
     window.page.locator(".card .other canvas").nth(3).wait_for()
     window.wait()
     chooser = window.page.get_by_label("network of the second picture")
@@ -245,6 +273,97 @@ def test_channel_is_drawn_as_a_heat_map(window: Window) -> None:
     window.page.keyboard.press("Enter")
     window.page.locator(".heat:not([hidden])").wait_for()
     window.page.get_by_text("Where channel 5 of conv3_2 answers").wait_for()
+
+
+def test_slow_recording_shows_progress_and_only_the_last_click_is_answered(
+    window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another picture is chosen whose recording waits; three places are clicked meanwhile."""
+    permitted, asked = threading.Event(), []
+    record, strongest = dv.Network.record, looks.strongest_at
+
+    def slow(*given: Any, **settings: Any) -> Any:
+        assert permitted.wait(20)
+        return record(*given, **settings)
+
+    def counted(recording: Any, layer: Any, y: int, x: int, k: int) -> Any:
+        asked.append((y, x))
+        return strongest(recording, layer, y, x, k)
+
+    monkeypatch.setattr(dv.Network, "record", slow)
+    monkeypatch.setattr(looks, "strongest_at", counted)
+    window.choose("layer", "conv3_2")
+    bar = window.page.get_by_role("progressbar")
+    assert not bar.is_visible()
+    window.page.get_by_label("drawn scene", exact=True).fill("77")
+    window.page.keyboard.press("Enter")
+    window.page.get_by_text("recording scene 77").wait_for()
+    box = window.page.locator(".frame").first.bounding_box()
+    for share in (0.2, 0.5, 0.8):
+        window.page.mouse.click(box["x"] + box["width"] * share, box["y"] + box["height"] * share)
+    bar.wait_for()
+    assert asked == []
+    permitted.set()
+    window.page.locator(".hint", has_text="scene 77").wait_for()
+    window.wait()
+    assert not bar.is_visible()
+    row, column = map(int, re.findall(r"\d+", window.text(".answers h2"))[:2])
+    assert row == column > 12
+    assert set(asked) == {(row, column)}  # the two older clicks were cancelled before they began
+
+
+def test_progress_is_shown_however_often_requests_are_replaced(
+    window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clicks come faster than the delay of the progress bar."""
+    permitted = threading.Event()
+    monkeypatch.setattr(looks, "strongest_at", lambda *given: permitted.wait(20) and [])
+    box = window.page.locator(".frame").first.bounding_box()
+    bar = window.page.get_by_role("progressbar")
+    try:
+        for number in range(10):
+            place = 0.1 + 0.08 * number
+            window.page.mouse.click(box["x"] + box["width"] * place, box["y"] + box["height"] * place)
+            window.page.wait_for_timeout(100)
+        assert bar.is_visible()
+    finally:
+        permitted.set()
+    window.page.get_by_text("No channel is above zero here.").wait_for()
+    bar.wait_for(state="hidden")
+
+
+class Transformed(torch.nn.Module):
+    """A network with an operation that has no projection rule, between two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 4, 3)
+        self.second = torch.nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.second(torch.fft.fft2(self.first(x)).real)
+        return found
+
+
+def test_layer_behind_an_unsupported_operation_says_which_operation(chromium: Any) -> None:
+    shelf = Shelf()
+    shelf.add_scene(3)
+    worker = Worker(Session([dv.Network(Transformed(), size=32, mean=(0.5,) * 3, std=(0.5,) * 3)], shelf))
+    made = Server(worker, port=0)
+    thread = threading.Thread(target=made.run)
+    thread.start()
+    try:
+        window = Window(chromium, made)
+        window.page.locator(".strip button", has_text="second").click(
+            force=True
+        )  # it is announced as disabled
+        assert "cannot be projected: aten._fft_c2c" in window.text(".status.wrong")
+        assert "of first in this picture" in window.text(".answers h2")
+        window.page.close()
+    finally:
+        made.stop()
+        thread.join(timeout=20)
+        worker.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

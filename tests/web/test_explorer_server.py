@@ -17,6 +17,7 @@ import pytest
 
 import deconvviz as dv
 from deconvviz.errors import OutputError, RequestError
+from deconvviz.web.explorer.listening import Place
 from deconvviz.web.explorer.messages import Message
 from deconvviz.web.explorer.pictures import Shelf
 from deconvviz.web.explorer.session import Session
@@ -247,6 +248,58 @@ def test_port_in_use_is_an_error(server: Server) -> None:
         OutputError, match=f"cannot listen on 127.0.0.1:{server.port}: address already in use"
     ):
         Server(None, port=server.port)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+def test_address_of_another_machine_is_an_error_that_names_the_option(host: str) -> None:
+    with pytest.raises(OutputError, match=f"cannot listen on {host}:0: .*Choose an address of this machine"):
+        Server(None, host, 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("host", "accepted", "refused"),
+    [
+        (
+            "127.0.0.1",
+            ["127.0.0.1:80", "localhost:80", "LocalHost:80"],
+            ["192.0.2.1:80", "{name}:80", "[::1]:80"],
+        ),
+        ("0.0.0.0", ["127.0.0.1:80", "192.0.2.1:80", "{name}:80", "localhost:80", "[2001:db8::1]:80"], []),
+        ("192.0.2.1", ["192.0.2.1:80", "{name}:80"], ["192.0.2.2:80", "127.0.0.1:80"]),
+        ("::1", ["[::1]:80", "localhost:80"], ["::1:81", "[::2]:80"]),
+    ],
+)
+def test_only_names_of_the_server_are_accepted_as_host(
+    host: str, accepted: list[str], refused: list[str]
+) -> None:
+    place, name = Place(host, 80), socket.gethostname()
+    assert all(place.accepts(one.format(name=name)) for one in accepted)
+    wrong = [
+        "evil.example:80",
+        "127.0.0.1.evil.example:80",
+        "127.0.0.1",
+        "127.0.0.1:81",
+        "",
+        ":80",
+        "0x7f.1.evil:80",
+    ]
+    assert not any(place.accepts(one.format(name=name)) for one in [*refused, *wrong])
+
+
+def test_server_on_all_addresses_is_reached_by_number_and_by_name() -> None:
+    made = Server(None, "0.0.0.0", 0)  # type: ignore[arg-type]  # pages need no worker
+    thread = threading.Thread(target=made.run)
+    thread.start()
+    try:
+        assert made.address.startswith(f"http://127.0.0.1:{made.port}/?token=")
+        assert made.address_of_others.startswith(f"http://{socket.gethostname()}:{made.port}/?token=")
+        assert get(made, f"/?token={made.token}")[0] == 200
+        assert get(made, f"/?token={made.token}", Host=f"192.0.2.7:{made.port}")[0] == 200
+        assert get(made, f"/?token={made.token}", Host=f"evil.example:{made.port}")[0] == 403
+        assert get(made, "/")[0] == 403
+    finally:
+        made.stop()
+        thread.join(timeout=20)
 
 
 def test_json_with_extreme_numbers_is_refused(server: Server) -> None:

@@ -127,6 +127,14 @@ def test_likeness_is_the_median_correlation_of_the_projections_of_the_place(sess
     maps = np.stack([values_of(message).ravel() for message in of_kind(messages, "projection")])
     pairs = np.abs(np.corrcoef(maps))[np.triu_indices(len(maps), 1)]
     assert messages[-1].body["likeness"] == pytest.approx(float(np.median(pairs)), abs=1e-3)
+    whole = np.abs(np.corrcoef(maps))
+    others = [np.median(np.delete(row, number)) for number, row in enumerate(whole)]
+    assert messages[-1].body["alike"] == pytest.approx(others, abs=1e-3)
+
+
+def test_units_of_different_places_have_no_likeness_of_their_own(session: Session) -> None:
+    last = ask(session, "look", count=4)[-1].body
+    assert last["alike"] == [None] * 4 and 0 < last["likeness"] <= 1
 
 
 def test_strongest_units_of_the_picture_are_apart(session: Session, net: dv.Network) -> None:
@@ -160,6 +168,18 @@ def test_same_channels_in_another_picture(session: Session, net: dv.Network) -> 
     assert [unit["channel"] for unit in cards.body["units"]] == [5, 2]
     assert [unit["activation"] for unit in cards.body["units"]] == pytest.approx(
         [float(whole[5].max()), float(whole[2].max())], rel=1e-4, abs=1e-6
+    )
+
+
+def test_given_units_are_shown_with_their_activations(session: Session, net: dv.Network) -> None:
+    units = [{"channel": 5, "y": 3, "x": 4}, {"channel": 7, "y": None, "x": None}]
+    (cards,) = of_kind(ask(session, "look", units=units), "cards")
+    whole = activations(net, LAYER)
+    row, column = divmod(int(whole[7].argmax()), whole.shape[2])
+    shown = [(one["channel"], one["y"], one["x"]) for one in cards.body["units"]]
+    assert shown == [(5, 3, 4), (7, row, column)]
+    assert [one["activation"] for one in cards.body["units"]] == pytest.approx(
+        [float(whole[5, 3, 4]), float(whole[7].max())], rel=1e-4, abs=1e-6
     )
 
 
@@ -209,12 +229,19 @@ def test_saved_files_have_their_format(session: Session, format: str, start: byt
 
 def test_report_contains_what_was_collected(session: Session) -> None:
     items = [
-        {"network": 0, "picture": 0, "layer": LAYER, "units": [{"channel": 5, "y": 3, "x": 4}]},
-        {"network": 0, "picture": 1, "layer": "conv4_2", "units": [{"channel": 9, "y": 3, "x": 4}]},
+        {
+            "network": 0,
+            "picture": picture,
+            "layer": layer,
+            "units": ask(session, "look", **place)[0].body["units"],
+        }
+        for picture, layer in ((0, LAYER), (1, "conv4_2"))
+        for place in [{"picture": picture, "layer": layer, "count": 1}]
     ]
     file = ask(session, "report", items=items, title="Two <pictures>")[-1]
     text = file.buffers[0].decode()
     assert "Two &lt;pictures&gt;" in text and "conv3_2" in text and "conv4_2" in text
+    assert "does not know how alike" not in text
 
 
 def test_search_gives_the_strongest_pictures_of_a_channel(net: dv.Network, tmp_path: Path) -> None:
@@ -227,6 +254,20 @@ def test_search_gives_the_strongest_pictures_of_a_channel(net: dv.Network, tmp_p
     assert [peak.body["image"] for peak in peaks] == [one.image_id for one in found.top(LAYER, 5)]
     with pytest.raises(DeconvvizError, match="conv1_1"):
         ask(session, "topnine", layer="conv1_1", channel=5)
+    (state,) = ask(session, "state")
+    assert state.body["layer"] == LAYER  # a searched layer is shown first
+
+
+def test_strongest_pictures_of_a_dead_channel_are_an_error_that_says_so() -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
+    with torch.no_grad():
+        module[0].weight[2], module[0].bias[2] = 0, -1  # type: ignore[index]
+    net = dv.Network(module, size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    found = dv.search(net, "scenes:3", ["1"], workers=0)
+    shelf = Shelf()
+    shelf.add_source(found.source)
+    with pytest.raises(DeconvvizError, match="channel 2 is dead"):
+        ask(Session([net], shelf, search=found), "topnine", layer="1", channel=2)
 
 
 def test_scenes_and_uploads_are_added_once(session: Session) -> None:
@@ -278,6 +319,10 @@ def test_file_that_is_too_large_is_refused(session: Session) -> None:
         ("look", {"y": -1, "x": 0}, RequestError),
         ("look", {"channel": 10**6}, UnitError),
         ("look", {"channels": []}, RequestError),
+        ("look", {"units": []}, RequestError),
+        ("look", {"units": [{"channel": 64, "y": 0, "x": 0}]}, UnitError),
+        ("look", {"units": [{"channel": 0, "y": 0, "x": 24}]}, UnitError),
+        ("look", {"units": [{"channel": 0, "y": 0, "x": 0}], "layer": "fc5"}, UnitError),
         ("heat", {"channel": 64}, UnitError),
         ("heat", {"channel": 0, "layer": "fc6"}, UnitError),
         ("compare", {"units": [{"channel": 0, "y": 0, "x": 0}], "methods": ["none"]}, DeconvvizError),

@@ -131,6 +131,7 @@ def shown(page: Any) -> None:
 def test_widget_works_in_jupyterlab(tmp_path: Path) -> None:
     first = "import deconvviz as dv\nw = dv.load('minivgg').explore('scenes:2', layer='conv3_2')\nw"
     cells = [first, "print(w.layer, len(w.units), w.projection)", "w.layer = 'conv4_2'"]
+    cells += ["w.units = [[5, 3, 4], [2, 9, 9]]", "w.picture = 1"]
     (tmp_path / "first.ipynb").write_text(notebook(cells))
     port = free_port()
     command = [
@@ -162,6 +163,14 @@ def test_widget_works_in_jupyterlab(tmp_path: Path) -> None:
         assert output.inner_text().startswith(f"conv3_2 {count} <Projection of {count} units of conv3_2")
         run(2)
         page.get_by_text("of conv4_2").first.wait_for(timeout=PATIENCE)
+        shown(page)
+        run(3)
+        page.get_by_text("The chosen units of conv4_2").wait_for(timeout=PATIENCE)
+        shown(page)
+        assert page.locator(".card h3").all_inner_texts() == ["channel 5", "channel 2"]
+        assert page.locator(".card .facts").first.inner_text().startswith("(3, 4)")
+        run(4)
+        page.locator(".hint", has_text="scene-000001").wait_for(timeout=PATIENCE)
         assert errors == []
 
 

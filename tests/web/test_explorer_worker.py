@@ -104,6 +104,37 @@ def test_newer_request_of_a_lane_replaces_the_running_and_the_waiting_one(
     assert session.begun == ["1", "3"]
 
 
+@pytest.mark.parametrize(
+    ("newer", "cancelled"),
+    [
+        ("show", {"show", "look", "same", "heat", "compare", "topnine"}),
+        ("look", {"look", "same", "compare", "topnine"}),
+        ("aside", {"aside", "same"}),
+        ("heat", {"heat"}),
+        ("compare", {"compare", "topnine"}),
+        ("save", set()),
+    ],
+)
+def test_newer_request_cancels_what_it_makes_useless(
+    worker: Worker, session: Slow, newer: str, cancelled: set[str]
+) -> None:
+    """The first request runs, the second waits, and the third cancels both or none of them."""
+    kinds = ["show", "aside", "look", "same", "heat", "compare", "topnine", "save"]
+    for kind in kinds:
+        client = Client()
+        submit(worker, client, 1, kind)
+        assert session.started.acquire(timeout=PATIENCE)
+        submit(worker, client, 2, newer)
+        for _ in range(2):
+            session.permitted.release()
+        assert client.last(2) == "end"
+        assert client.last(1) == ("cancelled" if kind in cancelled else "end"), kind
+        if client.last(1) == "end":
+            assert client.found[1] == ["part", "end"]
+        while session.started.acquire(blocking=False):
+            pass
+
+
 def test_lanes_of_two_clients_are_independent(worker: Worker, session: Slow) -> None:
     one, two = Client(), Client()
     submit(worker, one, 1, "look")

@@ -29,8 +29,8 @@ from deconvviz.dataset_search.search_folder import MANIFEST
 from deconvviz.errors import MissingExtra
 from deconvviz.models.catalog import SHIPPED
 from deconvviz.paths import path_as_typed
-
-LOCAL = "127.0.0.1"
+from deconvviz.web.explorer.atlas_pages import check_atlas_folder
+from deconvviz.web.explorer.listening import HOST, PORT, listen
 
 
 def explore(
@@ -68,6 +68,16 @@ def explore(
             rich_help_panel=WHAT,
         ),
     ] = None,
+    atlas: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SITE",
+            help="Folder of an atlas of the network (see: deconvviz atlas). An opened unit links the page of "
+            "its channel.",
+            rich_help_panel=WHAT,
+            show_default=False,
+        ),
+    ] = None,
     allow_code: Annotated[
         bool,
         allow_code_option(
@@ -84,7 +94,7 @@ def explore(
             help="Port of the page; 0 chooses a free one.",
             rich_help_panel=PACE,
         ),
-    ] = 8765,
+    ] = PORT,
     host: Annotated[
         str,
         typer.Option(
@@ -92,7 +102,7 @@ def explore(
             help="Address to listen on. Any other than 127.0.0.1 lets other machines connect.",
             rich_help_panel=PACE,
         ),
-    ] = LOCAL,
+    ] = HOST,
     no_open: Annotated[
         bool, typer.Option("--no-open", help="Do not open a browser.", rich_help_panel=PACE)
     ] = False,
@@ -114,9 +124,11 @@ def explore(
     check_network(network, arguments, layers=[layer] if layer else [], weights=weights, device=device)
     if given and search is None:
         _check_images(given)
+    site = None if atlas is None else check_atlas_folder(atlas)
     for package in ("starlette", "uvicorn", "websockets"):
         if find_spec(package) is None:
             raise MissingExtra("deconvviz explore", "explore")
+    listen(host, port).close()  # a port in use is reported before the network is loaded
     with stage("importing torch and loading the network", quiet=quiet), without_garbage_collection():
         from deconvviz.cli.support.explore_run import Networks, open_session, serve
         from deconvviz.loading import ModelRequest
@@ -128,8 +140,8 @@ def explore(
             second = ModelRequest.of(
                 other_model or network, other_weights or "default", arguments=own, seed=seed, device=device
             )
-        session = open_session(given, search, Networks(first, second, device, allow_code))
-    if host != LOCAL:
+        session = open_session(given, search, Networks(first, second, device, allow_code), site)
+    if host != HOST:
         print_note(
             f"listening on {host}: every machine that reaches it and knows the address with its token can "
             "use this page",
@@ -141,7 +153,7 @@ def explore(
         port,
         layer,
         browser=not no_open,
-        announce=lambda address: print_message(f"the explorer is at {address}\nCtrl-C ends it"),
+        announce=print_message,
     )
 
 

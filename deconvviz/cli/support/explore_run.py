@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import webbrowser
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from deconvviz.dataset_search.result import open_search
 from deconvviz.loading import ModelRequest, pick_device
+from deconvviz.web.explorer.atlas_pages import open_atlas
 from deconvviz.web.explorer.opening import add_pictures
 from deconvviz.web.explorer.pictures import Shelf
 from deconvviz.web.explorer.server import Server
@@ -27,9 +29,12 @@ class Networks:
     allow_code: bool
 
 
-def open_session(images: Sequence[str], folder: Path | None, networks: Networks) -> Session:
-    """Load the networks and list the pictures."""
+def open_session(
+    images: Sequence[str], folder: Path | None, networks: Networks, site: Path | None
+) -> Session:
+    """Load the networks and list the pictures. `folder` is that of a search, and `site` that of an atlas."""
     shelf, search = Shelf(), None
+    atlas = None if site is None else open_atlas(site)
     if folder is None:
         first = networks.first.load()
         add_pictures(shelf, list(images) or None)
@@ -38,7 +43,7 @@ def open_session(images: Sequence[str], folder: Path | None, networks: Networks)
         first = search.open_network()
         shelf.add_source(search.source)
     second = [] if networks.second is None else [networks.second.load()]
-    return Session([first, *second], shelf, search=search)
+    return Session([first, *second], shelf, search=search, atlas=atlas)
 
 
 def serve(
@@ -55,13 +60,15 @@ def serve(
         session.begin_with(layer)
     worker = Worker(session)
     try:
-        server = Server(worker, host, port)
+        server = Server(worker, host, port, atlas=session.atlas)
 
         def start() -> None:
-            announce(server.address)
+            others = f"\non other machines: {server.address_of_others}" if server.address_of_others else ""
+            announce(f"the explorer is at {server.address}{others}\nCtrl-C ends it")
             if browser:
                 threading.Timer(0.5, webbrowser.open, [server.address]).start()
 
-        server.run(start)
+        with suppress(KeyboardInterrupt):  # the usual end, and not an interruption
+            server.run(start)
     finally:
         worker.close()

@@ -20,6 +20,7 @@ class Explorer {
     model.on("msg:custom", (body, buffers) => this.receive(body, buffers ?? []));
     model.on("change:layer", () => this.follow());
     model.on("change:units", () => this.followUnits());
+    model.on("change:picture", () => this.followPicture());
     this.ask({ kind: "state" }, (message) => this.start(message));
   }
 
@@ -36,6 +37,8 @@ class Explorer {
 
   receive(body, buffers) {
     if (body.kind === "lost") {
+      this.waiting.clear();
+      this.busy();
       this.tell("The connection to deconvviz is lost. Start it again, then open the new address.", true);
       return;
     }
@@ -58,14 +61,25 @@ class Explorer {
 
   /* Show the progress bar once something takes longer than a moment. */
   busy() {
+    const working = this.waiting.size > 0 || this.loading;
+    this.box.setAttribute("aria-busy", String(working));
+    if (working) {
+      this.timer ??= setTimeout(() => this.showWorking(true), PATIENCE);
+      return;
+    }
     clearTimeout(this.timer);
-    this.box.setAttribute("aria-busy", String(this.waiting.size > 0 || this.loading));
-    if (this.waiting.size) this.timer = setTimeout(() => (this.bar.hidden = false), 300);
-    else this.bar.hidden = true;
+    this.timer = null;
+    this.showWorking(false);
   }
 
+  showWorking(on) {
+    this.bar.hidden = !on;
+    this.box.classList.toggle("slow", on);
+  }
+
+  /* Show a message; without one, what to do. */
   tell(text, wrong = false) {
-    this.status.textContent = text;
+    this.status.textContent = text || (this.state ? HINT : "");
     this.status.classList.toggle("wrong", wrong);
   }
 
@@ -73,7 +87,8 @@ class Explorer {
 
   build() {
     this.status = make("p", { className: "status", role: "status" });
-    this.bar = make("progress", { hidden: true, "aria-label": "working" });
+    this.bar = make("div", { className: "bar", role: "progressbar", hidden: true, "aria-label": "working" }, make("span"));
+    this.about = make("p", { className: "about" });
     this.networkBox = make("select", { onchange: () => this.pick({ network: Number(this.networkBox.value) }) });
     this.pictureBox = make("select", { onchange: () => this.pick({ picture: Number(this.pictureBox.value) }) });
     this.layerBox = make("select", { onchange: () => this.setLayer(this.layerBox.value) });
@@ -96,13 +111,13 @@ class Explorer {
       this.networkLabel,
       labelled("picture", this.pictureBox),
       make("button", { type: "button", textContent: "Open …", onclick: () => this.file.click() }),
-      labelled("scene", this.sceneBox),
+      labelled("drawn scene", this.sceneBox),
       labelled("layer", this.layerBox),
       labelled("channel", this.channelBox),
-      labelled("units", this.countBox),
+      labelled("cards", this.countBox),
       (this.sideButton = make("button", {
         type: "button",
-        textContent: "Second picture",
+        textContent: "Side by side",
         "aria-pressed": "false",
         onclick: () => this.toggleSide(),
       })),
@@ -117,17 +132,20 @@ class Explorer {
     this.cards = make("div", { className: "cards" });
     this.basket = make("div", { className: "basket", hidden: true });
     this.dialog = new Detail(this);
-    const whole = make("button", { type: "button", textContent: "Strongest of the picture", onclick: () => this.look({}) });
+    const button = (text, onclick) => make("button", { type: "button", textContent: text, onclick });
+    const whole = button("Strongest of the picture", () => this.strongest());
+    this.allButton = button("Add all to the report", () => this.collect(this.shown));
     this.answers = make(
       "section",
       { className: "answers" },
-      make("div", { className: "row" }, this.heading, whole),
+      make("div", { className: "row wrap" }, this.heading, make("div", { className: "row" }, whole, this.allButton)),
       this.note,
       this.cards,
     );
     const box = (this.box = make(
       "div",
       { className: "explorer" },
+      this.about,
       this.tools,
       this.strip,
       make("div", { className: "lines" }, this.status, this.bar),
@@ -157,11 +175,17 @@ class Explorer {
     );
     this.setPictures(message.pictures, this.model.get("picture") ?? 0);
     const wanted = this.model.get("layer") || message.layer;
+    this.describe();
     this.drawStrip();
     const usable = this.network.layers.filter((layer) => layer.usable);
     const first = usable.find((layer) => layer.name === wanted) ?? this.usual(usable);
     this.setLayer(first.name, true);
     this.show();
+  }
+
+  describe() {
+    const { name, weights, size } = this.network;
+    this.about.replaceChildren(make("strong", { textContent: name }), ` · weights: ${weights} · input ${size[1]} × ${size[0]} px`);
   }
 
   get network() {
@@ -195,10 +219,10 @@ class Explorer {
       const share = layer.field ? Math.min(1, Math.max(...layer.field) / largest) : 1;
       const button = make("button", {
         type: "button",
-        title: layer.reason ? `${layer.text}: ${layer.reason}` : layer.text,
-        disabled: !layer.usable,
+        title: layer.text,
         tabIndex: -1,
-        onclick: () => this.setLayer(layer.name),
+        "aria-disabled": String(!layer.usable),
+        onclick: () => (layer.usable ? this.setLayer(layer.name) : this.tell(whyUnusable(layer), true)),
       });
       button.dataset.layer = layer.name;
       const bar = svg("svg", { viewBox: "0 0 10 40", "aria-hidden": "true" });
@@ -213,7 +237,7 @@ class Explorer {
     const step = STEP[event.key]?.[1];
     if (!step) return;
     event.preventDefault();
-    const buttons = [...this.strip.querySelectorAll("button:not(:disabled)")];
+    const buttons = [...this.strip.querySelectorAll("button[aria-disabled=false]")];
     const next = buttons[buttons.findIndex((one) => one.dataset.layer === this.layer.name) + step];
     if (next) {
       this.setLayer(next.dataset.layer);
@@ -226,6 +250,7 @@ class Explorer {
   pick(change) {
     Object.assign(this.choice, change);
     if ("network" in change) {
+      this.describe();
       this.drawStrip();
       const same = this.network.layers.find((layer) => layer.name === this.layer.name && layer.usable);
       this.layer = same ?? this.usual(this.network.layers.filter((layer) => layer.usable));
@@ -271,9 +296,15 @@ class Explorer {
   followUnits() {
     const units = this.model.get("units") ?? [];
     if (!this.state || !units.length || JSON.stringify(units) === JSON.stringify(this.shownUnits())) return;
-    const [channel, y, x] = units[0];
-    if (y === null) this.look({ channel });
-    else this.look({ y, x });
+    this.look({ units: units.map(([channel, y, x]) => ({ channel, y, x })) });
+  }
+
+  followPicture() {
+    const picture = this.model.get("picture");
+    if (this.state && picture !== this.choice.picture && picture in this.state.pictures) {
+      this.pictureBox.value = picture;
+      this.pick({ picture });
+    }
   }
 
   shownUnits() {
@@ -323,11 +354,16 @@ class Explorer {
   }
 
   show() {
+    this.stages[0].entitle(this.choice);
     this.ask({ kind: "show", ...this.where() }, async (message, buffers) => {
       if (message.done) return;
       this.loading = true;
-      await this.stages[0].setPicture(message, buffers[0]);
-      this.loading = false;
+      try {
+        await this.stages[0].setPicture(message, buffers[0]);
+      } finally {
+        this.loading = false;
+        this.busy();
+      }
       this.tell("");
       this.lookAgain();
     });
@@ -339,10 +375,16 @@ class Explorer {
     else this.look(this.cell ? { y: this.cell[0], x: this.cell[1] } : {});
   }
 
+  strongest() {
+    this.channelBox.value = "";
+    this.stages[0].clearHeat();
+    this.look({});
+  }
+
   look(what) {
     const positions = this.layer.shape.length === 3;
     this.cell = positions && "y" in what ? [what.y, what.x] : null;
-    if (!positions) what = "channel" in what ? { channels: [what.channel] } : {};
+    if (!positions && !("units" in what)) what = "channel" in what ? { channels: [what.channel] } : {};
     this.stages[0].markCell(this.cell);
     this.begun = performance.now();
     this.times = {};
@@ -375,9 +417,11 @@ class Explorer {
     this.shown = message.units.map((unit, i) => new Card(this, unit, i));
     this.cards.replaceChildren(...this.shown.map((card) => card.element));
     const layer = this.layer.name;
-    if ("channel" in what) this.heading.textContent = `Where channel ${what.channel} of ${layer} answers`;
+    if ("units" in what) this.heading.textContent = `${message.units.length === 1 ? "The chosen unit" : "The chosen units"} of ${layer}`;
+    else if ("channel" in what) this.heading.textContent = `Where channel ${what.channel} of ${layer} answers`;
     else if (this.cell) this.heading.textContent = `What answered at row ${this.cell[0]}, column ${this.cell[1]} of ${layer}`;
     else this.heading.textContent = `The strongest units of ${layer} in this picture`;
+    this.allButton.hidden = !this.shown.length;
     if (!this.shown.length) {
       this.cards.replaceChildren(make("p", { className: "note", textContent: "No channel is above zero here." }));
       this.note.textContent = "";
@@ -389,12 +433,16 @@ class Explorer {
 
   explain(message) {
     const parts = ["Each card: the patch and its projection. Grey is zero; one scale for all cards."];
-    if (message.likeness !== null && this.shown.length > 1) {
+    if (this.other) parts.push("The second picture has a scale of its own.");
+    this.likeness = message.likeness;
+    this.shown.forEach((card, i) => (card.alike = message.alike[i]));
+    if (message.likeness !== null && this.shown.length) {
       const share = message.likeness.toFixed(2);
+      const here = this.layer.shape.length !== 3 ? "of this layer" : this.cell ? "at this place" : "at the same place";
       parts.push(
-        message.likeness > 0.8
-          ? `Other units here have nearly the same projection (correlation ${share}): read it as what the network uses at this place, not as what sets one channel apart.`
-          : `Projections of different units at a place correlate at ${share} (median).`,
+        message.likeness > this.state.alike
+          ? `Different channels ${here} have nearly the same projection (correlation ${share}): read it as what the network uses, not as what sets one channel apart.`
+          : `The projections of different channels ${here} differ (median correlation ${share}).`,
       );
     }
     if (message.approximate.length) parts.push(`Approximate operations: ${message.approximate.join(", ")}.`);
@@ -425,8 +473,9 @@ class Explorer {
           const signed = signedOf(message, buffers[0]);
           this.shown
             .filter((card) => card.unit.channel === channel)
-            .forEach((card) => card.setOther(signed, this.stages[1].bitmap));
+            .forEach((card) => card.setOther(signed, message.limit, this.stages[1].bitmap));
         }
+        if (message.kind === "looked") this.shown.forEach((card) => card.paintOther(message.limit));
       },
     );
   }
@@ -461,7 +510,7 @@ class Explorer {
     const units = cards.map(({ unit }) => ({ channel: unit.channel, y: unit.y, x: unit.x }));
     this.collection.push({ ...this.where(), units });
     this.showBasket();
-    this.tell(`${cards.length === 1 ? "the unit is" : "the units are"} in the report`);
+    this.tell(`${cards.length === 1 ? "The unit is" : `${cards.length} units are`} collected for the report.`);
   }
 
   showBasket() {
@@ -503,6 +552,12 @@ class Explorer {
     setTimeout(() => URL.revokeObjectURL(address), 60000);
     this.tell(`saved ${message.name}`);
   }
+}
+
+const HINT = "Point at the picture to see receptive fields. Click to ask which channels are strongest there.";
+
+function whyUnusable({ name, text, reason }) {
+  return reason ? text : `${name} cannot be projected: it has no units whose value depends on the picture`;
 }
 
 function uniqueUnits(units) {

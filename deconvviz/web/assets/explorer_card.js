@@ -63,14 +63,19 @@ class Card {
     this.element.querySelectorAll(".other").forEach((old) => old.remove());
     this.element.append(
       make("div", { className: "pair other" }, this.otherPatch, this.otherProjection),
-      make("p", { className: "facts other", textContent: `second: activation ${number(unit.activation)}` }),
+      make("p", { className: "facts other", textContent: `second picture${unit.y === null ? "" : ` (${unit.y}, ${unit.x})`} · activation ${number(unit.activation)}` }),
     );
   }
 
-  setOther(signed, bitmap) {
+  setOther(signed, limit, bitmap) {
     if (!this.otherUnit || !signed.values.length) return;
+    this.otherSigned = signed;
     this.otherProjection.classList.remove("pending");
     paintPatch(this.otherPatch, bitmap, this.otherUnit.box);
-    paintSigned(this.otherProjection, signed, ownLimit(signed));
+    this.paintOther(limit);
+  }
+
+  paintOther(limit) {
+    if (this.otherSigned) paintSigned(this.otherProjection, this.otherSigned, limit);
   }
 }

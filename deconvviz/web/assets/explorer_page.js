@@ -53,8 +53,13 @@ function unpacked(frame) {
   return [body, buffers];
 }
 
+const main = document.getElementById("explorer");
+const values = {
+  stylesheet: [...document.querySelectorAll("style")].map((one) => one.textContent).join("\n"),
+  atlas_address: main.dataset.atlas,
+};
 const model = {
-  get: (name) => ({ stylesheet: [...document.querySelectorAll("style")].map((one) => one.textContent).join("\n") })[name],
+  get: (name) => values[name],
   set: () => {},
   save_changes: () => {},
   on: (event, listener) => {
@@ -68,4 +73,4 @@ const model = {
 };
 
 connect();
-render({ model, el: document.getElementById("explorer") });
+render({ model, el: main });

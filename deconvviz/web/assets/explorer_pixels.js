@@ -3,7 +3,8 @@
    nothing, and draws into a shadow root. All text goes through textContent. */
 
 const STEP = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-const LANES = { look: "look", same: "same", show: "show", heat: "heat", compare: "card", topnine: "card" };
+const LANES = { show: "show", aside: "aside", look: "look", same: "same", heat: "heat", compare: "card", topnine: "card" };
+const PATIENCE = 500; /* milliseconds until the progress bar is shown */
 const SVG = "http://www.w3.org/2000/svg";
 
 /* --- elements */

@@ -20,17 +20,19 @@ class Stage {
     });
     this.frame.append(this.canvas, this.heatCanvas, this.marks);
     this.caption = make("p", { className: "hint" });
+    this.spot = make("p", { className: "hint spot", hidden: Boolean(side) });
     this.scores = make("ol", { className: "scores" });
     this.networkChooser = make("select", { "aria-label": "network of the second picture", onchange: () => this.open() });
     this.chooser = make("select", { "aria-label": "second picture", onchange: () => this.open() });
+    this.head = make("p", { className: "side" });
     const choosers = make("div", { className: "choosers", hidden: !side }, this.networkChooser, this.chooser);
-    this.element = make("section", { className: "stage" }, choosers, this.frame, this.caption, this.scores);
+    this.element = make("section", { className: "stage" }, this.head, this.frame, this.caption, choosers, this.spot, this.scores);
     if (!side) this.listen();
   }
 
   listen() {
     this.frame.addEventListener("pointermove", (event) => this.point(this.pixel(event)));
-    this.frame.addEventListener("pointerleave", () => this.hover.replaceChildren());
+    this.frame.addEventListener("pointerleave", () => this.leave());
     this.frame.addEventListener("click", (event) => this.press(this.pixel(event)));
     this.frame.addEventListener("keydown", (event) => this.key(event));
   }
@@ -52,12 +54,20 @@ class Stage {
       return;
     }
     this.bitmap = null;
-    explorer.ask({ kind: "show", ...explorer.where(explorer.other) }, async (message, buffers) => {
+    this.entitle(explorer.other);
+    explorer.ask({ kind: "aside", ...explorer.where(explorer.other) }, async (message, buffers) => {
       if (message.done) return;
       await this.setPicture(message, buffers[0]);
       explorer.tell("");
       explorer.lookAside();
     });
+  }
+
+  /* Say which side this is, and with several networks which of them is shown. */
+  entitle({ network }) {
+    const { networks } = this.explorer.state;
+    const side = this.side ? "second picture" : "first picture";
+    this.head.textContent = networks.length > 1 ? `${side}: ${networks[network].name} (${networks[network].weights})` : side;
   }
 
   async setPicture(message, buffer) {
@@ -79,6 +89,11 @@ class Stage {
     );
   }
 
+  leave() {
+    this.hover.replaceChildren();
+    this.spot.textContent = "";
+  }
+
   pixel(event) {
     const box = this.frame.getBoundingClientRect();
     return [((event.clientX - box.left) / box.width) * this.size[0], ((event.clientY - box.top) / box.height) * this.size[1]];
@@ -91,6 +106,8 @@ class Stage {
     this.hover.replaceChildren();
     if (!cell) return;
     const [left, top, right, bottom] = explorer.fieldOf(cell);
+    const { name, field } = explorer.layer;
+    this.spot.textContent = `row ${cell[0]}, column ${cell[1]} of ${name}: field ${field[1]} × ${field[0]} px`;
     this.hover.append(svg("rect", { x: left, y: top, width: right - left, height: bottom - top, class: "field" }), this.cellMark(cell));
   }
 

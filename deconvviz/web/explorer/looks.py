@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,28 @@ def strongest_of_channels(recording: Recording, layer: Layer, channels: Sequence
     return [recording.strongest(layer, 1, channel)[0] for channel in channels]
 
 
+def units_with_activations(recording: Recording, layer: Layer, units: Sequence[Unit]) -> list[Unit]:
+    """Return units with their activations. A channel of maps without a position gets its strongest one.
+
+    Raises:
+        UnitError: The layer has no such unit.
+    """
+    values = recording.activations(layer)[0]
+    found = []
+    for unit in units:
+        index = [unit.channel] if unit.y is None or unit.x is None else [unit.channel, unit.y, unit.x]
+        if len(index) > values.dim() or any(
+            one >= size for one, size in zip(index, values.shape, strict=False)
+        ):
+            shape = " x ".join(map(str, values.shape))
+            raise UnitError(f"no unit {', '.join(map(str, index))} in {layer.name}, which is {shape}")
+        if len(index) < values.dim():
+            found += recording.strongest(layer, 1, unit.channel)
+        else:
+            found.append(replace(unit, activation=float(values[tuple(index)])))
+    return found
+
+
 def cards(recording: Recording, layer: Layer, units: Sequence[Unit]) -> Message:
     """Return the units with their receptive fields, before anything is projected."""
     boxes = recording.boxes(layer, units) if units else []
@@ -96,7 +119,7 @@ def projections(recording: Recording, layer: Layer, units: Sequence[Unit]) -> It
         for number, box in enumerate(part.boxes, start):
             yield _projection(number, crops[number], box, limit)
     if units:
-        shared = _shared(recording, layer, units, parts, crops)
+        shared = _shared(recording, units, parts, crops)
         yield Message({"kind": "looked", "limit": limit, **shared})
 
 
@@ -108,7 +131,6 @@ def _projection(number: int, crop: npt.NDArray[Any], box: Box, limit: float) -> 
 
 def _shared(
     recording: Recording,
-    layer: Layer,
     units: Sequence[Unit],
     parts: Sequence[Projection],
     crops: Sequence[npt.NDArray[Any]],
@@ -116,26 +138,36 @@ def _shared(
     boxes = [box for part in parts for box in part.boxes]
     rows, columns = recording.inputs.shape[-2:]
     squares = effective_boxes([np.moveaxis(crop, -1, 0) for crop in crops], boxes, (int(rows), int(columns)))
+    likeness, alike = _likeness(recording, units, parts, crops)
     return {
         "crops": [list(box) for box in squares],
-        "likeness": _likeness(recording, layer, units, parts, crops),
+        "likeness": likeness,
+        "alike": alike,
         "approximate": [use.short for use in parts[0].coverage.approximate],
     }
 
 
 def _likeness(
     recording: Recording,
-    layer: Layer,
     units: Sequence[Unit],
     parts: Sequence[Projection],
     crops: Sequence[npt.NDArray[Any]],
-) -> float | None:
-    """Return the median absolute correlation between projections of one place; None if not known."""
+) -> tuple[float | None, list[float | None]]:
+    """Return how alike projections of one place are: of all pairs, and of each unit with the others.
+
+    The values are medians of absolute correlations. They are None where nothing can be compared, and for
+    single units at different places.
+    """
     places = {(unit.y, unit.x) for unit in units}
-    if len(places) == 1 and len(units) > 1:
-        stack = np.stack([np.moveaxis(crop, -1, 0) for crop in crops])
-        pairs = absolute_correlations(stack, stack)[np.triu_indices(len(units), 1)]
-        known = pairs[np.isfinite(pairs)]
-        return float(np.median(known)) if known.size else None
-    found = likeness_of(recording, parts[0], budget=2)
-    return None if found is None else found.value
+    if len(places) > 1 or len(units) == 1:
+        found = likeness_of(recording, parts[0], budget=2)
+        return None if found is None else found.value, [None] * len(units)
+    stack = np.stack([np.moveaxis(crop, -1, 0) for crop in crops])
+    pairs = absolute_correlations(stack, stack)
+    np.fill_diagonal(pairs, np.nan)
+    return _median(pairs[np.triu_indices(len(units), 1)]), [_median(row) for row in pairs]
+
+
+def _median(values: npt.NDArray[Any]) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else None

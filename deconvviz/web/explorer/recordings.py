@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import sys
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TypeAlias
 
 from deconvviz.layers import Layer
@@ -53,9 +56,21 @@ class Recordings:
         return any((network, picture, name) in self._kept for name in ("", layer.module))
 
     def _make_room(self, needed: int) -> None:
+        before = len(self._kept)
         while self._kept and self.bytes + needed > self._budget:
-            key, _ = self._kept.popitem(last=False)
-            del self._sizes[key]
+            self._sizes.pop(self._kept.popitem(last=False)[0])
+        if len(self._kept) < before:
+            _return_freed_memory()
+
+
+def _return_freed_memory() -> None:
+    """Return freed memory to the system where the C library keeps it.
+
+    Without this, glibc keeps a growing part of the memory of dropped recordings, in pieces.
+    """
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def shown_layers(net: Network) -> list[Layer]:

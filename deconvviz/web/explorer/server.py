@@ -1,7 +1,9 @@
-"""Local web server for the explorer: one page and one WebSocket, both protected by a token.
+"""Local web server for the explorer: one page, one WebSocket and the files of an atlas, protected by tokens.
 
 Every request must have the token, the right Host and, for the WebSocket, the right Origin. So another page in
-the same browser can neither ask nor read anything. A request never names a path of this machine.
+the same browser can neither ask nor read anything. A request never names a path of this machine: a file of an
+atlas is looked up in its list of files. Pages of an atlas have another token, as a part of their address: so
+their links work, and their scripts cannot use the explorer.
 """
 
 from __future__ import annotations
@@ -9,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
@@ -24,15 +26,15 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from deconvviz.errors import OutputError, RequestError
+from deconvviz.errors import RequestError
 from deconvviz.web.explorer import SCRIPTS
+from deconvviz.web.explorer.atlas_pages import AtlasPages
+from deconvviz.web.explorer.listening import HOST, PORT, Place, listen
 from deconvviz.web.explorer.messages import Message
 from deconvviz.web.explorer.pictures import UPLOAD_BYTES
 from deconvviz.web.explorer.worker import Worker
 from deconvviz.web.page import render
 
-HOST = "127.0.0.1"
-PORT = 8765
 CONNECTIONS = 64  # of all kinds; more get status 503
 SOCKETS = 16
 UNSENT_BYTES = 64 * 2**20  # a client that does not read is disconnected
@@ -44,13 +46,31 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+ATLAS_POLICY = (
+    "default-src 'none'; img-src {home} data:; style-src {home} 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Limits of all pages of an atlas, whose files are at `home`; each page has a stricter policy of its own."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Secrets of one server."""
+
+    explorer: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    atlas: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+
+    @property
+    def atlas_address(self) -> str:
+        """Path under which the atlas is served."""
+        return f"/atlas/{self.atlas}/"
 
 
 class Door:
     """Middleware that refuses requests with a wrong Host or Origin, or without the token."""
 
-    def __init__(self, app: ASGIApp, *, token: str, hosts: frozenset[str]) -> None:
-        self._app, self._token, self._hosts = app, token, hosts
+    def __init__(self, app: ASGIApp, *, tokens: Tokens, place: Place) -> None:
+        self._app, self._tokens, self._place = app, tokens, place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -68,22 +88,31 @@ class Door:
     def _refusal(self, scope: Scope) -> str:
         """Return why a request is refused, or an empty string."""
         headers = Headers(scope=scope)
-        if headers.get("host", "").lower() not in self._hosts:
+        if not self._place.accepts(headers.get("host", "")):
             return "wrong Host"
         origin = headers.get("origin")
         if origin is None and scope["type"] == "websocket":
             return "no Origin"
-        if origin is not None and origin.lower() not in {f"http://{host}" for host in self._hosts}:
+        if origin is not None and origin.lower() != f"http://{headers['host']}".lower():
             return "wrong Origin"
-        query = scope["query_string"].decode("latin-1")
-        token = dict(part.partition("=")[::2] for part in query.split("&")).get("token", "")
-        if not secrets.compare_digest(token.encode("latin-1"), self._token.encode("ascii")):
+        if not self._has_token(scope):
             return "the token is missing or wrong. Use the address that deconvviz explore printed"
         return ""
 
+    def _has_token(self, scope: Scope) -> bool:
+        if scope["type"] == "http" and scope["path"].startswith("/atlas/"):
+            return _are_equal(scope["path"].split("/")[2], self._tokens.atlas)
+        query = scope["query_string"].decode("latin-1")
+        given = dict(part.partition("=")[::2] for part in query.split("&")).get("token", "")
+        return _are_equal(given, self._tokens.explorer)
 
-def application(worker: Worker, token: str, hosts: frozenset[str]) -> ASGIApp:
-    """Return the ASGI application. `hosts` are the accepted values of the Host header."""
+
+def _are_equal(given: str, token: str) -> bool:
+    return secrets.compare_digest(given.encode("utf-8", "surrogatepass"), token.encode("ascii"))
+
+
+def application(worker: Worker, tokens: Tokens, place: Place, atlas: AtlasPages | None = None) -> ASGIApp:
+    """Return the ASGI application of a server at `place`."""
     open_sockets: set[WebSocket] = set()
 
     async def page(request: HttpRequest) -> Response:
@@ -93,8 +122,20 @@ def application(worker: Worker, token: str, hosts: frozenset[str]) -> ASGIApp:
             scripts=[f"{SCRIPTS}+explorer_page.js"],
             images="data: blob:",
             connect="'self'",
+            atlas=tokens.atlas_address if atlas else "",
         )
         return HTMLResponse(text, headers=HEADERS)
+
+    def atlas_file(
+        request: HttpRequest,
+    ) -> Response:  # not async: it runs in a thread, because it reads a file
+        found = None if atlas is None else atlas.read(request.path_params["name"])
+        if found is None:
+            return PlainTextResponse("the atlas has no such file", 404, HEADERS)
+        kind, data = found
+        home = f"http://{request.headers['host']}{tokens.atlas_address}"  # the host was checked
+        headers = {**HEADERS, "Content-Security-Policy": ATLAS_POLICY.format(home=home)}
+        return Response(data, 200, headers, kind)
 
     async def converse(connection: WebSocket) -> None:
         if len(open_sockets) >= SOCKETS:
@@ -108,8 +149,12 @@ def application(worker: Worker, token: str, hosts: frozenset[str]) -> ASGIApp:
             open_sockets.discard(connection)
             worker.forget(connection)
 
-    app = Starlette(routes=[Route("/", page), WebSocketRoute("/socket", converse)])
-    return Door(app, token=token, hosts=hosts)
+    routes = [
+        Route("/", page),
+        Route("/atlas/{token}/{name:path}", atlas_file),
+        WebSocketRoute("/socket", converse),
+    ]
+    return Door(Starlette(routes=routes), tokens=tokens, place=place)
 
 
 class _Conversation:
@@ -189,24 +234,32 @@ def unpacked(frame: bytes) -> tuple[object, tuple[bytes, ...]]:
 class Server:
     """Server of the explorer, listening once it is created.
 
+    `address` is for browsers on this machine. `address_of_others` is for other machines; it is empty if it is
+    the same, or if they cannot connect.
+
     Args:
         worker: The worker that answers.
         host: Address to listen on.
         port: Port; 0 chooses a free one.
+        atlas: An atlas, whose files are served.
 
     Raises:
         OutputError: The port is in use, or the address is not one of this machine.
     """
 
-    def __init__(self, worker: Worker, host: str = HOST, port: int = PORT) -> None:
-        self._socket = _listening(host, port)
+    def __init__(
+        self, worker: Worker, host: str = HOST, port: int = PORT, *, atlas: AtlasPages | None = None
+    ) -> None:
+        self._socket = listen(host, port)
         self.port = int(self._socket.getsockname()[1])
-        self.token = secrets.token_urlsafe(24)
-        names = {host, "localhost"} if host in (HOST, "localhost") else {host, socket.gethostname()}
-        hosts = frozenset(f"{name}:{self.port}".lower() for name in names)
-        self.address = f"http://{host}:{self.port}/?token={self.token}"
+        place = Place(host, self.port)
+        self.tokens = Tokens()
+        self.token = self.tokens.explorer
+        self.address = f"{place.url}?token={self.token}"
+        others = place.url_of_others
+        self.address_of_others = f"{others}?token={self.token}" if others else ""
         config = uvicorn.Config(
-            application(worker, self.token, hosts),
+            application(worker, self.tokens, place, atlas),
             log_level="error",
             access_log=False,
             server_header=False,
@@ -229,20 +282,3 @@ class Server:
     def stop(self) -> None:
         """End `run`, from another thread."""
         self._server.should_exit = True
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((host, port))
-        found.listen(128)
-    except OSError as error:
-        found.close()
-        raise OutputError(
-            f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}. "
-            "Choose another port with {option}, or 0 for any free one",
-            option="port=N",
-        ) from error
-    return found

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import TypeAlias
 
 from deconvviz.dataset_search.result import Search
 from deconvviz.engine.units import Unit
 from deconvviz.errors import RequestError, SearchError, UnitError
 from deconvviz.layers import Layer
+from deconvviz.likeness import ALIKE
 from deconvviz.methods.compare import compare_units
 from deconvviz.methods.method import DEFAULT_METHODS, METHODS, Subject, method
-from deconvviz.models.top_class import TopClass
 from deconvviz.network import Network
 from deconvviz.printable_names import printable
 from deconvviz.projection import Box, Projection, as_numpy
 from deconvviz.recording import Recording
+from deconvviz.trust_measures.drawn_likeness import likeness_of
 from deconvviz.web.explorer import looks
+from deconvviz.web.explorer.atlas_pages import AtlasPages, networks_of
 from deconvviz.web.explorer.collected import Collected, python_code, report_of, saved, shell_command
+from deconvviz.web.explorer.descriptions import (
+    described_atlas,
+    described_network,
+    described_search,
+    scores_of,
+)
 from deconvviz.web.explorer.messages import Message, Quantised
 from deconvviz.web.explorer.pictures import Shelf
 from deconvviz.web.explorer.recordings import BUDGET, Recordings, shown_layers
@@ -45,7 +54,12 @@ class Session:
         networks: One network, or several to be compared.
         shelf: The pictures.
         search: A search of the first network, for the strongest pictures of a channel.
+        atlas: An atlas of one of the networks, whose pages are linked.
         budget: Bytes of activations that are kept for later requests.
+
+    Raises:
+        NetworkError: The atlas is of another network.
+        UnitError: No layer of a network can be projected.
     """
 
     def __init__(
@@ -54,6 +68,7 @@ class Session:
         shelf: Shelf,
         *,
         search: Search | None = None,
+        atlas: AtlasPages | None = None,
         budget: int = BUDGET,
     ) -> None:
         self.networks = list(networks)
@@ -63,13 +78,15 @@ class Session:
             net.preprocessing.check_reads_images(net.name)
             if not shown_layers(net):
                 raise UnitError(f"no layer of {net.name} can be projected (see: net.coverage())")
+        self.atlas, self._of_atlas = atlas, networks_of(atlas, self.networks)
         self._recordings = Recordings(self.networks, shelf, budget)
-        self._first_layer = ""
+        self._first_layer = "" if search is None else next(iter(search.layers), "")
         self._answers: dict[str, Callable[[Request, Check], Answer]] = {
             "state": self._state,
             "show": self._show,
             "look": self._look,
             "same": self._look,
+            "aside": self._show,
             "heat": self._heat,
             "compare": self._compare,
             "topnine": self._topnine,
@@ -112,11 +129,13 @@ class Session:
         yield Message(
             {
                 "kind": "state",
-                "networks": [_described(net) for net in self.networks],
+                "networks": [described_network(net) for net in self.networks],
                 "pictures": self.shelf.names,
                 "layer": self._first_layer,
                 "methods": [{"name": name, "default": name in DEFAULT_METHODS} for name in METHODS],
-                "search": None if self._search is None else _described_search(self._search),
+                "search": None if self._search is None else described_search(self._search),
+                "alike": ALIKE,
+                "atlas": None if self.atlas is None else described_atlas(self.atlas, self._of_atlas),
             }
         )
 
@@ -134,7 +153,7 @@ class Session:
                 "type": f"image/{encoded.kind}",
                 "width": encoded.width,
                 "height": encoded.height,
-                "scores": _scores(recording.top_class()),
+                "scores": scores_of(recording.top_class()),
             },
             [encoded.data],
         )
@@ -152,6 +171,8 @@ class Session:
 
     def _units(self, request: Request, recording: Recording, layer: Layer) -> list[Unit]:
         count = request.whole("count", low=1, high=MOST_CARDS)
+        if "units" in request.values:
+            return looks.units_with_activations(recording, layer, request.units(most=MOST_CARDS))
         if "channels" in request.values:
             return looks.strongest_of_channels(recording, layer, request.wholes("channels", most=MOST_CARDS))
         y, x, channel = (request.whole_or_none(name) for name in ("y", "x", "channel"))
@@ -258,9 +279,9 @@ class Session:
     def _collect(self, request: Request) -> Collected:
         network, picture, layer = self._asked(request)
         recording = self._recordings.get(network, picture, layer)
-        return Collected(
-            self.networks[network], self.shelf[picture], recording.project(layer, request.units())
-        )
+        projection = recording.project(layer, request.units())
+        projection = replace(projection, likeness=likeness_of(recording, projection, budget=2))
+        return Collected(self.networks[network], self.shelf[picture], projection)
 
     # --- pictures
 
@@ -294,43 +315,3 @@ def _area(request: Request, projection: Projection) -> Box:
     if not (x0 < x1 <= columns and y0 < y1 <= rows):
         raise RequestError("`area` must be a box inside the picture")
     return x0, y0, x1, y1
-
-
-def _described(net: Network) -> dict[str, Any]:
-    rows, columns = net.preprocessing.shape[1:]
-    alive = {layer.module for layer in shown_layers(net)}
-    return {
-        "name": net.name,
-        "weights": net.origin.short,
-        "trained": net.origin.trained,
-        "size": [rows, columns],
-        "classes": list(net.classes),
-        "layers": [
-            {
-                "name": layer.name,
-                "kind": layer.kind,
-                "shape": list(layer.shape),
-                "field": None if layer.field is None else list(layer.field),
-                "stride": None if layer.stride is None else list(layer.stride),
-                "offset": None if layer.offset is None else list(layer.offset),
-                "text": str(layer),
-                "usable": layer.module in alive,
-                "reason": layer.unsupported,
-            }
-            for layer in net.layers
-            if not layer.same_as
-        ],
-    }
-
-
-def _described_search(search: Search) -> dict[str, Any]:
-    return {"images": search.image_count, "layers": search.layers}
-
-
-def _scores(top: TopClass | None) -> list[dict[str, Any]]:
-    if top is None:
-        return []
-    return [
-        {"name": printable(one.name), "probability": one.probability, "score": one.score}
-        for one in (top, *top.others)
-    ]

@@ -9,9 +9,11 @@ from deconvviz.dataset_search.result import Search
 from deconvviz.engine.units import Unit
 from deconvviz.errors import ImageError, MissingExtra, NetworkError, UnitError
 from deconvviz.network import Network
+from deconvviz.printable_names import printable_path
 from deconvviz.projection import Projection
 from deconvviz.recording import Recording
 from deconvviz.web.explorer import SCRIPTS
+from deconvviz.web.explorer.atlas_pages import open_atlas
 from deconvviz.web.explorer.messages import Message
 from deconvviz.web.explorer.opening import add_pictures
 from deconvviz.web.explorer.pictures import Picture, Shelf
@@ -33,9 +35,11 @@ def explorer(
     layer: str | None = None,
     other: Network | None = None,
     network: Network | None = None,
+    atlas: Any = None,
 ) -> Explorer:
     """Return the widget for a network and images, a recording, or a search. See `Network.explore`."""
     shelf, search = Shelf(), None
+    pages = None if atlas is None else open_atlas(atlas)
     if isinstance(what, Search):
         search, net = what, network or what.open_network()
         shelf.add_source(what.source)
@@ -56,7 +60,7 @@ def explorer(
         add_pictures(shelf, images)
     networks = [net] if other is None else [net, other]
     first = "" if layer is None else net.layers.find(layer).name
-    return Explorer(Session(networks, shelf, search=search), first)
+    return Explorer(Session(networks, shelf, search=search, atlas=pages), first)
 
 
 class Explorer(anywidget.AnyWidget):
@@ -73,12 +77,14 @@ class Explorer(anywidget.AnyWidget):
 
     _esm = joined(SCRIPTS)
     stylesheet = traitlets.Unicode(asset("base.css") + asset("explorer.css")).tag(sync=True)
+    atlas_folder = traitlets.Unicode("").tag(sync=True)  # a notebook cannot link files of this machine
     layer = traitlets.Unicode("").tag(sync=True)
     units: Any = traitlets.List().tag(sync=True)
     picture = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, session: Session, layer: str = "") -> None:
-        super().__init__(layer=layer)
+        folder = "" if session.atlas is None else printable_path(session.atlas.folder)
+        super().__init__(layer=layer, atlas_folder=folder)
         self._session, self._worker = session, Worker(session)
         self.on_msg(self._receive)
 

@@ -1,4 +1,4 @@
-"""One thread that answers requests one after another. A newer request replaces older ones of its lane."""
+"""One thread that answers requests one after another. A newer request replaces older ones."""
 
 from __future__ import annotations
 
@@ -17,8 +17,26 @@ from deconvviz.web.explorer.messages import Message
 from deconvviz.web.explorer.requests import Request
 from deconvviz.web.explorer.session import Cancelled, Session
 
-LANES = {"look": "look", "same": "same", "show": "show", "heat": "heat", "compare": "card", "topnine": "card"}
-"""Requests of one lane replace each other. All others are answered in turn."""
+LANES = {
+    "show": "show",
+    "aside": "aside",
+    "look": "look",
+    "same": "same",
+    "heat": "heat",
+    "compare": "card",
+    "topnine": "card",
+}
+"""Lane of each kind of request. Requests of a lane replace older ones. All others are answered in turn."""
+
+REPLACED = {
+    "show": {"show", "look", "same", "heat", "card"},
+    "aside": {"aside", "same"},
+    "look": {"look", "same", "card"},
+    "same": {"same"},
+    "heat": {"heat"},
+    "card": {"card"},
+}
+"""Lanes whose older requests a new request of a lane replaces: another picture makes all of them useless."""
 
 WAITING = 32
 """Number of requests that may wait; more are refused."""
@@ -129,10 +147,11 @@ class Worker:
         """Cancel the requests that a new one replaces, and return those that had not begun."""
         if job.lane is None:
             return []
-        waiting = [old for old in self._jobs if isinstance(old, _Job) and old.lane == job.lane]
+        lanes = {(job.lane[0], lane) for lane in REPLACED[job.lane[1]]}
+        waiting = [old for old in self._jobs if isinstance(old, _Job) and old.lane in lanes]
         for old in waiting:
             self._jobs.remove(old)
-        if self._running and self._running.lane == job.lane:
+        if self._running and self._running.lane in lanes:
             self._running.cancelled.set()
         return waiting
 
