@@ -26,6 +26,10 @@ SIZES = {
 }
 EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}
 QUICK = ("minivgg",)
+NIGHTLY = (
+    "vgg19",
+    "vgg11_bn",
+)  # in float32: float64 tests their projections by day
 
 
 def with_random_weights(network: nn.Module) -> nn.Module:
@@ -93,10 +97,16 @@ def compared(name: str, dtype: torch.dtype) -> Compared:
 pytestmark = pytest.mark.usefixtures("spare_threads")
 
 
+def _marks(name: str, dtype: torch.dtype) -> list[pytest.MarkDecorator]:
+    if name in NIGHTLY and dtype == torch.float32:
+        return [pytest.mark.nightly]
+    return [] if name in QUICK else [pytest.mark.slow]
+
+
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param((name, dtype), id=f"{name}-{dtype}", marks=[] if name in QUICK else pytest.mark.slow)
+        pytest.param((name, dtype), id=f"{name}-{dtype}", marks=_marks(name, dtype))
         for dtype in EXACT
         for name in SIZES
     ],

@@ -45,21 +45,39 @@ QUICK = (
 """Networks that are tested in every run."""
 
 NIGHTLY = {
-    **dict.fromkeys(("vgg13", "vgg16"), "vgg11"),
+    **dict.fromkeys(("vgg13", "vgg16", "vgg19"), "vgg11"),
     **dict.fromkeys(("vgg13_bn", "vgg16_bn", "vgg19_bn"), "vgg11_bn"),
-    **dict.fromkeys(("resnet101", "resnet152"), "resnet50"),
-    **dict.fromkeys(("resnext101_32x8d", "resnext101_64x4d"), "resnext50_32x4d"),
-    "wide_resnet101_2": "wide_resnet50_2",
+    "resnet34": "resnet18",
+    **dict.fromkeys(("resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2"), "resnet50"),
+    **dict.fromkeys(("resnext101_32x8d", "resnext101_64x4d", "timm:resnext50_32x4d"), "resnext50_32x4d"),
     **dict.fromkeys(("densenet161", "densenet169", "densenet201"), "densenet121"),
-    **dict.fromkeys(("regnet_x_8gf", "regnet_x_16gf", "regnet_x_32gf"), "regnet_x_400mf"),
-    **dict.fromkeys(("regnet_y_8gf", "regnet_y_16gf", "regnet_y_32gf", "regnet_y_128gf"), "regnet_y_400mf"),
-    **dict.fromkeys(
-        ("efficientnet_b4", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7"), "efficientnet_b0"
-    ),
+    **dict.fromkeys((f"regnet_x_{size}" for size in ("800mf", "1_6gf", "3_2gf")), "regnet_x_400mf"),
+    **dict.fromkeys((f"regnet_x_{size}gf" for size in (8, 16, 32)), "regnet_x_400mf"),
+    **dict.fromkeys((f"regnet_y_{size}" for size in ("800mf", "1_6gf", "3_2gf")), "regnet_y_400mf"),
+    **dict.fromkeys((f"regnet_y_{size}gf" for size in (8, 16, 32, 128)), "regnet_y_400mf"),
+    **dict.fromkeys((f"efficientnet_b{size}" for size in range(1, 8)), "efficientnet_b0"),
     **dict.fromkeys(("efficientnet_v2_m", "efficientnet_v2_l"), "efficientnet_v2_s"),
     **dict.fromkeys(("convnext_small", "convnext_base", "convnext_large"), "convnext_tiny"),
+    **dict.fromkeys((f"mnasnet{width}" for width in ("0_75", "1_0", "1_3")), "mnasnet0_5"),
+    **dict.fromkeys((f"shufflenet_v2_x{width}" for width in ("1_0", "1_5", "2_0")), "shufflenet_v2_x0_5"),
+    "timm:repvgg_d2se": "timm:mobileone_s4",
+    "timm:cs3edgenet_x": "timm:cs3darknet_focus_s",
+    "timm:cspresnext50": "timm:cspresnet50",
+    "timm:efficientnetv2_rw_t": "timm:efficientnet_b0",
+    "timm:focalnet_tiny_lrf": "timm:focalnet_tiny_srf",
+    "timm:coatnet_nano_rw_224": "timm:test_coatnet",
+    "timm:maxvit_pico_rw_256": "timm:test_maxvit",
+    **dict.fromkeys(
+        ("timm:maxxvitv2_nano_rw_256", "timm:maxxvit_rmlp_nano_rw_256"), "timm:coatnext_nano_rw_224"
+    ),
+    "timm:res2net50_14w_8s": "timm:res2next50",
+    "timm:resnest50d_4s2x40d": "timm:resnest14d",
+    "timm:resnet50d": "timm:resnet26t",
+    "timm:seresnextaa101d_32x8d": "timm:resnetrs50",
+    "timm:tresnet_v2_l": "timm:tresnet_m",
+    "timm:xception41": "timm:xception41p",
 }
-"""For each large network, the smaller one of its family that has the same operations (tested below)."""
+"""For each larger network, a quicker one of its family that has the same operations (tested below)."""
 
 
 def _with_mark(name: str) -> Any:
@@ -190,7 +208,7 @@ def _operations(name: str) -> frozenset[tuple[str, str, str]]:
     return frozenset((use.op, use.support.name, use.note) for use in sketch(name).coverage().uses)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("large", NIGHTLY)
 def test_nightly_network_has_the_operations_of_its_smaller_relative(large: str) -> None:
     assert _operations(large) == _operations(NIGHTLY[large])
