@@ -13,9 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
+import deconvviz as dv
 from deconvviz.cli.app import app
+from deconvviz.scenes import scene
 
 pytest.importorskip("uvicorn")
 
@@ -44,6 +47,21 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     done = CliRunner().invoke(app, ["explore", "--no-open", "--model", "minivgg"])
     assert done.exit_code == 2 and "pip install 'deconvviz[explore]'" in done.output
+
+
+def test_own_pictures_come_before_those_of_a_search(tmp_path: Path) -> None:
+    from deconvviz.cli.support.explore_run import Networks, open_session
+    from deconvviz.loading import ModelRequest
+
+    folder = tmp_path / "found"
+    dv.search("minivgg", "scenes:3", "conv2_2", out=folder, workers=0)
+    image = tmp_path / "own.png"
+    Image.fromarray(scene(9).image).save(image)
+    networks = Networks(ModelRequest.of("minivgg"), None, "cpu", False)
+    session = open_session([str(image)], folder, networks, None)
+    assert session.shelf.names[0] == "own.png" and len(session.shelf) == 4
+    two = CliRunner().invoke(app, ["explore", "--no-open", str(folder), str(folder)])
+    assert two.exit_code == 2 and "2 searches are given" in two.output
 
 
 def test_port_in_use_is_reported_before_the_network_is_loaded() -> None:

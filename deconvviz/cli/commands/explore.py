@@ -37,9 +37,10 @@ def explore(
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="IMAGE...|FOLDER|SEARCH_DIR",
-            help="Image files, folders of images, scenes:COUNT, or the folder of a search (see: deconvviz "
-            "search). Without any, scenes are shown, by default in minivgg.",
+            metavar="[IMAGE|FOLDER|SEARCH_DIR]...",
+            help="Image files, folders of images, scenes:COUNT, and the folder of a search (see: deconvviz "
+            "search). With a search, its images follow your own, and an opened unit shows what else "
+            "activates it. Without any, scenes are shown, by default in minivgg.",
             show_default=False,
         ),
     ] = None,
@@ -116,13 +117,12 @@ def explore(
     Nothing is loaded from outside. Ctrl-C ends it.
     """
     arguments = model_arguments(model_arg)
-    given = images or []
-    search = _search_of(given)
+    search, given = _split(images or [])
     if search is not None and (model is not None or weights is not None or arguments):
         raise typer.BadParameter("the search already sets the network", param_hint="--model, --weights")
-    network = model or (DEFAULT_MODEL if given or weights is not None else SHIPPED)
+    network = model or (DEFAULT_MODEL if images or weights is not None else SHIPPED)
     check_network(network, arguments, layers=[layer] if layer else [], weights=weights, device=device)
-    if given and search is None:
+    if given:
         _check_images(given)
     site = None if atlas is None else check_atlas_folder(atlas)
     for package in ("starlette", "uvicorn", "websockets"):
@@ -157,12 +157,15 @@ def explore(
     )
 
 
-def _search_of(given: list[str]) -> Path | None:
-    """Return the folder of the search, if the only argument is one."""
-    if len(given) != 1:
-        return None
-    folder = Path(path_as_typed(given[0]))
-    return folder if (folder / MANIFEST).is_file() else None
+def _split(given: list[str]) -> tuple[Path | None, list[str]]:
+    """Return the folder of the search among the arguments, if there is one, and the other arguments."""
+    searches = [one for one in given if (Path(path_as_typed(one)) / MANIFEST).is_file()]
+    if len(searches) > 1:
+        raise typer.BadParameter(
+            f"{len(searches)} searches are given: {', '.join(searches)}. Give one", param_hint="SEARCH_DIR"
+        )
+    others = [one for one in given if one not in searches]
+    return (Path(path_as_typed(searches[0])) if searches else None), others
 
 
 def _check_images(given: list[str]) -> None:

@@ -41,6 +41,7 @@ def open_session(
     else:
         search = open_search(folder, device=str(pick_device(networks.device)), allow_code=networks.allow_code)
         first = search.open_network()
+        add_pictures(shelf, list(images))
         shelf.add_source(search.source)
     second = [] if networks.second is None else [networks.second.load()]
     return Session([first, *second], shelf, search=search, atlas=atlas)
