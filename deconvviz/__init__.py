@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from deconvviz.experiments.filters_result import Filters as Filters
     from deconvviz.experiments.invariance.result import Invariance as Invariance
     from deconvviz.experiments.invariance.vary import invariance as invariance
+    from deconvviz.experiments.inversion.inversion_result import Inversion as Inversion
+    from deconvviz.experiments.inversion.invert import invert as invert
+    from deconvviz.experiments.inversion.maximisation_result import Maximisation as Maximisation
+    from deconvviz.experiments.inversion.maximise import maximise as maximise
     from deconvviz.experiments.occlusion import occlusion as occlusion
     from deconvviz.experiments.occlusion_result import Occlusion as Occlusion
     from deconvviz.from_manifest import remake as remake
@@ -79,8 +83,10 @@ _HOME = {  # the module that defines each public name
     "EvolutionRecorder": "deconvviz.experiments.evolution.recorder",
     "Filters": "deconvviz.experiments.filters_result",
     "Invariance": "deconvviz.experiments.invariance.result",
+    "Inversion": "deconvviz.experiments.inversion.inversion_result",
     "Layer": "deconvviz.layers",
     "LayerTable": "deconvviz.layers",
+    "Maximisation": "deconvviz.experiments.inversion.maximisation_result",
     "Network": "deconvviz.network",
     "Occlusion": "deconvviz.experiments.occlusion_result",
     "OpUse": "deconvviz.coverage",
@@ -107,7 +113,9 @@ _HOME = {  # the module that defines each public name
     "evolution": "deconvviz.experiments.evolution.evolve",
     "filters": "deconvviz.experiments.filters",
     "invariance": "deconvviz.experiments.invariance.vary",
+    "invert": "deconvviz.experiments.inversion.invert",
     "load": "deconvviz.loading",
+    "maximise": "deconvviz.experiments.inversion.maximise",
     "occlusion": "deconvviz.experiments.occlusion",
     "open_search": "deconvviz.dataset_search.result",
     "project": "deconvviz.network",
@@ -131,8 +139,10 @@ __all__ = [
     "EvolutionRecorder",
     "Filters",
     "Invariance",
+    "Inversion",
     "Layer",
     "LayerTable",
+    "Maximisation",
     "Network",
     "Occlusion",
     "OpUse",
@@ -160,7 +170,9 @@ __all__ = [
     "evolution",
     "filters",
     "invariance",
+    "invert",
     "load",
+    "maximise",
     "occlusion",
     "open_search",
     "project",

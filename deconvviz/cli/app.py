@@ -20,10 +20,13 @@ from deconvviz.cli.commands.evolve import evolve
 from deconvviz.cli.commands.explore import explore
 from deconvviz.cli.commands.filters import filters
 from deconvviz.cli.commands.invariance import invariance
+from deconvviz.cli.commands.invert import invert
 from deconvviz.cli.commands.layers import layers
+from deconvviz.cli.commands.maximise import maximise
 from deconvviz.cli.commands.models import models
 from deconvviz.cli.commands.occlude import occlude
 from deconvviz.cli.commands.project import project
+from deconvviz.cli.commands.remake import remake
 from deconvviz.cli.commands.report import report
 from deconvviz.cli.commands.search import search
 from deconvviz.cli.commands.topnine import topnine
@@ -114,8 +117,8 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     LOOK: (project, explore, demo),
     DATASET: (search, topnine),
     TRUST: (compare, trust),
-    EXPERIMENTS: (evolve, invariance, filters, occlude, correspond),
-    SHARE: (report, atlas),
+    EXPERIMENTS: (evolve, invariance, filters, occlude, correspond, invert, maximise),
+    SHARE: (report, atlas, remake),
     NETWORK: (layers, models, check),
 }
 for _panel, _commands in _PANELS.items():

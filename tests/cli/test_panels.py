@@ -27,8 +27,8 @@ def test_help_groups_commands_in_panels() -> None:
         "Look": ["project", "explore", "demo"],
         "Dataset": ["search", "topnine"],
         "Trust": ["compare", "trust"],
-        "Experiments": ["evolve", "invariance", "filters", "occlude", "correspond"],
-        "Share": ["report", "atlas"],
+        "Experiments": ["evolve", "invariance", "filters", "occlude", "correspond", "invert", "maximise"],
+        "Share": ["report", "atlas", "remake"],
         "Network": ["layers", "models", "check"],
     }
 

@@ -1,0 +1,1 @@
+"""Pictures made by optimisation: inversion of a layer, and activation maximisation."""
