@@ -43,6 +43,11 @@ def load(
         WeightsError: If the weights cannot be read or do not fit.
         DownloadError: If the weights cannot be downloaded.
         DeviceError: If the device does not exist.
+
+    Example:
+        >>> import deconvviz as dv
+        >>> dv.load("minivgg")
+        <Network minivgg: 96 px, 432,540 parameters, shipped with deconvviz>
     """
     return ModelRequest.of(name, weights, arguments=arguments, seed=seed, device=device).load()
 

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
+PAGES = sorted(
+    page
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md"))
+    if "_build" not in page.parts
+)
 LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:")  # https:, mailto:
 NAMED = re.compile(r"`((?:deconvviz|tests|scripts|docs|examples|benchmarks)/[\w./-]*\w)`")
@@ -73,7 +77,7 @@ def test_broken_links_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_every_decision_is_listed_and_has_four_parts() -> None:
-    listed = (ROOT / "docs" / "decisions" / "README.md").read_text(encoding="utf-8")
+    listed = (ROOT / "docs" / "decisions" / "index.md").read_text(encoding="utf-8")
     decisions = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
     assert re.findall(r"\((\d{4}-.*?\.md)\)", listed) == [page.name for page in decisions]
     for number, page in enumerate(decisions, 1):

@@ -69,7 +69,9 @@ def check_rule(
         RuleError: The operation has no rule, or its rule differs from the reference. The message states the
             input and the position of the largest difference.
 
-    >>> dv.check_rule(torch.ops.aten.cumsum.default, [torch.randn(2, 3, 8, 8), 3])
+    Example:
+        >>> dv.check_rule(torch.ops.aten.mean.dim, [torch.randn(2, 3, 8, 8), [2, 3]])
+        <RuleCheck of aten.mean.dim: exact, ...>
     """
     if lookup(op) is None:
         raise RuleError(f"{op} has no rule; register a rule with deconvviz.rule(torch.ops.{op})")

@@ -158,6 +158,12 @@ def scene(
     Raises:
         ValueError: The seed is negative, the class does not exist, the size is less than 32, the scene has no
             part of that name, or a part is in both `without` and `recolour`.
+
+    Example:
+        >>> from deconvviz.scenes import scene
+        >>> drawn = scene(7)
+        >>> drawn.name, drawn.image.shape, sorted(drawn.parts)
+        ('fish', (96, 96, 3), ['body', 'eye', 'fin', 'gill', 'mouth', 'tail'])
     """
     _check(seed, size)
     complete = _draw(seed, label, size, NO_CHANGES)

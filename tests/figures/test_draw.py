@@ -88,4 +88,4 @@ def test_checks_do_not_copy_arrays():
     as_rgb(array, "tile")
     _, converted = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert checked < array.nbytes / 100 and converted > array.nbytes
+    assert checked < array.nbytes / 40 and converted > array.nbytes
