@@ -21,14 +21,14 @@ import deconvviz as dv
 from deconvviz.dataset_search.progress import Progress
 from deconvviz.dataset_search.result import Search
 from deconvviz.dataset_search.search import search
-from deconvviz.errors import ImageError, SearchError
+from deconvviz.errors import ImageError, OutputError, SearchError
 from deconvviz.image_sources import Source, open_source
 from deconvviz.images.image import InputImage
 from deconvviz.scenes import scene
 
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]  # Ray itself emits warnings
 ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
-SOURCE, SIZE = "scenes:320", 8
+SOURCE, SIZE = "scenes:160", 8
 
 
 class Slow(Source):
@@ -133,7 +133,10 @@ def test_lost_machine_does_not_change_the_result(net: dv.Network, expected: Sear
 def test_interrupted_search_of_a_user_network_with_bad_images_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray is started on this machine and shut down again, after all threads that read from it have ended."""
+    """Ray is started on this machine and shut down again, after all threads that read from it have ended.
+
+    While it runs, its folder is locked.
+    """
     shut_down, reading = ray.shutdown, []
 
     def shutdown() -> None:
@@ -155,11 +158,14 @@ def test_interrupted_search_of_a_user_network_with_bad_images_is_resumed(
     class Stopped(Exception):
         pass
 
+    out = tmp_path / "out"
+
     def stop(progress: Progress) -> None:
+        with pytest.raises(OutputError, match="is being written by"):
+            search(net, images, "all", out=out, workers=0, force=True)
         if progress.done >= 12:
             raise Stopped
 
-    out = tmp_path / "out"
     with pytest.raises(Stopped):
         search(net, images, "all", batch_size=4, engine="ray", out=out, every=0, report=stop)
     assert not ray.is_initialized()

@@ -213,25 +213,6 @@ def test_one_of_many_figures_saved_at_once_is_written_completely(tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.json", "one.npz", "one.png"]
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_search_on_ray_locks_its_folder(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    rejected: list[str] = []
-
-    def report(progress: Progress) -> None:
-        with pytest.raises(OutputError) as error:
-            begin(tmp_path / "found", force=True)
-        rejected.append(str(error.value))
-
-    found = search(
-        small(), "scenes:4", "0", batch_size=2, engine="ray", workers=1, out=tmp_path / "found", report=report
-    )
-    assert rejected and all("is being written by" in error for error in rejected)
-    assert same(open_search(tmp_path / "found"), found)
-    assert junk(tmp_path / "found") == set()
-
-
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.slow
 def test_search_killed_by_any_signal_can_be_resumed(tmp_path: Path, sent: signal.Signals) -> None:
