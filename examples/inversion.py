@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from story import options, show, write
+from stories.story import options, show, write
 
 import deconvviz as dv
 from deconvviz.figures.spec import TileGrid

@@ -1,7 +1,8 @@
 """Run the Python blocks and shell lines of README and docs/, and every file in examples/.
 
 A block that begins with a file name is written to that file. `models/test_minivgg.py` runs
-`examples/train_minivgg.py`, and `dataset_search/test_parts.py` runs `examples/parts.py`.
+`examples/train_minivgg.py`, `dataset_search/test_parts.py` runs `examples/parts.py`, and `tests/examples`
+runs those with a page in `docs/stories`.
 """
 
 import re
@@ -23,18 +24,10 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILE = re.compile(r"# (\w+\.py)\n")
 RUN_ELSEWHERE = {"train_minivgg.py", "parts.py"}
-RUN_ELSEWHERE |= {path.name for path in (ROOT / "examples").glob("birds*.py")}  # tests/examples/test_birds.py
-RUN_ELSEWHERE |= {path.name for path in (ROOT / "examples").glob("decoders*.py")}
-RUN_ELSEWHERE |= {"fitting.py", "scene_data.py", "scene_figures.py"}  # imported by these
-RUN_ELSEWHERE |= {"inversion.py"}  # tests/examples/test_inversion_story.py
-RUN_ELSEWHERE |= {
-    "transposed_convolution.py",
-    "restoration.py",
-    "network_deconvolution.py",
-}  # tests/examples/
-RUN_ELSEWHERE |= {"checkerboard.py", "checkerboard_measure.py", "strided_projections.py"}
-RUN_ELSEWHERE |= {"story.py", "cell_drawing.py"}  # imported by these
-EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name not in RUN_ELSEWHERE)
+STORIES = {path.stem.replace("-", "_") + ".py" for path in (ROOT / "docs" / "stories").glob("*.md")}
+EXAMPLES = sorted(
+    path for path in (ROOT / "examples").glob("*.py") if path.name not in RUN_ELSEWHERE | STORIES
+)
 
 
 PAGES = {"README.md": README} | {
@@ -206,7 +199,7 @@ def test_options_named_in_the_pages_exist():
     commands = [[one.name or one.callback.__name__] for one in app.registered_commands]
     for command in ([], *commands):
         known += CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"}).stdout
-    for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")):
+    for path in (*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/**/*.py")):
         known += " ".join(re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8")))
     named = {option for page in PAGES.values() for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)}
     assert {option for option in named if option not in known} == set()
