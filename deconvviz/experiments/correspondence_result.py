@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from deconvviz.experiments.correspondence_figure import figure_of, hidden_of
 from deconvviz.experiments.correspondence_rows import NUMBERS, HiddenImage, Row, sentence_of, text_of
-from deconvviz.experiments.saving import FORMAT, SavedExperiment, refuse_files, save_into
+from deconvviz.experiments.experiment_result import ExperimentResult, ResultFiles
+from deconvviz.experiments.saving import FORMAT, SavedExperiment, refuse_files
 from deconvviz.experiments.used_images import UsedImages
 from deconvviz.figures.spec.measures import MeasuresFigure
 from deconvviz.figures.spec.style import DPI, MeasuresStyle
@@ -20,12 +21,10 @@ from deconvviz.figures.spec.tile_grid import TileGrid
 from deconvviz.layers import Layer
 from deconvviz.network_info import NetworkInfo
 from deconvviz.provenance import versions
-from deconvviz.results import SavedFiles, html_of, save_result
 from deconvviz.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from matplotlib.figure import Figure
 
 OF = "deconvviz correspondence 1"
 NAME = "correspondence"
@@ -34,8 +33,10 @@ HIDDEN = "correspondence-hidden"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Correspondence:
+class Correspondence(ExperimentResult[MeasuresStyle, MeasuresFigure]):
     """Correspondence of parts between images, as in Table 1 of the paper. Jupyter shows it as a figure.
+
+    Settings of the figure: ``columns`` (panels side by side).
 
     Attributes:
         network: Facts about the network.
@@ -51,6 +52,8 @@ class Correspondence:
         used: The images, for the manifest.
         arguments: Arguments that make the result again, as plain JSON values.
     """
+
+    default_style = MeasuresStyle
 
     network: NetworkInfo
     layers: tuple[Layer, ...]
@@ -103,20 +106,14 @@ class Correspondence:
         """Return for each layer which parts differ from random places, in Delta and in the cosine."""
         return [sentence_of(layer.name, self.rows) for layer in self.layers]
 
-    def figure(self, style: MeasuresStyle | None = None, **changes: Any) -> Figure:
-        """Draw bars with intervals for each layer and part.
+    def _content(self, style: MeasuresStyle) -> MeasuresFigure:
+        return figure_of(self, style)
 
-        Args:
-            style: Settings of the figure.
-            **changes: Single settings instead: ``columns`` (panels side by side).
-        """
-        from deconvviz.figures import draw
+    def _files_to_write(self) -> ResultFiles:
+        return ResultFiles(NAME, {TABLE: self.table})
 
-        return draw(self.spec(style, **changes))
-
-    def spec(self, style: MeasuresStyle | None = None, **changes: Any) -> MeasuresFigure:
-        """Return the content of the figure as plain numbers and lines of text."""
-        return figure_of(self, replace(style or MeasuresStyle(), **changes))
+    def _notes(self) -> list[str]:
+        return self.sentences()
 
     def hidden_spec(self) -> TileGrid:
         """Return the images with hidden parts as a tile grid, as in Figure 8 of the paper."""
@@ -158,26 +155,6 @@ class Correspondence:
             **self.used.places(folder),
         }
 
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        style: MeasuresStyle | None = None,
-        *,
-        dpi: float | None = None,
-        force: bool = False,
-        arrays: bool = False,
-        **changes: Any,
-    ) -> SavedFiles:
-        """Write the figure and its manifest (.json), and with `arrays` also the arrays (.npz).
-
-        Raises:
-            OutputError: If a file exists or cannot be written.
-            FigureError: If the figure cannot be drawn.
-        """
-        style = replace(style or MeasuresStyle(), **changes)
-        dpi = DPI["screen"] if dpi is None else dpi
-        return save_result(self, path, style, dpi=dpi, force=force, arrays=arrays)
-
     def save_into(
         self,
         folder: str | os.PathLike[str],
@@ -199,25 +176,14 @@ class Correspondence:
         from deconvviz.figures import draw
         from deconvviz.figures.page.save import save as save_figure
 
-        style = replace(style or MeasuresStyle(), **changes)
         dpi = DPI["screen"] if dpi is None else dpi
         hidden = Path(folder) / f"{HIDDEN}.{format}"
         pictures = draw(self.hidden_spec()) if self.hidden else None
         refuse_files(
             Path(folder), NAME, [TABLE, *([hidden.name] if pictures else [])], format=format, force=force
         )
-        saved = save_into(
-            self, folder, NAME, style, tables={TABLE: self.table}, format=format, dpi=dpi, force=force
-        )
+        saved = super().save_into(folder, style, format=format, dpi=dpi, force=force, **changes)
         if pictures is None:
             return saved
         save_figure(pictures, hidden, dpi=dpi, force=force)
         return SavedExperiment(saved.figure, saved.manifest, (*saved.numbers, hidden))
-
-    def _repr_png_(self) -> bytes:
-        from deconvviz.figures.page.save import render_png
-
-        return render_png(self.figure(), dpi=150)
-
-    def _repr_html_(self) -> str | None:
-        return html_of(self, self.sentences())

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deconvviz.experiments.experiment_result import ExperimentResult, ResultFiles
 from deconvviz.experiments.filters_bank import BANDS, ORIENTATIONS, PEAK, Bank, rows_of, sentences_of
 from deconvviz.experiments.filters_figure import grid_of
 from deconvviz.experiments.filters_measures import ALIASED, DEAD, DOMINANT, DOUBLE
-from deconvviz.experiments.saving import FORMAT, SavedExperiment, save_into
-from deconvviz.figures.spec.style import DPI, FiltersStyle
+from deconvviz.figures.spec.style import FiltersStyle
 from deconvviz.figures.spec.tile_grid import TileGrid
 from deconvviz.network_info import NetworkInfo
 from deconvviz.provenance import versions
-from deconvviz.results import SavedFiles, html_of, save_result
 from deconvviz.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from matplotlib.figure import Figure
 
 OF = "deconvviz filters 1"
 NAME = "filters"
@@ -32,8 +29,10 @@ WHICH = ("network", "against")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Filters:
+class Filters(ExperimentResult[FiltersStyle, TileGrid]):
     """Filters of one or two networks, as in Figure 6 of the paper. Jupyter shows it as a figure.
+
+    Settings of the figure: ``percentile``, ``medium``.
 
     Attributes:
         banks: The filters of each network.
@@ -43,6 +42,8 @@ class Filters:
         source: Description of the source; None without one.
         arguments: Arguments that make the result again, as plain JSON values.
     """
+
+    default_style = FiltersStyle
 
     banks: tuple[Bank, ...]
     by_size: bool
@@ -97,22 +98,14 @@ class Filters:
         """Return what is wrong with the filters, and the paper's remedies, in words."""
         return [sentence for bank in self.banks for sentence in sentences_of(bank, len(self.banks) > 1)]
 
-    def figure(self, style: FiltersStyle | None = None, **changes: Any) -> Figure:
-        """Draw the filters of each network, and below them the projections of the second layer.
+    def _content(self, style: FiltersStyle) -> TileGrid:
+        return grid_of(self.banks, self.by_size, self.place, style)
 
-        All filters share one colour scale; each projection has its own.
+    def _files_to_write(self) -> ResultFiles:
+        return ResultFiles(NAME, {TABLE: self.table})
 
-        Args:
-            style: Settings of the figure.
-            **changes: Single settings instead: ``percentile``, ``medium``.
-        """
-        from deconvviz.figures import draw
-
-        return draw(self.spec(style, **changes))
-
-    def spec(self, style: FiltersStyle | None = None, **changes: Any) -> TileGrid:
-        """Return the content of the figure as plain arrays and lines of text."""
-        return grid_of(self.banks, self.by_size, self.place, replace(style or FiltersStyle(), **changes))
+    def _notes(self) -> list[str]:
+        return self.sentences()
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return the numbers as NumPy arrays.
@@ -172,59 +165,3 @@ class Filters:
         if len(self.banks) > 1:
             found["against"] = self.banks[1].network.places(folder)
         return found
-
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        style: FiltersStyle | None = None,
-        *,
-        dpi: float | None = None,
-        force: bool = False,
-        arrays: bool = False,
-        **changes: Any,
-    ) -> SavedFiles:
-        """Write the figure and its manifest (.json), and with `arrays` also the arrays (.npz).
-
-        Raises:
-            OutputError: If a file exists or cannot be written.
-            FigureError: If the figure cannot be drawn.
-        """
-        style = replace(style or FiltersStyle(), **changes)
-        dpi = DPI[style.medium] if dpi is None else dpi
-        return save_result(self, path, style, dpi=dpi, force=force, arrays=arrays)
-
-    def save_into(
-        self,
-        folder: str | os.PathLike[str],
-        style: FiltersStyle | None = None,
-        *,
-        format: str = FORMAT,
-        dpi: float | None = None,
-        force: bool = False,
-        **changes: Any,
-    ) -> SavedExperiment:
-        """Write the figure, its manifest and ``filters.parquet`` into a folder.
-
-        Raises:
-            OutputError: If a file exists or cannot be written.
-            FigureError: If the figure cannot be drawn.
-        """
-        style = replace(style or FiltersStyle(), **changes)
-        return save_into(
-            self,
-            folder,
-            NAME,
-            style,
-            tables={TABLE: self.table},
-            format=format,
-            dpi=DPI[style.medium] if dpi is None else dpi,
-            force=force,
-        )
-
-    def _repr_png_(self) -> bytes:
-        from deconvviz.figures.page.save import render_png
-
-        return render_png(self.figure(), dpi=150)
-
-    def _repr_html_(self) -> str | None:
-        return html_of(self, self.sentences())

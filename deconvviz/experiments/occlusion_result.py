@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deconvviz.experiments.experiment_result import ExperimentResult, ResultFiles
 from deconvviz.experiments.occlusion_figure import grid_of
 from deconvviz.experiments.occlusion_maps import OccludedImage, class_name
-from deconvviz.experiments.saving import FORMAT, SavedExperiment, save_into
 from deconvviz.experiments.used_images import UsedImages
-from deconvviz.figures.spec.style import DPI, OcclusionStyle
+from deconvviz.figures.spec.style import OcclusionStyle
 from deconvviz.figures.spec.tile_grid import TileGrid
 from deconvviz.files import place_of
 from deconvviz.layers import Layer
 from deconvviz.network_info import NetworkInfo
 from deconvviz.provenance import versions
-from deconvviz.results import SavedFiles, html_of, save_result
 from deconvviz.topnine.result import ProjectedPeak
 from deconvviz.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from matplotlib.figure import Figure
 
 OF = "deconvviz occlusion 1"
 LEAST_AGREEMENT = 0.7
@@ -35,8 +32,10 @@ LEAST_AGREEMENT = 0.7
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Occlusion:
+class Occlusion(ExperimentResult[OcclusionStyle, TileGrid]):
     """Maps of occlusion, as in Figure 7 of the paper. Jupyter shows it as a figure with one row per image.
+
+    Settings of the figure: ``percentile``, ``medium``.
 
     Attributes:
         network: Facts about the network.
@@ -53,6 +52,8 @@ class Occlusion:
         arguments: Arguments that make the result again, as plain JSON values.
         search: Folder of the search, if any.
     """
+
+    default_style = OcclusionStyle
 
     network: NetworkInfo
     layer: Layer
@@ -140,23 +141,19 @@ class Occlusion:
                     )
         return found
 
-    def figure(self, style: OcclusionStyle | None = None, **changes: Any) -> Figure:
-        """Draw one row per image: input with a square, activity, projection, probability, top class.
+    def _content(self, style: OcclusionStyle) -> TileGrid:
+        return grid_of(self, style)
 
-        Args:
-            style: Settings of the figure.
-            **changes: Single settings instead: ``percentile``, ``medium``.
+    def _files_to_write(self) -> ResultFiles:
+        names = self.file_names()
+        arrays = {f"{name}.npz": one.arrays() for name, one in zip(names, self.images, strict=True)}
+        return ResultFiles(figure_name(names, self.layer.name), arrays=arrays)
 
-        Raises:
-            FigureError: If the network's input is not an image.
-        """
-        from deconvviz.figures import draw
+    def _notes(self) -> list[str]:
+        return self.warnings()
 
-        return draw(self.spec(style, **changes))
-
-    def spec(self, style: OcclusionStyle | None = None, **changes: Any) -> TileGrid:
-        """Return the content of the figure as plain arrays and lines of text."""
-        return grid_of(self, replace(style or OcclusionStyle(), **changes))
+    def _repr_png_(self) -> bytes | None:
+        return super()._repr_png_() if self.network.preprocessing.reads_images else None
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return the arrays of the image, as `OccludedImage.arrays`.
@@ -207,67 +204,6 @@ class Occlusion:
     def file_names(self) -> list[str]:
         """Return for each image the name of its files without suffix: NAME-LAYER-occlusion."""
         return file_names([one.name for one in self.images], self.layer.name)
-
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        style: OcclusionStyle | None = None,
-        *,
-        dpi: float | None = None,
-        force: bool = False,
-        arrays: bool = False,
-        **changes: Any,
-    ) -> SavedFiles:
-        """Write the figure and its manifest (.json), and with `arrays` also the arrays (.npz).
-
-        Raises:
-            OutputError: If a file exists or cannot be written.
-            FigureError: If the figure cannot be drawn.
-        """
-        style = replace(style or OcclusionStyle(), **changes)
-        dpi = DPI[style.medium] if dpi is None else dpi
-        return save_result(self, path, style, dpi=dpi, force=force, arrays=arrays)
-
-    def save_into(
-        self,
-        folder: str | os.PathLike[str],
-        style: OcclusionStyle | None = None,
-        *,
-        format: str = FORMAT,
-        dpi: float | None = None,
-        force: bool = False,
-        **changes: Any,
-    ) -> SavedExperiment:
-        """Write the figure, its manifest, and the arrays of each image (NAME-LAYER-occlusion.npz).
-
-        The figure has the name of its image; with several images, it is ``LAYER-occlusion``.
-
-        Raises:
-            OutputError: If a file exists or cannot be written.
-            FigureError: If the figure cannot be drawn.
-        """
-        style = replace(style or OcclusionStyle(), **changes)
-        names = self.file_names()
-        return save_into(
-            self,
-            folder,
-            figure_name(names, self.layer.name),
-            style,
-            arrays={f"{name}.npz": one.arrays() for name, one in zip(names, self.images, strict=True)},
-            format=format,
-            dpi=DPI[style.medium] if dpi is None else dpi,
-            force=force,
-        )
-
-    def _repr_png_(self) -> bytes | None:
-        if not self.network.preprocessing.reads_images:
-            return None
-        from deconvviz.figures.page.save import render_png
-
-        return render_png(self.figure(), dpi=150)
-
-    def _repr_html_(self) -> str | None:
-        return html_of(self, self.warnings())
 
 
 def file_names(images: Sequence[str], layer: str) -> list[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,21 +16,18 @@ from deconvviz.experiments.evolution.comparison import Cell, Key
 from deconvviz.experiments.evolution.content import EvolutionStyle, figure_of
 from deconvviz.experiments.evolution.measures import SETTLED, settled_at
 from deconvviz.experiments.evolution.units import Channels
-from deconvviz.experiments.saving import FORMAT as PNG
-from deconvviz.experiments.saving import SavedExperiment, save_into
+from deconvviz.experiments.experiment_result import ExperimentResult, ResultFiles
 from deconvviz.figures.spec.panels import Panels
-from deconvviz.figures.spec.style import DPI
 from deconvviz.files import place_of
 from deconvviz.layers import Layer
 from deconvviz.network_info import NetworkInfo
 from deconvviz.printable_names import printable
 from deconvviz.projection import approximations
 from deconvviz.provenance import versions
-from deconvviz.results import SavedFiles, html_of, save_result
 from deconvviz.wording import counted
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 FORMAT = "deconvviz evolution 1"
 NAME = "evolution"
@@ -40,8 +36,10 @@ NUMBERS = (TABLE, LAYER_TABLE)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Evolution:
+class Evolution(ExperimentResult[EvolutionStyle, Panels]):
     """How the projections of some channels change during training. Jupyter shows it as a figure.
+
+    Settings of the figure: ``columns``, ``rows``, ``percentile``, ``crop``.
 
     Attributes:
         network: Facts about the network with the weights of the last checkpoint.
@@ -61,6 +59,8 @@ class Evolution:
         digests: SHA-256 of each file.
         arguments: Arguments that make the result again, as plain JSON values.
     """
+
+    default_style = EvolutionStyle
 
     network: NetworkInfo
     layers: tuple[Layer, ...]
@@ -126,23 +126,14 @@ class Evolution:
             return "All layers settle at the same checkpoint, which is not what the paper claims."
         return "Layers do not settle in the order of their depth, which is not what the paper claims."
 
-    def figure(self, style: EvolutionStyle | None = None, **changes: Any) -> Figure:
-        """Draw the projections at each checkpoint, and the curves of whole layers below them.
+    def _content(self, style: EvolutionStyle) -> Panels:
+        return figure_of(self, style)
 
-        Args:
-            style: Settings of the figure.
-            **changes: Single settings instead: ``columns``, ``rows``, ``percentile``, ``crop``.
+    def _files_to_write(self) -> ResultFiles:
+        return ResultFiles(NAME, {TABLE: self.table, LAYER_TABLE: self.layer_table})
 
-        Raises:
-            FigureError: If a setting is invalid, or the figure does not fit.
-        """
-        from deconvviz.figures import draw
-
-        return draw(self.spec(style, **changes))
-
-    def spec(self, style: EvolutionStyle | None = None, **changes: Any) -> Panels:
-        """Return the content of the figure as plain arrays and lines of text."""
-        return figure_of(self, replace(style or EvolutionStyle(), **changes))
+    def _notes(self) -> list[str]:
+        return self.summary()
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return the numbers of all measured channels as NumPy arrays.
@@ -216,74 +207,6 @@ class Evolution:
             "checkpoints": [{"file": place_of(Path(file), folder)} for file in self.files],
             "source": {"place": self.source["place"]},
         }
-
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        style: EvolutionStyle | None = None,
-        *,
-        dpi: float | None = None,
-        force: bool = False,
-        arrays: bool = False,
-        **changes: Any,
-    ) -> SavedFiles:
-        """Write the figure and its manifest (.json), and with `arrays` also the arrays (.npz).
-
-        Args:
-            path: File of the figure: .png, .svg or .pdf.
-            style: Settings of the figure; or single settings in `changes`, as for `figure`.
-            dpi: Dots per inch; None uses 200.
-            force: Overwrite existing files.
-            arrays: Also write the result of `arrays`.
-
-        Raises:
-            OutputError: If a file exists or cannot be written.
-            FigureError: If the figure cannot be drawn.
-        """
-        style = replace(style or EvolutionStyle(), **changes)
-        return save_result(self, path, style, dpi=dpi or DPI["screen"], force=force, arrays=arrays)
-
-    def save_into(
-        self,
-        folder: str | os.PathLike[str],
-        style: EvolutionStyle | None = None,
-        *,
-        format: str = PNG,
-        dpi: float | None = None,
-        force: bool = False,
-        **changes: Any,
-    ) -> SavedExperiment:
-        """Write evolution.png, evolution.json, evolution.parquet and evolution-layers.parquet.
-
-        Args:
-            folder: The folder.
-            style: Settings of the figure; or single settings in `changes`, as for `figure`.
-            format: ``png``, ``svg`` or ``pdf``.
-            dpi: Dots per inch; None uses 200.
-            force: Overwrite existing files.
-
-        Raises:
-            OutputError: If a file exists or cannot be written.
-            FigureError: If the figure cannot be drawn.
-        """
-        return save_into(
-            self,
-            folder,
-            NAME,
-            replace(style or EvolutionStyle(), **changes),
-            tables={TABLE: self.table, LAYER_TABLE: self.layer_table},
-            format=format,
-            dpi=dpi or DPI["screen"],
-            force=force,
-        )
-
-    def _repr_png_(self) -> bytes:
-        from deconvviz.figures.page.save import render_png
-
-        return render_png(self.figure(), dpi=150)
-
-    def _repr_html_(self) -> str | None:
-        return html_of(self, self.summary())
 
 
 def _by_step(columns: Mapping[str, Sequence[float | None]]) -> np.ndarray[Any, Any]:

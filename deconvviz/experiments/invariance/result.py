@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,26 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from deconvviz.experiments.experiment_result import ExperimentResult, ResultFiles
 from deconvviz.experiments.invariance.canvas import Floats
 from deconvviz.experiments.invariance.content import InvarianceStyle, figure_of
 from deconvviz.experiments.invariance.distances import MEASURES
 from deconvviz.experiments.invariance.findings import mean_change, sentences
 from deconvviz.experiments.invariance.measured import Example, Varied
 from deconvviz.experiments.invariance.names import TRANSFORMS
-from deconvviz.experiments.saving import FORMAT as PNG
-from deconvviz.experiments.saving import SavedExperiment, save_into
 from deconvviz.experiments.used_images import UsedImages
 from deconvviz.figures.spec.panels import Panels
-from deconvviz.figures.spec.style import DPI
 from deconvviz.layers import Layer
 from deconvviz.network_info import NetworkInfo
 from deconvviz.printable_names import printable
 from deconvviz.provenance import versions
-from deconvviz.results import SavedFiles, html_of, save_result
 from deconvviz.wording import counted, listed
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 FORMAT = "deconvviz invariance 1"
 NAME = "invariance"
@@ -40,8 +36,10 @@ NUMBERS = (TABLE,)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Invariance:
+class Invariance(ExperimentResult[InvarianceStyle, Panels]):
     """How features and the class probability change with the picture. Jupyter shows it as a figure.
+
+    Settings of the figure: ``measure`` (``normalised``, ``distance`` or ``cosine``).
 
     Attributes:
         network: Facts about the network.
@@ -57,6 +55,8 @@ class Invariance:
         used: The images, for the manifest.
         arguments: Arguments that make the result again, as plain JSON values.
     """
+
+    default_style = InvarianceStyle
 
     network: NetworkInfo
     layers: tuple[Layer, ...]
@@ -119,23 +119,17 @@ class Invariance:
         """Return for each transformation which layer changes more, and how stable the class is."""
         return sentences(self)
 
-    def figure(self, style: InvarianceStyle | None = None, **changes: Any) -> Figure:
-        """Draw one row for each transformation: pictures, change in each layer, probability.
+    def _content(self, style: InvarianceStyle) -> Panels:
+        return figure_of(self, style)
 
-        Args:
-            style: Settings of the figure.
-            **changes: Single settings instead: ``measure`` (``normalised``, ``distance`` or ``cosine``).
+    def _files_to_write(self) -> ResultFiles:
+        return ResultFiles(NAME, {TABLE: self.table})
 
-        Raises:
-            FigureError: If a setting is invalid, or the figure does not fit.
-        """
-        from deconvviz.figures import draw
-
-        return draw(self.spec(style, **changes))
-
-    def spec(self, style: InvarianceStyle | None = None, **changes: Any) -> Panels:
-        """Return the content of the figure as plain arrays and lines of text."""
-        return figure_of(self, replace(style or InvarianceStyle(), **changes))
+    def _notes(self) -> list[str]:
+        notes = self.summary()
+        if self.skipped:
+            notes.append(f"skipped: {listed([name for name, _ in self.skipped])}")
+        return notes
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return all numbers as NumPy arrays.
@@ -188,74 +182,3 @@ class Invariance:
     def places(self, folder: Path) -> dict[str, Any]:
         """Return the paths of the images and of the user's network file, if any."""
         return {"network": self.network.places(folder), **self.used.places(folder)}
-
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        style: InvarianceStyle | None = None,
-        *,
-        dpi: float | None = None,
-        force: bool = False,
-        arrays: bool = False,
-        **changes: Any,
-    ) -> SavedFiles:
-        """Write the figure and its manifest (.json), and with `arrays` also the arrays (.npz).
-
-        Args:
-            path: File of the figure: .png, .svg or .pdf.
-            style: Settings of the figure; or single settings in `changes`, as for `figure`.
-            dpi: Dots per inch; None uses 200.
-            force: Overwrite existing files.
-            arrays: Also write the result of `arrays`.
-
-        Raises:
-            OutputError: If a file exists or cannot be written.
-            FigureError: If the figure cannot be drawn.
-        """
-        style = replace(style or InvarianceStyle(), **changes)
-        return save_result(self, path, style, dpi=dpi or DPI["screen"], force=force, arrays=arrays)
-
-    def save_into(
-        self,
-        folder: str | os.PathLike[str],
-        style: InvarianceStyle | None = None,
-        *,
-        format: str = PNG,
-        dpi: float | None = None,
-        force: bool = False,
-        **changes: Any,
-    ) -> SavedExperiment:
-        """Write invariance.png, invariance.json and invariance.parquet into a folder.
-
-        Args:
-            folder: The folder.
-            style: Settings of the figure; or single settings in `changes`, as for `figure`.
-            format: ``png``, ``svg`` or ``pdf``.
-            dpi: Dots per inch; None uses 200.
-            force: Overwrite existing files.
-
-        Raises:
-            OutputError: If a file exists or cannot be written.
-            FigureError: If the figure cannot be drawn.
-        """
-        return save_into(
-            self,
-            folder,
-            NAME,
-            replace(style or InvarianceStyle(), **changes),
-            tables={TABLE: self.table},
-            format=format,
-            dpi=dpi or DPI["screen"],
-            force=force,
-        )
-
-    def _repr_png_(self) -> bytes:
-        from deconvviz.figures.page.save import render_png
-
-        return render_png(self.figure(), dpi=150)
-
-    def _repr_html_(self) -> str | None:
-        notes = self.summary()
-        if self.skipped:
-            notes.append(f"skipped: {listed([name for name, _ in self.skipped])}")
-        return html_of(self, notes)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from deconvviz.experiments.experiment_result import ExperimentResult, ResultFiles
 from deconvviz.experiments.inversion.inversion_figure import InversionStyle, figure_of
 from deconvviz.experiments.inversion.measures import PictureMeasures
 from deconvviz.experiments.inversion.names import PRIOR_TEXT, inversion_file
-from deconvviz.experiments.saving import FORMAT as PNG
-from deconvviz.experiments.saving import SavedExperiment, save_into
 from deconvviz.figures.spec.panels import Panels
-from deconvviz.figures.spec.style import DPI
 from deconvviz.files import place_of
 from deconvviz.images.image import InputImage
 from deconvviz.layers import Layer
@@ -25,10 +22,9 @@ from deconvviz.network_info import NetworkInfo
 from deconvviz.printable_names import printable
 from deconvviz.projection import Projection, pixel_digest
 from deconvviz.provenance import versions
-from deconvviz.results import SavedFiles, html_of, save_result
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 FORMAT = "deconvviz inversion 1"
 COLUMNS = ("loss", "distance", "prior", "range")
@@ -62,8 +58,10 @@ class InversionSettings:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Inversion:
+class Inversion(ExperimentResult[InversionStyle, Panels]):
     """A picture whose features at a layer are those of an image. Jupyter shows it as a figure.
+
+    Settings of the figure: ``percentile``.
 
     Attributes:
         network: Facts about the network.
@@ -82,6 +80,8 @@ class Inversion:
         projection: Projections of the strongest units of the layer; None if there are none.
         refused: Why there are no projections; empty if none were requested.
     """
+
+    default_style = InversionStyle
 
     network: NetworkInfo
     layer: Layer
@@ -146,23 +146,15 @@ class Inversion:
             f"the prior ({PRIOR_TEXT[self.settings.prior]}) and from the noise at the start.",
         ]
 
-    def figure(self, style: InversionStyle | None = None, **changes: Any) -> Figure:
-        """Draw the image, the inverse, projections of the strongest units, and the curve of the loss.
+    def _content(self, style: InversionStyle) -> Panels:
+        return figure_of(self, style)
 
-        Args:
-            style: Settings of the figure.
-            **changes: Single settings instead: ``percentile``.
+    def _files_to_write(self) -> ResultFiles:
+        name = self.file_name()
+        return ResultFiles(name, {f"{name}.parquet": self.table}, {f"{name}.npz": self.arrays()})
 
-        Raises:
-            FigureError: If a setting is invalid.
-        """
-        from deconvviz.figures import draw
-
-        return draw(self.spec(style, **changes))
-
-    def spec(self, style: InversionStyle | None = None, **changes: Any) -> Panels:
-        """Return the content of the figure as plain arrays and lines of text."""
-        return figure_of(self, replace(style or InversionStyle(), **changes))
+    def _notes(self) -> list[str]:
+        return [*self.summary(), *self.warnings()]
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return all numbers as NumPy arrays.
@@ -213,61 +205,3 @@ class Inversion:
     def file_name(self) -> str:
         """Return the name of the files without suffix: NAME-LAYER-inversion-PRIOR."""
         return inversion_file(self.name, self.layer.name, self.settings.prior)
-
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        style: InversionStyle | None = None,
-        *,
-        dpi: float | None = None,
-        force: bool = False,
-        arrays: bool = False,
-        **changes: Any,
-    ) -> SavedFiles:
-        """Write the figure and its manifest (.json), and with `arrays` also the arrays (.npz).
-
-        Raises:
-            OutputError: If a file exists or cannot be written.
-            FigureError: If the figure cannot be drawn.
-        """
-        style = replace(style or InversionStyle(), **changes)
-        return save_result(self, path, style, dpi=dpi or DPI["screen"], force=force, arrays=arrays)
-
-    def save_into(
-        self,
-        folder: str | os.PathLike[str],
-        style: InversionStyle | None = None,
-        *,
-        format: str = PNG,
-        dpi: float | None = None,
-        force: bool = False,
-        **changes: Any,
-    ) -> SavedExperiment:
-        """Write the figure, its manifest, the curve (.parquet) and the arrays (.npz) into a folder.
-
-        The files are called NAME-LAYER-inversion-PRIOR.
-
-        Raises:
-            OutputError: If a file exists or cannot be written.
-            FigureError: If the figure cannot be drawn.
-        """
-        name = self.file_name()
-        return save_into(
-            self,
-            folder,
-            name,
-            replace(style or InversionStyle(), **changes),
-            tables={f"{name}.parquet": self.table},
-            arrays={f"{name}.npz": self.arrays()},
-            format=format,
-            dpi=dpi or DPI["screen"],
-            force=force,
-        )
-
-    def _repr_png_(self) -> bytes:
-        from deconvviz.figures.page.save import render_png
-
-        return render_png(self.figure(), dpi=150)
-
-    def _repr_html_(self) -> str | None:
-        return html_of(self, [*self.summary(), *self.warnings()])

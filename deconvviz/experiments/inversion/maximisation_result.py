@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from deconvviz.experiments.experiment_result import ExperimentResult, ResultFiles
 from deconvviz.experiments.inversion.made_up import MadeUp, MaximisationSettings, Natural
 from deconvviz.experiments.inversion.maximisation_figure import MaximisationStyle, figure_of
 from deconvviz.experiments.inversion.names import maximisation_file
-from deconvviz.experiments.saving import FORMAT as PNG
-from deconvviz.experiments.saving import SavedExperiment, save_into
 from deconvviz.figures.spec.panels import Panels
-from deconvviz.figures.spec.style import DPI
 from deconvviz.layers import Layer
 from deconvviz.network_info import NetworkInfo
 from deconvviz.printable_names import printable
 from deconvviz.provenance import versions
-from deconvviz.results import SavedFiles, html_of, save_result
 from deconvviz.wording import counted, listed
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 FORMAT = "deconvviz maximisation 1"
 MADE_UP = (
@@ -36,8 +32,10 @@ MADE_UP = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Maximisation:
+class Maximisation(ExperimentResult[MaximisationStyle, Panels]):
     """Pictures made up to activate channels or units of a layer. Jupyter shows them as a figure.
+
+    Settings of the figure: ``columns``.
 
     Attributes:
         network: Facts about the network.
@@ -48,6 +46,8 @@ class Maximisation:
             is silent in all of them. Empty without a search.
         searched: Number of images of the search and the kind of their source; None without a search.
     """
+
+    default_style = MaximisationStyle
 
     network: NetworkInfo
     layer: Layer
@@ -118,23 +118,15 @@ class Maximisation:
             )
         return lines
 
-    def figure(self, style: MaximisationStyle | None = None, **changes: Any) -> Figure:
-        """Draw the pictures with their activations, and the curves.
+    def _content(self, style: MaximisationStyle) -> Panels:
+        return figure_of(self, style)
 
-        Args:
-            style: Settings of the figure.
-            **changes: Single settings instead: ``columns``.
+    def _files_to_write(self) -> ResultFiles:
+        name = self.file_name()
+        return ResultFiles(name, {f"{name}.parquet": self.table}, {f"{name}.npz": self.arrays()})
 
-        Raises:
-            FigureError: If a setting is invalid.
-        """
-        from deconvviz.figures import draw
-
-        return draw(self.spec(style, **changes))
-
-    def spec(self, style: MaximisationStyle | None = None, **changes: Any) -> Panels:
-        """Return the content of the figure as plain arrays and lines of text."""
-        return figure_of(self, replace(style or MaximisationStyle(), **changes))
+    def _notes(self) -> list[str]:
+        return [*self.summary(), *self.warnings()]
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return all numbers as NumPy arrays.
@@ -196,61 +188,3 @@ class Maximisation:
     def file_name(self) -> str:
         """Return the name of the files without suffix: LAYER-maximised."""
         return maximisation_file(self.layer.name)
-
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        style: MaximisationStyle | None = None,
-        *,
-        dpi: float | None = None,
-        force: bool = False,
-        arrays: bool = False,
-        **changes: Any,
-    ) -> SavedFiles:
-        """Write the figure and its manifest (.json), and with `arrays` also the arrays (.npz).
-
-        Raises:
-            OutputError: If a file exists or cannot be written.
-            FigureError: If the figure cannot be drawn.
-        """
-        style = replace(style or MaximisationStyle(), **changes)
-        return save_result(self, path, style, dpi=dpi or DPI["screen"], force=force, arrays=arrays)
-
-    def save_into(
-        self,
-        folder: str | os.PathLike[str],
-        style: MaximisationStyle | None = None,
-        *,
-        format: str = PNG,
-        dpi: float | None = None,
-        force: bool = False,
-        **changes: Any,
-    ) -> SavedExperiment:
-        """Write the figure, its manifest, the curves (.parquet) and the arrays (.npz) into a folder.
-
-        The files are called LAYER-maximised.
-
-        Raises:
-            OutputError: If a file exists or cannot be written.
-            FigureError: If the figure cannot be drawn.
-        """
-        name = self.file_name()
-        return save_into(
-            self,
-            folder,
-            name,
-            replace(style or MaximisationStyle(), **changes),
-            tables={f"{name}.parquet": self.table},
-            arrays={f"{name}.npz": self.arrays()},
-            format=format,
-            dpi=dpi or DPI["screen"],
-            force=force,
-        )
-
-    def _repr_png_(self) -> bytes:
-        from deconvviz.figures.page.save import render_png
-
-        return render_png(self.figure(), dpi=150)
-
-    def _repr_html_(self) -> str | None:
-        return html_of(self, [*self.summary(), *self.warnings()])
