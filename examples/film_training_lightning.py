@@ -1,4 +1,4 @@
-"""Film the training of minivgg with Lightning: a callback gives the network to the recorder after some epochs.
+"""Film the training of minivgg with Lightning: a callback gives the network to the recorder after each epoch.
 
 The same as `film_training.py`, where the training loop is written out.
 """
