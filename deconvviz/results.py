@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
-import numpy as np
-
 from deconvviz import html_views
 from deconvviz.errors import OutputError
 from deconvviz.files import write_text, write_whole
@@ -22,6 +20,7 @@ from deconvviz.folder_lock import locked
 from deconvviz.printable_names import json_text, path_to_text, printable_path
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 StyleT = TypeVar("StyleT", contravariant=True)
@@ -149,6 +148,7 @@ def merged(one: Any, other: Any) -> Any:
 
 def write_arrays(path: Path, numbers: Mapping[str, Any], *, force: bool) -> None:
     """Write a compressed .npz, whole or not at all. Raises OutputError."""
+    import numpy as np
 
     def write(stream: BinaryIO) -> None:
         np.savez_compressed(stream, **numbers)

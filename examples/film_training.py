@@ -11,7 +11,7 @@ import deconvviz as dv
 from deconvviz.models.minivgg import MEAN, SIZE, STD, minivgg
 from deconvviz.scenes import CLASSES, scene
 
-EPOCHS, BATCHES, BATCH = 4, 4, 16
+EPOCHS, BATCHES, BATCH = 3, 3, 16
 
 torch.manual_seed(0)
 drawn = [scene(seed) for seed in range(1000, 1000 + BATCHES * BATCH)]

@@ -13,7 +13,7 @@ import deconvviz as dv
 from deconvviz.models.minivgg import MEAN, SIZE, STD, minivgg
 from deconvviz.scenes import CLASSES, scene
 
-EPOCHS, BATCHES, BATCH = 4, 4, 16
+EPOCHS, BATCHES, BATCH = 3, 3, 16
 
 
 class Classifier(lightning.LightningModule):

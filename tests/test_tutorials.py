@@ -26,8 +26,13 @@ def run(cell: str, names: dict[str, Any]) -> Any:
     return None if last is None else eval(compile(ast.Expression(last.value), "cell", "eval"), names)  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def _with_mark(page: Path) -> Any:
+    """Mark the gallery as nightly, because building the site runs it, too."""
+    mark = pytest.mark.nightly if page.stem == "gallery" else pytest.mark.slow
+    return pytest.param(page, id=page.stem, marks=mark)
+
+
+@pytest.mark.parametrize("page", [_with_mark(page) for page in PAGES])
 def test_cells_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}

@@ -8,7 +8,7 @@ operation that cannot be projected.
 from __future__ import annotations
 
 import re
-from functools import cache
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -44,49 +44,14 @@ QUICK = (
 )  # fmt: skip
 """Networks that are tested in every run."""
 
-NIGHTLY = {
-    **dict.fromkeys(("vgg13", "vgg16", "vgg19"), "vgg11"),
-    **dict.fromkeys(("vgg13_bn", "vgg16_bn", "vgg19_bn"), "vgg11_bn"),
-    "resnet34": "resnet18",
-    **dict.fromkeys(("resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2"), "resnet50"),
-    **dict.fromkeys(("resnext101_32x8d", "resnext101_64x4d", "timm:resnext50_32x4d"), "resnext50_32x4d"),
-    **dict.fromkeys(("densenet161", "densenet169", "densenet201"), "densenet121"),
-    **dict.fromkeys((f"regnet_x_{size}" for size in ("800mf", "1_6gf", "3_2gf")), "regnet_x_400mf"),
-    **dict.fromkeys((f"regnet_x_{size}gf" for size in (8, 16, 32)), "regnet_x_400mf"),
-    **dict.fromkeys((f"regnet_y_{size}" for size in ("800mf", "1_6gf", "3_2gf")), "regnet_y_400mf"),
-    **dict.fromkeys((f"regnet_y_{size}gf" for size in (8, 16, 32, 128)), "regnet_y_400mf"),
-    **dict.fromkeys((f"efficientnet_b{size}" for size in range(1, 8)), "efficientnet_b0"),
-    **dict.fromkeys(("efficientnet_v2_m", "efficientnet_v2_l"), "efficientnet_v2_s"),
-    **dict.fromkeys(("convnext_small", "convnext_base", "convnext_large"), "convnext_tiny"),
-    **dict.fromkeys((f"mnasnet{width}" for width in ("0_75", "1_0", "1_3")), "mnasnet0_5"),
-    **dict.fromkeys((f"shufflenet_v2_x{width}" for width in ("1_0", "1_5", "2_0")), "shufflenet_v2_x0_5"),
-    "timm:repvgg_d2se": "timm:mobileone_s4",
-    "timm:cs3edgenet_x": "timm:cs3darknet_focus_s",
-    "timm:cspresnext50": "timm:cspresnet50",
-    "timm:efficientnetv2_rw_t": "timm:efficientnet_b0",
-    "timm:focalnet_tiny_lrf": "timm:focalnet_tiny_srf",
-    "timm:coatnet_nano_rw_224": "timm:test_coatnet",
-    "timm:maxvit_pico_rw_256": "timm:test_maxvit",
-    **dict.fromkeys(
-        ("timm:maxxvitv2_nano_rw_256", "timm:maxxvit_rmlp_nano_rw_256"), "timm:coatnext_nano_rw_224"
-    ),
-    "timm:res2net50_14w_8s": "timm:res2next50",
-    "timm:resnest50d_4s2x40d": "timm:resnest14d",
-    "timm:resnet50d": "timm:resnet26t",
-    "timm:seresnextaa101d_32x8d": "timm:resnetrs50",
-    "timm:tresnet_v2_l": "timm:tresnet_m",
-    "timm:xception41": "timm:xception41p",
-}
-"""For each larger network, a quicker one of its family that has the same operations (tested below)."""
+
+def _with_mark(name: str, by_day: Collection[str]) -> Any:
+    if name in QUICK:
+        return name
+    return pytest.param(name, marks=pytest.mark.slow if name in by_day else pytest.mark.nightly)
 
 
-def _with_mark(name: str) -> Any:
-    if name in NIGHTLY:
-        return pytest.param(name, marks=pytest.mark.nightly)
-    return name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize("name", [_with_mark(name) for name in NETWORKS])
+@pytest.mark.parametrize("name", [_with_mark(name, (*zoo.BY_DAY, *zoo.SEGMENTATION)) for name in NETWORKS])
 def test_projections_at_several_depths_equal_autograd(name: str) -> None:
     if name.startswith("timm:"):
         pytest.importorskip("timm")
@@ -130,21 +95,20 @@ IN_SINGLE_PRECISION = ("timm:efficientvit_b0", "timm:efficientvit_l1")
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-        for name in zoo.ONE_OF_EACH_FAMILY
-    ],
+    "name", [_with_mark(name, zoo.GRADIENTS_BY_DAY) for name in NETWORKS if name not in LARGE]
 )
 def test_gradient_and_guided_backpropagation_equal_autograd(name: str) -> None:
-    _check_gradients(name, slice(1, 2) if name in LARGE else slice(None))
+    _check_gradients(name)
+
+
+@pytest.mark.parametrize("name", [_with_mark(name, zoo.GRADIENTS_BY_DAY) for name in LARGE])
+def test_gradients_of_a_large_network_equal_autograd_at_one_layer(name: str) -> None:
+    _check_gradients(name, slice(1, 2))
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(
-    "name", [name for name in NETWORKS if name in LARGE or name not in zoo.ONE_OF_EACH_FAMILY]
-)
-def test_gradients_of_every_other_network_equal_autograd(name: str) -> None:
+@pytest.mark.parametrize("name", LARGE)
+def test_gradients_of_a_large_network_equal_autograd(name: str) -> None:
     _check_gradients(name)
 
 
@@ -198,20 +162,26 @@ def _operation(error: RefusedOp) -> str:
 
 
 def test_listed_names_are_networks_of_the_zoo() -> None:
-    assert {*UNSUPPORTED, *QUICK, *NIGHTLY, *NIGHTLY.values(), *zoo.ONE_OF_EACH_FAMILY} <= set(NETWORKS)
-    assert not set(NIGHTLY) & {*QUICK, *NIGHTLY.values()}
-
-
-@cache
-def _operations(name: str) -> frozenset[tuple[str, str, str]]:
-    """Return the operations of a network with their support and notes, without computing anything."""
-    return frozenset((use.op, use.support.name, use.note) for use in sketch(name).coverage().uses)
+    assert {*UNSUPPORTED, *QUICK, *zoo.BY_DAY, *zoo.GRADIENTS_BY_DAY} <= set(NETWORKS)
+    assert {*QUICK, *UNSUPPORTED} <= set(zoo.BY_DAY)
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("large", NIGHTLY)
-def test_nightly_network_has_the_operations_of_its_smaller_relative(large: str) -> None:
-    assert _operations(large) == _operations(NIGHTLY[large])
+def test_each_operation_of_the_zoo_is_in_several_networks_that_are_tested_by_day() -> None:
+    """Operations count with their support and notes. If fewer networks have one, all of them are tested."""
+    users: dict[tuple[str, str, str], set[str]] = {}
+    for name in NETWORKS:
+        if name not in zoo.SEGMENTATION:  # these are all tested by day
+            for use in sketch(name).coverage().uses:
+                users.setdefault((use.op, use.support.name, use.note), set()).add(name)
+    assert len(users) > 60
+    for by_day, wanted in ((zoo.BY_DAY, 4), (zoo.GRADIENTS_BY_DAY, 2)):
+        missing = {
+            operation: len(names & set(by_day))
+            for operation, names in users.items()
+            if len(names & set(by_day)) < min(wanted, len(names))
+        }
+        assert missing == {}
 
 
 def test_every_cnn_of_torchvision_is_tested() -> None:

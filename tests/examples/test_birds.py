@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.example_files import EXAMPLES, load
+from helpers.example_files import EXAMPLES, load, run_once
 from PIL import Image
 
 import deconvviz as dv
@@ -36,9 +36,7 @@ FIGURES = (
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a short run."""
-    out = tmp_path_factory.mktemp("birds") / "run"
-    _script("--out", str(out))
-    return out
+    return run_once(tmp_path_factory, "birds", "--threads", "1")[0]
 
 
 def _script(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.example_files import EXAMPLES, load
+from helpers.example_files import load, run_once
 from PIL import Image
 
 import deconvviz as dv
@@ -21,11 +19,8 @@ pytestmark = pytest.mark.slow  # about 10 s
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a short run."""
-    out = tmp_path_factory.mktemp("inversion") / "run"
-    command = [sys.executable, EXAMPLES / "inversion.py", "--quick", "--out", out]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "medians of 1 scenes in minivgg" in done.stdout
+    out, printed = run_once(tmp_path_factory, "inversion")
+    assert "medians of 1 scenes in minivgg" in printed
     return out
 
 

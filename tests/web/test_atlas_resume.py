@@ -61,7 +61,7 @@ def kill_when(process: subprocess.Popen[bytes], site: Path, count: int) -> list[
     return children
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", [pytest.param("1", marks=pytest.mark.nightly), "2"])
 def test_killed_and_resumed_atlas_equals_an_undisturbed_one(
     searched: Path, whole: dict[str, bytes], tmp_path: Path, jobs: str
 ) -> None:

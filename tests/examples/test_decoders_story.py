@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.example_files import EXAMPLES, load
+from helpers.example_files import load, run_once
 from PIL import Image
 from torch.nn import functional as F
 
@@ -33,11 +32,7 @@ FIGURES = (
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a short run."""
-    out = tmp_path_factory.mktemp("decoders") / "run"
-    command = [sys.executable, EXAMPLES / "decoders.py", "--quick", "--threads", "1", "--out", out]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return out
+    return run_once(tmp_path_factory, "decoders", "--threads", "1")[0]
 
 
 @pytest.fixture(scope="module")
