@@ -117,23 +117,23 @@ BY_DAY = (
 
 GRADIENTS_BY_DAY = (
     *_split("""
-        alexnet googlenet maxvit_t mnasnet0_5 mobilenet_v3_small resnet18 shufflenet_v2_x0_5
+        alexnet googlenet mnasnet0_5 mobilenet_v2 mobilenet_v3_small resnet18 shufflenet_v2_x0_5
         squeezenet1_1
     """),
     *(
         f"timm:{name}"
         for name in _split("""
-            bat_resnext26ts caformer_s18 convnext_atto_rms convnextv2_atto cpubone_nano csatv2
-            cspresnet50 cspresnext50 densenetblur121d dm_nfnet_f0 efficientformerv2_s0
-            efficientvit_b0 efficientvit_m0 ese_vovnet39b_evos halonet26t hrnet_w18_small
-            lambda_resnet26t lamhalobotnet50ts_256 lcnet_035 lowformer_b0 mobilenetv1_100h
-            mobilenetv2_050 mobilevit_xxs mobilevitv2_050 poolformerv2_s12 regnetz_b16_evos
-            resnetblur18 resnetv2_50d_frn rexnetr_100 skresnet18 starnet_s050 swiftformer_xs
-            test_coatnet test_efficientnet_ln test_maxvit test_nfnet tf_efficientnet_cc_b0_4e
+            convnext_atto_rms cpubone_nano csatv2 efficientformerv2_s0 efficientvit_b0
+            efficientvit_m0 hrnet_w18_small lambda_resnet26t lowformer_b0 mobilenetv3_small_050
+            mobilenetv5_base mobilevit_xxs nextvit_small poolformerv2_s12 rexnet_100 skresnet18
+            starnet_s050 swiftformer_xs test_coatnet test_efficientnet_ln test_nfnet tresnet_m
         """)
     ),
 )
-"""Networks whose gradients are tested in every run. Each operation is in two of them (tested)."""
+"""Networks whose gradients are tested in every run.
+
+Each operation of `ONE_OF_EACH_FAMILY` is in two of them (tested).
+"""
 
 SIZES = {
     **dict.fromkeys(
