@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from deconvviz.dataset_search.pace import Pace
 from deconvviz.dataset_search.peak_finder import Numbers, Peaks
 from deconvviz.dataset_search.plan import Plan
 from deconvviz.dataset_search.search_folder import CHECKPOINT as CHECKPOINT
@@ -81,21 +81,12 @@ class Saver:
     With `every=0` each call writes one.
     """
 
-    SHARE = 0.02
-
     def __init__(self, plan: Plan, folder: Path, every: float) -> None:
-        self._identity, self._folder, self._every = plan.identity(), folder, every
-        self._next = (
-            time.monotonic()
-        )  # the first call writes, so that a folder without write access fails early
+        self._identity, self._folder = plan.identity(), folder
+        self._pace = Pace(every, at_once=True)  # so that a folder without write access fails early
 
     def __call__(self, state: State) -> None:
-        begun = time.monotonic()
-        if begun < self._next:
-            return
-        write(state, self._identity, self._folder)
-        took = time.monotonic() - begun
-        self._next = begun + (max(self._every, took / self.SHARE) if self._every else 0)
+        self._pace(lambda: write(state, self._identity, self._folder))
 
 
 def write(state: State, identity: Mapping[str, Any], folder: Path) -> None:

@@ -309,7 +309,7 @@ KILLED = """
 import os, signal, sys
 from deconvviz.experiments.evolution import strongest
 from test_evolution import PAIRS, Counted, evolved
-strongest.EVERY, strongest.SHARE = 0.0, 1.0
+strongest.EVERY = 0.0
 
 class Killer(Counted):
     def read(self, number):

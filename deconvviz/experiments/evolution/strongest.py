@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from deconvviz.dataset_search.pace import Pace
 from deconvviz.dataset_search.peak_finder import Numbers, find_peaks, open_finder
 from deconvviz.dataset_search.top_k import Top
 from deconvviz.errors import SearchError
@@ -23,8 +23,8 @@ from deconvviz.network import Network
 PROBES = 500
 """Number of images, the first ones, of which the peaks of all channels are kept for comparisons of whole
 layers. Our choice."""
-EVERY, SHARE = 30.0, 0.02
-"""Seconds between two states of a search that are written, and largest share of the time for that (ours)."""
+EVERY = 30.0
+"""Seconds between two states of a search that are written (ours)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,16 +109,11 @@ class Saver:
     """Writes the state of a search at most every `EVERY` seconds, in at most 2 % of the time."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self._path, self._identity = path, identity
-        self._next = time.monotonic() + EVERY
+        self._path, self._identity, self._pace = path, identity, Pace(EVERY)
 
     def __call__(self, state: Unfinished) -> None:
         """Write the state if enough time has passed."""
-        begun = time.monotonic()
-        if begun < self._next:
-            return
-        state.write(self._path, self._identity)
-        self._next = begun + max(EVERY, (time.monotonic() - begun) / SHARE)
+        self._pace(lambda: state.write(self._path, self._identity))
 
 
 def _pairs(skipped: Mapping[int, str]) -> list[list[int | str]]:
