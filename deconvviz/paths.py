@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from deconvviz.errors import DeconvvizError
 from deconvviz.printable_names import path_from_text, printable_path, quoted
 from deconvviz.similar_names import nearest
 from deconvviz.wording import with_article
+
+SCENES = "scenes:"
+"""Beginning of a source of drawn scenes, which commands accept in place of a path."""
+
+
+def file_part(text: str) -> str:
+    """Return a text as part of a file name: letters, digits, ``_``, ``.``, ``-``; at most 100 characters."""
+    return re.sub(r"[^\w.-]+", "_", text)[:100]
+
+
+def image_part(name: str) -> str:
+    """Return the name of an image, without suffix, as part of a file name."""
+    return file_part(Path(name).stem if Path(name).suffix else name)
 
 
 def existing_file(path: str | os.PathLike[str], error: type[DeconvvizError], noun: str) -> Path:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from deconvviz.errors import ImageError
 from deconvviz.image_sources import Source, open_source
-from deconvviz.image_sources.drawn_scenes import PREFIX, Scenes
+from deconvviz.image_sources.drawn_scenes import Scenes
 from deconvviz.images.image import InputImage, as_image
 from deconvviz.network import Images
+from deconvviz.paths import SCENES
 from deconvviz.printable_names import path_to_text
 from deconvviz.scenes import Scene, scene
 
@@ -62,7 +63,7 @@ def named_images(images: Pictures) -> list[NamedImage]:
 
 
 def _is_source(place: str) -> bool:
-    return place.startswith((PREFIX, "hf:")) or os.path.isdir(place) or place.lower().endswith(_ARCHIVES)
+    return place.startswith((SCENES, "hf:")) or os.path.isdir(place) or place.lower().endswith(_ARCHIVES)
 
 
 def _of_source(source: Source) -> list[NamedImage]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from deconvviz.figures.spec.tile_grid import TileGrid
 from deconvviz.files import place_of
 from deconvviz.layers import Layer
 from deconvviz.network_info import NetworkInfo
+from deconvviz.paths import file_part, image_part
 from deconvviz.provenance import versions
 from deconvviz.topnine.result import ProjectedPeak
 from deconvviz.wording import counted
@@ -208,16 +208,11 @@ class Occlusion(ExperimentResult[OcclusionStyle, TileGrid]):
 
 def file_names(images: Sequence[str], layer: str) -> list[str]:
     """Return for each image the name of its files without suffix: NAME-LAYER-occlusion."""
-    stems = [Path(name).stem if Path(name).suffix else name for name in images]
-    stems = [re.sub(r"[^\w.-]+", "_", stem)[:100] for stem in stems]
+    stems = [image_part(name) for name in images]
     unique = [f"{stem}-{number}" if stems.count(stem) > 1 else stem for number, stem in enumerate(stems, 1)]
-    return [f"{stem}-{_file_part(layer)}-occlusion" for stem in unique]
+    return [f"{stem}-{file_part(layer)}-occlusion" for stem in unique]
 
 
 def figure_name(names: Sequence[str], layer: str) -> str:
     """Return the name of the figure without suffix."""
-    return names[0] if len(names) == 1 else f"{_file_part(layer)}-occlusion"
-
-
-def _file_part(layer: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", layer)[:100]
+    return names[0] if len(names) == 1 else f"{file_part(layer)}-occlusion"

@@ -13,19 +13,18 @@ from deconvviz.errors import ManifestError
 from deconvviz.experiments.correspondence import correspondence
 from deconvviz.experiments.correspondence_parts import PartBox
 from deconvviz.experiments.correspondence_result import OF as CORRESPONDENCE
-from deconvviz.experiments.evolution.content import EvolutionStyle
 from deconvviz.experiments.evolution.evolve import evolution
 from deconvviz.experiments.evolution.result import FORMAT as EVOLUTION
 from deconvviz.experiments.evolution.states import file_digest
+from deconvviz.experiments.experiment_result import ExperimentResult
 from deconvviz.experiments.filters import filters
 from deconvviz.experiments.filters_result import OF as FILTERS
-from deconvviz.experiments.invariance.content import InvarianceStyle
 from deconvviz.experiments.invariance.result import FORMAT as INVARIANCE
 from deconvviz.experiments.invariance.vary import invariance
 from deconvviz.experiments.occlusion import occlusion
 from deconvviz.experiments.occlusion_result import OF as OCCLUSION
 from deconvviz.experiments.used_images import images_again
-from deconvviz.figures.spec.style import DPI, FiltersStyle, MeasuresStyle, OcclusionStyle
+from deconvviz.figures.spec.style import DPI
 from deconvviz.files import existing
 from deconvviz.image_sources import reopen
 from deconvviz.network import Network
@@ -138,20 +137,19 @@ def _correspondence(again: Again) -> Any:
 
 @dataclass(frozen=True)
 class _Experiment:
-    """How one experiment is made again, the class of its style, and the numbers that are compared."""
+    """How one experiment is made again, and the numbers that are compared."""
 
     name: str
-    make: Callable[[Again], Any]
-    style: type
+    make: Callable[[Again], ExperimentResult[Any, Any]]
     numbers: tuple[str, ...]
 
 
 EXPERIMENTS: Mapping[str, _Experiment] = {
-    EVOLUTION: _Experiment("evolution", _evolution, EvolutionStyle, ("layers",)),
-    INVARIANCE: _Experiment("invariance", _invariance, InvarianceStyle, ("pictures", "transforms")),
-    FILTERS: _Experiment("filters", _filters, FiltersStyle, ("filters", "projected")),
-    OCCLUSION: _Experiment("occlusion", _occlusion, OcclusionStyle, ("occlusion",)),
-    CORRESPONDENCE: _Experiment("correspondence", _correspondence, MeasuresStyle, ("correspondence",)),
+    EVOLUTION: _Experiment("evolution", _evolution, ("layers",)),
+    INVARIANCE: _Experiment("invariance", _invariance, ("pictures", "transforms")),
+    FILTERS: _Experiment("filters", _filters, ("filters", "projected")),
+    OCCLUSION: _Experiment("occlusion", _occlusion, ("occlusion",)),
+    CORRESPONDENCE: _Experiment("correspondence", _correspondence, ("correspondence",)),
 }
 """Experiments by the format of their manifests."""
 
@@ -173,8 +171,9 @@ def make_again(again: Again) -> tuple[Any, Any, float]:
     _check(again, found.describe(), experiment)
     style = dict(again.stored.get("style") or {})
     dpi = float(style.pop("dpi", DPI["screen"]))
-    known = set(style) == {one.name for one in fields(experiment.style)}  # a report has the style of the spec
-    return found, experiment.style(**style) if known else experiment.style(), dpi
+    of_figure = found.default_style
+    known = set(style) == {one.name for one in fields(of_figure)}  # a report has the style of the spec
+    return found, of_figure(**style) if known else of_figure(), dpi
 
 
 def _check(again: Again, described: Json, experiment: _Experiment) -> None:

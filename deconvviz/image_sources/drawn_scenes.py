@@ -10,10 +10,10 @@ from deconvviz.image_sources.image_ids import Names
 from deconvviz.image_sources.labels import Labels
 from deconvviz.image_sources.source import Source
 from deconvviz.images.image import InputImage
+from deconvviz.paths import SCENES
 from deconvviz.scenes import CLASSES, scene
 from deconvviz.scenes.dice import SceneRng
 
-PREFIX = "scenes:"
 MAX_SCENES = 10_000_000
 _PATTERN = re.compile(r"scenes:(\d{1,18})(?:@(\d{1,18}))?", re.ASCII)
 _ID = "scene-"
@@ -34,7 +34,7 @@ class Scenes(Source):
         if seed < 0:
             raise SourceError(f"invalid seed {seed}: a seed must be 0 or more")
         names = Names(f"{_ID}{one:06d}" for one in range(seed, seed + count))
-        super().__init__(place or f"{PREFIX}{count}@{seed}", names)
+        super().__init__(place or f"{SCENES}{count}@{seed}", names)
 
     def read(self, number: int) -> InputImage:
         return InputImage(scene(_seed(self.names[number])).image)

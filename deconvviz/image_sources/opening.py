@@ -14,7 +14,7 @@ from deconvviz.image_sources.source import Source
 from deconvviz.image_sources.tar_shards import open_shards
 from deconvviz.image_sources.zip_archive import open_zip
 from deconvviz.images.discovery import SUFFIXES
-from deconvviz.paths import missing, path_as_typed, path_as_written
+from deconvviz.paths import SCENES, missing, path_as_typed, path_as_written
 from deconvviz.printable_names import printable_path, quoted
 from deconvviz.wording import counted
 
@@ -87,7 +87,7 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz"
 
 def _open(source: str | os.PathLike[str]) -> Source:
     place = path_as_typed(os.fspath(source))
-    if isinstance(source, str) and place.startswith(drawn_scenes.PREFIX):
+    if isinstance(source, str) and place.startswith(SCENES):
         return drawn_scenes.open_scenes(place)
     if isinstance(source, str) and place.startswith(huggingface.PREFIX):
         return huggingface.open_named(place)

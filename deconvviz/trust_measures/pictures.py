@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 from deconvviz.dataset_search.result import Search
 from deconvviz.errors import ImageError, UnitError
 from deconvviz.image_sources import Source, open_source
-from deconvviz.image_sources.drawn_scenes import PREFIX, Scenes
+from deconvviz.image_sources.drawn_scenes import Scenes
 from deconvviz.images.image import InputImage, as_image
 from deconvviz.layers import Layer
 from deconvviz.network import Images
+from deconvviz.paths import SCENES
 from deconvviz.printable_names import path_to_text
 from deconvviz.scenes import Scene, scene
 
@@ -89,7 +90,7 @@ def pictures_of(images: Pictures, layer: Layer, *, limit: int | None = None, see
 
 def _is_source(place: str | bytes) -> bool:
     text = os.fsdecode(place)
-    return text.startswith((PREFIX, "hf:")) or os.path.isdir(text) or text.endswith((".zip", ".tar", ".txt"))
+    return text.startswith((SCENES, "hf:")) or os.path.isdir(text) or text.endswith((".zip", ".tar", ".txt"))
 
 
 def _of_source(source: Source) -> PictureList:

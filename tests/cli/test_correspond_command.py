@@ -7,6 +7,7 @@ import re
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.messages import assert_error
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -22,15 +23,6 @@ FILES = ["correspondence.png", "correspondence.json", "correspondence.parquet", 
 
 def run(*arguments):
     return CliRunner().invoke(app, ["correspond", *map(str, arguments)], env={"COLUMNS": "300"})
-
-
-def assert_error(result, message):
-    """Check for exit code 2, the message without traceback, and empty stdout."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    error = " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.stderr).split())
-    assert message in error, error
-    assert "Traceback" not in error
 
 
 def test_files_and_json(tmp_path):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from helpers.messages import assert_error
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -21,15 +21,6 @@ MINIVGG = ("--model", "minivgg")
 
 def run(*arguments):
     return CliRunner().invoke(app, ["filters", *map(str, arguments)], env={"COLUMNS": "300"})
-
-
-def assert_error(result, message):
-    """Check for exit code 2, the message without traceback, and empty stdout."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    error = " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.stderr).split())
-    assert message in error, error
-    assert "Traceback" not in error
 
 
 @pytest.fixture(scope="module")

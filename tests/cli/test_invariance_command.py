@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.messages import assert_error
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -22,15 +22,6 @@ def run(*arguments):
     return CliRunner().invoke(
         app, ["invariance", *map(str, arguments), "--model", "minivgg"], env={"COLUMNS": "300"}
     )
-
-
-def assert_error(result, message):
-    """Check for exit code 2, the message without traceback, and empty stdout."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    error = " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.stderr).split())
-    assert message in error, error
-    assert "Traceback" not in error
 
 
 @pytest.fixture(scope="module")

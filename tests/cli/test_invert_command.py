@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 
 import numpy as np
 import pytest
+from helpers.messages import assert_error
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -23,15 +23,6 @@ NAMES = [f"boat-relu2_2-inversion-tv.{suffix}" for suffix in ("json", "npz", "pa
 
 def run(*arguments, stdin=None):
     return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "300"}, input=stdin)
-
-
-def assert_error(result, message):
-    """Check for exit code 2, the message without traceback, and empty stdout."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    error = " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.stderr).split())
-    assert message in error, error
-    assert "Traceback" not in error
 
 
 @pytest.fixture(scope="module")

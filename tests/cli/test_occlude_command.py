@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 
 import numpy as np
 import pytest
+from helpers.messages import assert_error
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -22,15 +22,6 @@ FAST = (*LAYER, "--size", 0.5, "--stride", 0.5, "--phases", 1)
 
 def run(*arguments, stdin=None):
     return CliRunner().invoke(app, ["occlude", *map(str, arguments)], env={"COLUMNS": "300"}, input=stdin)
-
-
-def assert_error(result, message):
-    """Check for exit code 2, the message without traceback, and empty stdout."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    error = " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.stderr).split())
-    assert message in error, error
-    assert "Traceback" not in error
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
+from helpers.messages import assert_error
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -25,15 +25,6 @@ OF_SEARCH = ("--layer", "conv1_1", "--top", 2, "--methods", "deconvnet")
 def run(*arguments, stdin=None):
     wide = {"COLUMNS": "300"}
     return CliRunner().invoke(app, ["trust", *map(str, arguments)], env=wide, input=stdin)
-
-
-def assert_error(result, message):
-    """Check for exit code 2, the message without traceback, and empty stdout."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    error = " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.stderr).split())
-    assert message in error, error
-    assert "Traceback" not in error
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ from deconvviz.cli.support.options import (
     out_option,
 )
 from deconvviz.cli.support.panels import WHAT
-from deconvviz.cli.support.parsing import model_arguments
+from deconvviz.cli.support.parsing import model_arguments, no_layer
 from deconvviz.cli.support.selection import Look, Selection, check_selection
 from deconvviz.methods.method import DEFAULT_METHODS, METHODS, check_method
 from deconvviz.printable_names import path_from_text
@@ -120,7 +120,7 @@ def compare(
     for name in names:
         check_method(name)
     if layer is None:
-        raise typer.BadParameter("name a layer (deconvviz layers lists them)", param_hint="--layer")
+        raise no_layer()
     if image is None:
         raise typer.BadParameter("name an image file", param_hint="IMAGE")
     selection = Selection(

@@ -29,9 +29,8 @@ from deconvviz.cli.support.options import (
     out_option,
 )
 from deconvviz.cli.support.panels import WHAT
-from deconvviz.cli.support.parsing import model_arguments
-
-SCENES = "scenes:"
+from deconvviz.cli.support.parsing import model_arguments, no_layer
+from deconvviz.paths import SCENES
 
 
 def correspond(
@@ -110,7 +109,7 @@ def correspond(
     if source is None:
         raise typer.BadParameter("name a source of images, such as a folder", param_hint="SOURCE")
     if not layer:
-        raise typer.BadParameter("name a layer (deconvviz layers lists them)", param_hint="--layer")
+        raise no_layer()
     if (parts is None) == (not part):
         raise typer.BadParameter("give a CSV file of boxes, or for scenes --part NAME", param_hint="--parts")
     scenes = source.startswith(SCENES)

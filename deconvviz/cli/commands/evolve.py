@@ -29,7 +29,7 @@ from deconvviz.cli.support.options import (
     out_option,
 )
 from deconvviz.cli.support.panels import APPEARANCE, PACE, WHICH
-from deconvviz.cli.support.parsing import model_arguments, read_size
+from deconvviz.cli.support.parsing import model_arguments, no_layer, read_size
 
 DEFAULT_OUT = Path("deconvviz-evolution")
 
@@ -158,7 +158,7 @@ def evolve(
     if source is None:
         raise typer.BadParameter("name a source of images, such as a folder", param_hint="--source")
     if not layer:
-        raise typer.BadParameter("name a layer (deconvviz layers lists them)", param_hint="--layer")
+        raise no_layer()
     if channel and channels is not None:
         raise typer.BadParameter("cannot be combined with --channels", param_hint="--channel")
     if resume and force:

@@ -28,7 +28,7 @@ from deconvviz.cli.support.parsing import model_arguments
 from deconvviz.dataset_search.search_folder import MANIFEST
 from deconvviz.errors import MissingExtra
 from deconvviz.models.catalog import SHIPPED
-from deconvviz.paths import path_as_typed
+from deconvviz.paths import SCENES, path_as_typed
 from deconvviz.web.explorer.atlas_pages import check_atlas_folder
 from deconvviz.web.explorer.listening import HOST, PORT, listen
 
@@ -170,6 +170,6 @@ def _split(given: list[str]) -> tuple[Path | None, list[str]]:
 
 def _check_images(given: list[str]) -> None:
     """Raise ImageError if an image file or a folder of images does not exist."""
-    paths = [one for one in given if not one.startswith("scenes:")]
+    paths = [one for one in given if not one.startswith(SCENES)]
     if paths:
         check_images(paths)

@@ -28,7 +28,7 @@ from deconvviz.cli.support.options import (
     layer_option,
     out_option,
 )
-from deconvviz.cli.support.parsing import model_arguments
+from deconvviz.cli.support.parsing import model_arguments, no_layer
 from deconvviz.experiments.inversion.names import (
     INVERT_LR,
     INVERT_STEPS,
@@ -36,8 +36,7 @@ from deconvviz.experiments.inversion.names import (
     VARIATION_EXPONENT,
     check_numbers,
 )
-
-SCENES = "scenes:"
+from deconvviz.paths import SCENES
 
 
 def invert(
@@ -112,10 +111,10 @@ def invert(
     """
     arguments = model_arguments(model_arg)
     if layer is None:
-        raise typer.BadParameter("name a layer (deconvviz layers lists them)", param_hint="--layer")
-    if image is None or not image.startswith(SCENES):
-        check_images([] if image is None else [image])
-    assert image is not None
+        raise no_layer()
+    typed = () if image is None else (image,)
+    if not any(one.startswith(SCENES) for one in typed):
+        check_images(typed)
     check_numbers(steps, lr)
     network = model or DEFAULT_MODEL
     check_network(network, arguments, layers=[layer], weights=weights, device=device)
@@ -126,7 +125,7 @@ def invert(
 
     asked = AskedInversion(
         AskedNetwork(network, arguments, weights, seed, device),
-        image,
+        typed,
         layer,
         prior,
         {

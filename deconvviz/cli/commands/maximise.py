@@ -30,7 +30,7 @@ from deconvviz.cli.support.options import (
     out_option,
 )
 from deconvviz.cli.support.panels import WHAT
-from deconvviz.cli.support.parsing import model_arguments
+from deconvviz.cli.support.parsing import model_arguments, no_layer
 from deconvviz.cli.support.selection import read_unit
 from deconvviz.experiments.inversion.names import (
     CONTRAST,
@@ -131,7 +131,7 @@ def maximise(
     """
     arguments = model_arguments(model_arg)
     if layer is None:
-        raise typer.BadParameter("name a layer (deconvviz layers lists them)", param_hint="--layer")
+        raise no_layer()
     if not channel and not unit:
         raise typer.BadParameter("name a channel, or a unit with --unit", param_hint="--channel")
     if channel and unit:

@@ -31,10 +31,9 @@ from deconvviz.cli.support.options import (
     out_option,
 )
 from deconvviz.cli.support.panels import WHAT
-from deconvviz.cli.support.parsing import model_arguments
+from deconvviz.cli.support.parsing import model_arguments, no_layer
 from deconvviz.cli.support.selection import read_unit
-
-SCENES = "scenes:"
+from deconvviz.paths import SCENES
 
 
 def occlude(
@@ -144,7 +143,7 @@ def occlude(
     """
     arguments = model_arguments(model_arg)
     if layer is None:
-        raise typer.BadParameter("name a layer (deconvviz layers lists them)", param_hint="--layer")
+        raise no_layer()
     typed = tuple(images or ())
     scenes = len(typed) == 1 and typed[0].startswith(SCENES)
     if not scenes:

@@ -34,7 +34,7 @@ from deconvviz.cli.support.options import (
     out_option,
 )
 from deconvviz.cli.support.panels import PACE
-from deconvviz.cli.support.parsing import model_arguments
+from deconvviz.cli.support.parsing import model_arguments, no_layer
 from deconvviz.cli.support.progress import SearchProgress, pace
 from deconvviz.dataset_search.search_folder import files_of_search
 from deconvviz.printable_names import path_to_text, printable_path
@@ -201,9 +201,7 @@ def _layers(names: list[str] | None, all_layers: str | None) -> str | list[str]:
     if names and all_layers:
         raise typer.BadParameter("cannot be combined with --layer", param_hint="--layers")
     if not names and not all_layers:
-        raise typer.BadParameter(
-            "name a layer (deconvviz layers lists them), or use --layers all", param_hint="--layer"
-        )
+        raise no_layer(", or use --layers all")
     return list(names) if names else ALL
 
 

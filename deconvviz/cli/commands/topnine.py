@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -38,6 +37,7 @@ from deconvviz.cli.support.options import (
 from deconvviz.cli.support.panels import APPEARANCE, WHICH
 from deconvviz.cli.support.parsing import read_size
 from deconvviz.models.weights_file import check_weights_file
+from deconvviz.paths import file_part
 
 if TYPE_CHECKING:
     from deconvviz.dataset_search.result import Search
@@ -251,7 +251,7 @@ def _channels(
 def _stem(layers: Sequence[str], channel: list[int] | None, by: str | None) -> str:
     """Return the file stem of a figure, such as ``topnine-conv4_2-conv5_1-density``."""
     parts = [*layers, *(f"channel{number}" for number in channel or ()), *([by] if by else [])]
-    return re.sub(r"[^\w.-]+", "_", "-".join(["topnine", *parts]))[:100]
+    return file_part("-".join(["topnine", *parts]))
 
 
 def _as_json(best: TopNine, written: Sequence[Path]) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from deconvviz.cli.support.console import print_note, stage
 from deconvviz.cli.support.details import detail_network
 from deconvviz.cli.support.notes import print_coverage, print_origin
 from deconvviz.image_sources import open_source
-from deconvviz.image_sources.drawn_scenes import PREFIX
 from deconvviz.images.discovery import STANDARD_INPUT, find_images
 from deconvviz.images.image import open_image
 from deconvviz.images.standard_input import read_standard_input
 from deconvviz.layers import Layer
 from deconvviz.loading import ModelRequest
 from deconvviz.network import Network
+from deconvviz.paths import SCENES
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def open_network(
 
 def open_images(typed: Sequence[str], *, quiet: bool) -> Any:
     """Return the images that a user named: files, folders, standard input, or one source of scenes."""
-    if len(typed) == 1 and typed[0].startswith(PREFIX):
+    if len(typed) == 1 and typed[0].startswith(SCENES):
         return open_source(typed[0])
     found: list[Any] = []
     for one in typed:

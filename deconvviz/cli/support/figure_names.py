@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 
 from deconvviz.cli.support.options import DEFAULT_FORMAT
 from deconvviz.cli.support.selection import Selection
+from deconvviz.paths import file_part
 from deconvviz.printable_names import printable_path
 
 FORMATS = ("png", "svg", "pdf")
@@ -55,7 +55,7 @@ def ending(layer: str, classes: Sequence[str], selection: Selection) -> str:
         units = "".join(f"-channel{c}" for c in selection.channels).lstrip("-")
         units += ("-" if units else "") + "whole" if selection.whole_channel else ""
     name = f"{layer}-{units}" if units else layer
-    return re.sub(r"[^\w.-]+", "_", name)[:100]
+    return file_part(name)
 
 
 def target_of(out: Path, format: str | None, stem: str) -> Path:

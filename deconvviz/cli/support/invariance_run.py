@@ -11,10 +11,10 @@ from deconvviz.experiments.invariance.findings import mean_change
 from deconvviz.experiments.invariance.result import Invariance
 from deconvviz.experiments.invariance.vary import invariance
 from deconvviz.image_sources import Source, open_source
-from deconvviz.paths import path_as_typed
+from deconvviz.paths import SCENES, path_as_typed
 from deconvviz.wording import counted, listed
 
-_SOURCES = ("scenes:", "hf:")
+_SOURCES = (SCENES, "hf:")
 _FILES = (".zip", ".tar", ".txt", ".lst")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class AskedInversion:
     """Options of the command; `settings` are arguments of `invert`."""
 
     network: AskedNetwork
-    image: str
+    images: Sequence[str]
     layer: str
     prior: str
     settings: Mapping[str, Any]
@@ -37,7 +37,7 @@ def run(
 ) -> tuple[Inversion, SavedExperiment]:
     """Invert the image and write the files."""
     with stage("reading the image", quiet=quiet):
-        images = open_images([asked.image], quiet=quiet)
+        images = open_images(asked.images, quiet=quiet)
 
     def check(layers: list[Layer]) -> None:
         for one in named_images(images):

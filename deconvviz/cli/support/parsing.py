@@ -26,6 +26,11 @@ def model_arguments(typed: list[str] | None) -> dict[str, Any]:
     return arguments
 
 
+def no_layer(but: str = "") -> typer.BadParameter:
+    """Return the error for a missing --layer. `but` names another way, such as ``, or use --layers all``."""
+    return typer.BadParameter(f"name a layer (deconvviz layers lists them){but}", param_hint="--layer")
+
+
 def read_size(text: str) -> int:
     """Return the number of bytes that a size such as 512M, 1.5G, 2GiB or 4096 stands for."""
     found = _SIZE.fullmatch(text.strip())

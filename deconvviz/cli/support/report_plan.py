@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from deconvviz.cli.support.early import check_folder, check_images, check_network, searched_layers
+from deconvviz.cli.support.parsing import no_layer
 from deconvviz.methods.method import METHODS, check_method
 from deconvviz.models.providers import parse
 from deconvviz.printable_names import path_to_text
@@ -71,7 +72,7 @@ def methods_of(typed: str | None) -> tuple[str, ...]:
 def check_asked(asked: Asked, *, force: bool) -> None:
     """Raise an error for a mistake, as far as it is known without torch."""
     if not asked.layers:
-        raise typer.BadParameter("name a layer (deconvviz layers lists them)", param_hint="--layer")
+        raise no_layer()
     check_images(asked.images)
     check_network(
         asked.model, asked.arguments, layers=asked.layers, weights=asked.weights, device=asked.device

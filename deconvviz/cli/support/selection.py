@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from deconvviz.cli.support.parsing import no_layer
 from deconvviz.errors import UnitError
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ class Look:
 def check_selection(selection: Selection) -> None:
     """Raise an error if options contradict each other or select no unit."""
     if not selection.layers and not selection.classes:
-        raise typer.BadParameter(
-            "name a layer (deconvviz layers lists them), or a class with --class", param_hint="--layer"
-        )
+        raise no_layer(", or a class with --class")
     if selection.top is not None and selection.top < 1:
         raise UnitError(f"--top {selection.top}: must be 1 or more")
     filters = selection.apart or selection.no_border

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ import typer
 from deconvviz.cli.support.early import check_folder, check_images, check_network, searched_layers
 from deconvviz.cli.support.figure_names import target_of
 from deconvviz.cli.support.options import DEFAULT_MODEL
+from deconvviz.cli.support.parsing import no_layer
 from deconvviz.dataset_search.search_folder import CHECKPOINT, MANIFEST
 from deconvviz.methods.method import METHODS, check_method
-from deconvviz.paths import path_as_typed
+from deconvviz.paths import SCENES, file_part, path_as_typed
 
-_SOURCES = ("scenes:", "hf:")
+_SOURCES = (SCENES, "hf:")
 _FILES = (".zip", ".tar", ".txt", ".lst")
 
 
@@ -69,7 +69,7 @@ def method_names(typed: str) -> tuple[str, ...]:
 def check_asked(asked: Asked, target: Path | None, *, arrays: bool, force: bool) -> None:
     """Raise an error for a mistake, as far as it is known without torch."""
     if not asked.layer:
-        raise typer.BadParameter("name a layer (deconvviz layers lists them)", param_hint="--layer")
+        raise no_layer()
     if asked.search is not None:
         if asked.model is not None or asked.arguments:
             raise typer.BadParameter("the search already names the network", param_hint="--model")
@@ -97,4 +97,4 @@ def check_asked(asked: Asked, target: Path | None, *, arrays: bool, force: bool)
 
 def target_path(out: Path, format: str | None, layer: str | None) -> Path:
     """Return the path of the figure: `out`, or a file named after the layer in it."""
-    return target_of(out, format, re.sub(r"[^\w.-]+", "_", f"trust-{layer}")[:100])
+    return target_of(out, format, file_part(f"trust-{layer}"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +25,6 @@ from deconvviz.printable_names import printable
 from deconvviz.projection import approximations
 from deconvviz.provenance import versions
 from deconvviz.wording import counted
-
-if TYPE_CHECKING:
-    pass
 
 FORMAT = "deconvviz evolution 1"
 NAME = "evolution"

@@ -14,7 +14,7 @@ violet."""
 
 
 class InputColours:
-    """Conversion between colours (B, C, H, W), 0 is black and 1 is white, and the input of a network."""
+    """Conversion of colours (B, C, H, W), 0 is black and 1 is white, to the input of a network."""
 
     def __init__(self, net: Network, dtype: torch.dtype) -> None:
         mean, std = net.preprocessing.mean, net.preprocessing.std
@@ -25,10 +25,6 @@ class InputColours:
     def to_input(self, colours: Tensor) -> Tensor:
         """Return the network's input for colours."""
         return (colours - self._mean) / self._std
-
-    def of_input(self, inputs: Tensor) -> Tensor:
-        """Return the colours of an input."""
-        return inputs * self._std + self._mean
 
 
 def correlated(values: Tensor) -> Tensor:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
-from pathlib import PurePath
 
 from deconvviz.errors import MethodError
+from deconvviz.paths import file_part, image_part
 
 PRIORS = ("tv", "sparse", "none")
 PRIOR_TEXT = {"tv": "total variation", "sparse": "sparse wavelets", "none": "no prior"}
@@ -36,17 +35,12 @@ HIGHEST_LR = 1000.0
 
 def inversion_file(image: str, layer: str, prior: str) -> str:
     """Return the name of the files of an inversion without suffix: NAME-LAYER-inversion-PRIOR."""
-    stem = PurePath(image).stem if PurePath(image).suffix else image
-    return f"{_file_part(stem)}-{_file_part(layer)}-inversion-{prior}"
+    return f"{image_part(image)}-{file_part(layer)}-inversion-{prior}"
 
 
 def maximisation_file(layer: str) -> str:
     """Return the name of the files of a maximisation without suffix: LAYER-maximised."""
-    return f"{_file_part(layer)}-maximised"
-
-
-def _file_part(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name)[:100]
+    return f"{file_part(layer)}-maximised"
 
 
 def check_choice(name: str, choices: tuple[str, ...], what: str) -> None:

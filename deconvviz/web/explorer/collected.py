@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import shlex
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from deconvviz.engine.units import Unit
 from deconvviz.errors import RequestError
 from deconvviz.layers import Layer
 from deconvviz.network import Network
+from deconvviz.paths import file_part
 from deconvviz.printable_names import path_to_text
 from deconvviz.projection import Projection
 from deconvviz.web.explorer.pictures import Picture
@@ -40,7 +40,7 @@ class Collected:
     def stem(self) -> str:
         """File name without suffix."""
         words = [Path(self.picture.name).stem, self.projection.layer.name]
-        return re.sub(r"[^\w.-]+", "_", "-".join(words))[:100]
+        return file_part("-".join(words))
 
 
 def saved(collected: Collected, kind: str) -> tuple[str, str, bytes]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from deconvviz.engine.units import Unit
+from deconvviz.engine.units import Unit, checked
 from deconvviz.errors import UnitError
 from deconvviz.figures.spec.colour import limit_of
 from deconvviz.figures.spec.effective_crop import effective_boxes
@@ -74,19 +73,12 @@ def units_with_activations(recording: Recording, layer: Layer, units: Sequence[U
     Raises:
         UnitError: The layer has no such unit.
     """
-    values = recording.activations(layer)[0]
-    found = []
+    values, found = recording.activations(layer), []
     for unit in units:
-        index = [unit.channel] if unit.y is None or unit.x is None else [unit.channel, unit.y, unit.x]
-        if len(index) > values.dim() or any(
-            one >= size for one, size in zip(index, values.shape, strict=False)
-        ):
-            shape = " x ".join(map(str, values.shape))
-            raise UnitError(f"no unit {', '.join(map(str, index))} in {layer.name}, which is {shape}")
-        if len(index) < values.dim():
+        if values.dim() == 4 and unit.y is None and unit.x is None:
             found += recording.strongest(layer, 1, unit.channel)
         else:
-            found.append(replace(unit, activation=float(values[tuple(index)])))
+            found += checked(values, [unit], layer.name)
     return found
 
 
