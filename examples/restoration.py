@@ -14,9 +14,9 @@ import numpy as np
 import skimage.data
 import torch
 from scipy.ndimage import convolve
-from skimage import restoration
 from skimage.color import rgb2gray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from stories.restoration_methods import METHODS, Floats
 from stories.story import options, pictures, show, write
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,7 +28,6 @@ from deconvviz.figures.spec.style import CurvesStyle, TileGridStyle
 from deconvviz.figures.spec.tile_grid import GridTile
 
 NAME, NOISE, EDGE, WEIGHTS = "restoration", 0.01, 16, (0.2990, 0.5870, 0.1140)
-Floats = np.ndarray[Any, Any]
 
 
 def gaussian(sigma: float, size: int = 13) -> Floats:
@@ -50,53 +49,6 @@ def degraded(image: Floats, kernel: Floats, seed: int) -> Floats:
 def transfer(kernel: Floats, side: int) -> Floats:
     """Return the size of the transfer function of a blur, (side, side): what is left of each frequency."""
     return np.abs(np.fft.fft2(kernel, (side, side)))
-
-
-def inverse(blurred: Floats, kernel: Floats, _: float = 0) -> Floats:
-    """Divide by the transfer function, without regularisation."""
-    padded = np.zeros(blurred.shape)
-    padded[: len(kernel), : len(kernel)] = kernel
-    filter_ = np.fft.fft2(np.roll(padded, [-(len(kernel) // 2)] * 2, (0, 1)))
-    return np.fft.ifft2(np.fft.fft2(blurred) / filter_).real
-
-
-def wiener(blurred: Floats, kernel: Floats, balance: float) -> Floats:
-    """Regularise all frequencies equally, as if the picture were white noise."""
-    return restoration.wiener(blurred, kernel, balance, reg=np.ones((1, 1)), clip=False)
-
-
-def least_squares(blurred: Floats, kernel: Floats, balance: float) -> Floats:
-    """Constrained least squares: the regulariser is the energy of the Laplacian."""
-    return restoration.wiener(blurred, kernel, balance, clip=False)
-
-
-def unsupervised(blurred: Floats, kernel: Floats, _: float = 0) -> Floats:
-    """Estimate the balance from the picture, by sampling."""
-    return restoration.unsupervised_wiener(blurred, kernel, clip=False, rng=0)[0]
-
-
-def richardson_lucy(blurred: Floats, kernel: Floats, iterations: float) -> Floats:
-    """Multiply by corrections; stopping early is the regulariser."""
-    return restoration.richardson_lucy(np.clip(blurred, 1e-3, 1), kernel, int(iterations))
-
-
-def total_variation(blurred: Floats, kernel: Floats, weight: float) -> Floats:
-    """Alternate a step towards the data with one that makes the gradients of the picture sparse."""
-    found = blurred
-    for _ in range(40):
-        found = found - convolve(convolve(found, kernel, mode="reflect") - blurred, kernel, mode="reflect")
-        found = restoration.denoise_tv_chambolle(found, weight, max_num_iter=20)
-    return found
-
-
-METHODS: dict[str, tuple[Callable[[Floats, Floats, float], Floats], tuple[float, ...]]] = {
-    "inverse filter": (inverse, (0,)),
-    "Wiener": (wiener, (0.001, 0.003, 0.01, 0.03)),
-    "constrained least squares": (least_squares, (0.0003, 0.001, 0.003, 0.01)),
-    "unsupervised Wiener": (unsupervised, (0,)),
-    "Richardson-Lucy": (richardson_lucy, (5, 10, 20, 40)),
-    "total variation": (total_variation, (0.0003, 0.001, 0.003)),
-}
 
 
 class Multiscale(nn.Module):
@@ -273,7 +225,6 @@ def gallery(settings: dict[str, float], net: Multiscale, scene: Floats) -> TileG
             found = attempt(name, blurred, BLUR, settings, net)
             shown = found.repeat(128 // len(sharp), 0).repeat(128 // len(sharp), 1)
             tiles.append(GridTile(shown, "image", (name, f"{quality(found, sharp)[0]:.1f} dB")))
-        tiles.append(None)
     return TileGrid(
         ("Blurred pictures, restored", "a scene that was not used for training, and a photograph"),
         tuple(tuple(tiles[start : start + 5]) for start in range(0, len(tiles), 5)),

@@ -1,4 +1,4 @@
-"""Writing of the figures of the examples that train networks."""
+"""Writing of the figures of the stories."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ DPI = 100
 LARGE = 190_000  # bytes
 
 
-def saved(figure: Figure, path: Path) -> None:
+def saved(figure: Figure, path: Path, dpi: float = DPI) -> None:
     """Write a figure and print where it is. A large one gets 256 colours only."""
-    png = render_png(figure, DPI)
+    png = render_png(figure, dpi)
     if len(png) > LARGE:
         smaller = io.BytesIO()
         Image.open(io.BytesIO(png)).convert("RGB").quantize(256, kmeans=2).save(smaller, "PNG", optimize=True)

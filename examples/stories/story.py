@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from deconvviz.figures import draw
-from deconvviz.figures.page.save import save
 from deconvviz.scenes import scenes
+from stories.scene_figures import saved
 
 
 def options(text: str, name: str, files: Mapping[str, str] | None = None) -> argparse.Namespace:
@@ -58,5 +58,5 @@ def write(out: Path, name: str, numbers: dict[str, Any], *, dpi: float = 150, **
     (out / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     for key, figure in figures.items():
         drawn = figure if hasattr(figure, "savefig") else draw(figure)
-        save(drawn, out / f"{name}-{key}.png", dpi=dpi, force=True)
-    print(f"written: {out / name}.json and {len(figures)} figures")
+        saved(drawn, out / f"{name}-{key}.png", dpi)
+    print(f"written: {out / name}.json")

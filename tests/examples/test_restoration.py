@@ -14,12 +14,19 @@ import torch
 from helpers.example_files import EXAMPLES, load
 from scipy.ndimage import gaussian_filter
 
+from deconvviz.experiments.inversion.priors import haar_details
+
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
     return load("restoration")
+
+
+@pytest.fixture(scope="module")
+def methods() -> ModuleType:
+    return load("stories.restoration_methods")
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +42,20 @@ def test_blur_is_that_of_scipy_and_noise_has_its_deviation(example: ModuleType, 
 
 
 def test_inverse_filter_is_exact_without_noise_for_a_blur_that_keeps_all_frequencies(
-    example: ModuleType, sharp: np.ndarray
+    methods: ModuleType, sharp: np.ndarray
 ) -> None:
     kernel = np.array([[0, 0.05, 0], [0.05, 0.8, 0.05], [0, 0.05, 0]])
     around = sum(np.roll(sharp, step, axis) for step in (-1, 1) for axis in (0, 1))
     blurred = 0.8 * sharp + 0.05 * around
-    np.testing.assert_allclose(example.inverse(blurred, kernel), sharp, atol=1e-10)
+    np.testing.assert_allclose(methods.inverse(blurred, kernel), sharp, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["wiener", "least_squares"])
-def test_regularised_filters_minimise_their_cost(example: ModuleType, sharp: np.ndarray, name: str) -> None:
+def test_regularised_filters_minimise_their_cost(
+    example: ModuleType, methods: ModuleType, sharp: np.ndarray, name: str
+) -> None:
     blurred, balance = example.degraded(sharp, example.BLUR, 3), 0.01
-    found = getattr(example, name)(blurred, example.BLUR, balance)
+    found = getattr(methods, name)(blurred, example.BLUR, balance)
     padded = np.zeros((64, 64))
     padded[:13, :13] = example.BLUR
     blur = np.fft.fft2(np.roll(padded, (-6, -6), (0, 1)))
@@ -57,8 +66,18 @@ def test_regularised_filters_minimise_their_cost(example: ModuleType, sharp: np.
     np.testing.assert_allclose(found, np.fft.ifft2(expected).real, atol=1e-8)
 
 
+def test_wavelet_coefficients_shrink_and_the_mean_stays(methods: ModuleType, sharp: np.ndarray) -> None:
+    found = methods.shrunk(sharp, 0.01)
+    before, after = (haar_details(torch.tensor(image)[None, None], 3) for image in (sharp, found))
+    for old, new in zip(before, after, strict=True):
+        torch.testing.assert_close(new, torch.nn.functional.softshrink(old, 0.01))
+    blocks = (found - sharp).reshape(8, 8, 8, 8).mean((1, 3))
+    np.testing.assert_allclose(blocks, 0, atol=1e-12)
+    np.testing.assert_allclose(methods.shrunk(sharp, 0), sharp, atol=1e-12)
+
+
 def test_methods_improve_a_blurred_scene_and_the_inverse_filter_does_not(
-    example: ModuleType, sharp: np.ndarray
+    example: ModuleType, methods: ModuleType, sharp: np.ndarray
 ) -> None:
     blurred = example.degraded(sharp, example.BLUR, 4)
     before = example.quality(blurred, sharp)[0]
@@ -68,11 +87,12 @@ def test_methods_improve_a_blurred_scene_and_the_inverse_filter_does_not(
         "unsupervised Wiener": 0,
         "Richardson-Lucy": 20,
         "total variation": 0.001,
+        "sparse wavelets": 0.003,
     }
     for name, setting in settings.items():
-        found = example.restored(blurred, example.BLUR, example.METHODS[name][0], setting)
+        found = example.restored(blurred, example.BLUR, methods.METHODS[name][0], setting)
         assert example.quality(found, sharp)[0] > before + 0.5, name
-    worse = example.restored(blurred, example.BLUR, example.inverse, 0)
+    worse = example.restored(blurred, example.BLUR, methods.inverse, 0)
     assert example.quality(worse, sharp)[0] < before - 10
 
 
