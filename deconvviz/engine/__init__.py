@@ -13,6 +13,7 @@ Read it in this order:
     wrappers.py          replace wrappers such as torch.compile by their inner module
     hooks.py             run a network up to a layer: training flags, hooks and locks
     repeats.py           steps of one recording that the next one can use again
+    memory.py            where a view lies in the tensor whose memory it shares
     recorder.py          run a network and record its calls on a tape
     influence.py         which values depend on weights that are missing
     pixel_fields.py      which pixels of the image each position of a value depends on

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import TensorWeakRef
 
 from deconvviz.engine.gradient_tape import GradientTapes, RecordedCall
 from deconvviz.engine.hooks import Stop, evaluation, exclusive, plain
 from deconvviz.engine.layout import TensorLayout
+from deconvviz.engine.memory import Memory, geometry, region, root_of
 from deconvviz.engine.preservation import memory_of, preserved, storage_of
 from deconvviz.engine.repeats import LastRecording, Repeatable, is_repeatable, last_recording
 from deconvviz.engine.rules import Call, Rule, lookup
@@ -45,10 +46,11 @@ class TapeRecorder(TorchDispatchMode):
         self.last: LastRecording | None = None  # of the same network
         self.before_write: Callable[[Sequence[int | None]], None] = _ignore
         self._followed: dict[int, tuple[TensorWeakRef, int | None]] = {}  # by id; see `_known`
-        self._memories: dict[int, _Memory] = {}  # the same values by their memory
+        self._memories: dict[int, Memory] = {}  # the same values by their memory
         self._makers: dict[int, Rule | None] = {}  # by value: the rule of the call that returned it
         self._broken: set[int] = set()  # values in which the images of a batch are mixed
-        self._overwritten: dict[int, Tensor] = {}  # memory into which the image was written through a view
+        self._filled = False  # whether the image was written into a tensor that did not depend on it
+        self._lost: set[int] = set()  # memory with a write that cannot be followed
         self._spellings = Spellings()
         self._operations: dict[int, _Operation] = {}  # operations that were called, by id
         self._referring: dict[int, list[Rule]] = {}  # rules by the memory of the constants they reference
@@ -70,38 +72,97 @@ class TapeRecorder(TorchDispatchMode):
         if storage is not None:
             kept = self._memories.get(storage._cdata)
             if kept is None or kept.reference.expired():
-                kept = self._memories[storage._cdata] = _Memory(StorageWeakRef(storage), {})
-            kept.values[_geometry(tensor)] = value
+                kept = self._memories[storage._cdata] = Memory(StorageWeakRef(storage), root_of(tensor))
+                self._lost.discard(storage._cdata)
+            kept.values[geometry(tensor)] = value
         return value
 
     def _known(self, tensor: Tensor) -> Any:
         """Return the value of a tensor, _WEIGHT for a parameter, or _FOREIGN if it has none.
 
-        It is None if the tensor was overwritten through another one. Tensors that are created without a call
-        (a user's subclass, or from a NumPy array) are identified by their memory.
+        It is None if the tensor contains a write that cannot be followed. Tensors that are created without a
+        call (a user's subclass, or from a NumPy array), and those that were overwritten through another view,
+        are identified by their memory.
         """
         found = self._followed.get(id(tensor))
         if found is not None and found[0].ref() is tensor:  # otherwise the id was that of a deleted tensor
             return found[1]
         place = self.weights.get(id(tensor))
-        if place is not None and not self._overwritten and place == tensor.data_ptr():
+        if place is not None and not self._filled and place == tensor.data_ptr():
             return _WEIGHT
         if (memory := memory_of(tensor)) is None:
             return _FOREIGN
         kept = self._memories.get(memory)
         if kept is None or kept.reference.expired():
             return _FOREIGN
-        return kept.values.get(_geometry(tensor), _FOREIGN)
+        known = kept.values.get(geometry(tensor))
+        return self._read_again(tensor, kept) if known is None else known
+
+    def _read_again(self, tensor: Tensor, kept: Memory) -> int | None:
+        """Return a new value for a tensor, as a part of the root of its memory; None if it is not known."""
+        value = kept.values.get(kept.root)
+        where = region(kept.root, geometry(tensor))
+        if value is None or tensor.is_nested or tensor.dtype != kept.root[1]:
+            return None
+        self.last = None  # the values of the last recording have other numbers
+        with _disable_current_modes():
+            offset, _, shape, strides = kept.root
+            part = tensor.as_strided(shape, strides, offset)
+            place = (tensor.shape, tensor.stride(), tensor.storage_offset())
+            for op, arguments in [(_READ, place)] if where is None else where.reading():
+                part = self.__torch_dispatch__(op, (), (part, *arguments))
+        read = self.value(part)
+        if read is not None:
+            kept.values[geometry(tensor)] = read
+        return read
+
+    def _write_back(self, target: Tensor) -> None:
+        """Give the root of a memory a new value after a write. Other tensors are then read from it again."""
+        memory = memory_of(target)
+        kept = None if memory is None else self._memories.get(memory)
+        written = None if kept is None else kept.values.get(geometry(target))
+        if kept is None or memory is None or written is None:
+            return
+        before, here = kept.values.get(kept.root), geometry(target)
+        kept.values.clear()
+        kept.values[here] = written
+        for key, (reference, _) in list(self._followed.items()):
+            followed = reference()
+            if followed is None or (followed is not target and memory_of(followed) == memory):
+                del self._followed[key]
+        if here == kept.root:
+            self._lost.discard(memory)
+            return
+        where = region(kept.root, here)
+        if memory in self._lost or target.dtype != kept.root[1]:
+            self._lost.add(memory)
+            return
+        self.last = None
+        if before is not None:
+            kept.values[kept.root] = before
+        with _disable_current_modes():
+            part = target
+            for op, arguments in where.laying() if where is not None else ():
+                part = self.__torch_dispatch__(op, (), (part, *arguments))
+            if where is None or not where.whole:
+                offset, _, shape, strides = kept.root
+                root = target.as_strided(shape, strides, offset)
+                self._patch(root, part)
+
+    def _patch(self, root: Tensor, part: Tensor) -> None:
+        """Record that a part of a tensor was replaced. The memory already contains it."""
+        operation = self._operation(torch.ops.aten.as_strided_scatter.default)
+        arguments = (root, part, part.shape, part.stride(), part.storage_offset())
+        values = (self.value(root), self.value(part))
+        self._record(operation, operation.named(arguments, {}), values, (root,), "", ())
 
     def value_of_output(self, output: Tensor) -> int | None:
-        """Return the value of a module's output; a new one if it was overwritten through another tensor."""
+        """Return the value of a module's output; a new one if it contains a write that cannot be followed."""
         known = self._known(output)
-        if (known is None or known is _FOREIGN) and (no_rule_reason := self._stale([output], [known])):
+        if known is None:
             self.last = None  # its values have other numbers
             known = self.follow(output, TensorLayout.of(_shape(output)), receives_signal=True)
-            self.tape.add(
-                Step(torch.ops.aten.alias.default, self._module, (), (), known, None, no_rule_reason)
-            )
+            self.tape.add(Step(torch.ops.aten.alias.default, self._module, (), (), known, None, _UNFOLLOWED))
         return None if known is _FOREIGN or known is _WEIGHT else known
 
     @property
@@ -118,19 +179,17 @@ class TapeRecorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if self.paused:
             return op(*args, **kwargs)
-        operation = self._operations.get(id(op))
-        if operation is None:
-            operation = self._operations[id(op)] = _Operation.of(op, lookup(op))  # type: ignore[arg-type]
+        operation = self._operation(op)
         written = operation.written(args, kwargs) if operation.writes else ()
         memories = [memory_of(target) for target in written]
         if written:
             self.before_write(memories)
             self._keep_constants_in(memories)
-        if self.finished:
+        if self.finished or (op is _COPY and _is_itself(*args[:2])):
             return op(*args, **kwargs)
         tensors = operation.tensors(args, kwargs)
         known = [self._known(tensor) for tensor in tensors]
-        no_rule_reason = self._stale(tensors, known) if None in known or _FOREIGN in known else ""
+        no_rule_reason = _UNFOLLOWED if None in known else ""
         values = tuple([None if value is _FOREIGN or value is _WEIGHT else value for value in known])
         took_part = not operation.of_shape_alone and (
             bool(no_rule_reason) or values.count(None) < len(values)
@@ -140,7 +199,6 @@ class TapeRecorder(TorchDispatchMode):
         if repeatable:
             earlier = self._earlier(operation, args, tensors, known)
         if written:
-            self._invalidate_views(written, memories)
             cls = operation.rule
             needs = cls is not None and cls.needs_input_values
             if self.gradients is not None:
@@ -157,7 +215,16 @@ class TapeRecorder(TorchDispatchMode):
             self._record(operation, named, values, results, no_rule_reason, written)
             if self.last is not None:
                 self._keep_for_next(operation, args if repeatable else None, tensors, known, first)
+        if took_part:
+            for target in written:
+                self._write_back(target)
         return output
+
+    def _operation(self, op: Any) -> _Operation:
+        operation = self._operations.get(id(op))
+        if operation is None:
+            operation = self._operations[id(op)] = _Operation.of(op, lookup(op))  # type: ignore[arg-type]
+        return operation
 
     def _record(
         self,
@@ -169,10 +236,8 @@ class TapeRecorder(TorchDispatchMode):
         written: Sequence[Tensor],
     ) -> None:
         """Record one call with its results. Results that are not tensors receive no signal."""
-        for target in written:
-            if self.value(target) is None and (memory := memory_of(target)) is not None:
-                self._overwritten[memory] = target
         tape, op, cls, roles = self.tape, operation.op, operation.rule, operation.roles
+        self._filled = self._filled or any([self.value(target) is None for target in written])
         derived = tuple([value in tape.signal_values for value in values])
         layouts = tuple([None if value is None else tape.layouts[value] for value in values])
         makers = tuple([None if value is None else self._maker(value) for value in values])
@@ -318,55 +383,14 @@ class TapeRecorder(TorchDispatchMode):
                 for rule in self._referring.pop(memory, ()):
                     self._copy_constants(rule, memory)
 
-    def _invalidate_views(self, targets: Sequence[Tensor], memories: Sequence[int | None]) -> None:
-        """Forget the values of other tensors that share memory with an overwritten one."""
-        written = {id(target) for target in targets}
-        for key, (reference, _) in list(self._followed.items()):
-            followed = reference()
-            if followed is None:
-                del self._followed[key]
-            elif key not in written and (memory := memory_of(followed)) is not None and memory in memories:
-                self._followed[key] = (reference, None)
-        for target, memory in zip(targets, memories, strict=True):
-            kept = self._memories.get(memory or 0)
-            if kept is not None:
-                place = _geometry(target)
-                own = kept.values.get(place)
-                kept.values.clear()
-                if own is not None:
-                    kept.values[place] = own
 
-    def _stale(self, tensors: Sequence[Tensor], values: Sequence[Any]) -> str:
-        """Return why one of these tensors differs from its recorded value; an empty string if none does."""
-        for tensor, value in zip(tensors, values, strict=True):
-            if value is None:
-                return "one of its arguments was overwritten through another view of its memory"
-            if value is not _FOREIGN:
-                continue
-            memory = memory_of(tensor)
-            if memory in self._overwritten:
-                return "one of its arguments was written to through a view of its memory"
-            kept = None if memory is None else self._memories.get(memory)
-            if kept is not None and not kept.reference.expired():
-                return "one of its arguments is a view of a map that was created without a PyTorch call"
-        return ""
+def _is_itself(target: Tensor, source: Tensor) -> bool:
+    """Return whether two tensors are the same part of the same memory."""
+    return memory_of(target) == memory_of(source) is not None and geometry(target) == geometry(source)
 
 
 def _ignore(memories: Sequence[int | None]) -> None:
     """Do nothing before a write."""
-
-
-@dataclass
-class _Memory:
-    """Values that share a memory, by their geometry."""
-
-    reference: StorageWeakRef
-    values: dict[tuple[Any, ...], int]
-
-
-def _geometry(tensor: Tensor) -> tuple[Any, ...]:
-    """Return the offset, shape, strides and dtype of a tensor."""
-    return tensor.storage_offset(), tensor.dtype, *tensor.shape, *tensor.stride()
 
 
 def _whole_shape(tensor: Tensor) -> tuple[int, ...]:
@@ -412,6 +436,11 @@ _SHAPE_ALONE = frozenset(
     )
 )  # fmt: skip
 """Operations that use only the shape and dtype of a tensor."""
+
+_READ = torch.ops.aten.as_strided.default
+_COPY = torch.ops.aten.copy_.default
+
+_UNFOLLOWED = "one of its arguments was overwritten through a view that cannot be followed"
 
 _FOREIGN: Any = object()
 """Stands for the value of a tensor that does not depend on the image."""

@@ -2,8 +2,8 @@
 
 The tape contains calls, not modules: it makes no difference whether a model uses ``nn.ReLU``, ``F.relu`` or
 ``x.relu_()``, calls one module four times, or branches in Python. Values are numbered in the order in which
-they are computed. An in-place call overwrites a tensor and defines a new value. A tensor that is overwritten
-through another view of its memory is detected, and its calls are unsupported.
+they are computed. An in-place call overwrites a tensor and defines a new value, also for all other tensors
+that share its memory.
 """
 
 from __future__ import annotations

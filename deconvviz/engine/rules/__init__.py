@@ -45,4 +45,6 @@ from deconvviz.engine.rules import (  # noqa: F401
     resampling,
     reshape,
     slicing,
+    strided,
+    writing,
 )

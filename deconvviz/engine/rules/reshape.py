@@ -56,7 +56,7 @@ class Same(Rule):
         return [signal.to(self.dtype)]
 
 
-@rule(aten.as_strided_.default, aten.as_strided.default)
+@rule(aten.as_strided_.default)
 class Restrided(Same):
     """A change of strides that leaves every value in its place (only dimensions of length 1 change)."""
 
@@ -75,34 +75,6 @@ class Restrided(Same):
 
     def unsupported(self) -> str:
         return "it reads values from other places of the memory" if self.moved else ""
-
-
-@rule(aten.copy_.default)
-class Overwritten(Rule):
-    """A tensor overwritten by another; projection: the other receives the whole signal."""
-
-    def __init__(self, call: Call) -> None:
-        self.below = call.layouts[-1]
-        self.cut_to_integers = _is_whole(call.output)
-        if self.cut_to_integers:
-            self.support, self.note = Support.APPROXIMATE, CUT
-        self.shape = (call["self"].shape, call["src"].shape)
-
-    def unsupported(self) -> str:
-        if self.below is None or self.shape[0] != self.shape[1]:
-            return "it writes to a part of a tensor, or broadcasts what it writes"
-        return ""
-
-    def flows(self, argument: int) -> bool:
-        return argument == 1 and not self.cut_to_integers
-
-    def output_layout(self, call: Call) -> TensorLayout:
-        return self.below or super().output_layout(call)
-
-    def project(
-        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
-    ) -> Sequence[Tensor | None]:
-        return [None, signal]
 
 
 @rule(

@@ -115,7 +115,7 @@ class Split(Part):
 
 
 class Pick(Part):
-    """One position along a dimension, which is removed."""
+    """One position along a dimension, which is removed. It may be the batch if there is only one image."""
 
     any_batch_axis = True
     step, count = 1, 1
@@ -123,17 +123,19 @@ class Pick(Part):
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.supports_windows = self.axis is None
+        self.alone = call.batch == 1 and not self.below.folded and len(self.below.shape) > 0
 
     def is_elementwise(self, argument: int, axis: int) -> bool:
         return self.axis is None and not self.joined
 
     def unsupported(self) -> str:
-        return "it selects one of the images of a batch" if self.dim == 0 else ""
+        return "it selects one of the images of a batch" if self.dim == 0 and not self.alone else ""
 
     def output_layout(self, call: Call) -> TensorLayout:
-        if self.dim == 0:
-            return TensorLayout.of(call.output.shape[1:])
         below = self.below
+        if self.dim == 0:  # without a batch: the first dimension takes its place
+            below = below.in_network_order() if self.alone else TensorLayout.of(call.output.shape[1:])
+            return replace(below, folded=1) if self.alone else below
         shape = (*below.shape[: self.dim - 1], *below.shape[self.dim :])
         batch_at = below.batch_at - (self.dim - below.folded <= below.batch_at)
         moved = below.moved(lambda dim: None if dim == self.dim else dim - (dim > self.dim))
@@ -144,6 +146,9 @@ class Pick(Part):
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
+        if self.dim == 0:
+            order = self.below.network_order()
+            return [signal.permute(0, *(1 + order.index(dim) for dim in range(1, signal.dim())))]
         shape = list(signal.shape)
         shape.insert(self.dim, self.length)
         x = signal.new_zeros(shape)
