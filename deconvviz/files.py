@@ -1,4 +1,4 @@
-"""Write files whole or not at all: under a temporary name in the same folder, then renamed."""
+"""Write files whole or not at all (under a temporary name in the same folder, then renamed); read arrays."""
 
 from __future__ import annotations
 
@@ -146,6 +146,20 @@ def _place_if_free(temporary: Path, target: Path, asked: Path) -> None:
         if os.path.lexists(target):
             raise _taken(asked) from None
         os.rename(temporary, target)
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Return the arrays of an .npz file by name, without unpickling.
+
+    Raises OSError, ValueError, EOFError or zipfile.BadZipFile if the file is not such an archive.
+    """
+    import numpy as np
+
+    with open(path, "rb") as stream:
+        stored = np.load(stream, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            raise ValueError("it is a single array")
+        return {name: stored[name] for name in stored.files}
 
 
 def cannot_write(asked: Path, error: OSError) -> str:

@@ -20,7 +20,7 @@ from deconvviz.dataset_search.search_folder import CHECKPOINT as CHECKPOINT
 from deconvviz.dataset_search.summary import Summary
 from deconvviz.dataset_search.top_k import Top
 from deconvviz.errors import SearchError
-from deconvviz.files import write_whole
+from deconvviz.files import read_arrays, write_whole
 
 FORMAT = "deconvviz checkpoint 2"
 OLDER_FORMAT = "deconvviz checkpoint 1"  # without a summary
@@ -191,12 +191,11 @@ def _unreadable(path: Path, reason: Exception) -> SearchError:
 
 def _load(path: Path) -> tuple[dict[str, Any], dict[str, Numbers]]:
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            header = json.loads(str(stored["told"]))
-            arrays = {name: stored[name] for name in stored.files if name != "told"}
-            if "lowest" not in arrays:
-                arrays["lowest"] = _lowest(arrays["activation"])
-            _ = [arrays[name] for name in ("done", *_ARRAYS)]  # raises KeyError if one is missing
+        arrays = read_arrays(path)
+        header = json.loads(str(arrays.pop("told")))
+        if "lowest" not in arrays:
+            arrays["lowest"] = _lowest(arrays["activation"])
+        _ = [arrays[name] for name in ("done", *_ARRAYS)]  # raises KeyError if one is missing
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as reason:
         raise _unreadable(path, reason) from reason
     if header.get("format") not in (FORMAT, OLDER_FORMAT):

@@ -107,7 +107,7 @@ def test_projection_with_stride_two_equals_a_dense_one_of_a_signal_with_zeros(le
     image = torch.arange(length**2, dtype=torch.float64).reshape(length, length)
     signal = _tensor([[1, -2], [3, 4]])
     spread = np.zeros((length - 2, length - 2))
-    spread[0:3:2, 0:3:2] = signal
+    spread[0:3:2, 0:3:2] = signal.numpy()
     projected = _project(_convolution(stride=2), image, signal)
     assert torch.equal(projected, _project(_convolution(), image, torch.from_numpy(spread)))
     assert torch.equal(projected[:5, :5], _forward(_transposed(stride=2), signal))

@@ -16,7 +16,7 @@ from deconvviz.dataset_search.peak_finder import Numbers, find_peaks, open_finde
 from deconvviz.dataset_search.top_k import Top
 from deconvviz.errors import SearchError
 from deconvviz.experiments.evolution.pictures import PreparedBatches
-from deconvviz.files import write_whole
+from deconvviz.files import read_arrays, write_whole
 from deconvviz.layers import Layer
 from deconvviz.network import Network
 
@@ -136,9 +136,9 @@ def _read(
 ) -> tuple[dict[str, Any], dict[str, Numbers]] | None:
     """Return notes and arrays of a file; None if it is missing, damaged, or has another identity."""
     try:
-        with open(path, "rb") as stream, np.load(stream) as stored:
-            notes = json.loads(stored["notes"].tobytes())
-            arrays = {name: stored[name] for name in names}
+        stored = read_arrays(path)
+        notes = json.loads(stored["notes"].tobytes())
+        arrays = {name: stored[name] for name in names}
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None
     return (notes, arrays) if notes["identity"] == identity else None
