@@ -1,30 +1,32 @@
-"""Coverage of the networks of torchvision and timm: which operations have exact or approximate rules?
+"""Coverage of the networks of several libraries: which operations have exact or approximate rules?
 
-Every network is built without weights and run once on an empty image, as `deconvviz check` does. "calls"
-is the number of calls that take part in the projection of any layer, and "exact" is the share of them
-that have an exact rule. If operations are unsupported, the table names the one nearest to the image.
+Every network is built without weights, or with random ones, and run once on an empty image, as
+`deconvviz check` does. "calls" is the number of calls that take part in the projection of any layer, and
+"exact" is the share of them that have an exact rule. If operations are unsupported, the table names the one
+nearest to the image. Networks that cannot be recorded are listed with the reason.
 
-A family is a module of torchvision, with all its networks, or a module of timm, with some of its
-networks (--each). Only convolutional modules of timm are included: at least a quarter of the layers with
-a weight matrix must be convolutions. A vision transformer has only one convolution, its first layer.
+With --oracle, units of three layers of every network are also projected by a second implementation
+(`dv.verify`), with random weights in double precision, and the largest difference is printed.
+
+A family is a module of torchvision, with all its networks; a module of timm that is based on convolutions,
+with some of its networks (--each); or a network of transformers, segmentation_models_pytorch, MONAI or
+Ultralytics.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
 import torch
-from torch import nn
-from torchvision import models
+from families import Make, families, unique
+from second_implementation import largest_difference
 
 import deconvviz as dv
-from deconvviz.errors import NetworkError
-from deconvviz.loading import sketch
+from deconvviz.errors import DeconvvizError
 
 HEAD = ("family", "networks", "calls", "exact", "approximate", "unsupported")
 
@@ -35,7 +37,7 @@ class Family:
 
     name: str
     found: tuple[dv.Coverage, ...]
-    failed: tuple[str, ...] = ()  # errors of networks that do not run on meta tensors
+    failed: tuple[str, ...] = ()  # names and errors of networks that cannot be recorded
 
     def row(self) -> tuple[str, ...]:
         calls = sum(one.calls for one in self.found)
@@ -63,10 +65,6 @@ def percent(part: int, whole: int) -> str:
     return f"{1000 * part // whole / 10:g}" if whole else "0"
 
 
-def unique(words: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(words))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -75,71 +73,41 @@ def main() -> None:
         "--markdown", action="store_true", help="print the table in Markdown, as in the documentation"
     )
     parser.add_argument("--each", type=int, default=3, help="number of networks for each family of timm")
+    parser.add_argument("--oracle", action="store_true", help="compare with the second implementation (slow)")
     parser.add_argument("--only", default="", help="only families whose name contains this text")
     options = parser.parse_args()
     torch.set_num_threads(1)
     start = perf_counter()
-    families = [*torchvision_families(options.only), *timm_families(options.only, options.each)]
+    found = []
+    for name, members in families(options.only, options.each):
+        found.append(survey(name, members))
+        if options.oracle:
+            compare(name, members)
     if options.markdown:
-        print_markdown(families)
+        print_markdown(found)
     else:
-        print_plain([family.row() for family in families])
-    networks = sum(len(family.found) for family in families)
+        print_plain([family.row() for family in found])
+    networks = sum(len(family.found) for family in found)
     print(f"{networks} networks in {perf_counter() - start:.0f} s", file=sys.stderr)
 
 
-def torchvision_families(only: str) -> Iterator[Family]:
-    """Yield the classification networks of torchvision by module, then its segmentation networks."""
-    names: dict[str, list[str]] = {}
-    for name in models.list_models(module=models):
-        names.setdefault(module_of(name), []).append(name)
-    for name in models.list_models(module=models.segmentation):
-        names.setdefault(f"segmentation.{module_of(name)}", []).append(name)
-    for family, members in names.items():
-        if only in family:
-            make = segmentation if family.startswith("segmentation.") else sketch
-            yield survey(family, [make(name) for name in members])
-
-
-def module_of(name: str) -> str:
-    return str(models.get_model_builder(name).__module__).rpartition(".")[2]
-
-
-def segmentation(name: str) -> dv.Network:
-    with torch.device("meta"):
-        module = models.get_model(name, weights=None, weights_backbone=None)
-    return dv.Network(module, size=224, name=name)
-
-
-def timm_families(only: str, each: int) -> Iterator[Family]:
-    """Yield the families of convolutional networks of timm, if timm is installed."""
-    if importlib.util.find_spec("timm") is None:
-        print("timm is not installed: its families are skipped", file=sys.stderr)
-        return
-    import timm
-
-    for module in timm.list_modules():
-        members = timm.list_models(module=module)
-        if not members or only not in f"timm {module}":
-            continue
-        if convolutional(sketch(f"timm:{members[0]}").module):
-            chosen = unique(members[len(members) * n // each] for n in range(each))
-            yield survey(f"timm {module}", [sketch(f"timm:{name}") for name in chosen])
-
-
-def convolutional(module: nn.Module) -> bool:
-    convolutions = sum(isinstance(part, nn.Conv2d) for part in module.modules())
-    return 3 * convolutions >= sum(isinstance(part, nn.Linear) for part in module.modules())
-
-
-def survey(family: str, networks: Iterable[dv.Network]) -> Family:
+def survey(family: str, members: Mapping[str, Make]) -> Family:
     found, failed = [], []
-    for network in networks:
+    for name, make in members.items():
         try:
-            found.append(network.coverage())
-        except NetworkError as reason:
-            failed.append(str(reason))
+            found.append(make().coverage())
+        except DeconvvizError as reason:
+            failed.append(f"{name}: {reason}")
     return Family(family, tuple(found), tuple(failed))
+
+
+def compare(family: str, members: Mapping[str, Make]) -> None:
+    """Print the largest difference of each network from the second implementation."""
+    for name, make in members.items():
+        try:
+            print(f"{family}: {name}: {largest_difference(make())}", flush=True)
+        except DeconvvizError as reason:
+            print(f"{family}: {name}: not compared: {reason}", flush=True)
 
 
 def print_plain(rows: Sequence[Sequence[str]]) -> None:
@@ -153,10 +121,10 @@ def print_plain(rows: Sequence[Sequence[str]]) -> None:
         )
 
 
-def print_markdown(families: Sequence[Family]) -> None:
+def print_markdown(found: Sequence[Family]) -> None:
     """Print a Markdown table; families of timm with equal last two columns share a row."""
     groups: dict[tuple[str, ...], list[Family]] = {}
-    for family in families:
+    for family in found:
         library = family.name if not family.name.startswith("timm ") else "timm"
         groups.setdefault((library, *family.row()[-2:]), []).append(family)
     merged = [

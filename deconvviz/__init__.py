@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deconvviz.dataset_search.search import search as search
     from deconvviz.engine.layout import TensorLayout as TensorLayout
     from deconvviz.engine.layout import Window as Window
+    from deconvviz.engine.region import Region as Region
     from deconvviz.engine.rule_check import check_rule as check_rule
     from deconvviz.engine.rules import Call as Call
     from deconvviz.engine.rules import Rule as Rule
@@ -95,6 +96,7 @@ _HOME = {  # the module that defines each public name
     "Progress": "deconvviz.dataset_search.progress",
     "Projection": "deconvviz.projection",
     "Recording": "deconvviz.recording",
+    "Region": "deconvviz.engine.region",
     "Rule": "deconvviz.engine.rules",
     "Search": "deconvviz.dataset_search.result",
     "Source": "deconvviz.image_sources",
@@ -151,6 +153,7 @@ __all__ = [
     "Progress",
     "Projection",
     "Recording",
+    "Region",
     "Rule",
     "Search",
     "Source",

@@ -62,6 +62,8 @@ _FLAGS = {"whole_fields": "no-border"}  # flags whose name differs from that of 
 def _flag(option: str) -> str:
     name, _, value = option.partition("=")
     flag = _FLAGS.get(name, name.replace("_", "-"))
+    if value.startswith("("):  # at=(y, x) is --at Y,X
+        value = value.strip("()").replace(" ", "").upper()
     return f"--{flag}" + (f" {value}" if value not in ("", "True") else "")
 
 

@@ -12,15 +12,18 @@ from typing import Any
 
 from deconvviz.described_network import load_described
 from deconvviz.engine.choice import UnitChoice
+from deconvviz.engine.region import Region
 from deconvviz.engine.units import Unit
 from deconvviz.errors import ManifestError
 from deconvviz.images.described import described_file
 from deconvviz.likeness import PlaceLikeness
 from deconvviz.methods.verify import Report, confirmed
 from deconvviz.methods.verify import verify as compute_again
+from deconvviz.models.detections import Detection
 from deconvviz.network import Network
 from deconvviz.paths import no_manifest, path_as_typed
-from deconvviz.projection import FORMAT, Projection, Style, pixel_digest
+from deconvviz.projection import FORMAT, Projection, Style, array_digest, as_numpy, picture_digest
+from deconvviz.recording import Recording
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,33 @@ def _experiment(
     return Remade(*make_again(Again(stored, path, load, allow_code, report)))
 
 
+def _images_of(stored: Mapping[str, Any], path: Path) -> list[Path] | dict[str, list[Path] | Path]:
+    """Return the files of the images, or those of every input of a network with several."""
+    if "inputs" not in stored:
+        return [described_file(one, path) for one in stored["pictures"]]
+    found: dict[str, list[Path] | Path] = {}
+    for one in stored["inputs"]:
+        files = [described_file(entry, path) for entry in one.get("pictures") or [one["array"]]]
+        found[one["name"]] = files if "pictures" in one else files[0]
+    return found
+
+
+def _check_inputs(stored: Mapping[str, Any], recording: Recording, path: Path) -> None:
+    """Raise ManifestError if a picture or an array is not that of the manifest."""
+    entries = stored.get("inputs") or [{"name": recording.input_names[0], "pictures": stored["pictures"]}]
+    recorded = {one.name: one for one in recording.recorded_inputs}
+    for entry in entries:
+        found = recorded[entry["name"]]
+        for image, one in zip(found.images, entry.get("pictures", ()), strict=True):
+            if picture_digest(image) != one["pixels"]:
+                raise ManifestError(
+                    f"the pixels of {image.path} are not those of {path}: the file has changed, "
+                    "or this machine decodes it differently"
+                )
+        if "array" in entry and array_digest(as_numpy(found.tensor))["digest"] != entry["array"]["digest"]:
+            raise ManifestError(f"the array in {found.path} is not that of {path}: the file has changed")
+
+
 def _remake(
     stored: Mapping[str, Any],
     path: Path,
@@ -144,17 +174,14 @@ def _remake(
         raise ManifestError(
             f"{path} was made in Python from a tensor: only the program that made it can make it again"
         )
-    images = [described_file(one, path) for one in stored["pictures"]]
+    images = _images_of(stored, path)
     named = any(one.get("top_class") for one in stored["pictures"])
     method = stored.get("method", "deconvnet")  # older manifests do not name it
     recording = network.record(images, stored["layer"]["name"], scores=named, methods=method)
-    for image, one in zip(recording.input_images, stored["pictures"], strict=True):
-        if pixel_digest(image.rgb) != one["pixels"]:
-            raise ManifestError(
-                f"the pixels of {image.path} are not those of {path}: the file has changed, "
-                "or this machine decodes it differently"
-            )
-    units: Sequence[Unit] = [Unit(**unit) for unit in stored["units"]]
+    _check_inputs(stored, recording, path)
+    units: Sequence[Unit] = [
+        Detection.from_json(unit) if "index" in unit else Region.from_json(unit) for unit in stored["units"]
+    ]
     if (chosen := stored.get("selection")) is not None:
         units = UnitChoice.from_json(chosen, units)
     projection = recording.project(stored["layer"]["name"], units, method=method, memory=memory)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any, overload
 
 from torch import nn
 
 from deconvviz.engine.choice import FieldGrid
+from deconvviz.engine.output_parts import module_of, with_keys
 from deconvviz.engine.receptive_fields import View, views
-from deconvviz.engine.tape import IMAGE, Tape
+from deconvviz.engine.tape import IMAGE, Output, Tape
 from deconvviz.engine.wrappers import named_parts
 from deconvviz.errors import LayerError, UnitError
 from deconvviz.html_views import table
 from deconvviz.models.layer_names import paper_names, unknown_layer_message
+from deconvviz.wording import listed, with_article
 
 NOT_REACHED = (
     "was not reached with an empty image (in Python, net.record(image, layer) tries it on the image itself)"
@@ -23,6 +25,7 @@ NOT_REACHED = (
 
 OUTPUT = "output"
 """Name of the output of the whole network, unless a module has that name."""
+_OUTPUTS = (OUTPUT, f"({OUTPUT})")
 
 _PAPER_KINDS = (
     ("conv", (nn.Conv2d,)),
@@ -45,19 +48,23 @@ _JSON_KEYS = {
 }  # keys of `layers --json` that are older than the attribute names
 
 
+_FOR_IMAGES = (("spatial", 2), ("axes", None), ("inputs", ()))  # left out of `layers --json`
+_UNITS = {1: " samples", 2: " px"}  # of receptive fields; the axes of volumes have different units
+
+
 @dataclass(frozen=True)
 class Layer:
-    """Layer of a network: a module (or the network itself) that returns a tensor."""
+    """Layer of a network: a tensor that a module (or the network itself) returns."""
 
     name: str  # the paper's name if there is one, else the dotted name
-    module: str  # dotted module name; `name:2` for the second call of a module
+    module: str  # dotted module name; `name:2` for the second call of a module, `name[key]` for a part
     kind: str  # class of the module
     shape: tuple[int, ...]  # output shape for one image: (C, H, W), or (F,)
     field: (
-        tuple[int, int] | None
+        tuple[int, ...] | None
     )  # receptive field (rows, columns) in pixels; None: the whole image (`sees_all`) or unknown
-    stride: tuple[float, float] | None  # distance of neighbouring units in pixels (rows, columns)
-    offset: tuple[float, float] | None  # first pixel of the field of unit (0, 0); negative in the padding
+    stride: tuple[float, ...] | None  # distance of neighbouring units in pixels (rows, columns)
+    offset: tuple[float, ...] | None  # first pixel of the field of unit (0, 0); negative in the padding
     parameters: int
     unsupported: str = ""  # why its units cannot be projected; empty if they can
     is_constant: bool = False  # treated as a constant, such as a gate: its projections are zero
@@ -67,36 +74,47 @@ class Layer:
     has_channels: bool = True  # whether units are positions of a map (C, H, W) or entries of a vector (F)
     sees_all: bool = False  # every unit depends on the whole image, whatever its size
     lacks_weights: bool = False  # depends on missing weights and cannot be requested
+    spatial: int = 2  # number of axes of the network's input: 1 for signals, 3 for volumes and video
+    axes: tuple[int, ...] | None = None  # those that the layer has, if it does not have all: a mean over time
+    inputs: tuple[str, ...] = ()  # of several inputs of the network, those that it depends on
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kind}): {_times(self.shape)}, {self.field_text}"
 
-    def field_of(self, y: int, x: int) -> tuple[float, float, float, float] | None:
+    def field_of(self, *position: int) -> tuple[float, ...] | None:
         """Return the receptive field (x0, y0, x1, y1) of the unit at (y, x), without cutting at the border.
+
+        The axes of other networks are as in `Recording.boxes`: (x0, x1) of the unit at (x,) of a signal.
 
         Return None if the field differs from unit to unit, or is the whole image.
         """
         if self.field is None or self.stride is None or self.offset is None:
             return None
-        top, left = self.offset[0] + y * self.stride[0], self.offset[1] + x * self.stride[1]
-        return left, top, left + self.field[1], top + self.field[0]
+        axes = zip(self.offset, position, self.stride, strict=True)
+        first = [offset + place * stride for offset, place, stride in axes]
+        past = [start + length for start, length in zip(first, self.field, strict=True)]
+        return (*reversed(first), *reversed(past))
 
-    def field_grid(self, image: tuple[int, int]) -> FieldGrid | None:
+    def field_grid(self, image: Sequence[int]) -> FieldGrid | None:
         """Return the grid of receptive fields for an image of the given (rows, columns).
 
         Return None if units have no position, depend on the whole image, or have unknown fields.
         """
         if self.field is None or self.stride is None or self.offset is None:
             return None
-        return FieldGrid(self.field, self.stride, self.offset, image)
+        return FieldGrid(self.field, self.stride, self.offset, self._own(image))
 
-    def whole_fields(self, image: tuple[int, int], lengths: Sequence[int]) -> tuple[range, range] | None:
-        """Return the rows and columns of a map whose receptive fields are not cut by the border of an image.
+    def _own(self, image: Sequence[int]) -> tuple[int, ...]:
+        """Return the lengths of the input along the axes of this layer."""
+        return tuple(image if self.axes is None else [image[axis] for axis in self.axes])
+
+    def whole_fields(self, image: Sequence[int], lengths: Sequence[int]) -> tuple[range, ...] | None:
+        """Return the positions, by axis, whose receptive fields are not cut by the border of an image.
 
         `lengths` are the (rows, columns) of the map. Return None if units have no position, or depend on the
         whole image. Raise UnitError if the fields are unknown, or all of them are cut.
         """
-        if len(self.shape) != 3 or self.sees_all:
+        if len(self.shape) < 2 or self.sees_all:
             return None
         if (grid := self.field_grid(image)) is None:
             raise UnitError(
@@ -104,18 +122,29 @@ class Layer:
                 "found. Leave {option} out",
                 option="whole_fields=True",
             )
-        rows, columns = (grid.inside(axis, length) for axis, length in enumerate(lengths))
-        if not rows or not columns:
+        inside = tuple([grid.inside(axis, length) for axis, length in enumerate(lengths)])
+        if not all(inside):
             raise UnitError(
                 f"every receptive field of {self.name} is cut by the border: a field has "
-                f"{_times(self.field or ())} px, the image {_times(image)} px. Leave {{option}} out",
+                f"{_times(self.field or ())} px, the image {_times(self._own(image))} px. "
+                "Leave {option} out",
                 option="whole_fields=True",
             )
-        return rows, columns
+        return inside
+
+    @property
+    def is_output(self) -> bool:
+        """Whether the layer is what the network returns, or a part of it."""
+        return module_of(self.module) == ""
 
     @property
     def field_text(self) -> str:
-        """Receptive field and stride in words, or why units cannot be projected."""
+        """Receptive field and stride, or why units cannot be projected; and on which of several inputs."""
+        inputs = f"depends on {' and '.join(self.inputs)}" if self.inputs else ""
+        return " · ".join(filter(None, [self._field_text, inputs]))
+
+    @property
+    def _field_text(self) -> str:
         if self.lacks_weights:
             return "cannot be requested: it depends on missing weights"
         if self.unsupported:
@@ -123,26 +152,30 @@ class Layer:
         if self.is_constant:
             return "is treated as a constant: its projections are zero"
         if self.sees_all:
-            return "receptive field: the whole image"
+            return f"receptive field: the whole {'image' if self.spatial == 2 else 'input'}"
         if self.field is None:
             return "receptive field: unknown"
         more = " (gates or statistics depend on more)" if self.depends_on_more else ""
-        every = f", stride {_by(self.stride)} px" if self.stride else ""
-        return f"receptive field {_by(self.field)} px{every}{more}"
+        every = f", stride {self._with_unit(self.stride)}" if self.stride else ""
+        return f"receptive field {self._with_unit(self.field)}{every}{more}"
+
+    def _with_unit(self, lengths: Sequence[float]) -> str:
+        unit = _UNITS.get(self.spatial, "")
+        return _by(lengths) + (unit.removesuffix("s") if tuple(lengths) == (1,) else unit)
 
 
 def _times(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _by(pair: tuple[float, float]) -> str:
-    return f"{pair[0]:g}" if pair[0] == pair[1] else f"{pair[0]:g}x{pair[1]:g}"
+def _by(lengths: Sequence[float]) -> str:
+    alike = len(set(lengths)) == 1 and len(lengths) < 3
+    return f"{lengths[0]:g}" if alike else "x".join(f"{n:g}" for n in lengths)
 
 
-def _plain(pair: tuple[Fraction, Fraction]) -> tuple[float, float]:
+def _plain(lengths: Sequence[Fraction]) -> tuple[float, ...]:
     """Return numbers as integers if they are whole."""
-    first, second = (int(n) if n.denominator == 1 else float(n) for n in pair)
-    return first, second
+    return tuple([int(n) if n.denominator == 1 else float(n) for n in lengths])
 
 
 class LayerTable(Sequence[Layer]):
@@ -220,6 +253,41 @@ class LayerTable(Sequence[Layer]):
             raise LayerError(f"{self._network} does not return a single tensor, so it has no class scores")
         return self._layers[-1]
 
+    def scores(self, classes: Sequence[str] = ()) -> Layer:
+        """Return the layer of class scores: the output of the network, or a part of it.
+
+        With class names, it is the first part with one channel for each class. Without names, it is the only
+        part, or the part ``out`` or ``logits``.
+
+        Raises:
+            LayerError: If no part is known to be class scores. The message lists the parts.
+        """
+        if self._layers and not self._layers[-1].module:
+            self._check_has_weights(self._layers[-1])
+            return self._layers[-1]
+        parts = [layer for layer in self if layer.is_output and layer.has_channels]
+        if classes:
+            found = [layer for layer in parts if layer.shape[0] == len(classes)]
+        else:
+            usual = [layer for layer in parts if layer.module in ("[out]", "[logits]")]
+            found = parts if len(parts) == 1 else usual
+        if not found:
+            raise LayerError(self._without_scores(parts, len(classes)))
+        self._check_has_weights(found[0])
+        return found[0]
+
+    def _without_scores(self, parts: Sequence[Layer], classes: int) -> str:
+        returned = next((row for name, row in self._without_row.items() if name in _OUTPUTS), "")
+        kind = returned.partition(",")[0] or "does not return a single tensor"
+        if not parts:
+            return f"{self._network} {kind}, and no part of it has class scores"
+        there = ", ".join(f"{layer.name} ({_times(layer.shape)})" for layer in parts)
+        if classes:
+            return f"{self._network} {kind}; none has one channel for each of {classes} classes: {there}"
+        return (
+            f"{self._network} {kind}; which of these has class scores is unknown without class names: {there}"
+        )
+
     @overload
     def __getitem__(self, key: int | str) -> Layer: ...
     @overload
@@ -244,12 +312,25 @@ class LayerTable(Sequence[Layer]):
         return "\n".join(map(str, self._layers))
 
     def _repr_html_(self) -> str:
-        head = ("layer", "module", "kind", "output", "field (px)", "stride (px)", "parameters")
-        return table(head, [cells(layer) for layer in self])
+        return table(self.head, [cells(layer) for layer in self])
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """Headings of the columns that `cells` returns."""
+        spatial = self._layers[0].spatial if self._layers else 2
+        unit = f" ({_UNITS[spatial].strip()})" if spatial in _UNITS else ""
+        return ("layer", "module", "kind", "output", f"field{unit}", f"stride{unit}", "parameters")
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return one plain dictionary for each layer, with the keys of `layers --json`."""
-        return [{_JSON_KEYS.get(key, key): value for key, value in asdict(layer).items()} for layer in self]
+        return [
+            {
+                _JSON_KEYS.get(key, key): value
+                for key, value in asdict(layer).items()
+                if (key, value) not in _FOR_IMAGES
+            }
+            for layer in self
+        ]
 
 
 def cells(layer: Layer) -> tuple[str, str, str, str, str, str, str]:
@@ -288,31 +369,30 @@ def read_layers(
         (out.module, kind)
         for out in tape.outputs
         if out.call == 1
+        and not out.keys
         and (kind := _paper_kind(parts[out.module]))
         and not list(parts[out.module].children())
     ]
-    paper = {dotted: name for name, dotted in paper_names(leaves).items()}
-    taken = {out.module for out in tape.outputs}
-    seen, refusals = views(tape), tape.unsupported_messages()
+    names = _Names({dotted: name for name, dotted in paper_names(leaves).items()}, parts, tape)
+    seen, refusals = _Views(tape), tape.unsupported_messages()
     layers: list[Layer] = []
     first_of: dict[int, str] = {}
     for out in tape.outputs:
         if out.value is None or len(out.shape) < 2:
             continue
         dotted = out.name
-        if not out.module:
-            name = OUTPUT if OUTPUT not in taken else f"({OUTPUT})"
-        else:
-            name = paper.get(dotted, dotted)
+        name = names.of(out)
         form = tape.layouts[out.value]
-        view = seen[out.value]
-        found = view.field if len(out.shape) in (2, 4) else None
-        sees_all = view.whole or (len(out.shape) == 2 and _covers(view, tape.layouts[IMAGE].lengths))
-        found = None if sees_all else found
-        parameters = sum(p.numel() for p in parts[out.module].parameters()) if out.call == 1 else 0
+        view, source = seen.of(out.value)
         shape = tuple(out.shape[1:])
+        is_map = form.is_map and form.shape == shape
+        found = view.field if len(shape) == 1 or is_map else None
+        sees_all = view.whole or (len(out.shape) == 2 and _covers(view, tape.layouts[source].lengths))
+        found = None if sees_all else found
+        counts = out.call == 1 and not out.keys
+        parameters = sum(p.numel() for p in parts[out.module].parameters()) if counts else 0
         refused = refusals.get(out.value, "")
-        no_map = len(shape) == 3 and (form.axes not in ((2, 3), (1, 2)) or form.shape != shape)
+        no_map = len(shape) == form.spatial + 1 and not is_map
         if no_map:
             refused = refused or f"it returns {_times(shape)} for an image, which is not a map of channels"
         of_pictures = out.shape[0] == tape.batch and not form.folded and not form.batch_at
@@ -322,27 +402,30 @@ def read_layers(
                 name,
                 dotted,
                 out.kind,
-                (shape[2], shape[0], shape[1]) if last else shape,
+                (shape[-1], *shape[:-1]) if last else shape,
                 found.size if found else None,
-                _plain(found.stride) if found and len(out.shape) == 4 else None,
-                _plain(found.first) if found and len(out.shape) == 4 else None,
+                _plain(found.stride) if found and is_map else None,
+                _plain(found.first) if found and is_map else None,
                 parameters,
                 refused,
                 is_constant=out.value not in tape.signal_values,
                 depends_on_more=found is not None and found.sees_more,
                 channels_last=last,
                 same_as=first_of.get(out.value, ""),
-                has_channels=len(shape) in (1, 3) and not no_map and of_pictures,
+                has_channels=(len(shape) == 1 or is_map) and of_pictures,
                 sees_all=sees_all,
                 lacks_weights=dotted in tape.lacking,
+                spatial=form.spatial,
+                axes=form.tracked if is_map and len(form.tracked) < form.spatial else None,
+                inputs=seen.inputs_of(out.value),
             )
         )
         first_of.setdefault(out.value, name)
-    without_row = _without_row(module, tape, layers)
+    without_row = _without_row(module, tape, layers, names)
     return LayerTable(layers, network, see=see, without_row=without_row, missing=missing)
 
 
-def _covers(view: View, lengths: tuple[int, int]) -> bool:
+def _covers(view: View, lengths: Sequence[int]) -> bool:
     """Return whether a unit without position depends on all of an image of this size."""
     field = view.field
     return field is not None and all(
@@ -351,12 +434,70 @@ def _covers(view: View, lengths: tuple[int, int]) -> bool:
     )
 
 
-def _without_row(module: nn.Module, tape: Tape, layers: Sequence[Layer]) -> dict[str, str]:
-    """Return the names of modules that are not layers, each with the reason as the end of a sentence."""
+class _Views:
+    """Receptive fields of each value, in the first input of the network that it depends on.
+
+    Pictures come before inputs without rows and columns.
+    """
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._sources = sorted(tape.inputs, key=lambda source: tape.layouts[source].axes is None)
+        self._views = {source: views(tape, source) for source in self._sources}
+
+    def of(self, value: int) -> tuple[View, int]:
+        """Return the view of a value, and the input that it is in."""
+        reached = self._sources if len(self._sources) == 1 else self._tape.inputs_of(value)
+        source = next((one for one in self._sources if one in reached), IMAGE)
+        return self._views[source][value], source
+
+    def inputs_of(self, value: int) -> tuple[str, ...]:
+        """Return the names of the inputs that a value depends on; empty if the network has only one."""
+        if len(self._sources) == 1:
+            return ()
+        reached = self._tape.inputs_of(value)
+        names = zip(self._tape.inputs, self._tape.input_names, strict=True)
+        return tuple([name for source, name in names if source in reached])
+
+
+class _Names:
+    """Names of layers. Names of modules come before those of parts of outputs, which may be equal."""
+
+    def __init__(self, paper: Mapping[str, str], parts: Mapping[str, nn.Module], tape: Tape) -> None:
+        self._paper = paper
+        tensors = {out.module for out in tape.outputs if not out.keys}
+        taken = OUTPUT in (tensors if "" in tensors else parts)
+        self.output = f"({OUTPUT})" if taken else OUTPUT
+        self._taken = {name: name for name in (*parts, *paper.values(), *(out.name for out in tape.outputs))}
+
+    def of(self, out: Output) -> str:
+        """Return the name of a layer."""
+        whole = replace(out, keys=()).name
+        whole = self._paper.get(whole, whole) if out.module else self.output
+        if not out.keys:
+            return whole
+        joined = ".".join((whole, *out.keys))
+        is_own = self._taken.setdefault(joined, out.name) == out.name
+        return joined if is_own else with_keys(whole, out.keys)
+
+
+def _without_row(module: nn.Module, tape: Tape, layers: Sequence[Layer], names: _Names) -> dict[str, str]:
+    """Return the names of outputs that are not layers, each with the reason as the end of a sentence."""
     rows = {layer.module: layer.name for layer in layers}
+    found = {
+        form: _why_no_row(out)
+        for out in reversed(tape.outputs)
+        if out.keys and out.name not in rows
+        for form in (out.name, names.of(out))
+    }
+    inside: dict[str, list[str]] = {}
+    for out in tape.outputs:
+        if out.keys and out.call == 1 and out.name in rows:
+            inside.setdefault(out.module, []).append(rows[out.name])
+    if "" in tape.others:
+        found[names.output] = _several(tape.others[""], inside.get("", []))
     first_name = {id(part): name for name, part in named_parts(module)}
-    outputs = {out.module: out for out in reversed(tape.outputs)}
-    found: dict[str, str] = {}
+    outputs = {out.module: out for out in reversed(tape.outputs) if not out.keys}
     for name, part in named_parts(module, remove_duplicate=False):
         own = first_name[id(part)]
         if name in rows or not name:
@@ -364,17 +505,25 @@ def _without_row(module: nn.Module, tape: Tape, layers: Sequence[Layer]) -> dict
         if own != name:
             found[name] = f"is another name of {rows.get(own, own)}: use that name"
         elif name in tape.others:
-            kind = tape.others[name]
-            found[name] = (
-                f"returns a{'n' * (kind[0] in 'aeiouAEIOU')} {kind}, not a single tensor: use a part of it"
-            )
+            found[name] = _several(tape.others[name], inside.get(name, []))
         elif name not in outputs:
             found[name] = NOT_REACHED
-        elif len(outputs[name].shape) < 2:
-            found[name] = f"returns a tensor without a batch dimension, of shape {outputs[name].shape}"
         else:
-            found[name] = "does not depend on the image"
+            found[name] = _why_no_row(outputs[name])
     return found
+
+
+def _why_no_row(out: Output) -> str:
+    if len(out.shape) < 2:
+        returns = "is" if out.keys else "returns"
+        return f"{returns} a tensor without a batch dimension, of shape {out.shape}"
+    return "does not depend on the image"
+
+
+def _several(kind: str, layers: Sequence[str]) -> str:
+    """Return which type a module returns instead of a single tensor, and which layers are parts of it."""
+    returns = f"returns {with_article(kind)}, not a single tensor"
+    return f"{returns}: use {listed(layers)}" if layers else f"{returns}, and no part of it is a layer"
 
 
 def _paper_kind(part: nn.Module) -> str | None:

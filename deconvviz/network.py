@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
@@ -20,15 +20,20 @@ from deconvviz.engine import recorder, tape
 from deconvviz.engine.gradient_tape import tapes_of
 from deconvviz.engine.hooks import evaluation, exclusive, plain
 from deconvviz.engine.influence import Influence
+from deconvviz.engine.network_inputs import NetworkInputs
+from deconvviz.engine.output_parts import output_parts, with_keys
 from deconvviz.engine.preservation import fingerprints, preserved
 from deconvviz.engine.wrappers import eager, named_parts, named_weights, unwrapped
-from deconvviz.errors import DeconvvizError, ImageError, LayerError, NetworkError
-from deconvviz.images.image import InputImage, as_image, open_image
+from deconvviz.errors import DeconvvizError, LayerError, NetworkError
+from deconvviz.images.image import InputImage
 from deconvviz.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Size
+from deconvviz.images.recorded_input import RecordedInput
 from deconvviz.layers import Layer, LayerTable, read_layers
 from deconvviz.models.advice import advice
 from deconvviz.models.classes import class_index
+from deconvviz.models.detections import Detection, find_detections, scores_output, takes_list
 from deconvviz.models.digests import checksum, digest
+from deconvviz.models.input_plan import InputPlan, Preparation
 from deconvviz.models.providers import provider_of
 from deconvviz.models.recordable import check_recordable, not_a_module
 from deconvviz.models.stdout import stdout_to_stderr
@@ -54,13 +59,24 @@ class Network:
     runs eagerly.
 
     Args:
-        module: Any `torch.nn.Module` whose forward takes one tensor (B, C, H, W).
+        module: Any `torch.nn.Module` whose forward takes one tensor (B, C, H, W), or (B, *shape).
         size: Side of the square centre crop in pixels, or (rows, columns).
-        mean: Subtracted from pixel values in [0, 1], one number for each input channel. Default: ImageNet.
-        std: Divides pixel values after that, one number for each input channel. Default: ImageNet.
+        shape: For an input that is not an image: (C, T) for signals, (C, H, W) for pictures of C bands,
+            (C, D, H, W) for volumes and video. It replaces `size`.
+        mean: Subtracted from pixel values in [0, 1], one number for each input channel. Default: ImageNet; 0
+            if `shape` is given.
+        std: Divides pixel values after that, one number for each input channel. Default: ImageNet; 1 if
+            `shape` is given.
         classes: Class names, in the order of the outputs.
         name: Name in figures and messages. Default: the class of the module.
         preprocessing: Replaces `size`, `mean` and `std`.
+        inputs: For a network with several inputs: the names of the arguments of its forward that are
+            recorded. A dictionary gives the shape, without the batch, of each input that is not a picture:
+            ``{"image": None, "text": (512,)}``. Default: the arguments without a default value.
+        pictures: How the module receives pictures. ``batch``: one tensor (B, C, H, W). ``list``: a list of
+            tensors (C, H, W) of their own sizes with values from 0 to 1, as torchvision's detectors do, which
+            normalise and resize pictures themselves; `size` is then that of an empty picture. Default:
+            ``list`` for these detectors.
         origin: Where the module and its weights come from, for manifests.
         shapes: The same network on the meta device, if there is one; listing its layers is quicker.
 
@@ -83,11 +99,14 @@ class Network:
         module: nn.Module,
         *,
         size: Size = 224,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        shape: Sequence[int] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         classes: Sequence[str] | None = None,
         name: str | None = None,
         preprocessing: Preprocessing | None = None,
+        inputs: Sequence[str] | Mapping[str, Sequence[int] | None] | None = None,
+        pictures: str | None = None,
         origin: Origin | None = None,
         shapes: nn.Module | None = None,
     ) -> None:
@@ -96,23 +115,36 @@ class Network:
         module = unwrapped(module)
         self.module = module
         self.name = name or type(module).__name__
-        self.preprocessing = preprocessing or Preprocessing.simple(size, tuple(mean), tuple(std))
+        if pictures not in (None, "batch", "list"):
+            raise NetworkError(f"pictures={pictures!r}: it is 'batch' or 'list'")
+        as_list = takes_list(module) if pictures is None else pictures == "list"
+        if preprocessing is None and as_list:
+            preprocessing = Preprocessing(size, size, (0.0,) * 3, (1.0,) * 3, crop_mode="own")
+        if preprocessing is None and shape is not None:
+            preprocessing = Preprocessing.of_array(shape, mean, std)
+        if preprocessing is None:
+            centre = IMAGENET_MEAN if mean is None else tuple(mean)
+            spread = IMAGENET_STD if std is None else tuple(std)
+            preprocessing = Preprocessing.simple(size, centre, spread)
+        self.preprocessing = preprocessing
         self.classes: tuple[str, ...] = tuple(classes or ())
         self.origin = origin or Origin(None, None, "weights as given")
         check_recordable(module, self.name)
+        self._inputs = InputPlan.of(module, inputs, takes_list=as_list)
         self._shapes = shapes or module
         self._digested: tuple[Any, str] | None = None
         self._fingerprints: tuple[Any, ...] | None = None  # of the weights at the last digest
         self._sketched: tuple[Any, tuple[LayerTable, Survey]] | None = None
 
     def __repr__(self) -> str:
-        _, rows, columns = self.preprocessing.shape
         if any(is_lazy(module) for module in self.module.modules()):
             count = "parameters not initialised yet"
         else:
             count = f"{sum(p.numel() for p in self.module.parameters()):,} parameters"
-        size = str(rows) if rows == columns else f"{rows} x {columns}"
-        return f"<Network {self.name}: {size} px, {count}, {self.origin.source}>"
+        _, *lengths = self.preprocessing.input_shape
+        size = str(lengths[0]) if len(set(lengths)) == 1 else " x ".join(map(str, lengths))
+        unit = "" if self.preprocessing.array else " px"
+        return f"<Network {self.name}: {size}{unit}, {count}, {self.origin.source}>"
 
     def info(self, known: dict[int, tuple[object, ...]] | None = None) -> NetworkInfo:
         """Return the facts about the network as it is now. Results keep these instead of the network.
@@ -129,6 +161,44 @@ class Network:
             dtype=str(like.dtype).removeprefix("torch."),
             digest=self._current_digest(known or {}),
         )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs of a network with several; empty for a network with one."""
+        return self._inputs.names if self._inputs.several else ()
+
+    @property
+    def detections_layer(self) -> Layer:
+        """The layer with the class scores of a detector, before the final selection.
+
+        Raises:
+            NetworkError: If the network is not a detector whose class scores are known.
+        """
+        return self.layers.find(scores_output(self.module, self.name))
+
+    def check_one_input(self) -> None:
+        """Raise NetworkError if the network does not run on batches of one input."""
+        if self._inputs.takes_list:
+            raise NetworkError(
+                f"{self.name} takes pictures of their own sizes, one at a time, but this runs a network on "
+                "batches. Use net.record(...) and project"
+            )
+        if self._inputs.several:
+            raise NetworkError(
+                f"{self.name} has {len(self.inputs)} inputs ({', '.join(self.inputs)}), but this runs a "
+                "network on one picture. Use net.record(...) and project"
+            )
+
+    def check_inputs(self, names: Sequence[str]) -> None:
+        """Raise NetworkError unless files can be given for inputs with these names, or for one input."""
+        if self._inputs.several and not names:
+            there = ", ".join(self.inputs)
+            raise NetworkError(
+                f"{self.name} has {len(self.inputs)} inputs ({there}): name them in the order of the files "
+                "with {option}",
+                option=f"inputs={','.join(self.inputs)}",
+            )
+        self._inputs.check_names(dict.fromkeys(names))
 
     @property
     def device(self) -> torch.device:
@@ -170,14 +240,14 @@ class Network:
 
     def adopt_layers(self, other: Network) -> None:
         """Reuse the layer table of another network with the same structure."""
-        key = (structure_of(self.module), self.preprocessing.shape, self.name, self.origin.missing)
+        key = (structure_of(self.module), self.preprocessing.input_shape, self.name, self.origin.missing)
         if other._sketched is not None and other._sketched[0] == key:
             self._sketched = other._sketched
 
     @property
     def _sketch(self) -> tuple[LayerTable, Survey]:
         structure = structure_of(self.module)
-        key = (structure, self.preprocessing.shape, self.name, self.origin.missing)
+        key = (structure, self.preprocessing.input_shape, self.name, self.origin.missing)
         if self._sketched is None or self._sketched[0] != key:
             same = self._shapes is self.module or structure_of(self._shapes) == structure
             self._sketched = key, self._drawn(self._shapes if same else self.module)
@@ -185,8 +255,7 @@ class Network:
 
     def _drawn(self, module: nn.Module) -> tuple[LayerTable, Survey]:
         check_has_numbers(module, self.name, shapes_are_enough=True)
-        like = _first_float(module)
-        blank = torch.zeros((1, *self.preprocessing.shape), device=like.device, dtype=like.dtype)
+        blank = self._inputs.blank(self.preprocessing, _first_float(module))
         written = self._write(module, blank, _all)
         return self._table(module, written), Survey(written)
 
@@ -202,7 +271,7 @@ class Network:
     def _write(
         self,
         module: nn.Module,
-        inputs: Tensor,
+        inputs: NetworkInputs,
         wanted: Callable[[tape.Output, Tensor], bool],
         on_result: Callable[[object], None] | None = None,
         variants: Sequence[str] = (),
@@ -225,30 +294,31 @@ class Network:
     def _write_with_missing(
         self,
         module: nn.Module,
-        inputs: Tensor,
+        inputs: NetworkInputs,
         wanted: Callable[[tape.Output, Tensor], bool],
         on_result: Callable[[object], None] | None,
         variants: Sequence[str],
     ) -> tape.Tape:
         """Record, and note which outputs depend on weights that are missing."""
         influence = Influence.of(module, self.origin.missing)
-        influence.mark_images(inputs)
+        for one in inputs.tensors:
+            influence.mark_images(one)
         with influence:
             written = recorder.record_tape(module, inputs, influence.watch(wanted), on_result, variants)
         written.lacking = frozenset(influence.reached)
         return written
 
-    def _try_alone(self, module: nn.Module, inputs: Tensor) -> None:
+    def _try_alone(self, module: nn.Module, inputs: NetworkInputs) -> None:
         """Raise NetworkError if the network fails on this input without recording, too."""
         try:
             parts = named_parts(module)
             with exclusive(parts), eager(module), torch.no_grad(), preserved(parts), evaluation(parts):
-                module(inputs)
+                inputs.call(module)
         except Exception as reason:  # whatever a network's code may raise
-            size = " x ".join(map(str, inputs.shape[1:]))
+            several = self._inputs.several and not self._inputs.shapes
             raise NetworkError(
-                f"{self.name} does not run on an input of {size}: {type(reason).__name__}: "
-                f"{' '.join(str(reason).split())} ({advice(reason, module)})"
+                f"{self.name} does not run on an input of {inputs.sizes}: {type(reason).__name__}: "
+                f"{' '.join(str(reason).split())} ({advice(reason, module, several=several)})"
             ) from reason
 
     @property
@@ -287,22 +357,28 @@ class Network:
         Raises:
             UnitError: If no class or several classes match.
         """
-        scores = self.layers.find(self.layers.last)
+        scores = self.layers.scores(self.classes)
         return class_index(asked, self.classes, outputs=scores.shape[0])
 
     @property
     def gives_class_scores(self) -> bool:
-        """Whether the output is one score for each named class, and the weights are trained."""
+        """Whether the output is one score of the whole image for each class, and the weights are trained."""
+        return self._image_scores is not None
+
+    @property
+    def _image_scores(self) -> Layer | None:
+        """The layer with one score of the whole image for each class, if the weights are trained."""
         if not self.classes or not self.origin.trained:
-            return False
+            return None
         try:
-            return self.layers.find(self.layers.last).shape == (len(self.classes),)
-        except LayerError:  # the network returns several tensors, or its last layers lack their weights
-            return False
+            layer = self.layers.find(self.layers.scores(self.classes))
+        except LayerError:  # no part of the output is class scores, or the last layers lack their weights
+            return None
+        return layer if layer.shape == (len(self.classes),) else None
 
     def record(
         self,
-        images: Images,
+        images: Images | Mapping[str, Any] | tuple[Any, ...],
         layers: str | Layer | Iterable[str | Layer],
         *,
         scores: bool = False,
@@ -312,7 +388,10 @@ class Network:
 
         Args:
             images: A path, a PIL image or a uint8 array (H, W, 3), or a sequence of these; or a prepared
-                tensor (B, C, H, W).
+                tensor (B, C, H, W). For a network with several inputs, a tuple with one of these for each, or
+                a dictionary by the names of the arguments. Inputs that are not pictures are arrays or tensors
+                (B, ...). A network for signals, bands, volumes or video reads arrays (C, ...) and their files
+                (.npy, .wav, .tif, .nii, .mp4 and others).
             layers: Layer names, or layers from `Network.layers`. A layer that an empty image does not reach
                 is tried on these images.
             scores: Also run the rest of the network, so that `Recording.top_class` is known, if the network
@@ -347,8 +426,8 @@ class Network:
             one if isinstance(one, str) and table.is_unreached(one.partition(":")[0]) else table.find(one)
             for one in asked
         )
-        read, inputs = self._prepare(images)
-        return self._run(read, inputs, list(found), table, scores=scores, variants=variants)
+        recorded, inputs = self._prepare(images)
+        return self._run(recorded, inputs, list(found), table, scores=scores, variants=variants)
 
     def explore(
         self,
@@ -381,8 +460,8 @@ class Network:
 
     def _run(
         self,
-        images: tuple[InputImage, ...],
-        inputs: Tensor,
+        recorded: tuple[RecordedInput, ...],
+        inputs: NetworkInputs,
         asked: Sequence[Layer | str],
         table: LayerTable,
         *,
@@ -406,11 +485,14 @@ class Network:
                 kept[name] = tensor.detach().clone()  # a later in-place call may overwrite it
             return bool(pending)
 
-        def keep_scores(result: object) -> None:
-            if isinstance(result, Tensor):
-                results.append(plain(result).detach().clone())
+        scored_layer = self._image_scores
+        names_classes = scored_layer is not None and (scores or scored_layer.module in pending)
 
-        names_classes = (scores or "" in pending) and self.gives_class_scores
+        def keep_scores(result: object) -> None:
+            for keys, tensor in output_parts(result):
+                if scored_layer is not None and with_keys("", keys) == scored_layer.module:
+                    results.append(plain(tensor).detach().clone())
+
         written = self._write(self.module, inputs, wanted, keep_scores if names_classes else None, variants)
         for one in asked:
             if (one if isinstance(one, str) else one.module) in written.lacking:
@@ -431,21 +513,32 @@ class Network:
         written.keep_only(values.values())
         by_layer = {layer: values[layer.module] for layer in layers}
         info = self.info(written.fingerprints())
+        detections: Sequence[Detection] = ()
+        if self._inputs.takes_list and any(one.module == self._detections_output for one in layers):
+            detections = find_detections(self.module, inputs, self._detections_output)
         scored = results[0] if results and results[0].shape == (len(inputs), len(self.classes)) else None
         classes = () if scored is None else top_classes(scored, self.classes)
         return Recording(
             info,
             table,
             layers,
-            images,
-            inputs,
+            recorded,
             written,
             survey,
             by_layer,
             activations,
             classes,
             made_by=weakref.ref(self),
+            detections=detections,
         )
+
+    @property
+    def _detections_output(self) -> str:
+        """Name of the output with the class scores of a detector; empty if they are not known."""
+        try:
+            return scores_output(self.module, self.name)
+        except NetworkError:  # another network that takes a list of pictures
+            return ""
 
     def _described(self, asked: Sequence[Layer | str], written: tape.Tape) -> tuple[Layer, ...]:
         """Return the requested layers; layers given by name are described from this pass."""
@@ -456,32 +549,10 @@ class Network:
             one if isinstance(one, Layer) else replace(table.find(one), name=one, same_as="") for one in asked
         )
 
-    def _prepare(self, images: Images) -> tuple[tuple[InputImage, ...], Tensor]:
-        """Return the images and the input tensor (B, C, H, W); no images if a tensor was given."""
-        if isinstance(images, Tensor):
-            return (), self._checked(images)
-        self.preprocessing.check_reads_images(self.name)
-        several = images if isinstance(images, (list, tuple)) else [images]
-        read = tuple(_read(image) for image in several)
-        if not read:
-            raise ImageError("no image was given")
-        inputs = torch.stack([self.preprocessing.apply(image.rgb) for image in read])
-        return read, inputs.to(self.device, self.dtype)
-
-    def _checked(self, tensor: Tensor) -> Tensor:
-        channels = len(self.preprocessing.mean)
-        if tensor.dim() != 4 or tensor.shape[1] != channels or 0 in tensor.shape:
-            raise ImageError(f"a prepared tensor has shape (B, {channels}, H, W), not {tuple(tensor.shape)}")
-        if not tensor.is_floating_point():
-            raise ImageError(
-                f"a prepared tensor holds floating point numbers, not {tensor.dtype}; "
-                "give pixel values 0 to 255 as a uint8 array (H, W, 3)"
-            )
-        finite = bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())  # the sum alone is quicker
-        if not finite:
-            raise ImageError("the tensor holds NaN or infinity")
+    def _prepare(self, images: Any) -> tuple[tuple[RecordedInput, ...], NetworkInputs]:
         like = _first_float(self.module)
-        return plain(tensor.detach()).to(like.device, like.dtype)
+        preparation = Preparation(self.name, self._inputs, self.preprocessing, like.device, like.dtype)
+        return preparation.prepare(images)
 
 
 def _all(out: tape.Output, tensor: Tensor) -> bool:
@@ -493,10 +564,6 @@ def _first_float(module: nn.Module) -> Tensor:
     """Return a tensor with the dtype and device of the network."""
     tensors = chain(module.parameters(), module.buffers())
     return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
-
-
-def _read(image: Any) -> InputImage:
-    return open_image(image) if isinstance(image, (str, os.PathLike)) else as_image(image)
 
 
 def project(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import ReferenceType
 
@@ -13,19 +14,24 @@ from torch import Tensor
 from deconvviz.coverage import Coverage, Survey
 from deconvviz.engine import projection_pass
 from deconvviz.engine.choice import UnitChoice, choose
+from deconvviz.engine.entries import Entry, EntrySeed, recorded_entries
 from deconvviz.engine.gradient_tape import INPUT_X_GRADIENT, tape_of
+from deconvviz.engine.layout import TensorLayout
 from deconvviz.engine.pixel_fields import PixelFields
 from deconvviz.engine.receptive_fields import UnitFields
+from deconvviz.engine.region import recorded, seed_of
 from deconvviz.engine.tape import Tape
-from deconvviz.engine.units import Seed, TensorSeed, Unit, UnitSeed, checked, strongest
-from deconvviz.errors import LayerError, MethodError, UnitError
+from deconvviz.engine.units import Seed, TensorSeed, Unit, strongest
+from deconvviz.errors import LayerError, MethodError, NetworkError, UnitError
 from deconvviz.html_views import table
 from deconvviz.images.image import InputImage
+from deconvviz.images.recorded_input import RecordedInput
 from deconvviz.layers import Layer, LayerTable
-from deconvviz.models.classes import class_index
+from deconvviz.models.class_scores import MaskLike, ScoredImage, class_unit
+from deconvviz.models.detections import Detection
 from deconvviz.models.top_class import TopClass
 from deconvviz.network_info import NetworkInfo
-from deconvviz.projection import Box, Projection
+from deconvviz.projection import Box, Projection, missing_input
 from deconvviz.views import open_view
 from deconvviz.wording import counted, missing_number
 
@@ -42,26 +48,29 @@ class Recording:
         network: NetworkInfo,
         table: LayerTable,
         layers: Sequence[Layer],
-        input_images: Sequence[InputImage],
-        inputs: Tensor,
+        recorded_inputs: Sequence[RecordedInput],
         tape: Tape,
         survey: Survey,
         values: dict[Layer, int],
         activations: dict[Layer, Tensor],
         top_classes: Sequence[TopClass | None] = (),
         made_by: ReferenceType[Any] | None = None,
+        detections: Sequence[Detection] = (),
     ) -> None:
         self.network = network
         self._made_by = made_by  # the live network, for `explore`
         self._table = table  # all layers of the network, for error messages
         self.layers = tuple(layers)
-        self.input_images = tuple(input_images)  # empty if a prepared tensor was recorded
-        self.inputs = inputs  # (B, C, H, W), the network's input
+        self.recorded_inputs = tuple(recorded_inputs)  # those that receive a signal, in the order of the call
+        self._first = next((n for n, one in enumerate(recorded_inputs) if one.is_picture), 0)
+        self.input_images = recorded_inputs[self._first].images  # empty if a prepared tensor was recorded
+        self.inputs = recorded_inputs[self._first].tensor  # (B, C, H, W), the network's (first) picture
         self._tape, self._survey = tape, survey
         self._values, self._activations = values, activations
-        self._pixel_fields = PixelFields(tape)
-        self._variants = {name: (one, PixelFields(one)) for name, one in tape.variants.items()}
+        self._pixel_fields = _pixel_fields(tape)
+        self._variants = {name: (one, _pixel_fields(one)) for name, one in tape.variants.items()}
         self._top_classes = tuple(top_classes)
+        self.detections = tuple(detections)  # of a detector, if `Network.detections_layer` was recorded
         self._coverages: dict[tuple[Layer, str | None], Coverage] = {}
         self._by_name = {layer.module: layer for layer in layers} | {layer.name: layer for layer in layers}
 
@@ -80,7 +89,7 @@ class Recording:
     def _summary(self, layer: Layer) -> tuple[str, str, str, str]:
         values = self._activations[layer]
         alive = int((values.transpose(0, 1).flatten(1) > 0).any(1).sum())
-        top = str(strongest(values, 1, layer.name)[0]) if values.dim() in (2, 4) else ""
+        top = str(strongest(values, 1, layer.name)[0]) if layer.has_channels else ""
         return layer.name, " x ".join(map(str, layer.shape)), f"{alive} of {layer.shape[0]}", top
 
     def activations(self, layer: str | Layer) -> Tensor:
@@ -144,9 +153,9 @@ class Recording:
         """
         found = self._find(layer)
         activations = self._units_of(found)
-        rows, columns = self.inputs.shape[-2:]
-        inside = found.whole_fields((rows, columns), activations.shape[2:]) if whole_fields else None
-        grid = found.field_grid((rows, columns)) if apart else None
+        lengths = self.inputs.shape[2:]
+        inside = found.whole_fields(lengths, activations.shape[2:]) if whole_fields else None
+        grid = found.field_grid(lengths) if apart else None
         return choose(activations, k, found.name, channel, apart=grid, inside=inside)
 
     def top_class(self, image_index: int = 0) -> TopClass | None:
@@ -177,10 +186,81 @@ class Recording:
             )
         return self._coverages[key]
 
-    def class_unit(self, asked: str | int, image: int = 0) -> Unit:
-        """Return the unit of the layer ``output`` that is the score of a class, by its name or index."""
-        count = self._table.last.shape[0]
-        return Unit(image, class_index(asked, self.network.classes, outputs=count))
+    @property
+    def scores_layer(self) -> Layer:
+        """The layer of class scores: ``output``, or a part such as ``output.out``.
+
+        Raises:
+            LayerError: If the network returns several tensors and none is known to be class scores.
+        """
+        return self._table.scores(self.network.classes)
+
+    def class_unit(
+        self,
+        asked: str | int,
+        image: int = 0,
+        *,
+        at: tuple[int, int] | None = None,
+        mask: MaskLike | None = None,
+    ) -> Unit:
+        """Return the unit of `scores_layer` that is the score of a class.
+
+        Networks for segmentation have class scores at many positions: give one position or a mask.
+
+        Args:
+            asked: Class name, a part of a name that only one class has, or an index.
+            image: The image of the recording.
+            at: Row and column in the map of class scores.
+            mask: Sum of the scores over the positions where this is not 0: an array (rows, columns), an image
+                file, a .npy file, or ``wins`` for the positions where the class has the highest score. A mask
+                may have the size of the class scores, of the network's input, or of the picture, which is
+                then resized and cropped as the picture is.
+
+        Returns:
+            A `Unit`, or a `Region` for a mask.
+
+        Raises:
+            LayerError: If it is unknown which layer has class scores, or that layer was not recorded.
+            UnitError: If the class or the position does not exist, or the mask does not fit.
+            ImageError: If the mask cannot be read.
+        """
+        layer = self.scores_layer
+        if not 0 <= image < len(self):
+            raise UnitError(f"no image {image} in this recording: it has {len(self)}")
+        if len(layer.shape) == 1 and layer not in self._activations:
+            one = torch.empty(layer.shape, device="meta")  # only the number of classes matters
+        else:
+            one = self._units_of(self._find(layer))[image]
+        shown = self.input_images[image] if self.input_images else None
+        picture = shown.rgb.shape if isinstance(shown, InputImage) else None
+        height, width = self.inputs.shape[-2:]
+        scored = ScoredImage(
+            scores=one,
+            layer=layer.name,
+            image=image,
+            input_size=(height, width),
+            picture_size=None if picture is None else (picture[0], picture[1]),
+            preprocessing=self.network.preprocessing,
+        )
+        return class_unit(scored, self.network.classes, asked, at, mask)
+
+    def detection_unit(self, number: int) -> Detection:
+        """Return the class score that became a detection, as a unit of `Network.detections_layer`.
+
+        Its activation is the score before the final selection, and before a softmax or sigmoid. The boxes and
+        the selection of proposals are constants.
+
+        Raises:
+            UnitError: If there is no such detection, or `Network.detections_layer` was not recorded.
+        """
+        if 0 <= number < len(self.detections):
+            return self.detections[number]
+        if self.detections:
+            raise UnitError(missing_number("detection", number, "this recording", len(self.detections)))
+        raise UnitError(
+            "this recording has no detections: nothing was detected in the picture, or the layer of class "
+            "scores (net.detections_layer) was not recorded"
+        )
 
     def project(
         self,
@@ -204,8 +284,8 @@ class Recording:
         Args:
             layer: A recorded layer.
             units: A `Unit` or several, each projected alone; a unit without position keeps its whole
-                channel. Or a tensor (K, *layer) with the activations to keep and zeros elsewhere. Default:
-                the strongest unit of each of the nine strongest channels.
+                channel, a `Region` the positions of a mask. Or a tensor (K, *layer) with the activations to
+                keep and zeros elsewhere. Default: the strongest unit of each of the nine strongest channels.
             method: ``deconvnet``, or one of the methods that `Network.record` was given.
             image_indices: For a tensor, the image of each of its K entries.
             memory: Bytes for the units of one batch. Default: a share of the free memory.
@@ -228,41 +308,55 @@ class Recording:
             ((42, 0, 96, 62),)
         """
         found, (tape, pixel_fields) = self._find(layer), self._recorded(method)
-        values = self._units_of(found)
-        kept: list[Unit] = []
+        entries = _entries(units)
+        values = self._activations[found] if entries else self._units_of(found)
+        kept: Sequence[Unit] = []
         choice: UnitChoice | None = None
         seed: Seed
-        if isinstance(units, Tensor):
-            seed = TensorSeed(values, units, self._image_indices_of(units, image_indices), found.name)
+        if entries:
+            kept = only = recorded_entries(values, entries, found.name)
+            seed = EntrySeed(values, self._layout(found), only, found.name)
+        elif isinstance(units, Tensor):
+            images = self._image_indices_of(units, image_indices)
+            seed = TensorSeed(values, units, images, found.name, self._layout(found))
         else:
             choice = units if isinstance(units, UnitChoice) else None
             chosen = [units] if isinstance(units, Unit) else units
             chosen = strongest(values, min(9, values.shape[1]), found.name) if chosen is None else chosen
             if not chosen:
                 raise UnitError(f"no unit of {found.name} was given: name one or more")
-            kept = checked(values, chosen, found.name)
-            seed = UnitSeed(values, kept)
+            kept = recorded(values, chosen, found.name)
+            seed = seed_of(values, kept, found.name, self._layout(found))
         value = self._values[found]
         with torch.no_grad():
             fields = UnitFields(tape, value, seed.seen)
-            pixels = projection_pass.project(fields, seed, values, memory=memory)
-            boxes = fields.boxes(pixel_fields)
+            arrived = projection_pass.project_to_inputs(fields, seed, values, memory=memory)
+            boxes = [fields.boxes(one) for one in pixel_fields]
             if method == INPUT_X_GRADIENT:
-                pixels *= self.inputs[seed.image_indices.to(self.inputs.device)]
-        return Projection(
-            pixels=pixels,
-            units=tuple(kept),
-            boxes=tuple(boxes),
-            image_indices=tuple(seed.image_indices.tolist()),
-            layer=found,
-            network=self.network,
-            input_images=self.input_images,
-            inputs=self.inputs,
-            coverage=self.coverage(layer, method),
-            method=method,
-            choice=choice,
-            top_classes=self._top_classes,
-        )
+                for pixels, one in zip(arrived, self.recorded_inputs, strict=True):
+                    pixels *= one.tensor[seed.image_indices.to(one.tensor.device)]
+        every = [
+            Projection(
+                pixels=pixels,
+                units=tuple(kept),
+                boxes=tuple(own),
+                image_indices=tuple(seed.image_indices.tolist()),
+                layer=found,
+                network=self.network,
+                input_images=one.images,
+                inputs=one.tensor,
+                coverage=self.coverage(layer, method),
+                method=method,
+                choice=choice,
+                top_classes=self._top_classes,
+                input_name=one.name,
+                is_picture=one.is_picture,
+                input_path=one.path,
+            )
+            for pixels, own, one in zip(arrived, boxes, self.recorded_inputs, strict=True)
+        ]
+        first = every.pop(self._first)
+        return replace(first, further=tuple(every)) if every else first
 
     def explore(
         self,
@@ -290,25 +384,32 @@ class Recording:
         made_by = None if self._made_by is None else self._made_by()
         return open_view("explorer", self, layer=first.name, network=network or made_by, atlas=atlas)
 
-    def boxes(self, layer: str | Layer, units: Sequence[Unit]) -> list[Box]:
+    def boxes(self, layer: str | Layer, units: Sequence[Unit], *, input: str | None = None) -> list[Box]:
         """Return the receptive fields of units in the network's input.
 
         Each box is (x0, y0, x1, y1), half open, cut at the border; all zero if no signal reaches the pixels.
+        `input` is the name of one of several inputs, by default the first picture.
 
         Raises:
+            NetworkError: If the network does not have this input.
             LayerError: If the layer was not recorded.
             UnitError: If a unit does not exist.
             RefusedOp: If an operation is unsupported.
         """
         found = self._find(layer)
         values = self._units_of(found)
-        seed = UnitSeed(values, checked(values, units, found.name))
+        seed = seed_of(values, recorded(values, units, found.name), found.name, self._layout(found))
         value = self._values[found]
         self._tape.require(self._tape.path(value))
-        return UnitFields(self._tape, value, seed.seen).boxes(self._pixel_fields)
+        return UnitFields(self._tape, value, seed.seen).boxes(self._pixel_fields[self._number_of(input)])
 
-    def boxes_at(self, layer: str | Layer, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+    def boxes_at(self, layer: str | Layer, *places: Sequence[int]) -> Tensor:
         """Return the receptive fields of K positions of a map, (K, 4); each row is a box as in `boxes`.
+
+        Args:
+            layer: A recorded layer.
+            *places: The positions along each axis of the map: rows, then columns. For a signal one list; for
+                a volume slices, rows, columns.
 
         Raises:
             LayerError: If the layer was not recorded.
@@ -317,17 +418,32 @@ class Recording:
         """
         found = self._find(layer)
         values = self._units_of(found)
-        if values.dim() != 4:
+        if values.dim() < 3:
             raise UnitError(f"the units of {found.name} have no position")
-        if len(rows) != len(columns):
-            raise UnitError(f"{len(rows)} rows and {len(columns)} columns: give one of each for a position")
-        places = [torch.as_tensor(axis, dtype=torch.long, device="cpu") for axis in (rows, columns)]
-        for what, axis, length in zip(("row", "column"), places, values.shape[2:], strict=True):
+        lengths = values.shape[2:]
+        names = {1: ("position",), 2: ("row", "column")}.get(len(lengths), ("slice", "row", "column"))
+        if len({len(axis) for axis in places}) > 1 or len(places) != len(lengths):
+            there = " and ".join(f"{len(axis)} {name}s" for axis, name in zip(places, names, strict=False))
+            raise UnitError(f"{there}: give one of each for a position")
+        indices = [torch.as_tensor(axis, dtype=torch.long, device="cpu") for axis in places]
+        for what, axis, length in zip(names, indices, lengths, strict=True):
             for outside in axis[(axis < 0) | (axis >= length)].tolist():
                 raise UnitError(missing_number(what, outside, found.name, length))
         value = self._values[found]
         self._tape.require_rules(self._tape.path(value))
-        return self._pixel_fields.boxes_at(value, *places)
+        return self._pixel_fields[self._first].boxes_at(value, *indices)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs to which units are projected; a single empty one if there is one input."""
+        return tuple(one.name for one in self.recorded_inputs)
+
+    def _number_of(self, name: str | None) -> int:
+        if name is None:
+            return self._first
+        if name not in self.input_names:
+            raise NetworkError(missing_input(name, self.network.name, self.input_names))
+        return self.input_names.index(name)
 
     def _image_indices_of(self, units: Tensor, image_indices: Sequence[int] | None) -> Sequence[int]:
         if image_indices is None:
@@ -341,7 +457,7 @@ class Recording:
             raise UnitError(f"no image {outside[0]} in this recording: it has {len(self)}")
         return image_indices
 
-    def _recorded(self, method: str) -> tuple[Tape, PixelFields]:
+    def _recorded(self, method: str) -> tuple[Tape, list[PixelFields]]:
         """Return the tape of a method. Raise MethodError if it was not recorded."""
         name = tape_of(method)
         if name is None:
@@ -362,6 +478,9 @@ class Recording:
             raise LayerError(f"{layer.name} was not recorded: this recording has {there}")
         return layer
 
+    def _layout(self, layer: Layer) -> TensorLayout:
+        return self._tape.layouts[self._values[layer]]
+
     def _units_of(self, layer: Layer) -> Tensor:
         """Return the activations of a layer. Raise LayerError if they are not a map or a vector."""
         if not layer.has_channels:
@@ -370,3 +489,19 @@ class Recording:
                 "units are positions of a map (C, H, W) or entries of a vector (F)"
             )
         return self._activations[layer]
+
+
+def _pixel_fields(tape: Tape) -> list[PixelFields]:
+    """Return the receptive fields in each input of the network."""
+    return [PixelFields(tape, source) for source in tape.inputs]
+
+
+def _entries(units: Unit | Sequence[Unit] | Tensor | None) -> list[Entry]:
+    """Return the units if all of them are single entries, such as detections; else an empty list."""
+    if units is None or isinstance(units, Tensor):
+        return []
+    units = [units] if isinstance(units, Unit) else units
+    found = [unit for unit in units if isinstance(unit, Entry)]
+    if found and len(found) < len(units):
+        raise UnitError("detections and other units cannot be projected together: project them separately")
+    return found

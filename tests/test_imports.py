@@ -57,7 +57,9 @@ BELOW = {
     | FACTS
     | {"projection", "recording", "network", "loading", "described_network", "topnine"},
     "trust_measures": ROOMS | FACTS | {"projection", "recording", "network", "methods", "dataset_search"},
-    "from_manifest": ROOMS | FACTS | {"projection", "network", "described_network", "methods", "experiments"},
+    "from_manifest": ROOMS
+    | FACTS
+    | {"projection", "recording", "network", "described_network", "methods", "experiments"},
     "experiments": ROOMS
     | FACTS
     | {"projection", "recording", "network", "loading", "topnine", "methods", "dataset_search"},
@@ -79,7 +81,7 @@ BELOW = {
 
 FOREIGN = {
     "errors": set(),
-    "files": set(),
+    "files": {"numpy"},
     "engine": {"torch", "psutil"},
     "scenes": {"numpy", "PIL"},
     "figures": {"numpy", "matplotlib", "PIL"},

@@ -68,7 +68,7 @@ def test_manifest_describes_the_network_at_the_time_of_the_recording(image: Path
     assert stored["by_analogy"] == []
     assert stored["style"] == {
         "scale": "row", "percentile": 98, "columns": 2, "projection_only": False, "dpi": 50,
-        "crop": "effective", "medium": "screen",
+        "crop": "effective", "medium": "screen", "bands": None,
     }  # fmt: skip
     assert set(stored["versions"]) == {"deconvviz", "torch", "torchvision", "numpy", "python"}
 

@@ -211,9 +211,11 @@ def test_class_index_of_a_network_with_several_outputs_raises() -> None:
             return self.conv(x), x
 
     net = dv.Network(TwoOutputs(), size=8)
-    assert net.layers.names == ["conv"]
+    assert net.layers.names == ["conv", "output.0", "output.1"]
     with pytest.raises(
-        LayerError, match=r"^TwoOutputs does not return a single tensor, so it has no class scores$"
+        LayerError,
+        match=r"^TwoOutputs returns a tuple; which of these has class scores is unknown without class names: "
+        r"output\.0 \(2 x 8 x 8\), output\.1 \(3 x 8 x 8\)$",
     ):
         net.class_index(0)
 
@@ -230,7 +232,7 @@ def test_network_whose_input_is_not_an_image_accepts_only_tensors(tmp_path: Path
             net.record(image, "output")
         assert str(wrong.value) == (
             "five reads 5 channels, but an image has 3 (or 1, grey): "
-            "give a prepared tensor (B, 5, H, W) in Python"
+            "give a .npy or .tif file with 5 bands, or a prepared tensor (B, 5, H, W) in Python"
         )
     with pytest.raises(ImageError, match=r"^a prepared tensor has shape \(B, 5, H, W\), not \(1, 3, 8, 6\)$"):
         net.record(torch.zeros(1, 3, 8, 6), "output")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -51,6 +52,7 @@ def folder(tmp_path, monkeypatch):
     """Change to a folder with the images and files that the pages use."""
     Image.fromarray(scene(1, size=300).image).save(tmp_path / "cat.jpg")
     (tmp_path / "photos").mkdir()
+    np.save(tmp_path / "heart.npy", np.sin(np.arange(500) / 9) ** 15)
     for number in range(4):
         Image.fromarray(scene(number).image).save(tmp_path / "photos" / f"{number}.jpg")
     for page in PAGES:
@@ -162,8 +164,9 @@ def test_shell_lines_of_readme_run_as_programs(folder):
 
 
 @pytest.fixture
-def coverage():
+def coverage(monkeypatch):
     """Namespace of the program that prints the table of families."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     return runpy.run_path(str(ROOT / "benchmarks" / "coverage.py"))
 
 

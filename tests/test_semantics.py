@@ -88,9 +88,8 @@ def test_activation_function_in_several_calls_rectifies_the_signal(call: Callabl
 
 
 ALMOST: list[Callable[[Tensor], Tensor]] = [
-    lambda x: torch.where(x > 0.5, x, 0), lambda x: torch.where(x > 0, 0, x), lambda x: x.clamp(min=0.1),
-    lambda x: x.masked_fill(x > 0, 0), lambda x: x.masked_fill_(x < 0, 1), lambda x: x.clamp_(-1, 1),
-    lambda x: _written(x, x < 0.1), lambda x: torch.where(x > 0, x, 0 * x + 1),
+    lambda x: torch.where(x > 0.5, x, 0), lambda x: torch.where(x > 0, 0, x),
+    lambda x: x.masked_fill_(x < 0, 1), lambda x: x.clamp_(-1, 1), lambda x: torch.where(x > 0, x, 0 * x + 1),
 ]  # fmt: skip
 
 
@@ -98,6 +97,22 @@ ALMOST: list[Callable[[Tensor], Tensor]] = [
 def test_call_that_resembles_an_activation_function_raises(call: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(NotImplementedError):
         _projected(lambda x: call(x.clone()))
+
+
+OWN_GRADIENT: list[Callable[[Tensor], Tensor]] = [
+    lambda x: x.clamp(min=0.1), lambda x: x.clamp(-1, 0.5), lambda x: x.clamp_max(0.3),
+    lambda x: x.masked_fill(x > 0, 0), lambda x: _written(x, x < 0.1), lambda x: F.threshold(x, 0, -1),
+    lambda x: x**3, lambda x: (x * x + 1) ** 0.3, lambda x: (x * x).sqrt(),
+    lambda x: torch.minimum(x, x.flip(1)), lambda x: x[:, [2, 0, 0]], lambda x: torch.fft.rfft2(x).imag,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", OWN_GRADIENT)
+def test_projection_through_selection_clamp_and_power_is_the_gradient(
+    call: Callable[[Tensor], Tensor],
+) -> None:
+    signal, below = _projected(lambda x: call(x.clone()))
+    _close(below, torch.autograd.functional.vjp(lambda x: call(x.clone()), _x(), signal)[1])
 
 
 def test_product_with_the_sign_of_another_map_is_gated() -> None:
@@ -147,7 +162,7 @@ CONSTANT: list[Callable[[Tensor], Tensor]] = [
     torch.tanh, Tensor.tanh_, F.tanh, nn.Tanh(), lambda x: x.softmax(1), lambda x: F.softmax(x, dim=-1),
     lambda x: torch.softmax(x, 0), nn.Softmax(1),
     lambda x: x.var(1), lambda x: torch.std(x, (2, 3)), lambda x: x.norm(dim=1), torch.linalg.vector_norm,
-    lambda x: (x * x).sqrt(), lambda x: (x * x).rsqrt(), lambda x: 3 / x, lambda x: x.reciprocal(),
+    lambda x: (x * x) ** -0.7, lambda x: (x * x).rsqrt(), lambda x: 3 / x, lambda x: x.reciprocal(),
     lambda x: torch.var_mean(x, 1)[1],
 ]  # fmt: skip
 
@@ -261,10 +276,10 @@ def _overwritten(x: Tensor) -> Tensor:
 
 
 UNKNOWN: list[Callable[[Tensor], Tensor]] = [
-    torch.exp, torch.sort, lambda x: x**3, lambda x: torch.cumsum(x, 1), CustomFunction.apply,
+    torch.exp, torch.sort, torch.erf, lambda x: torch.cumsum(x, 1), CustomFunction.apply,
     lambda x: x.abs(), F.logsigmoid, lambda x: torch.ops.aten.sigmoid(x),
     lambda x: torch.ops.aten.div.Tensor(x, x), F.hardshrink, _overwritten,
-    lambda x: F.conv2d(x, x.mean(0, keepdim=True)[..., :2, :2]),
+    lambda x: F.conv_transpose2d(x, x.mean(0)[:, None, :2, :2]),
     lambda x: torch.native_layer_norm(x, [5], None, None, 1e-5),
     lambda x: F.batch_norm(x, None, None, training=True),
 ]  # fmt: skip

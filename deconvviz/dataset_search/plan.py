@@ -99,6 +99,7 @@ def plan(
     Raises LayerError, SearchError, SourceError and ImageError.
     """
     network.preprocessing.check_reads_images(network.name)
+    network.check_one_input()
     if top < 1:
         raise SearchError(
             f"invalid top {top}: the number of images per channel must be 1 or more ({{option}})",

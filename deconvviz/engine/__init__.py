@@ -7,6 +7,8 @@ Read it in this order:
     rules/               one class for each ATen operation: what it records, and how it projects a signal
     rules/gradient.py    the same for gradients and guided backpropagation
     spellings.py         activation functions that a network computes in several calls
+    network_inputs.py    what a network is called with: one tensor, several, or a list of pictures
+    output_parts.py      the tensors in the return value of a module
     tape.py              a forward pass as the list of its calls
     gradient_tape.py     the tapes of the gradient and of guided backpropagation
     preservation.py      restore everything that a forward pass changes in a network
@@ -19,6 +21,8 @@ Read it in this order:
     pixel_fields.py      which pixels of the image each position of a value depends on
     receptive_fields.py  how large receptive fields are, and which positions a unit depends on
     units.py             units, whole channels and other tensors as signals
+    region.py            positions of a channel that are projected together
+    entries.py           single entries of tensors of any shape, such as the scores of detections
     choice.py            choose the strongest units of a layer
     projection_pass.py   replay the tape in reverse, from a layer to the pixels
     rule_check.py        compare a rule with the vector-Jacobian product of its operation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -12,30 +13,30 @@ from torch import Tensor
 from deconvviz.engine.units import Unit, ranked, unit_at
 from deconvviz.wording import counted
 
-Pair = tuple[float, float]
-"""(rows, columns) in pixels of the network's input."""
+Lengths = tuple[float, ...]
+"""For each axis of a map, in pixels of the network's input: (rows, columns)."""
 
 
 @dataclass(frozen=True)
 class FieldGrid:
     """Receptive fields of the units of a map, ignoring borders: a common size at equal distances."""
 
-    size: Pair
-    stride: Pair  # distance between the fields of neighbouring units
-    offset: Pair  # start of the field of unit (0, 0); negative in the padding
-    image: tuple[int, int]  # rows and columns of the image
+    size: Lengths
+    stride: Lengths  # distance between the fields of neighbouring units
+    offset: Lengths  # start of the field of unit (0, 0); negative in the padding
+    image: tuple[int, ...]  # rows and columns of the image
 
     def near(self, places: Tensor, place: Tensor) -> Tensor:
-        """Return which units (N, 2) have the centre of their field within half a field of that of another."""
+        """Return which units (N, axes) have the centre of their field within half a field of another's."""
         distance = (places - place).abs().double() * torch.tensor(self.stride, dtype=torch.float64).abs()
         return (distance < torch.tensor(self.size, dtype=torch.float64) / 2).all(dim=1)
 
-    def is_cut(self, y: int, x: int) -> bool:
-        """Return whether the border of the image cuts the field of the unit at (y, x)."""
-        return not (self._is_inside(0, y) and self._is_inside(1, x))
+    def is_cut(self, *position: int) -> bool:
+        """Return whether the border of the image cuts the field of the unit at a position, (y, x)."""
+        return not all(self._is_inside(axis, place) for axis, place in enumerate(position))
 
     def inside(self, axis: int, length: int) -> range:
-        """Return the rows (axis 0) or columns (axis 1) of a map whose fields are inside the image."""
+        """Return the positions along an axis of a map (0: rows, 1: columns) with fields inside the image."""
         found = [place for place in range(length) if self._is_inside(axis, place)]
         return range(found[0], found[-1] + 1) if found else range(0)
 
@@ -126,18 +127,19 @@ def choose(
     channel: int | None = None,
     *,
     apart: FieldGrid | None = None,
-    inside: tuple[range, range] | None = None,
+    inside: tuple[range, ...] | None = None,
 ) -> UnitChoice:
-    """Return the k strongest units of activations (B, C, H, W) or (B, C).
+    """Return the k strongest units of activations (B, C, *positions) or (B, C).
 
     The candidates are those of `strongest`: the peak of each channel, or the positions of one channel.
-    `inside` limits them to ranges of rows and columns. With `apart`, a candidate is left out if the centre
-    of its field is within half a field of that of a stronger chosen unit in the same image; fewer than k
-    units may remain. Raise UnitError as `strongest` does.
+    `inside` limits them to ranges of positions along each axis of the map. With `apart`, a candidate is left
+    out if the centre of its field is within half a field of that of a stronger chosen unit in the same image;
+    fewer than k units may remain. Raise UnitError as `strongest` does.
     """
-    rows, columns = inside or (range(0), range(0))
-    first = (rows.start, columns.start)
-    part = activations[:, :, rows.start : rows.stop, columns.start : columns.stop] if inside else activations
+    first = [axis.start for axis in inside or ()]
+    part = activations
+    for dim, axis in enumerate(inside or (), 2):
+        part = part.narrow(dim, axis.start, len(axis))
     ranking = ranked(part, k, layer, channel)
     places, passed_over, silent = ranking.places[:k], None, 0
     if apart is not None:
@@ -146,14 +148,14 @@ def choose(
         places, passed_over = _apart(ranking.places[active], k, apart)
         silent = int((~active).sum()) if len(places) < k else 0
     units = [
-        unit_at(activations, (image, number, *(n + start for n, start in zip(position, first, strict=False))))
+        unit_at(activations, (image, number, *map(sum, zip_longest(position, first, fillvalue=0))))
         for image, number, *position in places.tolist()
     ]
     return UnitChoice(tuple(units), k, passed_over, silent, whole_fields=inside is not None)
 
 
 def _apart(places: Tensor, k: int, grid: FieldGrid) -> tuple[Tensor, int]:
-    """Choose up to k of the units (N, 4), strongest first. Return them, and how many were left out."""
+    """Choose up to k of the units (N, 2 + axes), strongest first. Return them, and how many were left out."""
     image, position = places[:, 0], places[:, 2:]
     free = torch.ones(len(places), dtype=torch.bool)
     kept: list[int] = []

@@ -23,7 +23,7 @@ from deconvviz.engine.rules.gradient import (
     SpelledReLU,
     gradient_rule,
 )
-from deconvviz.engine.tape import IMAGE, Step, Tape
+from deconvviz.engine.tape import Step, Tape
 from deconvviz.errors import MethodError
 
 GRADIENT, GUIDED = "gradient", "guided"
@@ -67,7 +67,7 @@ class GradientTapes:
         self.names = tuple(names)
         self._tape = tape
         self._gradient, self._guided = tape.variant(), tape.variant()
-        self._gradient.signal_values.add(IMAGE)
+        self._gradient.signal_values.update(tape.inputs)
         self._guided.signal_values = self._gradient.signal_values
 
     def finish(self) -> dict[str, Tape]:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from deconvviz.engine.output_parts import module_of, output_parts, with_keys
 from deconvviz.engine.preservation import Parts, preserved
 from deconvviz.engine.wrappers import eager, named_parts
 
@@ -76,11 +77,12 @@ def capture_outputs(
 ) -> Iterator[Callable[[Tensor], None]]:
     """Yield a function that runs the network on images (B, C, H, W), up to the deepest named module.
 
-    `names` are dotted; "" is the network itself, and ``name:2`` the second call of a module. `on_output` is
-    called with each output immediately, because a later call may overwrite it in place. After each run,
-    hooks, training flags, buffers and attributes are restored, also if an exception is raised.
+    `names` are dotted; "" is the network itself, ``name:2`` the second call of a module, and ``name[key]`` a
+    part of its output. `on_output` is called with each output immediately, because a later call may overwrite
+    it in place. After each run, hooks, training flags, buffers and attributes are restored, also if an
+    exception is raised.
     """
-    watched = {*names, *(name.rpartition(":")[0] for name in names if ":" in name)}
+    watched = {*names, *map(module_of, names)}
     parts = named_parts(module)
 
     def run(images: Tensor) -> None:
@@ -93,12 +95,14 @@ def capture_outputs(
                 if threading.get_ident() != owner:
                     return
                 calls[name] = calls.get(name, 0) + 1
-                key = name if calls[name] == 1 else f"{name}:{calls[name]}"
-                if key in pending and isinstance(output, Tensor):
-                    pending.discard(key)
-                    on_output(key, plain(output))
-                    if not pending:
-                        raise Stop
+                call = name if calls[name] == 1 else f"{name}:{calls[name]}"
+                for keys, tensor in output_parts(output):
+                    key = with_keys(call, keys)
+                    if key in pending:
+                        pending.discard(key)
+                        on_output(key, plain(tensor))
+                        if not pending:
+                            raise Stop
 
             return hook
 

@@ -1,4 +1,8 @@
-"""The layout of a value (its shape and the place of its rows and columns) and the windows of signals.
+"""The layout of a value (its shape and the place of its positions) and the windows of signals.
+
+A network has one axis of positions for signals (C, T), two for images (C, H, W): rows and columns, and three
+for volumes and video (C, D, H, W). An axis is numbered as in the network's input, also in maps that have
+fewer axes, such as the mean of a video over time.
 
 A unit depends only on its receptive field, so its signal needs only a window of each map below it. Rules are
 written with these types. `receptive_fields` computes which window a unit needs.
@@ -7,58 +11,100 @@ written with these types. `receptive_fields` computes which window a unit needs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-Seen = tuple[Tensor, Tensor]
-"""(K, H) and (K, W) bool: the rows and columns of a map that each of K units depends on."""
+Seen = tuple[Tensor, ...]
+"""For each axis (K, n) bool: the positions of a map that each of K units depends on."""
 
-Axes = tuple[int, int]
-"""The dimensions that are rows and columns. Dimension 0 is the batch."""
+Axes = tuple[int | None, ...]
+"""For each axis of the network's input, the dimension of the value that holds it; None if there is none.
+
+(2, 3) for images: rows and columns. Dimension 0 is the batch.
+"""
 
 
 @dataclass(frozen=True)
 class TensorLayout:
-    """The shape of a value for one image, and which of its dimensions are the rows and columns of a map.
+    """The shape of a value for one image, and which of its dimensions are the axes of a map.
 
     The network's own tensor may have another shape: its batch may include leading dimensions of `shape`
     (`folded`), or may not be its first dimension (`batch_at`).
     """
 
     shape: tuple[int, ...]  # (C, H, W) for most maps
-    axes: Axes | None  # (2, 3) for most maps, (1, 2) for channels last, None if there are no rows and columns
+    axes: Axes | None  # (2, 3) for most maps, (1, 2) for channels last, None if there are no positions
     folded: int = 0  # number of leading dimensions folded into the batch: 2 if (H, W, C) is (B * H * W, C)
     batch_at: int = 0  # the batch dimension of the network's own tensor
-    joint: int | None = None  # the dimension that contains flattened rows and columns: 2 for (C, H * W)
-    grid: tuple[int, int] = (1, 1)  # rows and columns of the joint dimension
+    joint: int | None = None  # the dimension that contains all flattened axes: 2 for (C, H * W)
+    grid: tuple[int, ...] = ()  # lengths of the axes in the joint dimension
     mixed: frozenset[int] = frozenset()  # dimensions that contain positions in an unknown order
+    spatial: int = 2  # number of axes of the network's input: 1 for signals, 3 for volumes
 
     @staticmethod
-    def of(shape: Sequence[int]) -> TensorLayout:
-        """Return the layout of a shape without the batch: a map if it is (C, H, W), else without axes."""
-        return _of_shape(tuple(shape))
+    def of(shape: Sequence[int], spatial: int = 2) -> TensorLayout:
+        """Return the layout of a shape without the batch: a map if it is (C, *positions), else without axes.
+
+        `spatial` is the number of axes of the network's input. A rule calls `like` instead, which knows it.
+        """
+        return _of_shape(tuple(shape), spatial)
+
+    @staticmethod
+    def of_input(shape: Sequence[int]) -> TensorLayout:
+        """Return the layout of the network's input: (C, T), (C, H, W) or (C, D, H, W)."""
+        return _of_shape(tuple(shape), len(shape) - 1 if len(shape) in (2, 4) else 2)
+
+    def like(self, shape: Sequence[int]) -> TensorLayout:
+        """Return the layout of another shape in the same network, as `of`."""
+        return _of_shape(tuple(shape), self.spatial)
+
+    def unplaced(self, shape: Sequence[int], *, folded: int = 0, batch_at: int = 0) -> TensorLayout:
+        """Return the layout of another shape in the same network, without axes."""
+        return TensorLayout(tuple(shape), None, folded, batch_at, spatial=self.spatial)
 
     @property
-    def lengths(self) -> tuple[int, int]:
-        """Number of rows and columns; (1, 1) if the value is not a map."""
+    def lengths(self) -> tuple[int, ...]:
+        """Number of positions along each axis; 1 for an axis that the value does not have."""
         if self.joint is not None:
             return self.grid
-        return (self.shape[self.axes[0] - 1], self.shape[self.axes[1] - 1]) if self.axes else (1, 1)
+        if self.axes is None:
+            return (1,) * self.spatial
+        return tuple([1 if dim is None else self.shape[dim - 1] for dim in self.axes])
 
     @property
-    def place(self) -> tuple[Axes | None, int | None, tuple[int, int]]:
-        """Where the rows and columns are. Equal for two values whose positions correspond."""
+    def tracked(self) -> tuple[int, ...]:
+        """Numbers of the axes that are dimensions of the value: (0, 1) for a map of an image."""
+        return tuple([axis for axis, dim in enumerate(self.axes or ()) if dim is not None])
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The dimensions of the axes in `tracked`."""
+        return tuple([dim for dim in self.axes or () if dim is not None])
+
+    @property
+    def is_map(self) -> bool:
+        """Whether the value is a map of channels (C, *positions), or (*positions, C)."""
+        last = len(self.shape)
+        return last > 1 and self.dims in (tuple(range(2, last + 1)), tuple(range(1, last)))
+
+    @property
+    def place(self) -> tuple[Axes | None, int | None, tuple[int, ...]]:
+        """Where the positions are. Equal for two values whose positions correspond."""
         return self.axes, self.joint, self.grid
 
     @property
     def positions(self) -> frozenset[int]:
-        """Dimensions that contain rows, columns or both."""
+        """Dimensions that contain positions."""
         joint = () if self.joint is None else (self.joint,)
-        return self.mixed | frozenset(joint) | frozenset(self.axes or ())
+        return self.mixed | frozenset(joint) | frozenset(self.dims)
+
+    def axis_of(self, dim: int) -> int | None:
+        """Return the number of the axis that a dimension holds; None if it holds none."""
+        return self.axes.index(dim) if self.axes and dim in self.axes else None
 
     def network_order(self) -> list[int]:
         """Return the dimensions of `shape`, counted from 1, in the order of the network's own tensor."""
@@ -75,19 +121,27 @@ class TensorLayout:
 
     def moved(self, new_place: Callable[[int], int | None]) -> TensorLayout:
         """Return this layout with its dimensions renumbered. `new_place` returns None for a removed one."""
-        axes = tuple(new_place(dim) for dim in self.axes or ())
+        axes = tuple([None if dim is None else new_place(dim) for dim in self.axes or ()])
         joint = None if self.joint is None else new_place(self.joint)
-        mixed = {new for dim in self.mixed if (new := new_place(dim)) is not None}
-        if None in axes:
-            mixed |= {new for new in axes if new is not None}
-            axes = ()
-        return replace(
-            self,
-            axes=(axes[0], axes[1]) if axes else None,  # type: ignore[arg-type]
-            joint=joint,
-            grid=self.grid if joint is not None else (1, 1),
-            mixed=frozenset(mixed),
-        )
+        mixed = [new for dim in self.mixed if (new := new_place(dim)) is not None]
+        grid = self.grid if joint is not None else ()
+        return replace(self.with_axes(axes, mixed), joint=joint, grid=grid)
+
+    @property
+    def may_lose_axes(self) -> bool:
+        """Whether a map without one of its axes is still a map, such as the mean of a video over time.
+
+        In networks for images it is not: there the axes of many values are guessed from their shape (`like`),
+        and what is left of them would be taken for maps.
+        """
+        return self.spatial > 2
+
+    def with_axes(self, axes: Axes, mixed: Iterable[int] = ()) -> TensorLayout:
+        """Return this layout with other axes, of which some may be None, and with other mixed dimensions."""
+        left = [dim for dim in axes if dim is not None]
+        if not left or (None in axes and not self.may_lose_axes):
+            return replace(self, axes=None, mixed=frozenset([*mixed, *left]))
+        return replace(self, axes=axes, mixed=frozenset(mixed))
 
     def without(self, changed: Collection[int], *, keep: bool = False) -> TensorLayout:
         """Return this layout after a call that changed some dimensions: a joint one among them is forgotten.
@@ -99,7 +153,7 @@ class TensorLayout:
         mixed = self.mixed - set(changed) if not keep else self.mixed
         if lost is None:
             return replace(self, mixed=mixed)
-        return replace(self, joint=None, grid=(1, 1), mixed=mixed | {lost} if keep else mixed)
+        return replace(self, joint=None, grid=(), mixed=mixed | {lost} if keep else mixed)
 
     def network_shape(self, batch: int) -> tuple[int, ...]:
         """Return the shape of the network's own tensor for a batch of images."""
@@ -110,14 +164,14 @@ class TensorLayout:
 
     @property
     def channels_last(self) -> bool:
-        return self.axes == (1, 2) and len(self.shape) == 3
+        return self.is_map and self.dims[0] == 1
 
     def channels_first(self, tensor: Tensor) -> Tensor:
-        """Return a tensor of the network as (B, C, H, W), moving channels if they are last."""
+        """Return a tensor of the network as (B, C, *positions), moving channels if they are last."""
         return tensor.movedim(-1, 1) if self.channels_last else tensor
 
     def from_channels_first(self, tensor: Tensor) -> Tensor:
-        """Return a tensor (B, C, H, W) in the order of dimensions that the network uses for this value."""
+        """Return a tensor (B, C, *positions) in the order of dimensions of the network for this value."""
         return tensor.movedim(1, -1) if self.channels_last else tensor
 
     def dim(self, network_dim: int) -> int:
@@ -129,21 +183,28 @@ class TensorLayout:
 
 
 @lru_cache(maxsize=4096)
-def _of_shape(shape: tuple[int, ...]) -> TensorLayout:
-    return TensorLayout(shape, (2, 3) if len(shape) == 3 else None)
+def _of_shape(shape: tuple[int, ...], spatial: int) -> TensorLayout:
+    axes = tuple(range(2, spatial + 2)) if len(shape) == spatial + 1 else None
+    return TensorLayout(shape, axes or None, spatial=spatial)
 
 
 @dataclass(frozen=True)
 class Window:
     """Window of each of K units in a value: a common size, and one offset per unit.
 
-    A value whose rows and columns are not separate dimensions (a vector, a flattened map) is always whole.
+    A value whose axes are not separate dimensions (a vector, a flattened map) is always whole.
     """
 
-    start: Tensor  # (K, 2) int64 on the CPU: first row, first column
-    size: tuple[int, int]  # rows, columns
+    start: Tensor  # (K, axes) int64 on the CPU: first position along each axis
+    size: tuple[int, ...]  # number of positions along each axis
     layout: TensorLayout  # layout of the whole value
     image_indices: Tensor  # (K,) int64 on the CPU: which image of the recording each unit belongs to
+
+    @staticmethod
+    def all_of(layout: TensorLayout, image_indices: Tensor) -> Window:
+        """Return windows that contain the whole value."""
+        start = torch.zeros(len(image_indices), layout.spatial, dtype=torch.long)
+        return Window(start, layout.lengths, layout, image_indices)
 
     @property
     def whole(self) -> bool:
@@ -153,16 +214,16 @@ class Window:
     def shape(self) -> tuple[int, ...]:
         """Shape of the signal of one unit."""
         shape = list(self.layout.shape)
-        if self.layout.axes:
-            for axis, length in zip(self.layout.axes, self.size, strict=True):
-                shape[axis - 1] = length
+        for dim, length in zip(self.layout.axes or (), self.size, strict=False):
+            if dim is not None:
+                shape[dim - 1] = length
         return tuple(shape)
 
     def towards(self, other: Window, axis: int) -> Window:
-        """Return this window with its rows (axis 0) or columns (axis 1) replaced by those of another."""
+        """Return this window with its positions along one axis replaced by those of another."""
         start, size = self.start.clone(), list(self.size)
         start[:, axis], size[axis] = other.start[:, axis], other.size[axis]
-        return Window(start, (size[0], size[1]), other.layout, self.image_indices)
+        return Window(start, tuple(size), other.layout, self.image_indices)
 
     def cut(self, kept: Tensor) -> Tensor:
         """Cut each unit's image and window out of a recorded tensor: (B, *layout.shape) to (K, *shape).
@@ -171,9 +232,9 @@ class Window:
         """
         images = [0] * len(self.image_indices) if len(kept) == 1 else self.image_indices.tolist()
         spans = [
-            (axis, number, length)
-            for number, (axis, length) in enumerate(zip(self.layout.axes or (), self.size, strict=False))
-            if kept.shape[axis] > 1 and length != kept.shape[axis]
+            (dim, number, length)
+            for number, (dim, length) in enumerate(zip(self.layout.axes or (), self.size, strict=False))
+            if dim is not None and kept.shape[dim] > 1 and length != kept.shape[dim]
         ]
         if not spans:
             if len(set(images)) == 1:
@@ -182,36 +243,61 @@ class Window:
         parts = []
         for image, corner in zip(images, self.start.tolist(), strict=True):
             part = kept[image]
-            for axis, number, length in spans:
-                part = part.narrow(axis - 1, corner[number], length)
+            for dim, number, length in spans:
+                part = part.narrow(dim - 1, corner[number], length)
             parts.append(part)
         if kept.dim() == 4 and kept.is_contiguous(memory_format=torch.channels_last):
             return torch.stack([part.movedim(0, -1) for part in parts]).movedim(-1, 1)  # in the same format
         return torch.stack(parts)
 
     def place(self, signal: Tensor, start: Tensor) -> Tensor:
-        """Move signals (K, ...), whose first row and column is ``start[k]``, into this window: (K, *shape).
+        """Move signals (K, ...), whose first position is ``start[k]``, into this window: (K, *shape).
 
         Parts outside the window are dropped. The rest of the window is zero.
         """
-        assert self.layout.axes is not None
-        shift = start - self.start  # (K, 2)
-        if bool((shift == shift[0]).all()):
-            return _pad(signal, self.layout.axes, shift[0].tolist(), self.size)
-        placed = empty(signal, (len(signal), *self.shape))
-        rows, columns = self.layout.axes
-        for k, (dy, dx) in enumerate(shift.tolist()):
-            y, from_y, high = _overlap(dy, signal.shape[rows], self.size[0])
-            x, from_x, wide = _overlap(dx, signal.shape[columns], self.size[1])
-            if (high, wide) != self.size:
-                placed[k].zero_()
-            here = placed[k].narrow(rows - 1, y, high).narrow(columns - 1, x, wide)
-            here.copy_(signal[k].narrow(rows - 1, from_y, high).narrow(columns - 1, from_x, wide))
-        return placed
+        axes = self.layout.axes
+        assert axes is not None
+        shift = start - self.start  # (K, axes)
+        if None not in axes:
+            return moved(signal, axes, shift, self.size)  # type: ignore[arg-type]
+        own = self.layout.tracked
+        return moved(signal, self.layout.dims, shift[:, own], [self.size[axis] for axis in own])
+
+
+def moved(signal: Tensor, dims: Sequence[int], shift: Tensor, size: Sequence[int]) -> Tensor:
+    """Move signals (K, ...) along some dimensions, each into a range of positions.
+
+    Args:
+        signal: Signals of K units.
+        dims: The dimensions.
+        shift: (K, dims): the new place of the first position of each signal.
+        size: Length of the result along each dimension. What is outside is dropped, the rest is zero.
+    """
+    if bool((shift == shift[0]).all()):
+        return _pad(signal, dims, shift[0].tolist(), size)
+    shape = list(signal.shape)
+    for dim, length in zip(dims, size, strict=True):
+        shape[dim] = length
+    placed = empty(signal, shape)
+    for k, shifts in enumerate(shift.tolist()):
+        here, there, fills = placed[k], signal[k], True
+        for dim, by, length in zip(dims, shifts, size, strict=True):
+            first, start, common = _overlap(by, signal.shape[dim], length)
+            fills = fills and common == length
+            here, there = here.narrow(dim - 1, first, common), there.narrow(dim - 1, start, common)
+        if not fills:
+            placed[k].zero_()
+        here.copy_(there)
+    return placed
 
 
 def signal_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of the signals for values of a dtype: float64 for float64, else float32."""
+    """Return the dtype of the signals for values of a dtype: float64 for float64, else float32.
+
+    The signals of complex values are complex.
+    """
+    if dtype.is_complex:
+        return torch.complex128 if dtype == torch.complex128 else torch.complex64
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -227,18 +313,18 @@ def empty(like: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=layout)
 
 
-def _pad(signal: Tensor, axes: Axes, shift: Sequence[int], size: tuple[int, int]) -> Tensor:
+def _pad(signal: Tensor, dims: Sequence[int], shift: Sequence[int], size: Sequence[int]) -> Tensor:
     """Move all signals by one shift, by padding and cropping."""
-    pads = [0, 0] * (signal.dim() - min(axes))
-    for axis, moved, length in zip(axes, shift, size, strict=True):
-        there = signal.shape[axis]
-        if moved <= -there or moved >= length:  # entirely outside: `pad` cannot crop more than there is
+    pads = [0, 0] * (signal.dim() - min(dims))
+    for dim, by, length in zip(dims, shift, size, strict=True):
+        there = signal.shape[dim]
+        if by <= -there or by >= length:  # entirely outside: `pad` cannot crop more than there is
             shape = list(signal.shape)
-            for dim, wanted in zip(axes, size, strict=True):
-                shape[dim] = wanted
+            for one, wanted in zip(dims, size, strict=True):
+                shape[one] = wanted
             return zeros(signal, shape)
-        place = 2 * (signal.dim() - 1 - axis)
-        pads[place], pads[place + 1] = moved, length - moved - there
+        place = 2 * (signal.dim() - 1 - dim)
+        pads[place], pads[place + 1] = by, length - by - there
     return torch.nn.functional.pad(signal, pads) if any(pads) else signal
 
 

@@ -1,7 +1,7 @@
 """Parts of a memory: where a view lies in another tensor, and the operations that lead from one to the other.
 
 Tensors that share memory are parts of one tensor, the *root*. After a write into one part, the root has a new
-value, and every other part is read from it again. `region` states where a part lies, as a product of ranges.
+value, and every other part is read from it again. `section` states where a part lies, as a product of ranges.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def root_of(tensor: Tensor) -> Geometry:
 
 
 @dataclass(frozen=True)
-class Region:
+class Section:
     """A part of a tensor: a range of each dimension, and the order of its dimensions in a view."""
 
     shape: tuple[int, ...]  # of the whole tensor
@@ -96,7 +96,7 @@ class Region:
         return [kept.index(dim) for dim in self.dims if dim is not None]
 
 
-def region(root: Geometry, view: Geometry) -> Region | None:
+def section(root: Geometry, view: Geometry) -> Section | None:
     """Return where a view lies in a tensor; None if it is not a product of ranges of the dimensions.
 
     A dimension that a reshape has joined with another one, or split in two, has no range in general.
@@ -122,7 +122,7 @@ def region(root: Geometry, view: Geometry) -> Region | None:
             return None
     _match_single(dims, lengths, shape, set(ranges))
     all_ranges = [ranges.get(dim, range(start, start + 1)) for dim, start in enumerate(starts)]
-    return Region(tuple(shape), tuple(all_ranges), tuple(dims), tuple(lengths))
+    return Section(tuple(shape), tuple(all_ranges), tuple(dims), tuple(lengths))
 
 
 def _nested(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

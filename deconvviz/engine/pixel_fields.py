@@ -1,14 +1,15 @@
 """The pixels of the image that each position of a value depends on, as products of rows and columns.
 
 They are computed from the image upwards, once for all positions of a value. Through a single branch, a
-position depends on some rows of the image times some columns. Where branches meet, it depends on the union
-of such products. In most networks one branch covers all the others, so that only its product remains.
+position depends on some rows of the image times some columns (in general, on some positions of each axis).
+Where branches meet, it depends on the union of such products. In most networks one branch covers all the
+others, so that only its product remains.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +19,11 @@ from deconvviz.engine.layout import Seen, TensorLayout
 from deconvviz.engine.rules import Rule
 from deconvviz.engine.tape import IMAGE, Step, Tape
 
-Box = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels of the network's input, half open."""
+Box = tuple[int, ...]
+"""x0, y0, x1, y1 in pixels of the network's input, half open: the last axis first.
+
+x0, x1 for a signal, and x0, y0, z0, x1, y1, z1 for a volume.
+"""
 
 MOST_PRODUCTS = 16
 """For a value that needs more products than this, masks are computed unit by unit instead."""
@@ -27,79 +31,92 @@ MOST_PRODUCTS = 16
 _MASK_BYTES = 1 << 28  # memory for the masks of one batch of units
 
 
-class Product(NamedTuple):
-    """Position (y, x) of a value depends on the pixels in rows ``rows[y]`` and columns ``columns[x]``."""
+class Product(tuple[Tensor, ...]):
+    """For each axis (n, N) bool: which pixels a position of the value depends on.
 
-    rows: Tensor  # (h, H) bool
-    columns: Tensor  # (w, W) bool
+    For an image, the position (y, x) depends on the pixels in rows ``product[0][y]`` and columns
+    ``product[1][x]``.
+    """
 
     def covers(self, other: Product) -> bool:
         """Return whether this product contains the other at every position."""
-        return _contains(self.rows, other.rows) and _contains(self.columns, other.columns)
+        return all(_contains(own, one) for own, one in zip(self, other, strict=True))
 
     def joined(self, other: Product) -> Product | None:
         """Return the union with another product, or None if the union is not a product."""
-        if torch.equal(self.rows, other.rows):
-            return Product(self.rows, self.columns | other.columns)
-        if torch.equal(self.columns, other.columns):
-            return Product(self.rows | other.rows, self.columns)
-        return None
+        differ = [not torch.equal(own, one) for own, one in zip(self, other, strict=True)]
+        if sum(differ) > 1:
+            return None
+        parts = zip(self, other, differ, strict=True)
+        return Product([own | one if unlike else own for own, one, unlike in parts])
 
     def seen_by(self, seen: Seen) -> Seen:
-        """Return the rows (K, H) and columns (K, W) of K units, each of which fills a part of the value."""
-        rows, columns = _composed(seen[0], self.rows), _composed(seen[1], self.columns)
-        something = rows.any(1, keepdim=True) & columns.any(1, keepdim=True)
-        return rows & something, columns & something
+        """Return the pixels (K, N) of K units along each axis. Each unit fills a part of the value."""
+        return something([_composed(one, own) for one, own in zip(seen, self, strict=True)])
+
+
+def something(seen: Sequence[Tensor]) -> Seen:
+    """Return the positions (K, n) along each axis; none for a unit that depends on none along some axis."""
+    some = seen[0].any(1, keepdim=True)
+    for axis in seen[1:]:
+        some = some & axis.any(1, keepdim=True)
+    return tuple([axis & some for axis in seen])
 
 
 class PixelFields:
-    """The pixels that the positions of each value of a tape depend on, computed once and on demand."""
+    """The pixels that the positions of each value of a tape depend on, computed once and on demand.
 
-    def __init__(self, tape: Tape) -> None:
-        self._tape = tape
+    They are the pixels of one input of the network, the value `source`.
+    """
+
+    def __init__(self, tape: Tape, source: int = IMAGE) -> None:
+        self._tape, self._source = tape, source
         self._found: dict[int, tuple[Product, ...] | None] = {}
 
     def boxes(self, value: int, seen: Seen) -> list[Box]:
-        """Return the receptive fields of K units that fill rows and columns of a value.
+        """Return the receptive fields of K units that fill some positions of a value.
 
-        A field is (0, 0, 0, 0) if no signal reaches the image.
+        A field is all zero if no signal reaches the image.
         """
         products = self._products_of(value)
         if products is None:
-            rows, columns = _seen_unit_by_unit(self._tape, value, seen)
+            pixels = _seen_unit_by_unit(self._tape, value, seen, self._source)
         else:
-            rows, columns = self._union(products, seen)
-        return [tuple(box) for box in _edges(hull(rows), hull(columns)).tolist()]
+            pixels = self._union(products, seen)
+        return [tuple(box) for box in _edges([hull(axis) for axis in pixels]).tolist()]
 
-    def boxes_at(self, value: int, rows: Tensor, columns: Tensor) -> Tensor:
-        """Return the receptive fields of the positions (rows[k], columns[k]) of a map as boxes (K, 4)."""
+    def boxes_at(self, value: int, *places: Tensor) -> Tensor:
+        """Return the receptive fields of K positions of a map as boxes (K, 2 * axes).
+
+        `places` (K,) are the positions along each axis of the map: rows and columns.
+        """
+        layout = self._tape.layouts[value]
+        own = dict(zip(layout.tracked, places, strict=True))
+        every = [own.get(axis, torch.zeros_like(places[0])) for axis in range(layout.spatial)]
         products = self._products_of(value)
         if products is None:
-            height, width = self._tape.layouts[value].lengths
-            seen = one_hot(rows, height).bool(), one_hot(columns, width).bool()
-            return torch.tensor(self.boxes(value, seen)).reshape(-1, 4)
-        found = torch.zeros(len(rows), 4, dtype=torch.long, device="cpu")
+            seen = [one_hot(at, length).bool() for at, length in zip(every, layout.lengths, strict=True)]
+            return torch.tensor(self.boxes(value, tuple(seen))).reshape(-1, 2 * layout.spatial)
+        found = torch.zeros(len(places[0]), 2 * layout.spatial, dtype=torch.long, device="cpu")
         for product in products:
-            high, wide = hull(product.rows), hull(product.columns)
-            new = _edges((high[0][rows], high[1][rows]), (wide[0][columns], wide[1][columns]))
+            hulls = [hull(axis) for axis in product]
+            new = _edges([(first[at], past[at]) for (first, past), at in zip(hulls, every, strict=True)])
             found = _around(found, new)
         return found
 
     def _union(self, products: Sequence[Product], seen: Seen) -> Seen:
-        """Return the union of the rows, and of the columns, of all products. This suffices for a box."""
-        height, width = self._tape.layouts[IMAGE].lengths
-        rows, columns = (seen[0].new_zeros(len(seen[0]), n) for n in (height, width))
+        """Return the union of all products along each axis. This suffices for a box."""
+        found = tuple([seen[0].new_zeros(len(seen[0]), n) for n in self._tape.layouts[self._source].lengths])
         for product in products:
-            more_rows, more_columns = product.seen_by(seen)
-            rows, columns = rows | more_rows, columns | more_columns
-        return rows, columns
+            found = tuple([one | more for one, more in zip(found, product.seen_by(seen), strict=True)])
+        return found
 
     def _products_of(self, value: int) -> tuple[Product, ...] | None:
         """Return the products of a value, or None if there are too many."""
         if not self._found:
-            lengths = self._tape.layouts[IMAGE].lengths
-            itself = Product(*(torch.eye(n, dtype=torch.bool, device="cpu") for n in lengths))
-            self._found[IMAGE] = (itself,)
+            lengths = self._tape.layouts[self._source].lengths
+            itself = Product([torch.eye(n, dtype=torch.bool, device="cpu") for n in lengths])
+            self._found[self._source] = (itself,)
         if value not in self._found:
             for step in self._tape.path(value):
                 if step.output not in self._found:
@@ -120,7 +137,7 @@ class PixelFields:
             ]
             for product in products:
                 axes = zip(visible, product, strict=True)
-                found.append(Product(*(own if seen is None else _composed(seen, own) for seen, own in axes)))
+                found.append(Product([own if seen is None else _composed(seen, own) for seen, own in axes]))
         merged = _merged(found)
         return merged if len(merged) <= MOST_PRODUCTS else None
 
@@ -128,7 +145,7 @@ class PixelFields:
 def _merged(products: Iterable[Product]) -> tuple[Product, ...]:
     """Return fewer products with the same union, without empty ones."""
     kept: list[Product] = []
-    waiting = [one for one in products if bool(one.rows.any() and one.columns.any())]
+    waiting = [one for one in products if all(bool(axis.any()) for axis in one)]
     while waiting:
         new = waiting.pop()
         if any(old.covers(new) for old in kept):
@@ -144,21 +161,24 @@ def _merged(products: Iterable[Product]) -> tuple[Product, ...]:
     return tuple(kept)
 
 
-def _edges(rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> Tensor:
-    """Return boxes (K, 4), x0, y0, x1, y1, from the first and past positions of K rows and columns."""
-    return torch.stack([columns[0], rows[0], columns[1], rows[1]], dim=1)
+def _edges(hulls: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return boxes (K, 2 * axes), x0, y0, x1, y1, from the first and past positions (K,) along each axis."""
+    first, past = zip(*reversed(hulls), strict=True)
+    return torch.stack([*first, *past], dim=1)
 
 
 def _around(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return the smallest boxes (K, 4) that contain two boxes each. Empty boxes are ignored."""
-    both = torch.cat([torch.minimum(boxes, others)[:, :2], torch.maximum(boxes, others)[:, 2:]], dim=1)
+    """Return the smallest boxes that contain two boxes each, all (K, 2 * axes). Empty boxes are ignored."""
+    n = boxes.shape[1] // 2
+    both = torch.cat([torch.minimum(boxes, others)[:, :n], torch.maximum(boxes, others)[:, n:]], dim=1)
     some, more = (_some(one)[:, None] for one in (boxes, others))
     return torch.where(some & more, both, torch.where(some, boxes, torch.where(more, others, 0)))
 
 
 def _some(boxes: Tensor) -> Tensor:
     """Return which boxes contain a pixel, (K,) bool."""
-    return (boxes[:, 2:] > boxes[:, :2]).all(1)
+    n = boxes.shape[1] // 2
+    return (boxes[:, n:] > boxes[:, :n]).all(1)
 
 
 def _contains(whole: Tensor, part: Tensor) -> bool:
@@ -179,37 +199,51 @@ def _composed(upper: Tensor, lower: Tensor) -> Tensor:
     return found
 
 
-def _seen_unit_by_unit(tape: Tape, value: int, seen: Seen) -> Seen:
-    """Return the rows and columns of the image that K units depend on, from masks of whole maps."""
+def _seen_unit_by_unit(tape: Tape, value: int, seen: Seen, source: int) -> Seen:
+    """Return the pixels that K units depend on along each axis, from masks of whole maps."""
     path = tape.path(value)
-    values = {value, *(step.output for step in path), IMAGE}
-    largest = max(rows * columns for rows, columns in (tape.layouts[one].lengths for one in values))
+    values = {value, *(step.output for step in path), source}
+    largest = max(math.prod(tape.layouts[one].lengths) for one in values)
     at_once = max(1, _MASK_BYTES // (8 * largest))
     found = []
-    for rows, columns in zip(seen[0].split(at_once), seen[1].split(at_once), strict=True):
-        mask = _visible_positions(path, tape.layouts, value, (rows, columns))
-        found.append((mask.any(2), mask.any(1)))
-    return torch.cat([rows for rows, _ in found]), torch.cat([columns for _, columns in found])
+    for part in zip(*(axis.split(at_once) for axis in seen), strict=True):
+        mask = _visible_positions(path, tape.layouts, value, part, source)  # (K, H, W)
+        dims = range(1, mask.dim())
+        found.append([_any_along(mask, dim) for dim in dims])
+    return tuple([torch.cat(axis) for axis in zip(*found, strict=True)])
+
+
+def _any_along(mask: Tensor, dim: int) -> Tensor:
+    """Return which positions along a dimension of masks (K, H, W) contain anything, (K, n) bool."""
+    others = [other for other in range(1, mask.dim()) if other != dim]
+    return mask.any(others) if others else mask
 
 
 def _visible_positions(
-    steps: Sequence[Step], layouts: Mapping[int, TensorLayout], value: int, seen: Seen
+    steps: Sequence[Step], layouts: Mapping[int, TensorLayout], value: int, seen: Seen, source: int
 ) -> Tensor:
     """Return the pixels of the image that K units depend on along a path: (K, H, W) bool."""
-    found = {value: seen[0][:, :, None] & seen[1][:, None, :]}
+    found = {value: _outer(seen)}
     for step in reversed(steps):
         if (above := found.pop(step.output, None)) is None:
             continue
         for rule, argument, below in _arguments(step):
-            mask, lengths = above, layouts[below].lengths
-            rows = rule.visible_inputs(argument, 0, mask.shape[1], lengths[0])
-            columns = rule.visible_inputs(argument, 1, mask.shape[2], lengths[1])
-            if rows is not None:
-                mask = (rows.T.float() @ mask.float()) > 0
-            if columns is not None:
-                mask = (mask.float() @ columns.float()) > 0
+            mask = above
+            for axis, length in enumerate(layouts[below].lengths):
+                visible = rule.visible_inputs(argument, axis, mask.shape[axis + 1], length)
+                if visible is not None:
+                    moved = mask.float().movedim(axis + 1, -1) @ visible.float()
+                    mask = moved.movedim(-1, axis + 1) > 0
             found[below] = found[below] | mask if below in found else mask
-    return found.get(IMAGE, seen[0].new_zeros(len(seen[0]), *layouts[IMAGE].lengths))
+    return found.get(source, seen[0].new_zeros(len(seen[0]), *layouts[source].lengths))
+
+
+def _outer(seen: Seen) -> Tensor:
+    """Return the masks (K, H, W) of the positions (K, H) and (K, W) along each axis."""
+    mask = seen[0]
+    for axis in seen[1:]:
+        mask = mask[..., None] & axis.reshape(len(axis), *[1] * (mask.dim() - 1), -1)
+    return mask
 
 
 def _arguments(step: Step) -> Iterator[tuple[Rule, int, int]]:

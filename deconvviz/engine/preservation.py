@@ -114,6 +114,11 @@ class State:
             (name, part, _Contents(_attributes(part))) for name, part in self._parts if _writes(part)
         ]
         self._tables = [(name, part, _tables(part)) for name, part in self._parts]
+        self._hooks = [
+            (hooks, dict(hooks) if hooks else {})  # most are empty, and to copy a dictionary takes long
+            for _, part in self._parts
+            for hooks in (part._forward_pre_hooks, part._forward_hooks)
+        ]
         named = {
             id(p): (f"{name}.{key}" if name else key, p)
             for name, _, (own, _, _) in self._tables
@@ -169,6 +174,9 @@ class State:
         for _, part, tables in changed:
             for table, before in zip(_TABLES, tables, strict=True):
                 _restore_container(vars(part)[table], before)
+        for hooks, registered in self._hooks:  # a pass may register hooks, such as those for hidden states
+            if hooks or registered:
+                _restore_container(hooks, registered)
         for tensor, own in self._memory:
             if tensor.data_ptr() != own.data_ptr() or tensor.shape != own.shape:
                 self.before_restore([tensor])

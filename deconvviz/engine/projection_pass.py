@@ -13,14 +13,14 @@ from torch import Tensor
 from deconvviz.engine.layout import Window, signal_dtype
 from deconvviz.engine.pixel_fields import hull
 from deconvviz.engine.receptive_fields import Spans, UnitFields
-from deconvviz.engine.tape import IMAGE, Step
+from deconvviz.engine.tape import Step
 from deconvviz.engine.units import Seed
 
 _LOGGER = logging.getLogger(__name__)
 
 
 def project(fields: UnitFields, seed: Seed, like: Tensor, *, memory: int | None = None) -> Tensor:
-    """Project K signals at a value of a tape back to the image: (K, C, H, W).
+    """Project K signals at a value of a tape back to the image: (K, C, H, W), or the input's other axes.
 
     Units are projected in batches, each unit in its own window. Signals have double precision if the layer's
     activations have it, else single precision, because they overflow half precision.
@@ -36,14 +36,21 @@ def project(fields: UnitFields, seed: Seed, like: Tensor, *, memory: int | None 
         RefusedOp: An operation on the path is unsupported. Nothing has been computed.
         StaleRecording: A weight has changed since the forward pass. Nothing has been computed.
     """
+    return project_to_inputs(fields, seed, like, memory=memory)[0]
+
+
+def project_to_inputs(
+    fields: UnitFields, seed: Seed, like: Tensor, *, memory: int | None = None
+) -> list[Tensor]:
+    """Project K signals to every input of the network, as `project`: (K, ...) for each."""
     tape, value, path = fields.tape, fields.value, fields.path
     tape.require(path)
     seed.check()
     count = len(seed)
     dtype = signal_dtype(like.dtype)
-    pixels = like.new_zeros(count, *tape.layouts[IMAGE].shape, dtype=dtype)
-    if not path and value != IMAGE:
-        return pixels  # a constant: no signal flows from this value to the image
+    pixels = {one: like.new_zeros(count, *tape.layouts[one].shape, dtype=dtype) for one in tape.inputs}
+    if not path and value not in pixels:
+        return list(pixels.values())  # a constant: no signal flows from this value to an input
     if memory is None:
         memory = default_budget(like.device)
     spans, elementwise = spans_of(fields, count), fields.visibility.elementwise
@@ -61,7 +68,7 @@ def project(fields: UnitFields, seed: Seed, like: Tensor, *, memory: int | None 
         signal = seed.signal(part, plan.windows[value])
         _replay(plan, value, tape.layouts[value].from_channels_first(signal), pixels, part)
         first += len(part)
-    return pixels
+    return list(pixels.values())
 
 
 SHARE = 4  # a quarter of the free memory: the network, its recording and other programs need some too
@@ -77,8 +84,10 @@ def default_budget(device: torch.device) -> int:
 
 def _sort_keys(seed: Seed) -> Tensor:
     """Return one number per unit, (K,), that is similar for units close to one another."""
-    rows, columns = (hull(seen)[0] for seen in seed.seen)
-    return (seed.image_indices * seed.seen[0].shape[1] + rows) * seed.seen[1].shape[1] + columns
+    keys = seed.image_indices
+    for seen in seed.seen:
+        keys = keys * seen.shape[1] + hull(seen)[0]
+    return keys
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class _Plan:
     """The window of every value on the path, for one batch of units."""
 
     windows: dict[int, Window]
-    elementwise: dict[tuple[int, int], tuple[bool, bool]]  # as in `Visibility`
+    elementwise: dict[tuple[int, int], tuple[bool, ...]]  # as in `Visibility`
     path: Sequence[Step]
 
     def bytes_per_unit(self, element: int) -> int:
@@ -111,30 +120,33 @@ def spans_of(fields: UnitFields, count: int) -> dict[int, Spans]:
     }
 
 
-def _replay(plan: _Plan, value: int, signal: Tensor, pixels: Tensor, part: Tensor) -> None:
-    """Replay the path in reverse with one batch of signals, and write the result to ``pixels[part]``."""
+def _replay(plan: _Plan, value: int, signal: Tensor, pixels: Mapping[int, Tensor], part: Tensor) -> None:
+    """Replay the path in reverse with one batch of signals, and write to ``pixels[...][part]``."""
     signals = {value: signal}
     for step in reversed(plan.path):
         if step.output not in signals:
             continue  # a value that received no signal
         for below, x in project_step(step, signals.pop(step.output), plan.windows, plan.elementwise):
             signals[below] = signals[below] + x if below in signals else x
-    if IMAGE not in signals:
-        return
-    window = plan.windows[IMAGE]
-    (h, w) = window.size if window.layout.axes else (None, None)
-    for k, x, (row, column) in zip(part.tolist(), signals[IMAGE], window.start.tolist(), strict=True):
-        if h is None or w is None:
-            pixels[k] = x
-        else:
-            pixels[k, :, row : row + h, column : column + w] = x
+    for one in signals.keys() & pixels.keys():
+        _write(signals[one], plan.windows[one], pixels[one], part)
+
+
+def _write(signal: Tensor, window: Window, pixels: Tensor, part: Tensor) -> None:
+    """Write the signals that arrived at an input of the network, in their windows, to ``pixels[part]``."""
+    tracked = window.layout.tracked
+    for k, x, first in zip(part.tolist(), signal, window.start.tolist(), strict=True):
+        into = pixels[k]
+        for axis in tracked:
+            into = into.narrow(1 + axis, first[axis], window.size[axis])
+        into.copy_(x)
 
 
 def project_step(
     step: Step,
     signal: Tensor,
     windows: Mapping[int, Window],
-    elementwise: Mapping[tuple[int, int], tuple[bool, bool]],
+    elementwise: Mapping[tuple[int, int], tuple[bool, ...]],
 ) -> Iterator[tuple[int, Tensor]]:
     """Project a signal through one step. Yield each value that receives one, and the signal in its window."""
     assert step.rule is not None  # otherwise `Tape.require` has raised
@@ -146,17 +158,15 @@ def project_step(
             yield below, _placed(x, window, input_windows[argument], elementwise[step.output, argument])
 
 
-def _placed(x: Tensor, window: Window, input_window: Window, elementwise: tuple[bool, bool]) -> Tensor:
+def _placed(x: Tensor, window: Window, input_window: Window, elementwise: tuple[bool, ...]) -> Tensor:
     """Move a signal from the output's window to the argument's, which other branches may have enlarged.
 
     It is moved only along the axes on which the rule is elementwise. Along the others the rule has already
     filled `input_window`.
     """
     if window.layout.axes and not any(elementwise) and tuple(x.shape[1:]) != input_window.shape:
-        whole = Window(
-            torch.zeros_like(window.start), window.layout.lengths, window.layout, window.image_indices
-        )
-        return whole.place(x, window.start)  # the argument has no rows and columns, or other ones
+        whole = Window.all_of(window.layout, window.image_indices)
+        return whole.place(x, window.start)  # the argument has no positions, or at other dimensions
     if not any(elementwise) or input_window.layout.axes is None or window.layout.axes is None:
         return x
     if window.size == input_window.size and torch.equal(window.start, input_window.start):

@@ -3,12 +3,13 @@
 This module composes the index maps and visible inputs of the rules on a tape:
 
     fields, views   the size of the receptive fields of each value's units, ignoring the borders of the image
-    UnitFields      the rows and columns of every value that K units depend on (for windows), and the boxes of
-                    their receptive fields in the image
+    UnitFields      the positions of every value that K units depend on (for windows), and the boxes of their
+                    receptive fields in the image
 
-Rows and columns never mix in a projection. Therefore a unit depends on a set of rows and a set of columns,
-also for dilated convolutions and pooling windows of unequal size. Where branches meet, these sets can be
-slightly too large, which is sufficient for windows. `pixel_fields` keeps branches apart for exact boxes.
+Axes never mix in a projection. Therefore a unit depends on a set of rows and a set of columns (of an image;
+in general on a set for each axis), also for dilated convolutions and pooling windows of unequal size. Where
+branches meet, these sets can be slightly too large, which is sufficient for windows. `pixel_fields` keeps
+branches apart for exact boxes.
 """
 
 from __future__ import annotations
@@ -23,18 +24,19 @@ from torch import Tensor
 
 from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, through, union
 from deconvviz.engine.layout import Seen, TensorLayout, Window
-from deconvviz.engine.pixel_fields import Box, PixelFields, hull
+from deconvviz.engine.pixel_fields import Box, PixelFields, hull, something
 from deconvviz.engine.rules import Rule
 from deconvviz.engine.tape import IMAGE, Step, Tape
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Receptive fields of the units of a map in pixels, (rows, columns)."""
+    """Receptive fields of the units of a map in pixels, for each axis of the map: (rows, columns)."""
 
-    size: tuple[int, int]  # size of the largest field, if they differ
-    stride: tuple[Fraction, Fraction]  # distance between the fields of neighbouring units
-    first: tuple[Fraction, Fraction]  # start of the field of the unit at (0, 0); negative in the padding
+    size: tuple[int, ...]  # size of the largest field, if they differ
+    stride: tuple[Fraction, ...]  # distance between the fields of neighbouring units
+    first: tuple[Fraction, ...]  # start of the field of the unit at (0, 0); negative in the padding
+    axes: tuple[int, ...]  # the numbers of these axes in the network's input
     sees_more: bool  # whether pixels outside can change a unit too, through constants such as gates
 
 
@@ -59,24 +61,26 @@ def fields(tape: Tape) -> dict[int, ReceptiveField | None]:
     return {value: view.field for value, view in views(tape).items()}
 
 
-def views(tape: Tape) -> dict[int, View]:
-    """Return the view of every value."""
-    seen = [_index_maps(tape, axis, _index_map, constants=False) for axis in (0, 1)]
-    changing = [_index_maps(tape, axis, _dependency_map, constants=True) for axis in (0, 1)]
+def views(tape: Tape, source: int = IMAGE) -> dict[int, View]:
+    """Return the view of every value. Its fields are in one input of the network, the value `source`."""
+    axes = range(tape.layouts[source].spatial)
+    seen = [_index_maps(tape, axis, _index_map, source, constants=False) for axis in axes]
+    changing = [_index_maps(tape, axis, _dependency_map, source, constants=True) for axis in axes]
     found: dict[int, View] = {}
-    for value in tape.layouts:
-        rows, columns = (maps.get(value, UNKNOWN) for maps in seen)
-        more = any(maps.get(value) != own for maps, own in zip(changing, (rows, columns), strict=True))
-        known = isinstance(rows, PeriodicIntervals) and isinstance(columns, PeriodicIntervals)
-        field = _field(rows, columns, more) if known else None  # type: ignore[arg-type]
-        found[value] = View(field, rows is None and columns is None)
+    for value, layout in tape.layouts.items():
+        every = [maps.get(value, UNKNOWN) for maps in seen]
+        more = any(maps.get(value) != own for maps, own in zip(changing, every, strict=True))
+        found[value] = View(_field(every, layout.tracked or tuple(axes), more), all(m is None for m in every))
     return found
 
 
-def _field(rows: PeriodicIntervals, columns: PeriodicIntervals, more: bool) -> ReceptiveField:
-    return ReceptiveField(
-        (rows.size, columns.size), (rows.stride, columns.stride), (_first(rows), _first(columns)), more
-    )
+def _field(index_maps: Sequence[IndexMap], axes: tuple[int, ...], more: bool) -> ReceptiveField | None:
+    """Return the receptive field along some axes; None if it is not known for each of them."""
+    own = [index_map for axis in axes if isinstance(index_map := index_maps[axis], PeriodicIntervals)]
+    if len(own) < len(axes) or not axes:
+        return None
+    size, stride = tuple([one.size for one in own]), tuple([one.stride for one in own])
+    return ReceptiveField(size, stride, tuple([_first(one) for one in own]), axes, more)
 
 
 def _first(intervals: PeriodicIntervals) -> Fraction:
@@ -94,33 +98,49 @@ def _dependency_map(rule: Rule, argument: int, axis: int) -> IndexMap:
     return rule.dependency_map(argument, axis)
 
 
-def _index_maps(tape: Tape, axis: int, map_of: _IndexMapOf, *, constants: bool) -> dict[int, IndexMap]:
-    """Return the index map to the image along one axis for each value that depends on the image."""
-    found: dict[int, IndexMap] = {IMAGE: SAME}
+def _index_maps(
+    tape: Tape, axis: int, map_of: _IndexMapOf, source: int, *, constants: bool
+) -> dict[int, IndexMap]:
+    """Return the index map to an input along one axis for each value that depends on that input."""
+    found: dict[int, IndexMap] = {source: SAME}
+    elsewhere = set(tape.inputs) - {source}  # values that depend on other inputs alone
     for step in tape.steps:
         branches: list[IndexMap] = []
-        for argument, below in enumerate(step.arguments if constants else step.inputs):
-            if below is not None:
-                own = found.get(tape.secondary_outputs.get(below, below), UNKNOWN)
-                branches.append(through(map_of(step.rule, argument, axis) if step.rule else UNKNOWN, own))
+        arguments = step.arguments if constants else step.inputs
+        firsts = [None if one is None else tape.secondary_outputs.get(one, one) for one in arguments]
+        for argument, (below, first) in enumerate(zip(arguments, firsts, strict=True)):
+            if below is not None and first is not None and first not in elsewhere:
+                own = found.get(first, UNKNOWN)
+                index_map = map_of(step.rule, argument, axis) if step.rule else UNKNOWN
+                if index_map is None and _has_one_position(tape.layouts[below], axis):
+                    index_map = SAME
+                branches.append(through(index_map, own))
         if branches:
             found[step.output] = union(branches)
+        elif any(first is not None for first in firsts):
+            elsewhere.add(step.output)
     return found
+
+
+def _has_one_position(layout: TensorLayout, axis: int) -> bool:
+    """Return whether a map has lost an axis, so that the whole axis is one position of it."""
+    return layout.axes is not None and layout.axes[axis] is None and not layout.mixed
 
 
 @dataclass(frozen=True)
 class Visibility:
-    """The rows and columns of every value on a path that K units depend on."""
+    """The positions of every value on a path that K units depend on."""
 
     seen: dict[int, Seen]
-    elementwise: dict[tuple[int, int], tuple[bool, bool]]
-    """By output of a step and number of its argument: whether each row (column) depends only on itself."""
+    elementwise: dict[tuple[int, int], tuple[bool, ...]]
+    """By output of a step and number of its argument: whether each position depends only on itself, by axis.
+    """
 
 
 class UnitFields:
     """Receptive fields of K units of one value of a tape, computed once and on demand.
 
-    `seen` contains the rows and columns that the units fill in their own map. Dependencies through constants
+    `seen` contains the positions that the units fill in their own map. Dependencies through constants
     (gates, statistics) do not count.
     """
 
@@ -132,11 +152,11 @@ class UnitFields:
 
     @cached_property
     def visibility(self) -> Visibility:
-        """Rows and columns of every value on the path that the units depend on."""
+        """Positions of every value on the path that the units depend on."""
         return _visibility(self.path, self.tape.layouts, self.value, self._own)
 
     def boxes(self, pixels: PixelFields | None = None) -> list[Box]:
-        """Return the receptive fields of the units; (0, 0, 0, 0) if no signal reaches the image.
+        """Return the receptive fields of the units; all zero if no signal reaches the image.
 
         `pixels` is a cache for the tape that several calls can share.
         """
@@ -147,21 +167,19 @@ def _visibility(
     steps: Sequence[Step], layouts: dict[int, TensorLayout], value: int, seen: Seen
 ) -> Visibility:
     found: dict[int, Seen] = {value: seen}
-    elementwise: dict[tuple[int, int], tuple[bool, bool]] = {}
+    elementwise: dict[tuple[int, int], tuple[bool, ...]] = {}
     for step, rule, argument, below in _links(steps, found):
         above, lengths = found[step.output], layouts[below].lengths
         parts, kept = [], []
-        for axis in (0, 1):
-            visible = rule.visible_inputs(argument, axis, above[axis].shape[1], lengths[axis])
+        for axis, length in enumerate(lengths):
+            visible = rule.visible_inputs(argument, axis, above[axis].shape[1], length)
             kept.append(visible is None)
             parts.append(above[axis] if visible is None else (above[axis].float() @ visible.float()) > 0)
-        elementwise[step.output, argument] = (kept[0], kept[1])
-        rows, columns = parts
-        something = rows.any(1, keepdim=True) & columns.any(1, keepdim=True)  # False if there is only padding
-        rows, columns = rows & something, columns & something
+        elementwise[step.output, argument] = tuple(kept)
+        seen = something(parts)  # nothing if there is only padding
         if below in found:
-            rows, columns = rows | found[below][0], columns | found[below][1]
-        found[below] = (rows, columns)
+            seen = tuple([one | other for one, other in zip(seen, found[below], strict=True)])
+        found[below] = seen
     return Visibility(found, elementwise)
 
 
@@ -175,32 +193,32 @@ def _links(steps: Sequence[Step], found: Mapping[int, object]) -> Iterator[tuple
 
 
 def everything(layout: TensorLayout, count: int) -> Seen:
-    """Return all rows and columns of a value, for K units."""
-    rows, columns = layout.lengths
-    return torch.ones(count, rows, dtype=torch.bool), torch.ones(count, columns, dtype=torch.bool)
+    """Return all positions of a value, for K units."""
+    return tuple([torch.ones(count, length, dtype=torch.bool) for length in layout.lengths])
 
 
 @dataclass(frozen=True)
 class Spans:
-    """The first row and column of a value that each of K units depends on, and the lengths up to the last."""
+    """The first position of a value that each of K units depends on, and the lengths up to the last."""
 
-    first: Tensor  # (K, 2)
-    length: Tensor  # (K, 2)
+    first: Tensor  # (K, axes)
+    length: Tensor  # (K, axes)
     layout: TensorLayout
 
     @classmethod
     def of(cls, seen: Seen, layout: TensorLayout) -> Spans:
-        hulls = [torch.stack(hull(axis), dim=1) for axis in seen]  # (K, 2) of rows, and of columns
+        hulls = [torch.stack(hull(axis), dim=1) for axis in seen]  # (K, 2) of each axis
         both = torch.stack(hulls, dim=2)
         return cls(both[:, 0], both[:, 1] - both[:, 0], layout)
 
     @classmethod
     def whole(cls, layout: TensorLayout, count: int) -> Spans:
-        return cls(torch.zeros(count, 2, dtype=torch.long), torch.tensor([layout.lengths] * count), layout)
+        length = torch.tensor([layout.lengths] * count)
+        return cls(torch.zeros_like(length), length, layout)
 
     def window(self, part: Tensor | slice, images: Tensor) -> Window:
         """Return the smallest windows of a common size, inside the map, for some of the units."""
-        high, wide = (max(1, length) for length in self.length[part].amax(0).tolist())
-        rows, columns = self.layout.lengths
-        start = torch.minimum(self.first[part], torch.tensor([rows - high, columns - wide]))
-        return Window(start, (high, wide), self.layout, images)
+        size = [max(1, length) for length in self.length[part].amax(0).tolist()]
+        last = [whole - own for whole, own in zip(self.layout.lengths, size, strict=True)]
+        start = torch.minimum(self.first[part], torch.tensor(last))
+        return Window(start, tuple(size), self.layout, images)

@@ -18,17 +18,21 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import TensorWeakRef
 
+from deconvviz.engine.fused_modules import separate_calls
 from deconvviz.engine.gradient_tape import GradientTapes, RecordedCall
 from deconvviz.engine.hooks import Stop, evaluation, exclusive, plain
 from deconvviz.engine.layout import TensorLayout
-from deconvviz.engine.memory import Memory, geometry, region, root_of
+from deconvviz.engine.memory import Memory, geometry, root_of, section
+from deconvviz.engine.network_inputs import NetworkInputs
+from deconvviz.engine.output_parts import output_parts
 from deconvviz.engine.preservation import memory_of, preserved, storage_of
 from deconvviz.engine.repeats import LastRecording, Repeatable, is_repeatable, last_recording
 from deconvviz.engine.rules import Call, Rule, lookup
 from deconvviz.engine.rules.activation import Gate, Spelled
 from deconvviz.engine.rules.arithmetic import Larger
+from deconvviz.engine.rules.pieces import rule_of
 from deconvviz.engine.spellings import Roles, Spellings
-from deconvviz.engine.tape import Output, Step, Tape
+from deconvviz.engine.tape import IMAGE, Output, Step, Tape
 from deconvviz.engine.wrappers import eager, named_parts
 
 
@@ -101,7 +105,7 @@ class TapeRecorder(TorchDispatchMode):
     def _read_again(self, tensor: Tensor, kept: Memory) -> int | None:
         """Return a new value for a tensor, as a part of the root of its memory; None if it is not known."""
         value = kept.values.get(kept.root)
-        where = region(kept.root, geometry(tensor))
+        where = section(kept.root, geometry(tensor))
         if value is None or tensor.is_nested or tensor.dtype != kept.root[1]:
             return None
         self.last = None  # the values of the last recording have other numbers
@@ -133,7 +137,7 @@ class TapeRecorder(TorchDispatchMode):
         if here == kept.root:
             self._lost.discard(memory)
             return
-        where = region(kept.root, here)
+        where = section(kept.root, here)
         if memory in self._lost or target.dtype != kept.root[1]:
             self._lost.add(memory)
             return
@@ -161,9 +165,19 @@ class TapeRecorder(TorchDispatchMode):
         known = self._known(output)
         if known is None:
             self.last = None  # its values have other numbers
-            known = self.follow(output, TensorLayout.of(_shape(output)), receives_signal=True)
+            known = self.follow(output, self.tape.layouts[IMAGE].like(_shape(output)), receives_signal=True)
             self.tape.add(Step(torch.ops.aten.alias.default, self._module, (), (), known, None, _UNFOLLOWED))
-        return None if known is _FOREIGN or known is _WEIGHT else known
+        if known is _FOREIGN or known is _WEIGHT:
+            return None
+        return self._refused(known, "it returns complex numbers") if output.is_complex() else known
+
+    def _refused(self, value: int, reason: str) -> int:
+        """Return a new value whose units cannot be projected. Later calls still use the old value."""
+        self.last = None
+        refused = self.tape.new_value(self.tape.layouts[value], receives_signal=True)
+        alias = torch.ops.aten.alias.default
+        self.tape.add(Step(alias, self._module, (value,), (None,), refused, None, reason))
+        return refused
 
     @property
     def _module(self) -> str:
@@ -253,7 +267,9 @@ class TapeRecorder(TorchDispatchMode):
         first = 0
         for number, result in enumerate(results):
             shape, why = _whole_shape(result), no_rule_reason
-            layout = TensorLayout.of(shape[1:])
+            layout = tape.layouts[IMAGE].like(shape[1:])
+            if tape.batch == 1 and shape and shape[0] != 1:  # all values belong to the one image
+                layout = layout.unplaced(shape, folded=1)
             if cls is not None and number > 0 and not cls.per_output:  # indices, statistics
                 second = self.follow(result, layout, receives_signal=False)
                 tape.secondary_outputs[second] = first
@@ -269,7 +285,7 @@ class TapeRecorder(TorchDispatchMode):
                 if roles.saturates and self._spellings.is_gate(op, named, values):
                     chosen = Gate
                 try:
-                    rule = chosen.of(call)
+                    rule = rule_of(chosen, call)
                     layout = rule.output_layout(call)
                     flows = tuple([some and rule.flows(argument) for argument, some in enumerate(derived)])
                     rule.unsupported()
@@ -552,12 +568,12 @@ _STATISTICS = frozenset(
 
 def record_tape(
     module: nn.Module,
-    images: Tensor,
+    images: Tensor | NetworkInputs,
     wanted: Callable[[Output, Tensor], bool],
     on_result: Callable[[object], None] | None = None,
     methods: Sequence[str] = (),
 ) -> Tape:
-    """Run a network on images (B, C, H, W) and record its calls on a tape.
+    """Run a network on images (B, C, H, W), or on several inputs, and record its calls on a tape.
 
     The network runs in evaluation mode without gradients, and no other thread runs it at the same time.
     Hooks, training flags, the grad mode, and the network's buffers and attributes are restored.
@@ -572,13 +588,12 @@ def record_tape(
     """
     tape = Tape(len(images))
     recorder = TapeRecorder(tape)
-    if methods:
-        recorder.gradients = GradientTapes(tape, methods)
     parts = named_parts(module)
     # In inference mode PyTorch does not decompose composite operations.
     with (
         exclusive(parts),
         eager(module),
+        separate_calls(parts),
         torch.inference_mode(False),
         torch.no_grad(),
         preserved(parts) as state,
@@ -587,14 +602,19 @@ def record_tape(
     ):
         recorder.weights = {id(p): p.data_ptr() for p in state.parameters}
         recorder.before_write, state.before_restore = state.before_write, recorder.keep_constants
-        images = plain(images.detach()).clone()
-        layout = TensorLayout.of(images.shape[1:])
-        recorder.follow(images, layout, receives_signal=True)
-        if not methods:
-            recorder.last = last_recording(module, layout, len(images))
+        given = NetworkInputs.of(images).copied()
+        layouts = given.layouts()
+        for name, tensor, layout in zip(given.names, given.tensors, layouts, strict=True):
+            if layout is not None:
+                tape.inputs.append(recorder.follow(tensor, layout, receives_signal=True))
+                tape.input_names.append(name)
+        if methods:
+            recorder.gradients = GradientTapes(tape, methods)
+        else:
+            recorder.last = last_recording(module, layouts, len(images))
         try:
             with recorder:
-                output = module(images)
+                output = given.call(module)
             if on_result is not None:
                 on_result(output)
         except Stop:
@@ -637,24 +657,25 @@ def _watched(
         if recorder.finished:
             recorder.modules.pop()
             return
-        value = recorder.value_of_output(output) if isinstance(output, Tensor) else None
+        found = [(keys, tensor, recorder.value_of_output(tensor)) for keys, tensor in output_parts(output)]
         recorder.modules.pop()
         calls[name] = calls.get(name, 0) + 1
         if not isinstance(output, Tensor) or output.is_nested:
             kind = "nested tensor" if isinstance(output, Tensor) else type(output).__name__
             recorder.tape.others.setdefault(name, kind)
-            return
-        found = Output(name, calls[name], type(part).__name__, value, tuple(output.shape))
-        recorder.tape.outputs.append(found)
-        recorder.paused = True
-        try:
-            proceed = wanted(found, plain(output))
-        finally:
-            recorder.paused = False
-        if not proceed:
-            recorder.finished = to_the_end
-            if not to_the_end:
-                raise Stop
+        for keys, tensor, value in found:
+            one = Output(name, calls[name], type(part).__name__, value, tuple(tensor.shape), keys)
+            recorder.tape.outputs.append(one)
+            recorder.paused = True
+            try:
+                proceed = wanted(one, plain(tensor))
+            finally:
+                recorder.paused = False
+            if not proceed:
+                recorder.finished = to_the_end
+                if not to_the_end:
+                    raise Stop
+                return
 
     key = RemovableHandle(OrderedDict()).id
     tables = [hooks for _, part in parts for hooks in (part._forward_pre_hooks, part._forward_hooks)]

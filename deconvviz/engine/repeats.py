@@ -58,8 +58,8 @@ def is_repeatable(rule: Rule) -> bool:
 class LastRecording:
     """The calls of the last recording of a network, compared one after the other with those of a new one."""
 
-    def __init__(self, layout: TensorLayout, batch: int) -> None:
-        self.images = layout, batch
+    def __init__(self, layouts: Sequence[TensorLayout | None], batch: int) -> None:
+        self.images = list(layouts), batch
         self._calls: list[tuple[list[Defined], Repeatable | None]] = []
         self._count = 0  # calls of the new recording
 
@@ -87,7 +87,8 @@ class LastRecording:
 _last: WeakKeyDictionary[nn.Module, LastRecording] = WeakKeyDictionary()
 
 
-def last_recording(module: nn.Module, layout: TensorLayout, batch: int) -> LastRecording:
-    """Return the last recording of a network with such images, or an empty one. One caller receives it."""
+def last_recording(module: nn.Module, layouts: Sequence[TensorLayout | None], batch: int) -> LastRecording:
+    """Return the last recording of a network with such inputs, or an empty one. One caller receives it."""
     last = _last.pop(module, None)
-    return last if last is not None and last.images == (layout, batch) else LastRecording(layout, batch)
+    same = last is not None and last.images == (list(layouts), batch)
+    return last if last is not None and same else LastRecording(layouts, batch)

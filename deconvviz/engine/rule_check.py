@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.layout import Seen, TensorLayout, Window
 from deconvviz.engine.projection_pass import project_step, spans_of
 from deconvviz.engine.receptive_fields import UnitFields
 from deconvviz.engine.recorder import TapeRecorder
@@ -36,7 +37,7 @@ class RuleCheck:
         return f"<RuleCheck of {self.op}: {self.support.value}, {into}; {compared}>"
 
 
-AXES = ("row", "column")
+AXES = {1: ("position",), 2: ("row", "column"), 3: ("slice", "row", "column")}
 GRADIENT = "the vector-Jacobian product"
 ITSELF = "its projection at full size"
 
@@ -47,6 +48,7 @@ def check_rule(
     *,
     tolerance: float = 1e-9,
     seed: int = 0,
+    axes: int = 2,
     **options: Any,
 ) -> RuleCheck:
     """Compare the rule of an ATen operation with the operation's vector-Jacobian product.
@@ -63,6 +65,7 @@ def check_rule(
             which receives no signal.
         tolerance: Largest allowed difference, relative to the largest value.
         seed: Seed of the random signals.
+        axes: Number of axes of a map: 2 for (B, C, H, W), 1 for (B, C, T), 3 for (B, C, D, H, W).
         **options: Keyword arguments of the operation.
 
     Raises:
@@ -75,7 +78,7 @@ def check_rule(
     """
     if lookup(op) is None:
         raise RuleError(f"{op} has no rule; register a rule with deconvviz.rule(torch.ops.{op})")
-    example = _Example(op, example_inputs, options)
+    example = _Example(op, example_inputs, options, axes)
     generator = torch.Generator().manual_seed(seed)
     checks = [
         _StepCheck(example, step, number, tolerance).run(generator)
@@ -95,8 +98,10 @@ def check_rule(
 class _Example:
     """An operation with example arguments, recorded on a tape. It can be called again and differentiated."""
 
-    def __init__(self, op: torch._ops.OpOverload, inputs: Sequence[Any], options: dict[str, Any]) -> None:
-        self.op = op
+    def __init__(
+        self, op: torch._ops.OpOverload, inputs: Sequence[Any], options: dict[str, Any], axes: int
+    ) -> None:
+        self.op, self.axes = op, axes
         schema = [argument.name for argument in op._schema.arguments]
         named = dict(zip(schema, inputs, strict=False)) | options
         self.tensors: list[Tensor] = []
@@ -142,7 +147,7 @@ class _Example:
         recorder = TapeRecorder(tape)
         copies = [tensor.clone() for tensor in self.tensors]
         for copy in copies:
-            recorder.follow(copy, TensorLayout.of(copy.shape[1:]), receives_signal=True)
+            recorder.follow(copy, TensorLayout.of(copy.shape[1:], self.axes), receives_signal=True)
         with torch.inference_mode(False), torch.no_grad(), recorder:
             self.call(copies)
         for step in tape.steps:
@@ -210,7 +215,7 @@ class _StepCheck:
             signal = torch.randn(len(starts), *self.layout.shape, generator=generator, dtype=torch.float64)
             part = Window(starts, size, self.layout, images)
             if self.layout.axes:
-                whole = Window(torch.zeros_like(starts), self.layout.lengths, self.layout, images)
+                whole = Window.all_of(self.layout, images)
                 signal = whole.place(_cut(part, signal), starts)
             self._compare(signal, part)
             self.windows += 0 if part.whole else len(starts)
@@ -219,7 +224,7 @@ class _StepCheck:
     def _compare(self, signal: Tensor, part: Window) -> None:
         found, visible = self._projected(signal, part)
         if self.by_design:
-            whole = Window(torch.zeros_like(part.start), self.layout.lengths, self.layout, part.image_indices)
+            whole = Window.all_of(self.layout, part.image_indices)
             wanted, _ = self._projected(signal, whole)
             doubled, _ = self._projected(2 * signal, part)
             for value, x in doubled.items():
@@ -231,13 +236,11 @@ class _StepCheck:
             self._check_visible(wanted[value], visible[value], value, part)
             self._differ(x, wanted[value], value, part, "the rule", ITSELF if self.by_design else GRADIENT)
 
-    def _projected(
-        self, signal: Tensor, part: Window
-    ) -> tuple[dict[int, Tensor], dict[int, tuple[Tensor, Tensor]]]:
+    def _projected(self, signal: Tensor, part: Window) -> tuple[dict[int, Tensor], dict[int, Seen]]:
         """Project signals (K, *layout.shape) that fill a part of the output.
 
-        Return the projections at full size, and the rows and columns on which the part depends according to
-        the rule; both by value.
+        Return the projections at full size, and the positions on which the part depends according to the
+        rule; both by value.
         """
         tape, count = self.example.tape, len(signal)
         fields = UnitFields(tape, self.step.output, _seen(part))
@@ -261,9 +264,7 @@ class _StepCheck:
                     f"{self._name(value)}, whose window has shape {(count, *window.shape)}"
                 )
             if window.layout.axes:
-                whole = Window(
-                    torch.zeros_like(window.start), window.layout.lengths, window.layout, window.image_indices
-                )
+                whole = Window.all_of(window.layout, window.image_indices)
                 x = whole.place(x, window.start)
             found[value] = found[value] + x if value in found else x
         return found, {value: fields.visibility.seen[value] for value in self.values}
@@ -284,18 +285,23 @@ class _StepCheck:
             f"{self._signal(part, k)}"
         )
 
-    def _check_visible(
-        self, wanted: Tensor, visible: tuple[Tensor, Tensor], value: int, part: Window
-    ) -> None:
-        """Raise RuleError if a signal reaches a row or column that is not visible according to the rule."""
+    @property
+    def _nouns(self) -> tuple[str, ...]:
+        return AXES[self.example.axes]
+
+    def _check_visible(self, wanted: Tensor, visible: Seen, value: int, part: Window) -> None:
+        """Raise RuleError if a signal reaches a position that is not visible according to the rule."""
         axes = self.example.tape.layouts[value].axes
         for axis, (dim, seen) in enumerate(zip(axes or (), visible, strict=False)):
+            if dim is None:
+                continue
             others = [other for other in range(1, wanted.dim()) if other != dim]
             matters = (wanted != 0).sum(others) > 0  # (K, rows or columns)
             if bool((wrong := matters & ~seen).any()):
                 k, place = (int(n) for n in torch.nonzero(wrong)[0])
+                where = f"{self._nouns[axis]} {place} of {self._name(value)}"
                 raise RuleError(
-                    f"{self._where(part)}: {AXES[axis]} {place} of {self._name(value)} affects the output, "
+                    f"{self._where(part)}: {where} affects the output, "
                     f"but visible_inputs (or is_elementwise) excludes it{self._signal(part, k)}"
                 )
 
@@ -305,7 +311,7 @@ class _StepCheck:
             if below is None:
                 continue
             lengths = self.layout.lengths, self.example.tape.layouts[below].lengths
-            for axis in (0, 1):
+            for axis in range(self.layout.spatial):
                 intervals = self.rule.index_map(argument, axis)
                 if not isinstance(intervals, PeriodicIntervals):
                     continue
@@ -316,8 +322,9 @@ class _StepCheck:
                     first, past = intervals.place(o)
                     inside = first >= 0 and past <= n_in  # an index map ignores borders
                     if inside and not first <= i < past:
+                        noun = self._nouns[axis]
                         raise RuleError(
-                            f"{self.example.op}: {AXES[axis]} {o} of the output depends on {AXES[axis]} {i} "
+                            f"{self.example.op}: {noun} {o} of the output depends on {noun} {i} "
                             f"of {self._name(below)} according to visible_inputs, but only on {first} to "
                             f"{past - 1} according to index_map"
                         )
@@ -333,37 +340,35 @@ class _StepCheck:
     def _signal(self, part: Window, k: int) -> str:
         if part.whole:
             return ""
-        (row, column), (h, w) = part.start[k].tolist(), part.size
-        return f" (for a signal in rows {row} to {row + h - 1} and columns {column} to {column + w - 1})"
+        places = zip(self._nouns, part.start[k].tolist(), part.size, strict=True)
+        ranges = [f"{noun}s {first} to {first + length - 1}" for noun, first, length in places]
+        *others, last_two = [*ranges[:-2], " and ".join(ranges[-2:])]
+        return f" (for a signal in {', '.join([*others, last_two])})"
 
 
-def _parts(layout: TensorLayout, generator: torch.Generator) -> Iterator[tuple[Tensor, tuple[int, int]]]:
-    """Yield starts (K, 2) and sizes of parts of a map: all of it, then corners, middle and a random place."""
-    rows, columns = layout.lengths
-    yield torch.zeros(2, 2, dtype=torch.long), (rows, columns)
+def _parts(layout: TensorLayout, generator: torch.Generator) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+    """Yield starts (K, axes) and sizes of parts of a map: all of it, then corners, middle, a random place."""
+    lengths = torch.tensor(layout.lengths)
+    yield torch.zeros(2, layout.spatial, dtype=torch.long), layout.lengths
     if layout.axes is None:
         return
-    for h, w in ((1, 1), ((rows + 1) // 2, (columns + 1) // 2)):
-        last = torch.tensor([rows - h, columns - w])
-        corners = [
-            torch.zeros(2, dtype=torch.long),
-            last,
-            last * torch.tensor([0, 1]),
-            last * torch.tensor([1, 0]),
-        ]
-        random = (torch.rand(2, generator=generator) * (last + 1)).long()
-        if (h, w) != (rows, columns):
-            yield torch.stack([*corners, last // 2, random]), (h, w)
+    for size in (torch.ones_like(lengths), (lengths + 1) // 2):
+        last = lengths - size
+        first, *others, final = product((0, 1), repeat=layout.spatial)
+        corners = [last * torch.tensor(corner) for corner in (first, final, *others)]
+        random = (torch.rand(layout.spatial, generator=generator) * (last + 1)).long()
+        if not torch.equal(size, lengths):
+            yield torch.stack([*corners, last // 2, random]), tuple(size.tolist())
 
 
-def _seen(part: Window) -> tuple[Tensor, Tensor]:
-    """Return the rows and columns of K windows as masks, (K, H) and (K, W) bool."""
+def _seen(part: Window) -> Seen:
+    """Return the positions of K windows along each axis as masks, (K, n) bool."""
     masks = []
     for axis, length in enumerate(part.layout.lengths):
         first = part.start[:, axis, None]
         place = torch.arange(length)
         masks.append((place >= first) & (place < first + part.size[axis]))
-    return masks[0], masks[1]
+    return tuple(masks)
 
 
 def _cut(window: Window, signal: Tensor) -> Tensor:

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from deconvviz.engine.layout import TensorLayout
+from deconvviz.engine.output_parts import with_keys
 from deconvviz.engine.preservation import fingerprints
 from deconvviz.engine.rules import Rule, Support
 from deconvviz.errors import RefusedOp, StaleRecording
 
-IMAGE = 0  # the value that is the network's input
+IMAGE = 0  # the value that is the network's input, or the first of several
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,18 +76,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Output:
-    """The output of one call of a module."""
+    """The output of one call of a module, or one tensor of it."""
 
     module: str  # dotted name
     call: int  # 1 for the module's first call in this pass
     kind: str  # class name of the module
     value: int | None  # None: does not depend on the image
     shape: tuple[int, ...]  # with the batch
+    keys: tuple[str, ...] = ()  # where the tensor is in the output, if the output is not a single tensor
 
     @property
     def name(self) -> str:
-        """The module's dotted name; ``name:2`` for its second call."""
-        return self.module if self.call == 1 else f"{self.module}:{self.call}"
+        """The module's dotted name; ``name:2`` for its second call; ``name[key]`` for a part of an output."""
+        return with_keys(self.module if self.call == 1 else f"{self.module}:{self.call}", self.keys)
 
 
 class Tape:
@@ -94,6 +96,8 @@ class Tape:
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
+        self.inputs: list[int] = []  # values of the network's inputs; IMAGE is the first
+        self.input_names: list[str] = []
         self.steps: list[Step] = []
         self.layouts: dict[int, TensorLayout] = {}  # by value
         self.outputs: list[Output] = []  # outputs of modules, in the order in which the modules returned
@@ -111,6 +115,7 @@ class Tape:
     def variant(self) -> Tape:
         """Return a tape without steps that has the same values and module outputs."""
         other = Tape(self.batch)
+        other.inputs, other.input_names = self.inputs, self.input_names
         other.layouts, other.outputs, other.others = self.layouts, self.outputs, self.others
         return other
 
@@ -148,6 +153,11 @@ class Tape:
                 path.append(step)
                 wanted.update(below for below in step.inputs if below is not None)
         return path[::-1]
+
+    def inputs_of(self, value: int) -> list[int]:
+        """Return the inputs of the network that a signal reaches from a value."""
+        reached = {value, *(below for step in self.path(value) for below in step.inputs)}
+        return [one for one in self.inputs if one in reached]
 
     def unsupported_messages(self) -> dict[int, str]:
         """Return, for each value that cannot be projected, the message of the call nearest to the image."""

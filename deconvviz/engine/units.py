@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,13 +20,15 @@ from deconvviz.errors import UnitError
 from deconvviz.wording import missing_number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Unit:
     """One position of one channel in one image of a recording, with its activation.
 
     `y` and `x` are the row and column in the layer's map. Both are None for a unit of a fully connected
-    layer, which has no position, and for a whole channel. The `activation` of a whole channel is the maximum
-    of its map. It may be left out when a unit is created: methods of `Recording` read it from the recording.
+    layer, which has no position, and for a whole channel. A map (C, T), as of a signal, has only `x`; a map
+    (C, D, H, W), as of a volume or a video, also has `z`, the number of the slice or frame. The `activation`
+    of a whole channel is the maximum of its map. It may be left out when a unit is created: methods of
+    `Recording` read it from the recording.
     """
 
     image: int
@@ -34,9 +36,37 @@ class Unit:
     y: int | None = None
     x: int | None = None
     activation: float = math.nan
+    z: int | None = None
+
+    def __repr__(self) -> str:
+        fields = [f"{name}={value!r}" for name, value in self.to_json().items()]
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+    @property
+    def position(self) -> tuple[int, ...]:
+        """Place in the layer's map: (y, x), (x,) or (z, y, x); () for a unit without position."""
+        return tuple([n for n in (self.z, self.y, self.x) if n is not None])
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """Index in the activations: (image, channel, *position)."""
+        return (self.image, self.channel, *self.position)
+
+    @property
+    def position_text(self) -> str:
+        """The position in words, ``(3, 9)`` or ``17``; an empty string for a unit without position."""
+        place = self.position
+        if not place or (self.y is None and self.z is None):
+            return ", ".join(map(str, place))
+        slices = () if self.z is None else (self.z,)
+        return f"({', '.join(map(str, (*slices, self.y, self.x)))})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the unit as a plain dictionary, without `z` if it has none."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("z", None)}
 
     def __str__(self) -> str:
-        position = "" if self.y is None and self.x is None else f" at ({self.y}, {self.x})"
+        position = f" at {self.position_text}" if self.position else ""
         activation = "" if math.isnan(self.activation) else f" = {self.activation:.4g}"
         return f"image {self.image}, channel {self.channel}{position}{activation}"
 
@@ -45,7 +75,7 @@ class Seed:
     """Signals of K units at a layer. They are created in windows, because (K, *layer) would be large."""
 
     def __init__(self, seen: Seen, image_indices: Tensor) -> None:
-        self.seen = seen  # (K, H) and (K, W) bool: rows and columns of the layer's map with a signal
+        self.seen = seen  # for each axis (K, n) bool: positions of the layer's map with a signal
         self.image_indices = image_indices  # (K,) int64
 
     def __len__(self) -> int:
@@ -57,58 +87,81 @@ class Seed:
     def everywhere(self) -> Seed:
         """Return a copy that is projected at full size, without windows."""
         other = copy(self)
-        other.seen = (torch.ones_like(self.seen[0]), torch.ones_like(self.seen[1]))
+        other.seen = tuple([torch.ones_like(axis) for axis in self.seen])
         return other
 
     def signal(self, part: Tensor, window: Window) -> Tensor:
         """Return the signals of the units with the indices `part` (k,), in their windows.
 
-        The result is (k, C, h, w), or (k, F) for a fully connected layer.
+        The result is (k, C, *positions), or (k, F) for a fully connected layer.
         """
         raise NotImplementedError
 
 
-class UnitSeed(Seed):
-    """Signals of single units or whole channels: their recorded activations."""
+def _of_activations(activations: Tensor) -> TensorLayout:
+    """Return the layout of activations (B, C, *positions), or of (B, F) in a network for images."""
+    axes = activations.dim() - 2
+    return TensorLayout.of(activations.shape[1:], axes or 2)
 
-    def __init__(self, activations: Tensor, units: Sequence[Unit]) -> None:
-        lengths = activations.shape[2:] if activations.dim() == 4 else (1, 1)
+
+class UnitSeed(Seed):
+    """Signals of single units or whole channels: their recorded activations.
+
+    `layout` is that of the layer. It states which axes of the network's input the map has, if it has fewer.
+    """
+
+    def __init__(
+        self, activations: Tensor, units: Sequence[Unit], layout: TensorLayout | None = None
+    ) -> None:
         self.activations, self.units = activations, units
-        rows = _masks([unit.y for unit in units], lengths[0])
-        columns = _masks([unit.x for unit in units], lengths[1])
-        super().__init__((rows, columns), torch.tensor([unit.image for unit in units]))
+        layout = layout or _of_activations(activations)
+        self.tracked = layout.tracked if layout.is_map else ()
+        seen = [torch.ones(len(units), length, dtype=torch.bool) for length in layout.lengths]
+        for number, axis in enumerate(self.tracked):
+            length = activations.shape[2 + number]
+            seen[axis] = _masks([unit.position[number] if unit.position else None for unit in units], length)
+        super().__init__(tuple(seen), torch.tensor([unit.image for unit in units]))
 
     def check(self) -> None:
         for unit in self.units:
-            place = tuple(n for n in (unit.image, unit.channel, unit.y, unit.x) if n is not None)
-            if not bool(self.activations[place].isfinite().all()):
+            if not bool(self.activations[unit.place].isfinite().all()):
                 raise UnitError(
                     f"unit ({unit}) cannot be projected: its activation is not finite "
                     f"(the layer's dtype is {str(self.activations.dtype).removeprefix('torch.')})"
                 )
 
     def signal(self, part: Tensor, window: Window) -> Tensor:
-        own = self.activations.dim() == 4
-        (h, w) = window.size if window.layout.axes else self.seen[0].shape[1:] + self.seen[1].shape[1:]
+        tracked = self.tracked
+        lengths = window.size if window.layout.axes else tuple([axis.shape[1] for axis in self.seen])
         like = self.activations.new_empty(0, dtype=signal_dtype(self.activations.dtype))
-        x = zeros(like, (len(part), self.activations.shape[1], *((h, w) if own else ())))
-        for k, (number, (row, column)) in enumerate(zip(part.tolist(), window.start.tolist(), strict=True)):
+        x = zeros(like, (len(part), self.activations.shape[1], *[lengths[axis] for axis in tracked]))
+        for k, (number, first) in enumerate(zip(part.tolist(), window.start.tolist(), strict=True)):
             unit = self.units[number]
             channel = self.activations[unit.image, unit.channel]
-            if not own:
-                x[k, unit.channel] = channel
-            elif unit.y is None or unit.x is None:
-                x[k, unit.channel] = channel[row : row + h, column : column + w]
+            if unit.position:
+                places = zip(unit.position, tracked, strict=True)
+                here = tuple([place - first[axis] for place, axis in places])
+                x[k, unit.channel][here] = channel[unit.position]
             else:
-                x[k, unit.channel, unit.y - row, unit.x - column] = channel[unit.y, unit.x]
+                for number, axis in enumerate(tracked):
+                    channel = channel.narrow(number, first[axis], lengths[axis])
+                x[k, unit.channel] = channel
         return x
 
 
 class TensorSeed(Seed):
-    """K tensors with the shape of the layer as signals, each for one image of the recording."""
+    """K tensors with the shape of the layer as signals, each for one image of the recording.
+
+    `layout` is as for `UnitSeed`.
+    """
 
     def __init__(
-        self, activations: Tensor, signals: Tensor, image_indices: Sequence[int], layer: str
+        self,
+        activations: Tensor,
+        signals: Tensor,
+        image_indices: Sequence[int],
+        layer: str,
+        layout: TensorLayout | None = None,
     ) -> None:
         if signals.shape[1:] != activations.shape[1:] or len(signals) != len(image_indices):
             raise UnitError(
@@ -116,12 +169,18 @@ class TensorSeed(Seed):
                 f"({len(image_indices)}, {', '.join(map(str, activations.shape[1:]))})"
             )
         self.signals = signals.detach().to(activations.device, signal_dtype(activations.dtype))
-        if signals.dim() == 4:
-            some = (self.signals != 0).any(1).cpu()  # (K, H, W)
-            seen = (some.any(2), some.any(1))
-        else:
-            seen = (torch.ones(len(signals), 1, dtype=torch.bool),) * 2
-        super().__init__(seen, torch.tensor(list(image_indices), dtype=torch.long))
+        layout = layout or _of_activations(activations)
+        tracked = layout.tracked if layout.is_map else ()
+        # of the signals, which have channels first
+        axes = tuple([2 + tracked.index(axis) if axis in tracked else None for axis in range(layout.spatial)])
+        self.layout = layout.unplaced(signals.shape[1:]).with_axes(axes)
+        seen = [torch.ones(len(signals), length, dtype=torch.bool) for length in layout.lengths]
+        if tracked:
+            some = (self.signals != 0).any(1).cpu()  # (K, *positions)
+            for number, axis in enumerate(tracked, 1):
+                others = [dim for dim in range(1, some.dim()) if dim != number]
+                seen[axis] = some.any(others) if others else some
+        super().__init__(tuple(seen), torch.tensor(list(image_indices), dtype=torch.long))
 
     def check(self) -> None:
         if not bool(self.signals.isfinite().all()):
@@ -129,7 +188,7 @@ class TensorSeed(Seed):
 
     def signal(self, part: Tensor, window: Window) -> Tensor:
         x = self.signals[part.to(self.signals.device)]
-        here = Window(window.start, window.size, TensorLayout.of(x.shape[1:]), torch.arange(len(part)))
+        here = Window(window.start, window.size, self.layout, torch.arange(len(part)))
         return here.cut(x) if window.layout.axes else x
 
 
@@ -138,19 +197,37 @@ def checked(activations: Tensor, units: Sequence[Unit], layer: str) -> list[Unit
     for unit in units:
         _in_range("image", unit.image, activations.shape[0], layer)
         _in_range("channel", unit.channel, activations.shape[1], layer)
-        if (unit.y is None) != (unit.x is None):
-            raise UnitError(f"unit ({unit}) has only half a position. Give both y and x, or neither")
-        if unit.y is None or unit.x is None:
-            continue
-        if activations.dim() != 4:
-            raise UnitError(f"unit ({unit}) has a position, but the units of {layer} have none")
-        _in_range("row", unit.y, activations.shape[2], layer)
-        _in_range("column", unit.x, activations.shape[3], layer)
+        _check_position(unit, activations, layer)
     return [_recorded(activations, unit) for unit in units]
 
 
+_COORDINATES = (("z", "slice"), ("y", "row"), ("x", "column"))
+
+
+def _check_position(unit: Unit, activations: Tensor, layer: str) -> None:
+    """Raise UnitError if the map of a layer has no such position, or the unit has a part of one only."""
+    lengths = activations.shape[2:]
+    named = _COORDINATES[len(_COORDINATES) - len(lengths) :] if len(lengths) else ()
+    given = [name for name, _ in _COORDINATES if getattr(unit, name) is not None]
+    names = [name for name, _ in named]
+    if given and given != names:
+        if not names or set(names) < set(given):
+            own = "none" if not names else f"only {_and(names)}"
+            raise UnitError(f"unit ({unit}) has a position, but the units of {layer} have {own}")
+        half = ", ".join(str(getattr(unit, name)) for name in names)
+        here = f"image {unit.image}, channel {unit.channel} at ({half})"
+        give = "both y and x, or neither" if names == ["y", "x"] else f"{_and(names)}, or none of them"
+        raise UnitError(f"unit ({here}) has only half a position. Give {give}")
+    for (_, noun), place, length in zip(named, unit.position, lengths, strict=False):
+        _in_range("position" if len(lengths) == 1 else noun, place, length, layer)
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 def strongest(activations: Tensor, k: int, layer: str, channel: int | None = None) -> list[Unit]:
-    """Return the k strongest units of activations (B, C, H, W) or (B, C), strongest first.
+    """Return the k strongest units of activations (B, C, *positions) or (B, C), strongest first.
 
     With a channel, return its k highest positions in all images. Without one, return the peaks of the k
     channels with the highest peaks: one unit per channel, the highest in all images. Ties go to the lower
@@ -165,19 +242,17 @@ def strongest_others(activations: Tensor, unit: Unit, count: int) -> list[Unit]:
 
     There are at most `count`, strongest first; ties go to the lower channel.
     """
-    here = activations[unit.image]  # (C, H, W) or (C,)
-    if unit.y is not None and unit.x is not None:
-        here = here[:, unit.y, unit.x]
+    here = activations[unit.image].movedim(0, -1)[unit.position]  # (C,)
     order = torch.sort(here, descending=True, stable=True).indices[: count + 1].tolist()
     found = [channel for channel in order if channel != unit.channel and float(here[channel]) > 0]
-    return [Unit(unit.image, channel, unit.y, unit.x, float(here[channel])) for channel in found[:count]]
+    return [replace(unit, channel=channel, activation=float(here[channel])) for channel in found[:count]]
 
 
 class Ranking(NamedTuple):
     """Candidates for the strongest units of a layer, strongest first."""
 
     values: Tensor  # (N,) activations
-    places: Tensor  # (N, 4): image, channel, row, column; (N, 2) if the units have no position
+    places: Tensor  # (N, 4): image, channel, row, column; (N, 2 + axes) for a map with other axes
 
 
 def ranked(activations: Tensor, k: int, layer: str, channel: int | None = None) -> Ranking:
@@ -185,7 +260,7 @@ def ranked(activations: Tensor, k: int, layer: str, channel: int | None = None) 
     if channel is not None:
         _in_range("channel", channel, activations.shape[1], layer)
     channels = list(range(activations.shape[1])) if channel is None else [channel]
-    values = activations[:, channels].transpose(0, 1).flatten(1)  # (channels, B * H * W)
+    values = activations[:, channels].transpose(0, 1).flatten(1)  # (channels, B * positions)
     if channel is None:
         peaks = values.amax(dim=1)
         flat = (values == peaks[:, None]).int().argmax(dim=1)  # the first position of each peak
@@ -211,10 +286,10 @@ def _unravelled(flat: Tensor, lengths: Sequence[int]) -> list[Tensor]:
 
 
 def unit_at(activations: Tensor, place: Sequence[int]) -> Unit:
-    """Return the unit at a place (image, channel, row, column), or (image, channel), with its activation."""
+    """Return the unit at a place (image, channel, *position), or (image, channel), with its activation."""
     image, channel, *position = place
-    y, x = position or (None, None)
-    return _recorded(activations, Unit(image, channel, y, x))
+    named = dict(zip(("x", "y", "z"), reversed(position), strict=False))
+    return _recorded(activations, Unit(image, channel, **named))
 
 
 def _order(values: Tensor, k: int, there: str, what: str) -> Tensor:
@@ -229,8 +304,7 @@ def _order(values: Tensor, k: int, there: str, what: str) -> Tensor:
 
 
 def _recorded(activations: Tensor, unit: Unit) -> Unit:
-    place = tuple(n for n in (unit.image, unit.channel, unit.y, unit.x) if n is not None)
-    return replace(unit, activation=float(activations[place].max()))
+    return replace(unit, activation=float(activations[unit.place].max()))
 
 
 def _masks(places: Sequence[int | None], length: int) -> Tensor:

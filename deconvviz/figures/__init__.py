@@ -26,12 +26,15 @@ def draw(spec: Spec, *, width: float | None = None) -> Figure:
     from deconvviz.figures.measures.draw import draw_measures
     from deconvviz.figures.panels.draw import draw_panels
     from deconvviz.figures.sheet.draw import draw_sheet
-    from deconvviz.figures.spec import Curves, MeasuresFigure, Panels, Sheet, TileGrid, TopNineFigure
+    from deconvviz.figures.sheet.stacked import draw_sheets
+    from deconvviz.figures.spec import Curves, MeasuresFigure, Panels, Sheet, Sheets, TileGrid, TopNineFigure
     from deconvviz.figures.tile_grid.draw import draw_tile_grid
     from deconvviz.figures.top_nine.draw import draw_top_nine
 
     if isinstance(spec, Sheet):
         return draw_sheet(spec, width=width)
+    if isinstance(spec, Sheets):
+        return draw_sheets(spec, width=width)
     if isinstance(spec, TopNineFigure):
         return draw_top_nine(spec, width=width)
     if isinstance(spec, TileGrid):

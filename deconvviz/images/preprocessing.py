@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from deconvviz.errors import ImageError, ManifestError, NetworkError
 
 _LONGEST = 20  # images with a larger aspect ratio are cropped before they are resized
-_MODES = ("center", "squash", "border")
+_MODES = ("center", "squash", "border", "own")
 _INTERPOLATIONS = {  # by torchvision's and timm's names
     "nearest": Image.Resampling.NEAREST,
     "nearest-exact": Image.Resampling.NEAREST,
@@ -36,8 +36,12 @@ class Preprocessing:
 
     `crop_mode` is timm's setting for images of another shape than `resize`: ``center`` resizes the shorter
     side to fit and crops the rest, ``squash`` changes the aspect ratio, ``border`` resizes the longer side to
-    fit and pads with the mean. `mean` and `std` have one entry per channel: three for RGB, one for a network
-    that reads grey images, any other number for inputs that are not images. Raises NetworkError.
+    fit and pads with the mean. ``own`` keeps the size of each image, for detectors, which resize images
+    themselves; `crop` is then the size of an empty image. `mean` and `std` have one entry per channel: three
+    for RGB, one for a network that reads grey images, any other number for inputs that are not images. Raises
+    NetworkError.
+
+    `array` is the shape (C, T) or (C, D, H, W) of an input that is not an image, as `of_array` makes it.
     """
 
     resize: Size
@@ -47,6 +51,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     antialias: bool = True
     crop_mode: str = "center"
+    array: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if min(*_pair(self.resize), *_pair(self.crop)) < 1:
@@ -71,25 +76,79 @@ class Preprocessing:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape (C, H, W) of the result of `apply`."""
+        """Shape (C, H, W) of the input. Raises ImageError if it is a signal, a volume or a video."""
+        self.check_reads_pictures("this network")
+        if self.array:
+            channels, rows, columns = self.array
+            return channels, rows, columns
         return (len(self.mean), *_pair(self.crop))
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the network's input, without the batch: (C, H, W), or that of an array."""
+        return self.array or self.shape
+
+    @property
     def reads_images(self) -> bool:
-        """Whether the number of channels is that of an image, 1 or 3."""
-        return len(self.mean) in (1, 3)
+        """Whether the input is an image, and the number of channels is that of an image, 1 or 3."""
+        return self.array is None and len(self.mean) in (1, 3)
+
+    @property
+    def reads_bands(self) -> bool:
+        """Whether the input is a picture (C, H, W) with other channels than those of an image."""
+        shape = self.input_shape
+        return len(shape) == 3 and not self.reads_images and max(shape[1:]) > 1
 
     @classmethod
     def simple(cls, size: Size, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocessing:
         """Return the preprocessing that resizes to cover `size` and crops the centre."""
         return cls(size, size, tuple(map(float, mean)), tuple(map(float, std)))
 
+    @classmethod
+    def of_array(
+        cls, shape: Sequence[int], mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    ) -> Preprocessing:
+        """Return the preprocessing for arrays, such as signals (C, T) and volumes (C, D, H, W).
+
+        Each channel is standardised with its mean and deviation, by default 0 and 1. Raises NetworkError.
+        """
+        numbers = tuple(shape)
+        if len(numbers) not in (2, 3, 4) or not all(isinstance(n, int) and n > 0 for n in numbers):
+            raise NetworkError(
+                f"shape={numbers} is not the shape of an input: give (C, T) for signals, (C, H, W) for "
+                "pictures of C bands, or (C, D, H, W) for volumes and video"
+            )
+        channels = numbers[0]
+        centre = (0.0,) * channels if mean is None else tuple(map(float, mean))
+        spread = (1.0,) * channels if std is None else tuple(map(float, std))
+        if len(centre) != channels:
+            raise NetworkError(f"shape={numbers} has {channels} channels, but mean has {len(centre)} numbers")
+        return cls(1, 1, centre, spread, array=numbers)
+
+    def apply_array(self, values: npt.NDArray[Any], name: str = "the array") -> Tensor:
+        """Return the network's input as float32 for an array (C, ...) of any numeric type.
+
+        The lengths may differ from those of `shape`. Raises ImageError if the array has other channels.
+        """
+        wanted = self.input_shape
+        if values.ndim != len(wanted) or values.shape[0] != wanted[0] or 0 in values.shape:
+            raise ImageError(f"{name} has shape {values.shape}: the network reads {wanted}, channels first")
+        if values.dtype.kind not in "biuf":
+            raise ImageError(f"{name} holds {values.dtype}: give real numbers")
+        ones = [1] * (values.ndim - 1)
+        mean, std = (torch.tensor(one, dtype=torch.float64).view(-1, *ones) for one in (self.mean, self.std))
+        tensor = (torch.from_numpy(np.array(values, dtype=np.float64)) - mean) / std
+        if not bool(tensor.isfinite().all()):
+            raise ImageError(f"{name} holds NaN or infinity")
+        return tensor.float()
+
     def apply(self, rgb: npt.NDArray[np.uint8]) -> Tensor:
         """Return the network's input (C, rows, columns) as float32 for RGB pixels (H, W, 3) as uint8.
 
         C is 1 for a network that reads grey. Raises ImageError if the network's input is not an image.
         """
-        cut = _center_cropped(self._read(rgb), *_pair(self.crop))
+        image = self._read(rgb)
+        cut = image if self.crop_mode == "own" else _center_cropped(image, *_pair(self.crop))
         pixels = torch.from_numpy(np.array(cut)).view(cut.height, cut.width, len(self.mean)).permute(2, 0, 1)
         mean, std = (torch.tensor(one, dtype=torch.float).view(-1, 1, 1) for one in (self.mean, self.std))
         return (pixels.float() / 255).sub_(mean).div_(std)
@@ -100,8 +159,9 @@ class Preprocessing:
         Images shorter than the crop have a black border, as in `apply`. C is 1 for a network that reads grey.
         Raises ImageError if the network's input is not an image.
         """
-        rows, columns = _pair(self.crop)
-        whole = _padded(self._read(rgb), rows, columns, 0)
+        image = self._read(rgb)
+        rows, columns = (image.height, image.width) if self.crop_mode == "own" else _pair(self.crop)
+        whole = _padded(image, rows, columns, 0)
         pixels = np.array(whole).reshape(whole.height, whole.width, len(self.mean))
         return pixels, _corner(whole, rows, columns)
 
@@ -110,23 +170,38 @@ class Preprocessing:
         image = Image.fromarray(np.ascontiguousarray(rgb))
         return self._resized(image.convert("L") if len(self.mean) == 1 else image)
 
+    def check_reads_pictures(self, network: str) -> None:
+        """Raise ImageError if the input is not (C, H, W), but a signal, a volume or a video."""
+        if self.array and len(self.array) != 3:
+            raise ImageError(
+                f"{network} reads arrays of shape {self.array}, but this needs pictures (C, H, W). Use "
+                "net.record(...), project, compare and verify"
+            )
+
     def check_reads_images(self, network: str) -> None:
         """Raise ImageError if the input of the network is not an image."""
+        self.check_reads_pictures(network)
         if not self.reads_images:
             raise ImageError(
                 f"{network} reads {len(self.mean)} channels, but an image has 3 (or 1, grey): "
-                f"give a prepared tensor (B, {len(self.mean)}, H, W) in Python"
+                f"give a .npy or .tif file with {len(self.mean)} bands, or a prepared tensor "
+                f"(B, {len(self.mean)}, H, W) in Python"
             )
 
     def view(self, tensor: Tensor) -> npt.NDArray[np.float32]:
         """Return the colours (..., H, W, 3) in [0, 1] of inputs (..., C, H, W) made by `apply`."""
         scale = torch.tensor(self.std, dtype=torch.float64).view(-1, 1, 1)
         offset = torch.tensor(self.mean, dtype=torch.float64).view(-1, 1, 1)
+        if self.array:
+            raise ImageError("arrays have no colours: use the numbers")
         colours = (tensor.detach().cpu().double() * scale + offset).clamp(0, 1).movedim(-3, -1)
         return colours.expand(*colours.shape[:-1], 3).float().numpy()  # (..., H, W, C) -> (..., H, W, 3)
 
     def to_json(self) -> dict[str, Any]:
-        return {name: list(one) if isinstance(one, tuple) else one for name, one in asdict(self).items()}
+        fields = {name: list(one) if isinstance(one, tuple) else one for name, one in asdict(self).items()}
+        if self.array:
+            return {name: fields[name] for name in ("array", "mean", "std")}
+        return {name: one for name, one in fields.items() if name != "array"}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Preprocessing:
@@ -135,6 +210,8 @@ class Preprocessing:
             fields: dict[str, Any] = {
                 name: tuple(one) if isinstance(one, list) else one for name, one in stored.items()
             }
+            if "array" in fields:
+                return cls.of_array(fields.pop("array"), **fields)
             for name in ("resize", "crop"):
                 numbers = fields[name] if isinstance(fields[name], tuple) else (fields[name],)
                 if len(numbers) > 2 or not all(isinstance(number, int) for number in numbers):
@@ -147,6 +224,8 @@ class Preprocessing:
 
     def _resized(self, image: Image.Image) -> Image.Image:
         """Resize with Pillow like torchvision and timm, with equal pixels."""
+        if self.crop_mode == "own":
+            return image
         mode = _INTERPOLATIONS[self.interpolation]
         if self.crop_mode == "squash":
             return _to_size(image, *_pair(self.resize), mode)

@@ -38,6 +38,7 @@ class Forward:
     """
 
     def __init__(self, network: Network, reduce: Mapping[Layer, Callable[[Tensor], Tensor]]) -> None:
+        network.check_one_input()
         self._network = network
         self._of = {layer.module: (layer, function) for layer, function in reduce.items()}
         # convolutions of a CPU are faster if channels are last in memory

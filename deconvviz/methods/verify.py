@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.coverage import OpUse
+from deconvviz.engine.entries import Entry
 from deconvviz.engine.hooks import evaluation, exclusive
 from deconvviz.engine.preservation import preserved
+from deconvviz.engine.region import Region
+from deconvviz.engine.units import Unit
 from deconvviz.engine.wrappers import eager, named_parts
 from deconvviz.errors import MethodError, StaleRecording, UnitError, VerificationError
 from deconvviz.models.providers import provider_of
@@ -79,13 +82,20 @@ def verify(net: Network, projection: Projection, *, report: Report | None = None
         raise MethodError(
             f"{projection.method} cannot be verified: only {', '.join(VERIFIED_METHODS)} are computed twice"
         )
+    if projection.input_name:
+        raise MethodError(
+            "projections of a network whose inputs have names cannot be verified: only one picture is "
+            "computed twice"
+        )
+    if any(isinstance(unit, Entry) for unit in projection.units):
+        raise MethodError("projections of detections cannot be verified: project units of another layer")
     if not projection.units:
         raise UnitError("projections of tensors cannot be verified: project units")
     if net.info().digest != projection.network.digest:
         raise StaleRecording(
             f"the weights of {net.name} are not those of the projection: record the image again"
         )
-    places = [Place(unit.image, unit.channel, unit.y, unit.x) for unit in projection.units]
+    places = [_place(unit) for unit in projection.units]
     differences = [0.0] * len(places)
     done = 0
     try:
@@ -114,17 +124,26 @@ def confirmed(found: Verification, projection: Projection) -> Verification:
     )
 
 
+def _place(unit: Unit) -> Place:
+    if isinstance(unit, Region):
+        return Place(unit.image, unit.channel, *unit.places())
+    return Place(unit.image, unit.channel, unit.y, unit.x, unit.z)
+
+
 def _route(
     net: Network, projection: Projection, places: list[Place]
 ) -> tuple[str, Iterator[tuple[int, Tensor]]]:
     """Return the name of the route, and the second maps with the numbers of their units."""
     parts = dict(named_parts(net.module))
     layer, inputs = projection.layer, projection.inputs
-    name, _, call = layer.module.partition(":")
+    call, *keys = layer.module.replace("]", "").split("[")
+    name, _, number = call.partition(":")
     if _captum_is_right(projection, parts) and (network := copied(net.module)) is not None:
         part = dict(named_parts(network))[name]
         return CAPTUM, _by_captum(network, part, inputs, projection.method, places)
-    target = Target(parts[name], int(call or 1), layer.shape[0], len(layer.shape), layer.channels_last)
+    target = Target(
+        parts[name], int(number or 1), layer.shape[0], len(layer.shape), layer.channels_last, tuple(keys)
+    )
     return AUTOGRAD, _by_autograd(net, projection, target, places)
 
 
@@ -164,13 +183,13 @@ def _captum_is_right(projection: Projection, parts: dict[str, nn.Module]) -> boo
     captum replaces the gradients of nn.ReLU modules alone, and starts with a signal of 1 at one position.
     """
     layer, uses = projection.layer, projection.coverage.uses
-    positions = len(layer.shape) == 1 or all(unit.y is not None for unit in projection.units)
+    positions = len(layer.shape) == 1 or all(unit.position for unit in projection.units)
     return (
         len(projection.inputs) == 1
         and positions
         and all(unit.activation >= 0 for unit in projection.units)
+        and layer.module in parts
         and layer.module != ""
-        and ":" not in layer.module
         and not layer.channels_last
         and not projection.coverage.approximate
         and all(_captum_knows(use, parts) for use in uses)

@@ -7,8 +7,13 @@ import re
 from torch import nn
 
 ONE_INPUT = (
-    "its forward() takes more than one input, but deconvviz passes one: wrap the network in a module whose "
-    "forward(x) supplies the others"
+    "its forward() takes more than one input, but deconvviz passes one: name the inputs, with the shapes of "
+    'those that are not pictures, in deconvviz.Network(module, inputs={"image": None, "text": (512,)}), or '
+    "wrap the network in a module whose forward(x) supplies the others"
+)
+SEVERAL = (
+    "all its inputs were taken for pictures: give the shapes of those that are not, "
+    'deconvviz.Network(module, inputs={"image": None, "text": (512,)})'
 )
 EVALUATION = (
     "it must be in evaluation mode: call module.eval() first; deconvviz sets the flag `training` to False "
@@ -33,9 +38,11 @@ _OF_DIMENSIONS = (
 )
 
 
-def advice(reason: Exception, module: nn.Module) -> str:
-    """Return advice on an exception that a network's forward() raised."""
+def advice(reason: Exception, module: nn.Module, *, several: bool = False) -> str:
+    """Return advice on an exception that a network's forward() raised; `several`: for several pictures."""
     text = str(reason)
+    if several:
+        return SEVERAL
     if isinstance(reason, TypeError) and re.search(_MISSING, text):
         return ONE_INPUT
     if dimensions := _dimensions(text) or _of_first_part(module):

@@ -14,7 +14,7 @@ from deconvviz.engine.recorder import record_tape
 from deconvviz.models.state_dict import differences, needed
 from deconvviz.models.stdout import stdout_to_stderr
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 """Channels, rows and columns of a network's input."""
 
 

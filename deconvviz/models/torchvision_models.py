@@ -1,4 +1,4 @@
-"""Build torchvision's classifiers by name, and look up their published weights."""
+"""Build torchvision's networks by name, and look up their published weights."""
 
 from __future__ import annotations
 
@@ -61,3 +61,16 @@ def _construct(name: str, classes: int | None, drawn: bool) -> nn.Module:
         options["num_classes"] = classes
     module: nn.Module = models.get_model(name, weights=None, **options)
     return module
+
+
+def dense(name: str, *, seed: int = 0) -> nn.Module:
+    """Return a network for segmentation or detection in evaluation mode, with random weights."""
+    options: dict[str, Any] = {"weights": None, "weights_backbone": None}
+    if name.startswith(("fcn", "deeplabv3")):
+        options["aux_loss"] = True  # the published weights have it
+    return initialization.build(lambda drawn: models.get_model(name, **options), seed=seed, device="cpu")
+
+
+def dense_entry(name: str) -> Any:
+    """Return torchvision's entry for the default weights of a network for segmentation or detection."""
+    return models.get_model_weights(name)["DEFAULT"]

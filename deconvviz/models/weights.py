@@ -137,7 +137,7 @@ def _find(
 
 
 def weights_of_file(
-    path: Spec, module: nn.Module, others: str, shape: tuple[int, int, int] | None = None
+    path: Spec, module: nn.Module, others: str, shape: tuple[int, ...] | None = None
 ) -> FileWeights:
     """Return the weights in a file that fit a network, with notes on the other contents of the file.
 

@@ -146,6 +146,7 @@ class PeakStream:
             pictures = {
                 image_id: Picture(image_id, image, view)
                 for image_id, image, view in zip(recorded, recording.input_images, views, strict=True)
+                if isinstance(image, InputImage)
             }
             for layer in layers:
                 yield from self._of_layer(recording, layer, pictures, on_projection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TypeAlias
 
@@ -9,16 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deconvviz.engine.entries import Entry
 from deconvviz.engine.units import Unit, strongest_others
 from deconvviz.likeness import PlaceLikeness
-from deconvviz.projection import Projection
+from deconvviz.projection import Projection, ranges_of
 from deconvviz.recording import Recording
 from deconvviz.trust_measures.statistics import Sample, absolute_correlations
 
 SHARE = 0.25  # largest additional cost
 MOST = 9  # other units, however little they cost
 
-Position: TypeAlias = tuple[int, int | None, int | None]  # image, row, column
+Position: TypeAlias = tuple[int, ...]  # image, row, column
 
 
 def likeness_of(
@@ -72,9 +74,10 @@ class DrawnLikeness:
         for position, numbers in shown.items():
             maps = [projection.pixels[number] for number in numbers]
             maps += [next(waiting) for _ in others.get(position, ())]
-            x0, y0, x1, y1 = projection.boxes[numbers[0]]
-            if len(maps) > 1 and x0 < x1 and y0 < y1:
-                cut = torch.stack(maps)[:, :, y0:y1, x0:x1].detach().cpu().float().numpy()
+            inside = ranges_of(projection.boxes[numbers[0]])
+            if len(maps) > 1 and all(some.start < some.stop for some in inside):
+                where = (slice(None), slice(None), *inside)
+                cut = torch.stack(maps)[where].detach().cpu().float().numpy()
                 self._sample.add_pairs(absolute_correlations(cut, cut))
 
     @property
@@ -92,8 +95,11 @@ def affordable(projection: Projection) -> int:
     the receptive field as a share of the image. At least one unit is affordable: if one or two units see the
     whole image, it costs more than a quarter, but drawing takes longer than projecting.
     """
-    height, width = projection.inputs.shape[-2:]
-    areas = [max(0, x1 - x0) * max(0, y1 - y0) / (height * width) for x0, y0, x1, y1 in projection.boxes]
+    whole = math.prod(projection.inputs.shape[2:])
+    areas = [
+        math.prod(max(0, some.stop - some.start) for some in ranges_of(box)) / whole
+        for box in projection.boxes
+    ]
     share = sum(areas) / len(areas) if areas else 0.0
     if share == 0:
         return 0
@@ -105,9 +111,9 @@ def _by_position(projection: Projection) -> dict[Position, list[int]]:
     """Return the numbers of the projected units above zero at each place. Whole channels have no place."""
     found: dict[Position, list[int]] = {}
     for number, unit in enumerate(projection.units):
-        whole_channel = unit.y is None and len(projection.layer.shape) == 3
-        if not whole_channel and unit.activation > 0:
-            found.setdefault((unit.image, unit.y, unit.x), []).append(number)
+        whole_channel = not unit.position and len(projection.layer.shape) > 1
+        if not (whole_channel or isinstance(unit, Entry)) and unit.activation > 0:
+            found.setdefault((unit.image, *unit.position), []).append(number)
     return found
 
 

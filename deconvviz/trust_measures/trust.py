@@ -76,6 +76,7 @@ def trust(
         raise MethodError("no method was given: name one or more")
     if k < LEAST_UNITS:
         raise UnitError(f"{k} units at a place were requested: units are compared, so request 2 or more")
+    net.preprocessing.check_reads_pictures(net.name)
     found = _checked(net.layers.find(layer))
     pictures = pictures_of(images, found, limit=limit, seed=seed)
     job = _Job(net, found, chosen, k, seed, len(pictures), or_bar(report, "measuring"))

@@ -126,6 +126,8 @@ def _number(argument: Any) -> float | Tensor | None:
         return None
     if sum(length > 1 for length in argument.shape) > 1:
         return None
+    if not argument.numel():
+        return None
     low, high = argument.aminmax()
     if low == high:
         return float(low)

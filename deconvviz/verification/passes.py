@@ -6,7 +6,7 @@ Nothing is batched and nothing is cut to windows: every backward pass covers who
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,18 +21,23 @@ from deconvviz.verification.unverifiable import Unverifiable
 
 @dataclass(frozen=True)
 class Place:
-    """A unit in a batch of images. Both `y` and `x` are None for a whole channel, or an entry of a vector."""
+    """A unit in a batch of images. It has no position if it is a whole channel, or an entry of a vector.
+
+    The position is (y, x) in a map, (x,) in that of a signal, and (z, y, x) in that of a volume.
+
+    They are lists of equal length for several positions of a channel.
+    """
 
     image: int
     channel: int
-    y: int | None = None
-    x: int | None = None
+    y: int | list[int] | None = None
+    x: int | list[int] | None = None
+    z: int | None = None
 
     def index(self, output: Tensor, *, channels_last: bool) -> tuple[Any, ...]:
         """Return the index of the unit in the output of the layer."""
-        if output.dim() != 4:
-            return self.image, self.channel
-        position = (slice(None), slice(None)) if self.y is None else (self.y, self.x)
+        given: list[Any] = [one for one in (self.z, self.y, self.x) if one is not None]
+        position: list[Any] = given or [slice(None)] * (output.dim() - 2)
         if channels_last:
             return (self.image, *position, self.channel)
         return (self.image, self.channel, *position)
@@ -42,7 +47,8 @@ class Place:
 class Target:
     """The layer of the units: the call number `call` of a module, from 1.
 
-    For an image it returns a map of `channels` channels (rank 3), or a vector (rank 1).
+    For an image it returns a map of `channels` channels (rank 3), or a vector (rank 1). `keys` lead to it in
+    the output of the module, if the output is not a single tensor.
     """
 
     module: nn.Module
@@ -50,6 +56,7 @@ class Target:
     channels: int
     rank: int
     channels_last: bool = False
+    keys: tuple[str, ...] = ()
 
 
 class SecondPass:
@@ -135,7 +142,11 @@ def _output_of(target: Target) -> Iterator[list[Tensor]]:
     def hook(part: nn.Module, args: Any, output: Any) -> None:
         nonlocal calls
         calls += 1
-        if calls == target.call and isinstance(output, Tensor):
+        if calls != target.call:
+            return
+        for key in target.keys:
+            output = _entry(output, key)
+        if isinstance(output, Tensor):
             found.append(output if type(output) is Tensor else output.as_subclass(Tensor))
             raise _Reached
 
@@ -144,6 +155,15 @@ def _output_of(target: Target) -> Iterator[list[Tensor]]:
         yield found
     finally:
         handle.remove()
+
+
+def _entry(output: Any, key: str) -> Any:
+    """Return an entry of a dictionary, tuple or list, or a field of a NamedTuple or dataclass."""
+    if isinstance(output, Mapping):
+        return next((one for name, one in output.items() if str(name) == key), None)
+    if hasattr(output, key):
+        return getattr(output, key)
+    return output[int(key)]
 
 
 @contextmanager

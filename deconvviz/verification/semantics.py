@@ -6,13 +6,14 @@ mode. It replaces the calls whose projection is not their gradient:
     the signal is rectified   ReLU, ReLU6, hardtanh, LeakyReLU, ELU, SiLU, GELU, Hardswish, Mish, Softplus,
                               and ReLU, LeakyReLU, SiLU, Hardswish, Mish composed of simple calls (`Origins`)
     constants                 sigmoid, hardsigmoid, softmax, tanh, relu6(x + 3)
-    statistics (constants)    variance, norm, square root, any denominator; mean and variance of layer,
+    statistics (constants)    variance, norm, negative power, any denominator; mean and variance of layer,
                               group, instance and RMS norm
+    constants of a call       positions of `grid_sample`, offsets and boxes of torchvision, filters
     maxima                    the signal goes to the position of the first maximum
 
-All other calls keep their gradient if they are linear or a product. `audit` walks the autograd graph and
-raises for every node that is not on the list, so that a call that bypasses the mode (a jit script, a custom
-autograd function) cannot silently keep its gradient.
+All other calls keep their gradient if they are linear, a product, a power, or a clamp at other values than
+0. `audit` walks the autograd graph and raises for every node that is not on the list, so that a call that
+bypasses the mode (a jit script, a custom autograd function) cannot silently keep its gradient.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from deconvviz.verification.attention import projected_attention
 from deconvviz.verification.origins import DIVISION, RELU6, TIMES, Origins, forms, is_zero, overwrites
 from deconvviz.verification.unverifiable import Unverifiable
 
@@ -56,12 +58,12 @@ RECTIFIED = [
     *RELU,
     *RELU6,
     *forms("hardtanh", "leaky_relu", "elu", "selu", "celu", "silu", "gelu"),
-    *forms("hardswish", "mish", "softplus"),
+    *forms("hardswish", "mish", "softplus", "prelu"),
 ]
 CLAMPED = forms("clamp", "clamp_min", "clip")
 CONSTANT = forms("sigmoid", "hardsigmoid", "softmax", "tanh", "softmin", "expit")
 STATISTIC = [
-    *forms("var", "std", "var_mean", "std_mean", "norm", "vector_norm", "sqrt", "rsqrt", "reciprocal"),
+    *forms("var", "std", "var_mean", "std_mean", "norm", "vector_norm", "rsqrt", "reciprocal"),
 ]
 _T = torch.Tensor
 PRODUCT = [
@@ -90,6 +92,8 @@ LINEAR_IN_PLACE = [
         for name in ("squeeze", "unsqueeze", "transpose", "t", "requires_grad", "detach")
     ),
     *(_T.__iadd__, _T.__isub__, _T.__setitem__),
+    *(getattr(_T, f"index_{name}_") for name in ("put", "copy", "add", "fill")),
+    *(_T.scatter_, _T.scatter_add_),
 ]
 
 
@@ -123,8 +127,12 @@ class Semantics(TorchFunctionMode):
             ([F.normalize], self._normalize),
             ([F.local_response_norm], self._local_response_norm),
             ([F.scaled_dot_product_attention], self._attention),
+            ([F.multi_head_attention_forward], self._multi_head),
             ([F.max_unpool2d], self._max_unpool),
             ([F.interpolate], self._interpolate),
+            ([F.threshold, torch.threshold], self._threshold),
+            ([F.grid_sample, torch.grid_sampler], self._of_first),
+            ([torch.conv1d, torch.conv2d, torch.conv3d], self._of_first),
         ):
             for call in calls:
                 self.replaced[call] = replacement
@@ -142,6 +150,8 @@ class Semantics(TorchFunctionMode):
             return call(*args, **kwargs)
         if replacement is not None:
             return replacement(call, *args, **kwargs)
+        if str(call).startswith("torchvision."):
+            return self._of_first(call, *args, **kwargs)
         if overwrites(call) and call not in LINEAR_IN_PLACE:
             # an in-place call on a view has no name that `audit` could check
             raise Unverifiable(f"there is no second implementation of {_name(call)}")
@@ -187,9 +197,9 @@ class Semantics(TorchFunctionMode):
         if n == 2:
             product = input.clone() * input.clone()
             return input.copy_(product) if call.__name__ in ("pow_", "square_", "__ipow__") else product
-        if n in (0.5, -0.5, -1):
+        if bool(torch.as_tensor(n < 0).any()):
             return self._constant(call, input, n)
-        return call(input, *exponent)
+        return self._plain(call, input, n.detach() if isinstance(n, Tensor) else n)
 
     def _maximum(self, call: Any, input: Tensor, *rest: Any, **options: Any) -> Any:
         if call not in forms("amax"):
@@ -215,6 +225,21 @@ class Semantics(TorchFunctionMode):
         if overwrites(call):
             raise Unverifiable(f"there is no second implementation of {_name(call)}")
         return call(*args)
+
+    def _threshold(
+        self, call: Any, input: Tensor, threshold: float, value: float, inplace: bool = False
+    ) -> Any:
+        if threshold == 0 == value:
+            return self._rectify(call, input, threshold, value, inplace=inplace)
+        if inplace:
+            raise Unverifiable("there is no second implementation of a threshold in place")
+        return call(input, threshold, value)
+
+    def _of_first(self, call: Any, input: Any, *rest: Any, **options: Any) -> Any:
+        """Return a call of which only the first argument receives a signal."""
+        given = [a.detach() if isinstance(a, Tensor) else a for a in rest]
+        named = {name: a.detach() if isinstance(a, Tensor) else a for name, a in options.items()}
+        return call(input, *given, **named)
 
     def _choose(self, call: Any, *args: Any) -> Any:
         """Rectify a choice of x on one side of zero, and of 0 or a multiple of x on the other side."""
@@ -370,6 +395,9 @@ class Semantics(TorchFunctionMode):
             scores = scores + attn_mask.detach()
         return scores.softmax(-1) @ value
 
+    def _multi_head(self, call: Any, *args: Any, **options: Any) -> Any:
+        return projected_attention(*args, **options)
+
     def _max_unpool(self, call: Any, input: Tensor, indices: Tensor, *rest: Any, **options: Any) -> Any:
         """Project max-unpooling. If two values go to one position, only the last one receives the signal."""
         numbers = torch.arange(1, input.numel() + 1, dtype=torch.float64, device=input.device)
@@ -452,8 +480,9 @@ _split = str.split
 LINEAR = _split("""
     AccumulateGrad _ProjectedBackward AddBackward0 SubBackward0 RsubBackward0 RsubBackward1 NegBackward0
     SumBackward0 SumBackward1 MeanBackward0 MeanBackward1 AsStridedBackward0 AsStridedBackward1
-    ViewBackward0 UnsafeViewBackward0 ReshapeAliasBackward0 TransposeBackward0 PermuteBackward0 TBackward0
-    ExpandBackward0 RepeatBackward0 SqueezeBackward0 SqueezeBackward1 SqueezeBackward2 UnsqueezeBackward0
+    ViewBackward0 UnsafeViewBackward0 ReshapeAliasBackward0 TransposeBackward0 TransposeBackward1
+    PermuteBackward0 TBackward0 ExpandBackward0 RepeatBackward0 SqueezeBackward0 SqueezeBackward1
+    SqueezeBackward2 UnsqueezeBackward0
     SliceBackward0 SelectBackward0 SplitBackward0 SplitWithSizesBackward0 UnbindBackward0 CatBackward0
     StackBackward0 CloneBackward0 AliasBackward0 CopyBackwards CopySlices ToCopyBackward0 IndexBackward0
     IndexSelectBackward0 GatherBackward0 RollBackward0 ChannelShuffleBackward0 FlipBackward0 UnfoldBackward0
@@ -462,9 +491,23 @@ LINEAR = _split("""
     AvgPool2DBackward0 AdaptiveAvgPool2DBackward0 PixelShuffleBackward0 PixelUnshuffleBackward0
     UpsampleNearest2DBackward0 UpsampleNearestExact2DBackward0 UpsampleBilinear2DBackward0
     UpsampleBicubic2DBackward0 UpsampleBilinear2DAaBackward0 UpsampleBicubic2DAaBackward0 MaximumBackward0
-    MaxPool3DWithIndicesBackward0 AvgPool3DBackward0
+    MaxPool3DWithIndicesBackward0 AvgPool3DBackward0 AdaptiveAvgPool3DBackward0 AdaptiveMaxPool3DBackward0
+    ReplicationPad1DBackward0 ReplicationPad3DBackward0 ReflectionPad3DBackward0
+    UpsampleNearest1DBackward0 UpsampleNearestExact1DBackward0 UpsampleLinear1DBackward0
+    UpsampleNearest3DBackward0 UpsampleNearestExact3DBackward0 UpsampleTrilinear3DBackward0
+""")
+GATHERED = _split("""
+    IndexPutBackward0 IndexAddBackward0 IndexCopyBackward0 IndexFillBackward0 ScatterBackward0
+    ScatterBackward1 ScatterAddBackward0 MaskedFillBackward0 MaskedFillBackward1 MinimumBackward0 MinBackward0
+    GridSampler2DBackward0 GridSampler3DBackward0 FftR2CBackward0 FftC2CBackward0 FftC2RBackward0
+    ViewAsRealBackward0 ViewAsComplexBackward0 ComplexBackward0 ConjBackward0
+""")
+SLOPES = _split("""
+    PowBackward0 PowBackward1 SqrtBackward0 ClampBackward0 ClampBackward1 ClampMinBackward0 ClampMaxBackward0
+    ThresholdBackward0
 """)
 PRODUCTS = _split("MulBackward0 AddcmulBackward0 MmBackward0 BmmBackward0 MvBackward0 DotBackward0")
+_ALLOWED = {*LINEAR, *GATHERED, *SLOPES, *PRODUCTS}
 ONE_INPUT = {"DivBackward0": 0, "ConvolutionBackward0": 0, "NativeBatchNormBackward0": 0, "AddmmBackward0": 1}
 """Nodes whose gradient is their projection if only this input depends on the images."""
 
@@ -485,7 +528,7 @@ def audit(node: Any, known: set[Any]) -> None:
                 raise Unverifiable(
                     f"there is no second implementation of {name} of two maps that depend on the image"
                 )
-        elif name not in LINEAR and name not in PRODUCTS:
+        elif name not in _ALLOWED and "BackwardFor_torchvision_" not in name:
             raise Unverifiable(f"there is no second implementation of {name}")
         waiting += above
 

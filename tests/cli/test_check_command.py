@@ -283,13 +283,13 @@ def test_project_of_a_constant_layer_is_zero_and_prints_a_note(image, nets, tmp_
 
 def test_project_passes_the_memory_budget_and_keeps_the_projections(image, tmp_path, monkeypatch):
     budgets = []
-    original = projection_pass.project
+    original = projection_pass.project_to_inputs
 
     def with_budget_log(*arguments, memory=None):
         budgets.append(memory)
         return original(*arguments, memory=memory)
 
-    monkeypatch.setattr(projection_pass, "project", with_budget_log)
+    monkeypatch.setattr(projection_pass, "project_to_inputs", with_budget_log)
     arrays = []
     for n, options in enumerate([[], ["--memory", "1"], ["--memory", "1.5G"]]):
         out = tmp_path / str(n)

@@ -75,7 +75,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "project: bad memory size": (
         ["project", "cat.png", *MINIVGG, "--memory", "2 bananas"], "not a memory size",
     ),
-    "project: invalid unit": (["project", "cat.png", *MINIVGG, "--unit", "1,2"], "'1,2' is not a unit"),
+    "project: invalid unit": (["project", "cat.png", *MINIVGG, "--unit", "1;2"], "'1;2' is not a unit"),
     "project: --unit with --top": (
         ["project", "cat.png", *MINIVGG, "--unit", "1", "--top", "2"], "cannot be combined with --top",
     ),

@@ -55,10 +55,6 @@ def _no_rule(op: str, more: int = 0) -> str:
     return f"aten.{op} (in module 'odd') has no rule; register a rule with {register}{others}"
 
 
-def _sampled(x: Tensor) -> Tensor:
-    return F.grid_sample(x, torch.zeros(2, 6, 6, 2), align_corners=True)
-
-
 NO_RULE = [
     (torch.exp, _no_rule("exp.default")),
     (torch.sin, _no_rule("sin.default")),
@@ -72,7 +68,6 @@ NO_RULE = [
     (lambda x: torch.prod(x, 3, keepdim=True), _no_rule("prod.dim_int")),
     (lambda x: torch.median(x, 3, keepdim=True).values, _no_rule("median.dim")),
     (lambda x: torch.logsumexp(x, 3, keepdim=True), _no_rule("logsumexp.default")),
-    (_sampled, _no_rule("grid_sampler_2d.default")),
 ]
 
 
@@ -106,8 +101,18 @@ def test_map_that_is_overwritten_through_another_dtype_is_unsupported(
 MIXED = [
     (
         lambda x: x.reshape(1, 8, 6, 6)[:, :4],
+        "aten.slice.Tensor (in module 'odd') is unsupported: the images of the batch are not along the first "
+        "dimension (and 1 more)",
+    ),
+    (
+        lambda x: x[[1, 0]],
+        "aten.index.Tensor (in module 'odd') is unsupported: its positions select images of the batch "
+        "(and 1 more)",
+    ),
+    (
+        lambda x: x.reshape(1, 4, 12, 6)[:, :, :6],
         "aten.view.default (in module 'odd') is unsupported: it mixes the images of a batch: "
-        "(2, 4, 6, 6) to (1, 8, 6, 6) (and 2 more)",
+        "(2, 4, 6, 6) to (1, 4, 12, 6) (and 2 more)",
     ),
     (
         lambda x: torch.cat([x, x], 0),
@@ -154,7 +159,7 @@ COMPUTED_WEIGHTS = [
     ),
     (
         lambda x: x.mean((2, 3)) @ x.mean((2, 3)),
-        "aten.mm.default is unsupported: it multiplies by something other than a weight",
+        "aten.mm.default is unsupported: it multiplies the images of a batch with one another",
     ),
     (
         lambda x: torch.ones(3, 3) @ x.mean((2, 3)),

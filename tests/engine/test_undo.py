@@ -204,3 +204,28 @@ def test_recording_inside_a_hook_of_another_recording(net: Net, images: Tensor) 
     handle.remove()
     assert torch.equal(pixels, want)
     assert torch.equal(found[0], passes.run(inner, images).units("", [Unit(0, 0)])[0])
+
+
+class HookedOnce(nn.Module):
+    """Network that registers a hook in its first forward pass and collects the outputs of a layer with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 1)
+        self.collected: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "hooked"):
+            self.layer.register_forward_hook(lambda part, args, output: self.collected.append(output))
+            self.hooked = True
+        self.collected.clear()
+        self.layer(x)
+        return torch.cat(self.collected, 1)
+
+
+def test_hooks_that_a_forward_pass_registers_are_removed() -> None:
+    network, images = HookedOnce(), torch.randn(1, 3, 4, 4)
+    for _ in range(2):
+        assert passes.run(network, images).outputs[""].shape == (1, 4, 4, 4)
+    assert not network.layer._forward_hooks and not hasattr(network, "hooked")
+    assert network(images).shape == network(images).shape == (1, 4, 4, 4)

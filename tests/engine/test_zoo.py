@@ -27,12 +27,8 @@ pytestmark = pytest.mark.slow
 EXACT = 1e-8
 
 UNSUPPORTED = {
-    # filters that are computed for each image: the batch becomes groups of one convolution
-    "timm:tf_efficientnet_cc_b0_4e": "aten.view",
-    # a product of matrices that are slices of one map
-    "timm:bat_resnext26ts": "aten.view",
-    # a cosine transform with indexed frequencies
-    "timm:csatv2": "aten.index",
+    # attention between the images of a batch, instead of between positions
+    "timm:csatv2": "aten.mm",
 }
 """The unsupported operation of each of these networks."""
 
@@ -79,13 +75,6 @@ def test_projections_at_several_depths_equal_autograd(name: str) -> None:
 
 METHODS = {"gradient": None, "guided": Guided}
 
-UNSUPPORTED_BY_GRADIENTS = UNSUPPORTED | {
-    "timm:tf_efficientnet_cc_b0_4e": "aten.convolution",
-    "timm:bat_resnext26ts": "aten.mul",
-    **{f"timm:{name}_evos": "aten.sqrt" for name in ("regnetz_b16", "resnetv2_50d", "ese_vovnet39b")},
-}
-"""The same for gradients, which may refuse another operation."""
-
 SMALL_GAINS = {
     "timm:mobilenetv2_050": 1.0,
     "timm:efficientvit_m0": 1.0,
@@ -98,7 +87,10 @@ SMALL_GAINS = {
 LARGE = ("timm:nasnetalarge", "timm:pnasnet5large", "timm:mobilenetv5_base", "timm:convmixer_768_32")
 """Networks of which only one layer is tested by day, and all every night."""
 
-IN_SINGLE_PRECISION = ("timm:efficientvit_b0", "timm:efficientvit_l1")
+IN_SINGLE_PRECISION = (
+    "timm:efficientvit_b0", "timm:efficientvit_l1",
+    *(f"timm:{name}_evos" for name in ("regnetz_b16", "resnetv2_50d", "ese_vovnet39b")),
+)  # fmt: skip
 """Networks that convert a map to float32, so that autograd rounds there. The engine does not."""
 
 
@@ -142,7 +134,7 @@ def _check_gradients(name: str, which: slice = slice(None)) -> None:
             for one, unit in zip(pixels, units, strict=True):
                 assert difference(one, want[unit.image]) <= exact, (method, layer, unit)
                 alive += bool(want[unit.image].any())
-        wanted = UNSUPPORTED_BY_GRADIENTS.get(name)
+        wanted = UNSUPPORTED.get(name)
         assert unsupported == (set() if wanted is None else {wanted})
         assert alive >= (0 if unsupported else 2 * len(layers) - 2)
 

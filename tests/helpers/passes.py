@@ -49,7 +49,7 @@ class Pass:
     ) -> tuple[Tensor, list[tuple[int, int, int, int]]]:
         """Return the projections (K, C, H, W) of units and their receptive fields."""
         output = self.outputs[module]
-        seed = UnitSeed(output, checked(output, units, module))
+        seed = UnitSeed(output, checked(output, units, module), self.tape.layouts[self.values[module]])
         with torch.no_grad():
             fields = UnitFields(self.tape, self.values[module], seed.seen)
             return project(fields, seed, output, memory=memory), fields.boxes()
@@ -57,7 +57,9 @@ class Pass:
     def units_at_full_size(self, module: str, units: Sequence[Unit]) -> Tensor:
         """Return the projections (K, C, H, W), computed with whole feature maps instead of windows."""
         output = self.outputs[module]
-        seed = UnitSeed(output, checked(output, units, module)).everywhere()
+        seed = UnitSeed(
+            output, checked(output, units, module), self.tape.layouts[self.values[module]]
+        ).everywhere()
         with torch.no_grad():
             return project(UnitFields(self.tape, self.values[module], seed.seen), seed, output)
 
@@ -65,7 +67,9 @@ class Pass:
         self, module: str, signals: Tensor, images: Sequence[int], memory: int | None = None
     ) -> Tensor:
         """Return the projections (K, C, H, W) of signals with the shape of the layer."""
-        seed = TensorSeed(self.outputs[module], signals, images, module)
+        seed = TensorSeed(
+            self.outputs[module], signals, images, module, self.tape.layouts[self.values[module]]
+        )
         with torch.no_grad():
             fields = UnitFields(self.tape, self.values[module], seed.seen)
             return project(fields, seed, signals, memory=memory)
@@ -77,7 +81,7 @@ def run(network: nn.Module, images: Tensor, deepest: str | None = None, methods:
     outputs: dict[str, Tensor] = {}
 
     def wanted(out: tape.Output, tensor: Tensor) -> bool:
-        if out.value is not None and out.module not in values:
+        if out.value is not None and out.module not in values and not out.keys:
             values[out.module] = out.value
             outputs[out.module] = tensor.clone()
         return out.module != deepest

@@ -229,8 +229,15 @@ def randomise(network: nn.Module, gain: float = 4.0) -> nn.Module:
     return network.requires_grad_(False).eval()
 
 
-def build(name: str, gain: float = 4.0) -> nn.Module:
+@contextmanager
+def double_without_initialisation() -> Iterator[None]:
+    """Build networks in double precision, and skip their random initialisation."""
     with _double(), _initialisation_skipped():
+        yield
+
+
+def build(name: str, gain: float = 4.0) -> nn.Module:
+    with double_without_initialisation():
         network = _builder(name)()
     return randomise(network, gain)
 

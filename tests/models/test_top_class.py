@@ -176,18 +176,29 @@ def test_top_class_of_a_users_network() -> None:
         (_mean, ()),
         (_mean, ("ant", "bee")),
         (lambda x: x, CLASSES),  # a map
-        (lambda x: (_mean(x), x), CLASSES),  # several tensors
-        (lambda x: {"logits": _mean(x)}, CLASSES),
+        (lambda x: (x, x[:, :2].mean((2, 3))), CLASSES),  # several tensors, none of which is class scores
         (lambda x: _mean(x)[0], CLASSES),  # the batch is lost
         (lambda x: _mean(x) * math.nan, CLASSES),
     ],
-    ids=["no classes", "another number", "a map", "a tuple", "a dictionary", "no batch", "NaN"],
+    ids=["no classes", "another number", "a map", "a tuple", "no batch", "NaN"],
 )
 def test_top_class_is_none_for_outputs_that_are_not_scores(
     head: Callable[[Tensor], Any], classes: tuple[str, ...]
 ) -> None:
     net, _ = _network(head, classes)
     assert net.record(torch.randn(1, 3, 8, 8), "conv", scores=True).top_class() is None
+
+
+@pytest.mark.parametrize(
+    "head",
+    [lambda x: (_mean(x), x), lambda x: {"hidden": x[:, :1], "logits": _mean(x)}],
+    ids=["a tuple", "a dictionary"],
+)
+def test_top_class_is_found_in_a_part_of_the_output(head: Callable[[Tensor], Any]) -> None:
+    image = torch.randn(1, 3, 8, 8)
+    found = _network(head)[0].record(image, "conv", scores=True).top_class()
+    expected = _network(_mean)[0].record(image, "conv", scores=True).top_class()
+    assert found == expected and found is not None
 
 
 def test_head_runs_only_if_scores_are_requested() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models
 
 from deconvviz.errors import NetworkError
-from deconvviz.models.catalog import TORCHVISION_NAMES
+from deconvviz.models.catalog import TORCHVISION_DETECTORS, TORCHVISION_NAMES, TORCHVISION_SEGMENTATION
 from deconvviz.models.providers import PROVIDERS
 from deconvviz.models.torchvision_models import default_entry, entries
 
@@ -22,10 +22,20 @@ def shapes(module: nn.Module) -> dict[str, torch.Size]:
 
 def test_constant_names_are_in_torchvisions_registry() -> None:
     registered = models.list_models(module=models)
+    segmentation = models.list_models(module=models.segmentation)
+    detectors = models.list_models(module=models.detection)
     assert set(TORCHVISION_NAMES) <= set(registered)
-    assert [one.name for kind in PROVIDERS for one in kind.listed()] == ["minivgg", *registered]
+    assert (list(TORCHVISION_SEGMENTATION), list(TORCHVISION_DETECTORS)) == (segmentation, detectors)
+    assert [one.name for kind in PROVIDERS for one in kind.listed()] == [
+        "minivgg",
+        *segmentation,
+        *detectors,
+        *registered,
+    ]
     assert [name for kind in PROVIDERS if not kind.prefix for name in kind.names()] == [
         "minivgg",
+        *segmentation,
+        *detectors,
         *TORCHVISION_NAMES,
     ]
 

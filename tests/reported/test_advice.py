@@ -67,11 +67,33 @@ class Siamese(SeveralInputs):
         return result
 
 
-@pytest.mark.parametrize("make", [WithMask, WithKeyword, ThreeInputs, Siamese])
-def test_message_for_several_inputs_does_not_advise_a_size(make: Callable[[], nn.Module]) -> None:
-    message = message_of(make())
-    assert "takes more than one input" in message and SIZE not in message
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (WithMask, ("x", "mask")),
+        (ThreeInputs, ("x", "left", "right")),
+        (Siamese, ("template", "search")),
+    ],
+)
+def test_network_with_several_required_inputs_has_layers(
+    make: Callable[[], nn.Module], names: tuple[str, ...]
+) -> None:
+    module = make()
+    module.conv = nn.Conv2d(3, 3, 1)
+    net = wrapped(module)
+    assert net.inputs == names and "output" in net.layers.names
+
+
+def test_message_for_a_required_keyword_advises_inputs_and_no_size() -> None:
+    message = message_of(WithKeyword())
+    assert "takes more than one input" in message and "inputs=" in message and SIZE not in message
     assert "TypeError" in message
+
+
+def test_message_for_an_input_that_is_not_a_picture_advises_its_shape() -> None:
+    net = wrapped(WithMask())  # four channels times a mask of three
+    with pytest.raises(NetworkError, match=r"all its inputs were taken for pictures: .*inputs="):
+        _ = net.layers
 
 
 def test_network_with_optional_inputs_has_layers() -> None:

@@ -35,7 +35,7 @@ from deconvviz.cli.support.options import (
 )
 from deconvviz.cli.support.panels import WHAT
 from deconvviz.cli.support.parsing import model_arguments, no_layer
-from deconvviz.cli.support.selection import Look, Selection, check_selection
+from deconvviz.cli.support.selection import Look, Selection, check_selection, read_unit
 from deconvviz.methods.method import DEFAULT_METHODS, METHODS, check_method
 from deconvviz.printable_names import path_from_text
 
@@ -131,6 +131,8 @@ def compare(
     )
     look = Look(format or DEFAULT_FORMAT, arrays, percentile=percentile, dpi=dpi, crop=crop, medium=medium)
     check_selection(selection)
+    for text in selection.units:
+        read_unit(text)
     if len(paths := check_images([image])) != 1:
         raise typer.BadParameter(
             f"one image at a time, but {image} has {len(paths)}: name one of them", param_hint="IMAGE"

@@ -42,5 +42,5 @@ def layers(
     if json:
         print_json({"network": name, "layers": table.to_json()})
         return
-    head = ("layer", "module", "kind", "output", "field px", "stride px", "parameters")
+    head = tuple([one.replace("(", "").replace(")", "") for one in table.head])
     print_table(head, [cells(layer) for layer in table], right=(4, 5, 6))

@@ -14,6 +14,7 @@ from deconvviz.cli.support.early import (
     check_figures,
     check_folder,
     check_images,
+    check_inputs,
     check_manifest,
     check_network,
 )
@@ -48,7 +49,7 @@ from deconvviz.cli.support.options import (
 )
 from deconvviz.cli.support.panels import APPEARANCE, WHAT
 from deconvviz.cli.support.parsing import model_arguments, read_size
-from deconvviz.cli.support.selection import Look, Selection, check_selection
+from deconvviz.cli.support.selection import Look, Selection, check_selection, read_bands, read_inputs
 from deconvviz.printable_names import path_from_text
 
 if TYPE_CHECKING:
@@ -58,13 +59,26 @@ if TYPE_CHECKING:
 def project(
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGE...", help="Image files, folders of images, or - for standard input."),
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Image files, folders of images, or - for standard input. For networks that read signals, "
+            "volumes, video or bands: their files.",
+        ),
     ] = None,
     layer: Annotated[
         list[str] | None,
         layer_option(
             "Project units of this layer, by either of its names (see: deconvviz layers). May be repeated.",
             panel=WHAT,
+        ),
+    ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME...",
+            help="The files are the inputs of one network, in this order: names of the arguments of its "
+            "forward(). An input that is not a picture is a .npy file.",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     model: Model = None,
@@ -91,8 +105,8 @@ def project(
         list[str] | None,
         typer.Option(
             metavar="C,Y,X",
-            help="Project this unit: channel, row, column; in a fully connected layer, C alone. May be "
-            "repeated.",
+            help="Project this unit: channel, row, column; in a fully connected layer, C alone; for signals "
+            "C,X, for volumes and video C,Z,Y,X. May be repeated.",
             rich_help_panel=WHAT,
         ),
     ] = None,
@@ -126,6 +140,33 @@ def project(
             "--class",
             metavar="NAME|INDEX",
             help="Project the score of a class. May be repeated.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="Y,X",
+            help="With --class: the score at this row and column, for networks that have class scores at "
+            "every position. May be repeated.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|wins",
+            help="With --class: the sum of the scores where this image or .npy file is not 0, or where the "
+            "class has the highest score (wins).",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    detection: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N",
+            help="Project the class score of this detection of a detector, before the final selection. 0 is "
+            "the first. May be repeated.",
             rich_help_panel=WHAT,
         ),
     ] = None,
@@ -167,6 +208,16 @@ def project(
     ] = None,
     crop: Crop = None,
     medium: Medium = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R,G,B",
+            help="Bands shown as red, green and blue, of a network that reads pictures with other bands; or "
+            "one band, shown in grey. The first band is 1.",
+            rich_help_panel=APPEARANCE,
+            show_default="the first three",
+        ),
+    ] = None,
     dpi: Dpi = None,
     device: Device = "auto",
     memory: Memory = None,
@@ -190,7 +241,9 @@ def project(
     arguments = model_arguments(model_arg)
     budget = None if memory is None else read_size(memory)
     kind = format or DEFAULT_FORMAT
-    look = Look(kind, arrays, scale, percentile, columns, projection_only, dpi, crop, medium)
+    look = Look(
+        kind, arrays, scale, percentile, columns, projection_only, dpi, crop, medium, read_bands(bands)
+    )
     selection = Selection(
         tuple(layer or ()),
         tuple(channel or ()),
@@ -200,6 +253,10 @@ def project(
         whole_channel,
         apart,
         no_border,
+        tuple(at or ()),
+        mask,
+        tuple(detection or ()),
+        read_inputs(inputs, images or ()),
     )
     if from_ is not None:
         if images or model is not None or arguments or selection != Selection():
@@ -236,7 +293,7 @@ def project(
                 "needs --from. --model runs its file without it", param_hint="--allow-code"
             )
         check_selection(selection)
-        paths = check_images(images or [])
+        paths = check_inputs(images or []) if selection.inputs else check_images(images or [])
         network = model or DEFAULT_MODEL
         check_network(network, arguments, layers=selection.layers, weights=weights, device=device)
         check_figures(paths, network, selection, look, out, force=force)

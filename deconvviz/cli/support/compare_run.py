@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from deconvviz.cli.support.details import detail, detail_network
 from deconvviz.cli.support.figure_names import ending, file_name
 from deconvviz.cli.support.imports import without_garbage_collection
 from deconvviz.cli.support.notes import print_coverage, print_origin
-from deconvviz.cli.support.project_plan import Job, Page, name_of, plan
+from deconvviz.cli.support.project_plan import Job, NamedFiles, Page, name_of, plan
 from deconvviz.cli.support.second_route import verified_methods
 from deconvviz.cli.support.selection import Look, Selection, read_unit
 from deconvviz.engine.units import Unit
@@ -63,8 +63,10 @@ def compare_and_save(
     detail_network(network)
     print_coverage(network.coverage([page.layer]), [page.layer], quiet=quiet)
     asked = [method(one) for one in names]
+    image = page.image
+    assert not isinstance(image, NamedFiles)  # this command has no --inputs
     with stage("recording the image", quiet=quiet):
-        subject = Subject.record(network, page.image, page.layer, names, class_name=class_name)
+        subject = Subject.record(network, image, page.layer, names, class_name=class_name)
     for note in subject.recording.input_images[0].notes:
         print_note(f"{printable_path(name_of(page.image))}: {note}", quiet=quiet)
     units = _units(subject, job.selection)
@@ -98,7 +100,7 @@ def _as_json(found: Comparison, written: Sequence[Path]) -> dict[str, Any]:
         "figure": paths_as_json(written)[0],
         "files": paths_as_json(written),
         "units": [
-            {**asdict(unit), "box": list(box)} for unit, box in zip(found.units, found.boxes, strict=True)
+            {**unit.to_json(), "box": list(box)} for unit, box in zip(found.units, found.boxes, strict=True)
         ],
         "methods": [one.to_json() for one in found.methods],
         "left_out": [{"name": name, "reason": reason} for name, reason in found.left_out.items()],

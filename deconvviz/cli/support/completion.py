@@ -74,7 +74,8 @@ def _find_layers(network: str) -> list[str]:
     from deconvviz.loading import sketch
 
     table = sketch(network).layers
-    return list(dict.fromkeys([*table.names, *(layer.module for layer in table if layer.module)]))
+    modules = (layer.module for layer in table if layer.module and "[" not in layer.module)
+    return list(dict.fromkeys([*table.names, *modules]))
 
 
 def _version(package: str | None) -> str:

@@ -32,15 +32,15 @@ def detail_network(network: Network, *, memory: int | None = None) -> None:
     from deconvviz.provenance import versions
 
     info, how = network.info(), network.preprocessing
+    resized = f"resize {how.resize} ({how.interpolation}, {how.crop_mode}), crop {how.crop}"
+    if how.array:
+        resized = f"arrays of shape {how.array}"
     budget = default_budget(network.device) if memory is None else memory
     detail("versions: " + ", ".join(f"{name} {number}" for name, number in versions(info).items()))
     detail(f"network: {info.name}, {len(network.layers)} layers, {info.dtype} on {info.device}")
     detail(f"weights: {info.origin.source}")
     detail(f"digest of the weights: {info.digest}")
-    detail(
-        f"preprocessing: resize {how.resize} ({how.interpolation}, {how.crop_mode}), crop {how.crop}, "
-        f"mean {_numbers(how.mean)}, std {_numbers(how.std)}"
-    )
+    detail(f"preprocessing: {resized}, mean {_numbers(how.mean)}, std {_numbers(how.std)}")
     detail(f"memory for projections: {budget / 2**20:.0f} MiB")
 
 

@@ -19,12 +19,12 @@ from deconvviz.dataset_search.search_folder import (
     refuse_search,
     searched_layer,
 )
-from deconvviz.errors import DeviceError, LayerError, ManifestError, OutputError, SearchError
+from deconvviz.errors import DeviceError, ImageError, LayerError, ManifestError, OutputError, SearchError
 from deconvviz.images.discovery import STANDARD_INPUT, find_images
 from deconvviz.models.catalog import SHIPPED, SHIPPED_LAYERS
 from deconvviz.models.layer_names import unknown_layer_message
 from deconvviz.models.providers import parse, provider_of
-from deconvviz.paths import no_manifest, path_as_typed
+from deconvviz.paths import existing_file, no_manifest, path_as_typed
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
@@ -73,6 +73,12 @@ def check_images(typed: Sequence[str]) -> list[Path]:
     files = [path for path in typed if path != STANDARD_INPUT]
     piped = [Path("stdin")] if STANDARD_INPUT in typed else []
     return [*(find_images(files) if files else []), *piped]
+
+
+def check_inputs(typed: Sequence[str]) -> list[Path]:
+    """Return the only stem of figures for files that are the inputs of one network. Raises ImageError."""
+    files = [existing_file(path, ImageError, "file") for path in typed]
+    return [Path("-".join(file.stem for file in files))]
 
 
 def check_figures(

@@ -45,10 +45,14 @@ def file_name(stem: str, ending: str, format: str) -> str:
     return stem + rest
 
 
-def ending(layer: str, classes: Sequence[str], selection: Selection) -> str:
+def ending(layer: str, classes: Sequence[str], selection: Selection, detections: Sequence[int] = ()) -> str:
     """Return the part of a file name that describes what is projected."""
+    if detections:
+        return file_part("detection-" + "-".join(map(str, detections)))
     if classes:
         units = "class-" + "-".join(classes)
+        units += "".join(f"-at{text.replace(',', '_').replace(' ', '')}" for text in selection.at)
+        units += f"-mask-{Path(selection.mask).stem}" if selection.mask else ""
     elif selection.units:
         units = "units-" + "-".join(text.replace(",", "_").replace(" ", "") for text in selection.units)
     else:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
-from deconvviz.cli.support.early import check_folder, check_images
+from deconvviz.cli.support.early import check_folder, check_images, check_inputs
 from deconvviz.cli.support.figure_names import ending, file_name, stems
-from deconvviz.cli.support.selection import Look, Selection, check_selection, read_unit
+from deconvviz.cli.support.selection import Look, Selection, check_selection, read_place, read_position
 from deconvviz.engine.choice import UnitChoice
 from deconvviz.engine.units import Unit
-from deconvviz.errors import RefusedOp, UnitError
+from deconvviz.errors import FigureError, RefusedOp, UnitError
+from deconvviz.figures.spec.bands import chosen_bands
 from deconvviz.images.discovery import STANDARD_INPUT, find_images
 from deconvviz.images.image import InputImage
+from deconvviz.images.masks import read_mask
 from deconvviz.images.standard_input import read_standard_input
 from deconvviz.layers import Layer
 from deconvviz.loading import ModelRequest
+from deconvviz.models.class_scores import WINS, check_place
 from deconvviz.network import Network
 from deconvviz.recording import Recording
 from deconvviz.results import refuse_existing, targets
@@ -26,13 +31,38 @@ DEFAULT_TOP = 9
 
 
 @dataclass(frozen=True)
+class NamedFiles:
+    """Files that are the inputs of one network: pictures, and .npy files of arrays."""
+
+    names: tuple[str, ...]
+    files: tuple[Path, ...]
+
+    def given(self) -> dict[str, Path]:
+        """Return the argument of `Network.record`."""
+        return dict(zip(self.names, self.files, strict=True))
+
+
+Given: TypeAlias = "Path | InputImage | NamedFiles"
+"""A file, the image on standard input, or the inputs of a network with several."""
+
+
+class _Wanted(NamedTuple):
+    """A layer of figures, with the classes or detections to project instead of units."""
+
+    layer: Layer
+    classes: tuple[str, ...] = ()
+    detections: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Page:
     """One figure of a plan."""
 
-    image: Path | InputImage  # a file, or the image on standard input
+    image: Given
     layer: Layer
     classes: tuple[str, ...]  # classes to project; if empty, the units of the selection are projected
     target: Path
+    detections: tuple[int, ...] = ()  # detections to project, instead of units
 
 
 @dataclass(frozen=True)
@@ -47,8 +77,16 @@ class Job:
     def units(self, page: Page, recording: Recording) -> Sequence[Unit]:
         """Choose the units of one page in its recording."""
         chosen, layer = self.selection, page.layer
+        if page.detections:
+            return [recording.detection_unit(number) for number in page.detections]
         if page.classes:
-            return [recording.class_unit(name) for name in page.classes]
+            places: list[tuple[int, int] | None] = [read_position(text) for text in chosen.at]
+            places = places or [None]
+            return [
+                recording.class_unit(name, at=place, mask=chosen.mask)
+                for name in page.classes
+                for place in places
+            ]
         if chosen.units:
             return [_unit(text) for text in chosen.units]
         if chosen.channels and chosen.whole_channel:
@@ -61,9 +99,10 @@ class Job:
 
     def can_avoid_border(self, layer: Layer) -> bool:
         """Return True if --no-border can help: units are chosen automatically and some fields are not cut."""
-        _, rows, columns = self.sketch.preprocessing.shape
-        grid = layer.field_grid((rows, columns))
-        if grid is None or self.selection.units or self.selection.whole_channel:
+        grid = layer.field_grid(self.sketch.preprocessing.input_shape[1:])
+        named = self.selection.units or self.selection.whole_channel
+        scored = any((page.classes or page.detections) and page.layer == layer for page in self.pages)
+        if grid is None or named or scored:
             return False
         return all(grid.inside(axis, length) for axis, length in enumerate(layer.shape[1:]))
 
@@ -86,28 +125,50 @@ def plan(
 ) -> Job:
     """Check a command and return its plan. Needs only the shapes of the network, so nothing is downloaded."""
     check_selection(selection)
-    check_images(list(map(str, images)))
-    found = _find_images(list(map(str, images)))
+    typed = list(map(str, images))
+    found: list[Given]
+    if selection.inputs:
+        check_inputs(typed)
+        found = [NamedFiles(selection.inputs, tuple(map(Path, typed)))]
+    else:
+        check_images(typed)
+        found = [*_find_images(typed)]
     sketch = request.sketch()
+    sketch.check_inputs(selection.inputs)
+    _check_bands(sketch, look)
     table = sketch.layers
-    wanted: list[tuple[Layer, tuple[str, ...]]] = [(table.find(name), ()) for name in selection.layers]
-    for layer, _ in wanted:
-        _check_layer(layer, selection, sketch)
+    wanted: list[_Wanted] = [_Wanted(table.find(name)) for name in selection.layers]
+    for one in wanted:
+        _check_layer(one.layer, selection, sketch)
     if selection.classes:
-        wanted.append((table.last, selection.classes))
+        layer = table.scores(sketch.classes)
+        _check_scores(layer, selection)
+        wanted.append(_Wanted(layer, selection.classes))
+    if selection.detections:
+        wanted.append(_Wanted(sketch.detections_layer, (), selection.detections))
     pages = tuple(
         Page(
             image,
             layer,
             classes,
-            out / file_name(stem, ending(layer.name, classes, selection), look.format),
+            out / file_name(stem, ending(layer.name, classes, selection, detections), look.format),
+            detections,
         )
         for image, stem in zip(found, stems(list(map(name_of, found))), strict=True)
-        for layer, classes in dict.fromkeys(wanted)
+        for layer, classes, detections in dict.fromkeys(wanted)
     )
     check_folder(out)
     refuse_existing([path for page in pages for path in targets(page.target, look.arrays)], force=force)
     return Job(request, sketch, selection, pages)
+
+
+def _check_bands(sketch: Network, look: Look) -> None:
+    """Raise FigureError if the pictures of the network do not have the bands of --bands."""
+    if look.bands is None:
+        return
+    if not sketch.preprocessing.reads_bands:
+        raise FigureError(f"{sketch.name} reads no pictures with bands to choose from: leave --bands out")
+    chosen_bands(sketch.preprocessing.input_shape[0], look.bands)
 
 
 def _find_images(typed: list[str]) -> list[Path | InputImage]:
@@ -121,8 +182,10 @@ def _find_images(typed: list[str]) -> list[Path | InputImage]:
     return [*files[:first], read_standard_input(), *files[first:]]
 
 
-def name_of(image: Path | InputImage) -> Path:
-    """Return the path of an image; for standard input, the name used in file names and messages."""
+def name_of(image: Given) -> Path:
+    """Return the path of an image, or the name used in file names and messages if it is no single file."""
+    if isinstance(image, NamedFiles):
+        return Path("-".join(file.stem for file in image.files))
     return image if isinstance(image, Path) else Path(image.name)
 
 
@@ -130,6 +193,8 @@ def _check_layer(layer: Layer, selection: Selection, sketch: Network) -> None:
     """Raise an error if the layer is unsupported or lacks a selected channel, position or number of units."""
     if layer.unsupported:
         raise RefusedOp(f"{layer.name} cannot be projected: {layer.unsupported}")
+    if sketch.preprocessing.crop_mode == "own":
+        return  # the size of maps is that of the picture, and not of the empty one
     count = layer.shape[0]
     units = [_unit(text) for text in selection.units]
     for channel in (*selection.channels, *(unit.channel for unit in units)):
@@ -149,11 +214,33 @@ def _check_layer(layer: Layer, selection: Selection, sketch: Network) -> None:
             raise UnitError(f"--top {selection.top}: {layer.name} has {available} {what}")
 
 
+def _check_scores(layer: Layer, selection: Selection) -> None:
+    """Raise an error if the layer of class scores is unsupported, or does not have the positions."""
+    if layer.unsupported:
+        raise RefusedOp(f"{layer.name} cannot be projected: {layer.unsupported}")
+    for text in selection.at:
+        check_place(layer.shape, layer.name, at=read_position(text))
+    if not selection.at:
+        check_place(layer.shape, layer.name, mask=selection.mask)
+    if selection.mask is not None and selection.mask != WINS:
+        read_mask(selection.mask)
+
+
 def _check_position(unit: Unit, layer: Layer) -> None:
     if len(layer.shape) != 3:
-        if unit.y is not None:
-            raise UnitError(f"the units of {layer.name} have no position: use --unit {unit.channel}")
+        axes = {1: "", 2: ",X"}.get(len(layer.shape), ",Z,Y,X")
+        if len(unit.position) != len(layer.shape) - 1:
+            has = f"positions: use --unit C{axes}" if axes else f"no position: use --unit {unit.channel}"
+            raise UnitError(f"the units of {layer.name} have {has}")
+        for place, length in zip(unit.position, layer.shape[1:], strict=True):
+            if not 0 <= place < length:
+                raise UnitError(
+                    f"no position {unit.position_text} in {layer.name}, of {_by(layer.shape[1:])} positions"
+                )
         return
+    if unit.position and len(unit.position) != 2:
+        given = ",".join(map(str, (unit.channel, *unit.position)))
+        raise UnitError(f"--unit {given}: {layer.name} has rows and columns. Use --unit C,Y,X")
     if unit.y is None or unit.x is None:
         raise UnitError(
             f"--unit {unit.channel} has no position: {layer.name} has feature maps. Use --unit C,Y,X"
@@ -166,17 +253,21 @@ def _check_position(unit: Unit, layer: Layer) -> None:
         )
 
 
+def _by(lengths: Sequence[int]) -> str:
+    return " x ".join(map(str, lengths))
+
+
 def _unit(text: str) -> Unit:
-    return Unit(0, *read_unit(text))
+    channel, *position = read_place(text)
+    named = dict(zip(("x", "y", "z"), reversed(position), strict=False))
+    return Unit(0, channel, **named)
 
 
 def _positions(layer: Layer, sketch: Network, *, whole_fields: bool) -> int:
     """Return the number of positions of a channel; with `whole_fields`, those whose field is not cut."""
-    lengths = layer.shape[1:] if len(layer.shape) == 3 else (1, 1)
-    _, rows, columns = sketch.preprocessing.shape
-    inside = layer.whole_fields((rows, columns), lengths) if whole_fields else None
-    height, width = (len(axis) for axis in inside) if inside else lengths
-    return height * width
+    lengths = layer.shape[1:]
+    inside = layer.whole_fields(sketch.preprocessing.input_shape[1:], lengths) if whole_fields else None
+    return math.prod([len(axis) for axis in inside] if inside else lengths)
 
 
 def _top(selection: Selection, available: int) -> int:

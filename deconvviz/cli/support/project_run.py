@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from deconvviz.cli.support.details import detail_network
 from deconvviz.cli.support.imports import without_garbage_collection
 from deconvviz.cli.support.likeness_notes import print_alike
 from deconvviz.cli.support.notes import print_coverage, print_cut_fields, print_fewer_units, print_origin
-from deconvviz.cli.support.project_plan import Job, name_of
+from deconvviz.cli.support.project_plan import Job, NamedFiles, name_of
 from deconvviz.cli.support.second_route import Verifier, print_verification
 from deconvviz.cli.support.selection import Look
 from deconvviz.likeness import PlaceLikeness
@@ -55,9 +55,11 @@ def make_figures(
         verifier = Verifier(network, counter, len(job.pages)) if verify else None
         for image, pages in groupby(job.pages, key=lambda page: page.image):
             several = list(pages)
-            recording = network.record(image, [page.layer for page in several], scores=True)
-            for note in recording.input_images[0].notes:
-                print_note(f"{printable_path(name_of(image))}: {note}", quiet=quiet)
+            given = image.given() if isinstance(image, NamedFiles) else image
+            recording = network.record(given, [page.layer for page in several], scores=True)
+            for one in recording.recorded_inputs:
+                for note in one.images[0].notes if one.images else ():
+                    print_note(f"{printable_path(one.images[0].path or name_of(image))}: {note}", quiet=quiet)
             for page in several:
                 if verifier is None:
                     counter.step(f"{printable_path(name_of(image).name)} {page.layer.name}")
@@ -102,7 +104,7 @@ def save_figure(
         "layer": projection.layer.name,
         "files": paths_as_json(paths),
         "units": [
-            {**asdict(unit), "box": list(box)}
+            {**unit.to_json(), "box": list(box)}
             for unit, box in zip(projection.units, projection.boxes, strict=True)
         ],
         "asked": None if choice is None else choice.asked,
@@ -112,4 +114,19 @@ def save_figure(
         "by_analogy": approximations(projection.coverage),
         "likeness": None if projection.likeness is None else projection.likeness.to_json(),
         "verification": None if projection.verification is None else projection.verification.to_json(),
+        **_inputs(projection),
     }
+
+
+def _inputs(projection: Projection) -> dict[str, Any]:
+    """Return the picture and the boxes in each of several inputs; empty for a network with one."""
+    every = [projection.of_input(name) for name in projection.input_names] if projection.input_name else []
+    found = [
+        {
+            "name": one.input_name,
+            "picture": one.image_name(one.image_indices[0]) if one.is_picture else None,
+            "boxes": [list(box) for box in one.boxes] if one.is_picture else None,
+        }
+        for one in every
+    ]
+    return {"inputs": found} if found else {}

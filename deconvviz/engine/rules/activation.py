@@ -15,6 +15,7 @@ from deconvviz.engine.index_maps import IndexMap
 from deconvviz.engine.layout import Window
 from deconvviz.engine.rules.registry import rule
 from deconvviz.engine.rules.rule import Call, Rule, Support
+from deconvviz.engine.rules.slopes import STATISTIC, Limited
 from deconvviz.engine.spellings import Activation
 
 aten = torch.ops.aten
@@ -81,6 +82,11 @@ class RectifiedLikeReLU(ReLU):
 )  # fmt: skip
 class Clamp(ReLU):
     """min(max(x, 0), b): a ReLU or ReLU6 written as a clamp."""
+
+    @classmethod
+    def of(cls, call: Call) -> Rule:
+        clamp = cls(call)
+        return Limited(call) if clamp.unsupported() else clamp
 
     def __init__(self, call: Call) -> None:
         self.low = call["threshold"] if "threshold" in call.arguments else call["min"]
@@ -154,9 +160,6 @@ class Softmax(Constant):
 
     def dependency_map(self, argument: int, axis: int) -> IndexMap:
         return None if axis == self.axis or self.over_all else super().dependency_map(argument, axis)
-
-
-STATISTIC = "a statistic, treated as a constant at its recorded value"
 
 
 @rule(aten.reciprocal.default, aten.rsqrt.default)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class Elementwise(Rule):
         tensors = [t for t in call.arguments.values() if isinstance(t, Tensor)]
         self.shape = tuple(call.output.shape)
         self.shapes = [tuple(t.shape) for t in tensors]
+        self.real = [not t.is_complex() for t in tensors]
 
     def output_layout(self, call: Call) -> TensorLayout:
         """Return the layout of the argument that has the shape of the output; the others are broadcast."""
@@ -41,7 +43,20 @@ class Elementwise(Rule):
             if layout.network_shape(call.batch) == real:
                 return layout
         widest = layouts[0]
-        return TensorLayout.of(real[1:]) if not widest.folded else TensorLayout(real[1:], None)
+        return self._widened(call, layouts) or widest.like(real[1:])
+
+    @staticmethod
+    def _widened(call: Call, layouts: Sequence[TensorLayout]) -> TensorLayout | None:
+        """Return the layout of an output that is larger than all arguments, (C, 1) + (1, W)."""
+        real = tuple(call.output.shape)
+        for layout in layouts:
+            own, at = layout.network_shape(call.batch), layout.batch_at
+            if len(own) == len(real) and own[at] == real[at] and (layout.folded or at):
+                rest = [n for dim, n in enumerate(real) if dim != at]
+                same = {layout.dim(dim): layout.dim(dim) for dim, n in enumerate(own) if n == real[dim]}
+                same |= {dim: dim for dim in range(1, layout.folded + 1)}
+                return replace(layout.moved(same.get), shape=(*layout.shape[: layout.folded], *rest))
+        return None
 
     def unsupported(self) -> str:
         if self.mixes:
@@ -54,12 +69,27 @@ class Elementwise(Rule):
         layout, whole = self.layouts[argument], self.whole
         if layout is None or layout.lengths[axis] != whole.lengths[axis]:
             return False
-        return (layout.axes, layout.joint) == (whole.axes, whole.joint)
+        return self._is_broadcast(layout) or (layout.axes, layout.joint) == (whole.axes, whole.joint)
+
+    def _is_broadcast(self, layout: TensorLayout) -> bool:
+        """Return whether a term differs only in axes that it lacks, such as the mean of a video over time."""
+        if layout.axes is None or self.whole.axes is None or layout.axes == self.whole.axes:
+            return False
+        pairs = zip(layout.axes, self.whole.axes, strict=True)
+        return all([
+            own == dim or (own is None and dim is not None and layout.shape[dim - 1] == 1)
+            for own, dim in pairs
+        ])  # fmt: skip
 
     def share(self, signal: Tensor, argument: int) -> Tensor:
-        """Return a signal (K, ...) summed over the dimensions along which an argument is broadcast."""
+        """Return a signal (K, ...) summed over the dimensions along which an argument is broadcast.
+
+        Of a complex signal, a real argument receives the real part.
+        """
         layout = self.layouts[argument]
         assert layout is not None
+        if signal.is_complex() and self.real[argument]:
+            signal = torch.real(signal)
         dims = [
             dim
             for dim, (own, whole) in enumerate(zip(layout.shape, self.whole.shape, strict=True), 1)
@@ -115,10 +145,10 @@ class Factors(Elementwise):
 
     needs_input_values = True
 
-    def keep(self, call: Call, factor: Any, layout: TensorLayout | None) -> Tensor | float:
+    def keep(self, call: Call, factor: Any, layout: TensorLayout | None) -> Tensor | complex:
         """Return a factor as (B, *whole.shape); any dimension may be 1. Weights are not copied."""
         if not isinstance(factor, Tensor):
-            return float(factor)
+            return factor if isinstance(factor, complex) else float(factor)
         if layout is not None:
             return call.by_image(factor, layout).clone()
         self.constants = (*self.constants, factor)
@@ -129,10 +159,11 @@ class Factors(Elementwise):
             return laid.reshape(1, *[1] * len(pieces), *laid.shape[1:])
         return laid.reshape(call.batch, *pieces, *laid.shape[1:])  # one part for each image
 
-    def times(self, signal: Tensor, factor: Tensor | float, window: Window) -> Tensor:
+    def times(self, signal: Tensor, factor: Tensor | complex, window: Window) -> Tensor:
+        """Return the signal times a factor, or times its conjugate if it is complex (see `fourier`)."""
         if isinstance(factor, Tensor):
-            return signal * window.cut(factor).to(signal.dtype)
-        return signal if factor == 1 else signal * factor
+            return signal * window.cut(factor).conj().to(signal.dtype)
+        return signal if factor == 1 else signal * factor.conjugate()
 
     def set_support(self, call: Call) -> None:
         """Set support and note, by how many factors depend on the image."""
@@ -186,35 +217,10 @@ class Quotient(Factors):
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
         if isinstance(self.divisor, Tensor):
-            x = signal / window.cut(self.divisor).to(signal.dtype)
+            x = signal / window.cut(self.divisor).conj().to(signal.dtype)
         else:
-            x = signal / self.divisor
+            x = signal / self.divisor.conjugate()
         return [self.share(x, 0)] + [None] * (len(self.derived) - 1)
-
-
-@rule(aten.pow.Tensor_Scalar, aten.pow_.Scalar)
-class Power(Factors):
-    """y = x ** n; projection: each of the n factors receives the signal times the recorded others."""
-
-    def __init__(self, call: Call) -> None:
-        super().__init__(call)
-        self.exponent: float = call["exponent"]
-        if not self.unsupported() and self.exponent > 1:
-            self.support, self.note = Support.APPROXIMATE, OF_BRANCHES
-            self.kept = self.keep(call, call["self"], call.layout)
-
-    def unsupported(self) -> str:
-        if self.exponent not in (1, 2, 3, 4):
-            return f"the power {self.exponent} is not a product"
-        return super().unsupported()
-
-    def project(
-        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
-    ) -> Sequence[Tensor | None]:
-        if self.exponent == 1:
-            return [signal]
-        assert isinstance(self.kept, Tensor)
-        return [signal * self.exponent * window.cut(self.kept) ** (self.exponent - 1)]
 
 
 @rule(aten.addcmul.default, aten.addcmul_.default)
@@ -269,7 +275,9 @@ class Choice(Factors):
         ]
 
 
-@rule(aten.masked_fill.Scalar, aten.masked_fill_.Scalar)
+@rule(
+    aten.masked_fill.Scalar, aten.masked_fill_.Scalar, aten.masked_fill.Tensor, aten.masked_fill_.Tensor,
+)  # fmt: skip
 class Blank(Factors):
     """y = x where a mask is False, else a number; projection: the signal where the mask is False."""
 
@@ -286,7 +294,7 @@ class Blank(Factors):
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
         assert isinstance(self.mask, Tensor)
-        return [self.share(signal * ~window.cut(self.mask), 0), None]
+        return [self.share(signal * ~window.cut(self.mask), 0)] + [None] * (len(self.derived) - 1)
 
 
 @rule(aten.maximum.default, aten.fmax.default)
@@ -296,13 +304,19 @@ class Larger(Factors):
     A maximum with 0, or of a map and a multiple of itself, is an activation function (see `spellings`).
     """
 
+    SIDE = "larger"
+
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         if sum(call.derived) < 2 or call.related:
             self.support = Support.APPROXIMATE
-            self.note = "the signal goes to the larger of the two"
-        larger = call["self"] >= call["other"]
+            self.note = f"the signal goes to the {self.SIDE} of the two"
+        larger = self.is_first(call["self"], call["other"])
         self.first = call.by_image(larger, self.whole) if larger.shape == call.output.shape else larger
+
+    @staticmethod
+    def is_first(one: Tensor, other: Tensor) -> Tensor:
+        return one >= other
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -313,3 +327,14 @@ class Larger(Factors):
             self.share(part, argument) if derived else None
             for argument, (part, derived) in enumerate(zip(parts, self.derived, strict=True))
         ]
+
+
+@rule(aten.minimum.default, aten.fmin.default)
+class Smaller(Larger):
+    """y = min(a, b), elementwise; projection: the signal goes to the smaller value, or to a."""
+
+    SIDE = "smaller"
+
+    @staticmethod
+    def is_first(one: Tensor, other: Tensor) -> Tensor:
+        return one <= other

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from deconvviz.engine.index_maps import IndexMap
 from deconvviz.engine.layout import TensorLayout, Window
 from deconvviz.engine.rules.activation import Gate
 from deconvviz.engine.rules.arithmetic import OF_BRANCHES
-from deconvviz.engine.rules.linear import LinearAnywhere
+from deconvviz.engine.rules.linear import WITH_CONSTANTS, LinearAnywhere
 from deconvviz.engine.rules.registry import rule
 from deconvviz.engine.rules.rule import Call, Rule, Support
 from deconvviz.engine.rules.verification import mismatch
@@ -49,9 +50,7 @@ class MatrixProduct(Rule):
         ]  # whether the positions of the output are the rows of the first or the columns of the second
         if None not in call.layouts:
             self.support = Support.APPROXIMATE
-            self.note = (
-                OF_BRANCHES if all(call.derived) else "a product with weights that are treated as constants"
-            )
+            self.note = OF_BRANCHES if all(call.derived) else WITH_CONSTANTS
 
     def _kept(self, call: Call, name: str, number: int) -> Tensor | None:
         """Return a factor as (B, *lead, n, m) if the other factor receives a signal, else None."""
@@ -69,11 +68,12 @@ class MatrixProduct(Rule):
     def output_layout(self, call: Call) -> TensorLayout:
         shape = (*self.lead, *call.output.shape[-2:])
         if sum(self.joints) != 1 or self.mixes:
-            return TensorLayout(shape, None, self.folded)
+            return call.layout.unplaced(shape, folded=self.folded)
         number = self.joints.index(True)
         followed = call.layouts[number]
         assert followed is not None
-        return TensorLayout(shape, None, self.folded, joint=len(shape) - 1 + number, grid=followed.grid)
+        above = call.layout.unplaced(shape, folded=self.folded)
+        return replace(above, joint=len(shape) - 1 + number, grid=followed.grid)
 
     def is_elementwise(self, argument: int, axis: int) -> bool:
         return sum(self.joints) == 1 and self.joints[argument]
@@ -88,8 +88,8 @@ class MatrixProduct(Rule):
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
         images = window.image_indices.to(signal.device)
-        first = signal @ self.b[images].mT.to(signal.dtype) if self.b is not None else None
-        second = self.a[images].mT.to(signal.dtype) @ signal if self.a is not None else None
+        first = signal @ self.b[images].mH.to(signal.dtype) if self.b is not None else None
+        second = self.a[images].mH.to(signal.dtype) @ signal if self.a is not None else None
         return [self._shaped(first, 0), self._shaped(second, 1)]
 
     def _shaped(self, x: Tensor | None, argument: int) -> Tensor | None:
@@ -149,7 +149,7 @@ class Attention(Rule):
         return None if every else super().index_map(argument, axis)
 
     def output_layout(self, call: Call) -> TensorLayout:
-        return TensorLayout((*self.lead, *call.output.shape[-2:]), None, self.folded)
+        return call.layout.unplaced((*self.lead, *call.output.shape[-2:]), folded=self.folded)
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]

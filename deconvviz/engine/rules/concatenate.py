@@ -33,6 +33,10 @@ class Concat(Rule):
     handles_folded_batch = True
     repeats = True
 
+    @classmethod
+    def of(cls, call: Call) -> Rule:
+        return Gathering(call) if Gathering.applies(call) else cls(call)
+
     def __init__(self, call: Call) -> None:
         tensors: list[Tensor] = call["tensors"]
         self.skipped = [t.shape == (0,) for t in tensors]  # PyTorch skips empty 1-D tensors
@@ -84,30 +88,52 @@ class Concat(Rule):
         return torch.eye(n_out, dtype=torch.bool)[:, before : before + n_in]
 
 
+class Gathering(Rule):
+    """Maps of one image, concatenated along the batch: each is a piece of the image from here on."""
+
+    handles_folded_batch = True
+
+    @staticmethod
+    def applies(call: Call) -> bool:
+        along_batch = call["dim"] % call.output.dim() == 0
+        return along_batch and call.batch == 1 and all(t.dim() == call.output.dim() for t in call["tensors"])
+
+    def __init__(self, call: Call) -> None:
+        self.layouts = call.layouts
+        self.lengths = [len(t) for t in call["tensors"]]
+
+    def output_layout(self, call: Call) -> TensorLayout:
+        return call.layout.unplaced(call.output.shape, folded=1)
+
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        parts = zip(signal.split(self.lengths, 1), self.layouts, strict=True)
+        return [None if own is None else part.reshape(len(signal), *own.shape) for part, own in parts]
+
+
 @rule(aten.stack.default)
 class Stack(Rule):
     """Maps stacked along a new dimension; projection: each receives its part of the signal."""
 
     supports_windows = True
     handles_folded_batch = True
+    any_batch_axis = True
 
     def __init__(self, call: Call) -> None:
+        self.below = call.layout
         self.real: int = call["dim"] % call.output.dim()
-        self.dim = self.real + call.layout.folded
+        before_batch = self.real <= self.below.batch_at
+        self.dim = self.below.folded + self.real + before_batch
+        self.batch_at = self.below.batch_at + before_batch
         self.count = len(call["tensors"])
         self.unlike = _unlike(call)
 
-    def unsupported(self) -> str:
-        return "it stacks maps along the batch" if self.real == 0 else ""
-
     def output_layout(self, call: Call) -> TensorLayout:
-        if self.real == 0:
-            return super().output_layout(call)
-        shape = list(call.layout.shape)
+        shape = list(self.below.shape)
         shape.insert(self.dim - 1, self.count)
-        below = replace(call.layout, mixed=_mixed(call))
-        moved = below.moved(lambda dim: dim + (dim >= self.dim))
-        return replace(moved, shape=tuple(shape), batch_at=0)
+        moved = replace(self.below, mixed=_mixed(call)).moved(lambda dim: dim + (dim >= self.dim))
+        return replace(moved, shape=tuple(shape), batch_at=self.batch_at)
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -132,7 +158,7 @@ class Expand(Rule):
         self.mixes = len(real) != len(self.output) or real[0] != self.output[0]
         shape = (*self.below.shape[: self.below.folded], *self.output[1:])
         self.above = (
-            TensorLayout.of(self.output[1:]) if self.mixes else replace(self.below, shape=shape, batch_at=0)
+            self.below.like(self.output[1:]) if self.mixes else replace(self.below, shape=shape, batch_at=0)
         )
 
     def unsupported(self) -> str:
@@ -171,7 +197,7 @@ class Unfold(Rule):
             return super().output_layout(call)
         shape = [*self.below.shape, self.size]
         shape[self.dim - 1] = (self.below.shape[self.dim - 1] - self.size) // self.step + 1
-        return TensorLayout(tuple(shape), None, self.below.folded)
+        return self.below.unplaced(shape, folded=self.below.folded)
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -192,7 +218,9 @@ class Repeat(Rule):
         self.below = call.layout
         self.times = [int(n) for n in call["repeats"]]
         self.along = (
-            [self.times[axis] > 1 for axis in self.below.axes or ()] if not self.unsupported() else []
+            [dim is not None and self.times[dim] > 1 for dim in self.below.axes or ()]
+            if not self.unsupported()
+            else []
         )
         self.supports_windows = not any(self.along)
 

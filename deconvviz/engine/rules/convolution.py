@@ -8,10 +8,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import UNKNOWN, IndexMap, SlidingWindow
-from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.index_maps import SlidingWindow
+from deconvviz.engine.layout import Window, moved
+from deconvviz.engine.rules.computed_filters import ComputedFilters
 from deconvviz.engine.rules.registry import rule
-from deconvviz.engine.rules.rule import Call, Rule, Spatial
+from deconvviz.engine.rules.rule import Call, Rule, Sliding, SlidingBack
 from deconvviz.engine.rules.transposed import transposed_convolution
 
 aten = torch.ops.aten
@@ -19,6 +20,8 @@ aten = torch.ops.aten
 
 class Filter(Rule):
     """Weight (by reference) and geometry of a convolution."""
+
+    slides: Sequence[SlidingWindow]
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -29,7 +32,7 @@ class Filter(Rule):
         self.derived = call.derived  # of input, weight, and bias if there is one
         self.per_image = call.batch > 1 and any(layout is not None for layout in call.layouts[1:])
         self.groups: int = call["groups"]
-        kernel = tuple(self.weight.shape[2:])  # of 1, 2 or 3 dimensions: conv1d, conv2d, conv3d
+        kernel = tuple(self.weight.shape[2:])  # of 1, 2 or 3 dimensions
         self.stride, self.padding, self.dilation, self.slides = _geometry(
             kernel, tuple(call["stride"]), tuple(call["padding"]), tuple(call["dilation"])
         )
@@ -58,21 +61,21 @@ def _geometry(
 
 
 @rule(aten.convolution.default)
-class Convolution(Filter, Spatial):
-    """y = W * x + b; projection: the transposed convolution, without the bias."""
+class Convolution(Filter, Sliding):
+    """y = W * x + b in 1, 2 or 3 dimensions; projection: the transposed convolution, without the bias."""
 
     repeats = True
 
     @classmethod
     def of(cls, call: Call) -> Rule:
-        if call["weight"].dim() != 4:
-            return WholeConvolution(call)
+        if ComputedFilters.applies(call):
+            return ComputedFilters(call)
         return TransposedConvolution(call) if call["transposed"] else cls(call)
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        return self.to_input_only(self._transposed(signal, window, self.frame(input_windows[0])))
+        return self.to_input_only(self._transposed(signal, window, input_windows[0]))
 
     def _transposed(self, signal: Tensor, window: Window, input_window: Window) -> Tensor:
         """Project (K, out, h, w) in `window` to (K, in, h', w') in `input_window`.
@@ -81,15 +84,16 @@ class Convolution(Filter, Spatial):
         `input_window` is a part of them. What all units can crop is passed to the convolution as padding, so
         that these positions are not computed.
         """
-        origin = window.start * torch.tensor(self.stride) - torch.tensor(self.padding)  # (K, 2)
-        crop, extra = [0, 0], [0, 0]
-        for axis, slide in enumerate(self.slides):
-            before = input_window.start[:, axis] - origin[:, axis]  # (K,) positions before the wanted ones
-            length = (window.size[axis] - 1) * slide.stride + slide.extent
-            after = length - input_window.size[axis] - before
-            crop[axis] = max(0, min(int(before.min()), int(after.min()), slide.extent - 1))
-            missing = -int(after.max()) - crop[axis] if crop[axis] == 0 else 0
-            extra[axis] = max(0, min(missing, slide.stride - 1))
+        origin = self.starts(window) * torch.tensor(self.stride) - torch.tensor(self.padding)  # (K, axes)
+        first, size = self.starts(input_window), self.sizes(input_window)
+        crop, extra = [0] * len(size), [0] * len(size)
+        for number, slide in enumerate(self.slides):
+            before = first[:, number] - origin[:, number]  # (K,) positions before the wanted ones
+            length = (signal.shape[2 + number] - 1) * slide.stride + slide.extent
+            after = length - size[number] - before
+            crop[number] = max(0, min(int(before.min()), int(after.min()), slide.extent - 1))
+            missing = -int(after.max()) - crop[number] if crop[number] == 0 else 0
+            extra[number] = max(0, min(missing, slide.stride - 1))
         x = transposed_convolution(
             signal,
             self.weight.to(signal.dtype),
@@ -99,18 +103,10 @@ class Convolution(Filter, Spatial):
             extra=extra,
             groups=self.groups,
         )  # (K, out, h, w) -> (K, in, ~h * stride, ~w * stride)
-        return input_window.place(x, origin + torch.tensor(crop))
-
-    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if not self.supports_windows:
-            return super().visible_inputs(argument, axis, n_out, n_in)
-        return self.slides[axis].visible_inputs(n_out, n_in)
-
-    def index_map(self, argument: int, axis: int) -> IndexMap:
-        return self.slides[axis].index_map if self.supports_windows else UNKNOWN
+        return self.placed(x, origin + torch.tensor(crop), input_window)
 
 
-class TransposedConvolution(Filter, Spatial):
+class TransposedConvolution(Filter, SlidingBack):
     """y = W^T * x + b, as in decoders; projection: the ordinary convolution, without the bias."""
 
     repeats = True
@@ -118,66 +114,13 @@ class TransposedConvolution(Filter, Spatial):
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        wanted = self.frame(input_windows[0])
-        first = wanted.start * torch.tensor(self.stride) - torch.tensor(self.padding)  # (K, 2)
-        size = [
-            (n - 1) * slide.stride + slide.extent for n, slide in zip(wanted.size, self.slides, strict=True)
-        ]
-        seen = Window(first, (size[0], size[1]), window.layout, window.image_indices)
+        first, lengths = self.starts(input_windows[0]), self.sizes(input_windows[0])
+        first = first * torch.tensor(self.stride) - torch.tensor(self.padding)  # (K, axes)
+        size = [(n - 1) * slide.stride + slide.extent for n, slide in zip(lengths, self.slides, strict=True)]
+        seen = moved(signal, range(2, signal.dim()), self.starts(window) - first, size)
+        none = [0] * len(size)
         x: Tensor = aten.convolution(
-            seen.place(signal, window.start), self.weight.to(signal.dtype), None,
-            self.stride, [0, 0], self.dilation, False, [0, 0], self.groups,
+            seen, self.weight.to(signal.dtype), None,
+            self.stride, none, self.dilation, False, none, self.groups,
         )  # (K, out, h, w) -> (K, in, h', w')  # fmt: skip
-        return self.to_input_only(x)
-
-    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if not self.supports_windows:
-            return super().visible_inputs(argument, axis, n_out, n_in)
-        return self.slides[axis].visible_inputs(n_in, n_out).T
-
-    def index_map(self, argument: int, axis: int) -> IndexMap:
-        return self.slides[axis].transposed if self.supports_windows else UNKNOWN
-
-
-class WholeConvolution(Filter):
-    """A 1-D or 3-D convolution, ordinary or transposed, projected on whole maps.
-
-    In 3-D, positions are tracked if the last two dimensions are the rows and columns.
-    """
-
-    def __init__(self, call: Call) -> None:
-        super().__init__(call)
-        self.transposed: bool = call["transposed"]
-        self.below = call.layout
-        self.mapped = len(self.slides) == 3 and call.layout.axes == (3, 4)
-
-    def output_layout(self, call: Call) -> TensorLayout:
-        return TensorLayout(tuple(call.output.shape[1:]), (3, 4) if self.mapped else None)
-
-    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if not self.mapped:
-            return super().visible_inputs(argument, axis, n_out, n_in)
-        slide = self.slides[1 + axis]
-        return slide.visible_inputs(n_in, n_out).T if self.transposed else slide.visible_inputs(n_out, n_in)
-
-    def index_map(self, argument: int, axis: int) -> IndexMap:
-        slide = self.slides[1 + axis] if self.mapped else None
-        if slide is None:
-            return UNKNOWN
-        return slide.transposed if self.transposed else slide.index_map
-
-    def project(
-        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
-    ) -> Sequence[Tensor | None]:
-        lengths = [
-            (n - 1) * slide.stride + slide.extent - 2 * slide.padding
-            for n, slide in zip(signal.shape[2:], self.slides, strict=True)
-        ]
-        extra = [wanted - length for wanted, length in zip(self.below.shape[1:], lengths, strict=True)]
-        if self.transposed:
-            extra = [0] * len(extra)
-        x: Tensor = aten.convolution(
-            signal, self.weight.to(signal.dtype), None, self.stride, self.padding, self.dilation,
-            not self.transposed, extra, self.groups,
-        )  # fmt: skip
         return self.to_input_only(x)

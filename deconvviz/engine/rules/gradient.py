@@ -21,6 +21,7 @@ from deconvviz.engine.layout import TensorLayout, Window
 from deconvviz.engine.preservation import memory_of
 from deconvviz.engine.rules.activation import Clamp, Gate, Inverse, ReLU, Spelled
 from deconvviz.engine.rules.arithmetic import Elementwise, Larger
+from deconvviz.engine.rules.pieces import rule_of
 from deconvviz.engine.rules.reduction import Maximum
 from deconvviz.engine.rules.rule import Call, Rule, Support
 
@@ -39,7 +40,9 @@ def gradient_rule(call: Call, cls: type[Rule], recorded: Rule | None) -> Rule:
     if is_relu(recorded or cls, call):
         return ReLUGradient(call)
     if cls.is_gradient and not issubclass(cls, (Larger, Maximum)):  # these two treat ties differently
-        own = recorded or cls.of(call)
+        own = recorded or rule_of(cls, call)
+        if cls.is_whole_gradient:
+            return own
         flows = all(own.flows(argument) for argument, some in enumerate(call.derived) if some)
         if own.support is Support.EXACT and own.is_gradient and flows and not own.unsupported():
             return own
@@ -137,7 +140,7 @@ class PointwiseGradient(Elementwise):
         if self.slopes is None:
             with torch.inference_mode(False), torch.enable_grad():
                 leaves = [
-                    None if tensor is None else tensor.to(dtype).expand(self.shape).clone().requires_grad_()
+                    None if tensor is None else _as(tensor, dtype).expand(self.shape).clone().requires_grad_()
                     for tensor in self.replay.derived
                 ]
                 output = self.replay.call(leaves, dtype)
@@ -189,7 +192,7 @@ class CallGradient(Rule):
         layout, images = window.layout, window.image_indices
         with torch.inference_mode(False), torch.enable_grad():
             leaves = [
-                None if tensor is None else tensor.to(signal.dtype, copy=True).requires_grad_()
+                None if tensor is None else _as(tensor, signal.dtype).clone().requires_grad_()
                 for tensor in self.replay.derived
             ]
             output = self.replay.call(leaves, signal.dtype, self.number)
@@ -313,7 +316,9 @@ class _Copied:
 
 
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return tensor.detach().to(dtype) if tensor.is_floating_point() else tensor
+    """Return a tensor in the precision of the signals; integers and complex numbers keep their type."""
+    real = torch.empty(0, dtype=dtype).real.dtype
+    return tensor.detach().to(real) if tensor.is_floating_point() else tensor
 
 
 def _products(

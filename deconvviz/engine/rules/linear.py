@@ -10,10 +10,13 @@ from torch import Tensor
 
 from deconvviz.engine.index_maps import IndexMap
 from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.rules.arithmetic import OF_BRANCHES
 from deconvviz.engine.rules.registry import rule
-from deconvviz.engine.rules.rule import Call, Rule
+from deconvviz.engine.rules.rule import Call, Rule, Support
 
 aten = torch.ops.aten
+
+WITH_CONSTANTS = "a product with weights that are treated as constants"
 
 
 class Weighted(Rule):
@@ -53,32 +56,82 @@ class Linear(Weighted):
 
     @classmethod
     def of(cls, call: Call) -> Rule:
-        return LinearAnywhere(call) if LinearAnywhere.applies(call) else cls(call)
+        if LinearAnywhere.applies(call):
+            return LinearAnywhere(call)
+        return ProductOfOneImage(call) if ProductOfOneImage.applies(call) else cls(call)
 
     def __init__(self, call: Call) -> None:
         self.before = 1 if "mat1" in call.arguments else 0  # the bias
         self.weight = call["mat2"]
         self.scale: float = call["alpha"] if self.before else 1
-        self.per_image = call.layouts[-1] is not None and call.batch > 1
+        self.both = None not in call.layouts[self.before :]
         super().__init__(call, self.before)
 
     def unsupported(self) -> str:
-        if self.derived[self.before :] != (True, False) or self.per_image:
+        if self.both:
+            return "it multiplies the images of a batch with one another"
+        if self.derived[self.before :] != (True, False):
             return "it multiplies by something other than a weight"
         return "its bias is computed from the image" if self.before and self.derived[0] else ""
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        x = signal @ self.weight.T.to(signal.dtype) * self.scale  # (K, ..., out) -> (K, ..., in)
+        x = signal @ self.weight.mH.to(signal.dtype) * self.scale  # (K, ..., out) -> (K, ..., in)
         return [None] * self.before + [x, None]
 
 
-class LinearAnywhere(Weighted):
-    """A product with one constant matrix whose rows or columns run over the batch (einsum, tensordot).
+class ProductOfOneImage(Rule):
+    """y = a b + c for a single image, where both may depend on it; projection: as for a batch of products."""
 
-    y = x W for x of shape (N, in) or (1, N, in), and y = W x for x of shape (in, N) or (1, in, N); N is the
-    number of positions in all images.
+    handles_folded_batch = True
+    any_batch_axis = True
+
+    @staticmethod
+    def applies(call: Call) -> bool:
+        return call.batch == 1 and call.layouts[-1] is not None
+
+    def __init__(self, call: Call) -> None:
+        self.before = len(call.layouts) - 2  # the summand
+        self.layouts = call.layouts
+        self.derived = call.derived
+        names = ("mat1", "mat2") if "mat1" in call.arguments else ("self", "mat2")
+        pairs = zip(names, call.layouts[-2:], strict=True)
+        self.a, self.b = (call[name] if layout is None else call[name].clone() for name, layout in pairs)
+        self.constants = tuple(
+            t for t, own in zip((self.a, self.b), call.layouts[-2:], strict=True) if own is None
+        )
+        self.scale: float = call.arguments.get("alpha", 1)
+        if None not in call.layouts[-2:]:
+            self.support = Support.APPROXIMATE
+            self.note = OF_BRANCHES if all(call.derived[-2:]) else WITH_CONSTANTS
+
+    def unsupported(self) -> str:
+        return "its bias is computed from the image" if self.before and self.derived[0] else ""
+
+    def output_layout(self, call: Call) -> TensorLayout:
+        return call.layout.unplaced(call.output.shape, folded=1)
+
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        x = signal * self.scale  # (K, n, m)
+        found = (x @ self.b.mH.to(x.dtype), self.a.mH.to(x.dtype) @ x)
+        pairs = zip(found, self.layouts[-2:], self.derived[-2:], strict=True)
+        return [None] * self.before + [_laid(one, layout) if own else None for one, layout, own in pairs]
+
+
+def _laid(x: Tensor, layout: TensorLayout | None) -> Tensor:
+    """Return the signal of a matrix (K, n, m) in the layout of its argument."""
+    assert layout is not None
+    return x.movedim(1 + layout.batch_at, 1).reshape(len(x), *layout.shape)
+
+
+class LinearAnywhere(Weighted):
+    """A product with constant matrices whose rows or columns run over the batch (einsum, tensordot).
+
+    y = x W for x of shape (N, in) or (M, N, in), and y = W x for x of shape (in, N) or (M, in, N); N is the
+    number of positions in all images, and there are M matrices.
     """
 
     any_batch_axis = True
@@ -96,8 +149,6 @@ class LinearAnywhere(Weighted):
         rank = call[names[0]].dim()
         layout = call.layouts[number]
         assert layout is not None
-        if rank == 3 and call[names[0]].shape[0] != 1:
-            return False
         return layout.batch_at == rank - 2 + number and (layout.batch_at, rank) != (0, 2)
 
     @staticmethod
@@ -107,15 +158,17 @@ class LinearAnywhere(Weighted):
     def __init__(self, call: Call) -> None:
         number = 0 if call.layouts[0] is not None else 1
         matrix: Tensor = call[("mat2", "self")[number]]
-        matrix = matrix[0] if matrix.dim() == 3 else matrix
-        self.weight = matrix if number == 0 else matrix.T  # (in, out)
+        matrix = matrix[0] if len(matrix) == 1 and matrix.dim() == 3 else matrix
+        self.weight = matrix if number == 0 else matrix.mT  # (in, out) or (M, in, out)
         self.number = number
         super().__init__(call, number)
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        x = signal @ self.weight.T.to(signal.dtype)  # (K, ..., out) -> (K, ..., in)
+        back = self.weight.mH.to(signal.dtype)
+        each = back.dim() == 3  # (K, ..., M, out) -> (K, ..., M, in)
+        x = (signal.unsqueeze(-2) @ back).squeeze(-2) if each else signal @ back
         return [x, None] if self.number == 0 else [None, x]
 
 
@@ -133,6 +186,6 @@ class LinearModule(Weighted):
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        return [signal @ self.weight.T.to(signal.dtype)] + [None] * (
+        return [signal @ self.weight.mH.to(signal.dtype)] + [None] * (
             len(self.derived) - 1
         )  # (K, ..., out) -> (K, ..., in)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from deconvviz.engine.index_maps import IndexMap
 from deconvviz.engine.layout import TensorLayout, Window
-from deconvviz.engine.rules.activation import STATISTIC
 from deconvviz.engine.rules.reduction import Reduction
 from deconvviz.engine.rules.registry import rule
 from deconvviz.engine.rules.rule import Call, Rule, Support
+from deconvviz.engine.rules.slopes import STATISTIC
 
 aten = torch.ops.aten
 CONSTANT_STATISTICS = "mean and variance are treated as constants at their recorded values"
@@ -68,6 +68,10 @@ def _by_channel(numbers: Tensor, layout: TensorLayout) -> Tensor:
 class BatchNorm(Normalisation):
     """Batch norm in evaluation mode. Statistics of the batch are supported for a batch of one image only."""
 
+    @classmethod
+    def of(cls, call: Call) -> Rule:
+        return InstanceNorm(call) if InstanceNorm.applies(call) else cls(call)
+
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.variance: Tensor | None = call.arguments.get("running_var")
@@ -98,6 +102,40 @@ class BatchNorm(Normalisation):
         return None if self.of_the_batch else super().dependency_map(argument, axis)
 
 
+class InstanceNorm(Normalisation):
+    """Instance norm: PyTorch calls batch norm with the channels of all images, (1, B * C, H, W)."""
+
+    handles_folded_batch = True
+    any_batch_axis = True
+
+    @staticmethod
+    def applies(call: Call) -> bool:
+        layout = call.layouts[0]
+        return layout is not None and layout.batch_at == 1 and layout.shape[layout.folded] == 1
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        variance: Tensor | None = call.arguments.get("running_var")
+        self.of_the_image = bool(call.arguments.get("training", False)) or variance is None
+        if self.of_the_image or variance is None:
+            self.support, self.note = Support.APPROXIMATE, CONSTANT_STATISTICS
+            inverse = call.outputs[2]  # (B * C,): 1 / std
+        else:
+            epsilon = call.arguments["eps" if "eps" in call.arguments else "epsilon"]
+            inverse = (_wide(variance) + epsilon).rsqrt()
+        if self.scale is not None:  # that of each channel, once for each image
+            inverse = _wide(inverse) * _wide(self.scale)
+        lead = self.below.shape[: self.below.folded]
+        inverse = inverse.reshape(call.batch, *lead)
+        self.kept = inverse.reshape(*inverse.shape, *[1] * (len(self.below.shape) - len(lead))).clone()
+
+    def factor(self, window: Window) -> Tensor:
+        return window.cut(self.kept)
+
+    def dependency_map(self, argument: int, axis: int) -> IndexMap:
+        return None if self.of_the_image else super().dependency_map(argument, axis)
+
+
 @rule(aten.native_layer_norm.default)
 class LayerNorm(Normalisation):
     """Layer norm: mean and standard deviation over the last dimensions of one image."""
@@ -111,7 +149,7 @@ class LayerNorm(Normalisation):
         rank, over = len(self.below.shape), len(call["normalized_shape"])
         self.shape = (*self.below.shape[: rank - over], *[1] * over)
         self.kept = call.outputs[2].reshape(call.batch, *self.shape).clone()  # 1 / std
-        self.mixed = [axis for axis in self.below.axes or () if axis > rank - over]
+        self.mixed = [dim for dim in self.below.dims if dim > rank - over]
         self.over_all = bool(self.below.positions) and min(self.below.positions) > rank - over
 
     def factor(self, window: Window) -> Tensor:

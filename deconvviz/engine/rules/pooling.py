@@ -9,39 +9,36 @@ from math import gcd
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, SlidingWindow
-from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.index_maps import SAME, IndexMap, PeriodicIntervals, SlidingWindow
+from deconvviz.engine.layout import Window
 from deconvviz.engine.rules.registry import rule
-from deconvviz.engine.rules.rule import Call, Rule, Spatial
+from deconvviz.engine.rules.rule import Call, Sliding, Spatial
 from deconvviz.engine.rules.separable import Separable
-from deconvviz.engine.rules.unpooling import unpooled
+from deconvviz.engine.rules.unpooling import unpooled, unpooled_volume
 from deconvviz.engine.rules.verification import mismatch
 
 aten = torch.ops.aten
 
 
-def _pair(value: Sequence[int]) -> tuple[int, int]:
-    return (int(value[0]), int(value[-1]))
-
-
-def slides(call: Call) -> tuple[SlidingWindow, SlidingWindow]:
-    kernel, padding = _pair(call["kernel_size"]), _pair(call["padding"])
-    stride = _pair(call["stride"] or kernel)
-    dilation = _pair(call.arguments.get("dilation", [1]))
-    return tuple(SlidingWindow(*numbers) for numbers in zip(kernel, stride, padding, dilation, strict=True))  # type: ignore[return-value]
+def slides(call: Call, axes: int) -> tuple[SlidingWindow, ...]:
+    """Return the window of a pooling along each of its axes."""
+    stride = call["stride"] or call["kernel_size"]
+    given = (call["kernel_size"], stride, call["padding"], call.arguments.get("dilation", [1]))
+    each = [[int(n) for n in numbers] * (axes if len(numbers) == 1 else 1) for numbers in given]
+    return tuple([SlidingWindow(*numbers) for numbers in zip(*each, strict=True)])
 
 
 @rule(aten.max_pool2d_with_indices.default)
-class MaxPool(Spatial):
+class MaxPool(Sliding):
     """y = max over each window; projection: the signal goes to the position of the maximum, the switch.
 
     Where overlapping windows share a maximum, their signals are summed. (``MaxUnpool2d`` overwrites and loses
-    a quarter of them on 3x3 windows with stride 2.)
+    a quarter of them on 3x3 windows with stride 2.) PyTorch pools signals as maps of one row.
     """
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.rows, self.columns = slides(call)
+        self.slides = self.rows, self.columns = slides(call, 2)
         self.width: int = call["self"].shape[-1]
         indices: Tensor = call.outputs[1]  # (B, C, h, w) int64: row * width + column, in the input map
         self._indices: Tensor | None = None
@@ -123,21 +120,8 @@ class MaxPool(Spatial):
         stride = torch.tensor([rows.stride, columns.stride])
         padding = torch.tensor([rows.padding, columns.padding])
         return [
-            self.frame(input_windows[0]).place(x, window.start * stride - padding)
+            self.placed(x, self.starts(window) * stride - padding, input_windows[0])
         ]  # (K, C, h, w) -> (K, C, h', w')
-
-    def index_map(self, argument: int, axis: int) -> IndexMap:
-        return self.slide(axis).index_map if self.supports_windows else UNKNOWN
-
-    def slide(self, axis: int) -> SlidingWindow:
-        return (self.rows, self.columns)[axis]
-
-    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        return (
-            self.slide(axis).visible_inputs(n_out, n_in)
-            if self.supports_windows
-            else super().visible_inputs(argument, axis, n_out, n_in)
-        )
 
 
 def _in_memory_format_of(switches: Tensor, like: Tensor) -> Tensor:
@@ -174,24 +158,49 @@ _USUAL_SIZE = 2**16  # positions of a map
 _KEPT_AT_MOST = 64
 
 
-@rule(aten.avg_pool2d.default)
-class AveragePool(Separable):
+@rule(aten.max_pool3d_with_indices.default)
+class MaxPool3d(Sliding):
+    """The same for volumes; the switches are stored in one byte a unit, too."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.slides = slides(call, 3)
+        self.kernel = [slide.kernel for slide in self.slides]
+        indices: Tensor = call.outputs[1]  # (B, C, d, h, w) int64: index into the flattened input map
+        lengths = indices.shape[2:]
+        rest, taps = indices, torch.zeros_like(indices)
+        for axis in (2, 1, 0):
+            place, rest = rest % self.lengths[axis], rest // self.lengths[axis]
+            slide, along = self.slides[axis], [1] * 3
+            along[axis] = lengths[axis]
+            first = _first(slide, lengths[axis], indices.device).reshape(along)
+            taps += (place - first) // slide.dilation * math.prod(self.kernel[axis + 1 :])
+        self.switches = taps.to(torch.uint8 if math.prod(self.kernel) <= 256 else torch.int32)
+
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        x = unpooled_volume(signal, window.cut(self.switches), self.slides)
+        stride = torch.tensor([slide.stride for slide in self.slides])
+        padding = torch.tensor([slide.padding for slide in self.slides])
+        return [self.placed(x, self.starts(window) * stride - padding, input_windows[0])]
+
+
+@rule(aten.avg_pool2d.default, aten.avg_pool3d.default)
+class AveragePool(Sliding, Separable):
     """y = mean over each window; projection: the signal, divided evenly among the positions of the window."""
 
     def __init__(self, call: Call) -> None:
         count_padding, divisor = call["count_include_pad"], call["divisor_override"]
         super().__init__(call)
-        self.slides = slides(call)
-        sizes = zip(call.output.shape[-2:], call["self"].shape[-2:], self.slides, strict=True)
-        rows, columns = (
+        self.slides = slides(call, len(self.lengths))
+        sizes = zip(call.output.shape[2:], self.lengths, self.slides, strict=True)
+        first, *others = [
             slide.visible_inputs(n_out, n_in).double()
             / (1 if divisor else _counted(slide, n_out, n_in, count_padding))
             for n_out, n_in, slide in sizes
-        )
-        self.settle(call, rows / (divisor or 1), columns)
-
-    def index_map(self, argument: int, axis: int) -> IndexMap:
-        return self.slides[axis].index_map if self.supports_windows else UNKNOWN
+        ]
+        self.settle(call, first / (divisor or 1), *others)
 
 
 def _counted(slide: SlidingWindow, n_out: int, n_in: int, count_padding: bool) -> Tensor:
@@ -203,23 +212,22 @@ def _counted(slide: SlidingWindow, n_out: int, n_in: int, count_padding: bool) -
     return (last - first)[:, None]
 
 
-@rule(aten._adaptive_avg_pool2d.default)
+@rule(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)
 class AdaptiveAveragePool(Separable):
     """y = mean over windows chosen to give a fixed output size."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        rows, columns = (
-            _adaptive(n_out, n_in)
-            for n_out, n_in in zip(call.output.shape[-2:], call["self"].shape[-2:], strict=True)
-        )
-        self.settle(call, rows, columns)
-        self.of_all = call.layout.positions == {2, 3} and tuple(call.output.shape[-2:]) == (1, 1)
+        sizes = zip(call.output.shape[2:], self.lengths, strict=True)
+        self.settle(call, *[_adaptive(n_out, n_in) for n_out, n_in in sizes])
+        every = set(range(2, 2 + len(self.lengths)))
+        self.of_all = call.layout.positions == every and set(call.output.shape[2:]) == {1}
 
     def index_map(self, argument: int, axis: int) -> IndexMap:
-        if not self.supports_windows:
-            return None if self.of_all else UNKNOWN
-        return adaptive_band(*self.matrices[axis].shape)
+        number = self.number_of(axis)
+        if number is not None:
+            return adaptive_band(*self.matrices[number].shape)
+        return None if self.of_all else super().index_map(argument, axis)
 
 
 def adaptive_band(n_out: int, n_in: int) -> IndexMap:
@@ -260,115 +268,27 @@ class PlacedMaximum(Spatial):
         return [x.scatter_add_(2, places, signal.flatten(2)).unflatten(2, self.shape[1:])]
 
 
-class OverVolume(Rule):
-    """An operation that slides over depth, rows and columns of (B, C, D, H, W).
-
-    It is projected on whole maps. Positions are tracked along rows and columns.
-    """
-
-    slides: Sequence[SlidingWindow]
-
-    def last(self, layout: TensorLayout) -> bool:
-        return layout.axes == (3, 4) and len(layout.shape) == 4
-
-    def output_layout(self, call: Call) -> TensorLayout:
-        shape = tuple(call.output.shape[1:])
-        return TensorLayout(shape, call.layout.axes if self.last(call.layout) else None)
-
-    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if not self.mapped:
-            return super().visible_inputs(argument, axis, n_out, n_in)
-        return self.slides[1 + axis].visible_inputs(n_out, n_in)
-
-    def index_map(self, argument: int, axis: int) -> IndexMap:
-        return self.slides[1 + axis].index_map if self.mapped else UNKNOWN
-
-    @property
-    def mapped(self) -> bool:
-        raise NotImplementedError
-
-
-def _triple(value: Sequence[int]) -> list[int]:
-    return [int(n) for n in value] * (3 if len(value) == 1 else 1)
-
-
-def volume_slides(call: Call) -> list[SlidingWindow]:
-    kernel, padding = _triple(call["kernel_size"]), _triple(call["padding"])
-    stride = _triple(call["stride"] or kernel)
-    dilation = _triple(call.arguments.get("dilation", [1]))
-    return [SlidingWindow(*numbers) for numbers in zip(kernel, stride, padding, dilation, strict=True)]
-
-
-@rule(aten.max_pool3d_with_indices.default)
-class MaxPool3d(OverVolume, PlacedMaximum):
-    """y = max over each window of a volume."""
-
-    def __init__(self, call: Call) -> None:
-        PlacedMaximum.__init__(self, call)
-        self.slides = volume_slides(call)
-        self.over_map = self.last(call.layout)
-
-    @property
-    def mapped(self) -> bool:
-        return self.over_map
-
-
-@rule(aten.avg_pool3d.default)
-class AveragePool3d(OverVolume):
-    """y = mean over each window of a volume; projection: the signal, divided evenly among its positions."""
-
-    def __init__(self, call: Call) -> None:
-        self.slides = volume_slides(call)
-        self.over_map = self.last(call.layout)
-        self.below = call.layout
-        count_padding, divisor = call["count_include_pad"], call["divisor_override"]
-        sizes = list(zip(call.output.shape[-3:], call["self"].shape[-3:], self.slides, strict=True))
-        self.matrices = [slide.visible_inputs(n_out, n_in).double() for n_out, n_in, slide in sizes]
-        counts = [_counted(slide, n_out, n_in, count_padding) for n_out, n_in, slide in sizes]
-        depth, rows, columns = (count[:, 0].double() for count in counts)
-        many = depth[:, None, None] * rows[:, None] * columns  # (d, h, w): number of positions
-        self.divisor = torch.full_like(many, divisor) if divisor else many
-        self.fault = "" if call.output.is_meta else mismatch(
-            torch.einsum(
-                "...dhw,Dd,Hh,Ww->...DHW", call["self"].double().cpu(), *self.matrices
-            ) / self.divisor,
-            call.output.cpu(),
-        )  # fmt: skip
-
-    def unsupported(self) -> str:
-        return self.fault
-
-    @property
-    def mapped(self) -> bool:
-        return self.over_map
-
-    def project(
-        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
-    ) -> Sequence[Tensor | None]:
-        matrices = [matrix.to(signal) for matrix in self.matrices]
-        shared = signal / self.divisor.to(signal)
-        return [torch.einsum("...DHW,Dd,Hh,Ww->...dhw", shared, *matrices)]
-
-
-@rule(aten.adaptive_max_pool2d.default)
+@rule(aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default)
 class AdaptiveMaxPool(PlacedMaximum):
     """y = max over windows chosen to give a fixed output size."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.mapped = call.layout.axes == (2, 3)
-        self.lengths = call.output.shape[-2:]
+        self.pooled = call.output.shape[2:]
 
     def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        return (
-            _adaptive(n_out, n_in) > 0 if self.mapped else super().visible_inputs(argument, axis, n_out, n_in)
-        )
+        if self.number_of(axis) is None:
+            return super().visible_inputs(argument, axis, n_out, n_in)
+        return _adaptive(n_out, n_in) > 0
 
     def index_map(self, argument: int, axis: int) -> IndexMap:
-        return adaptive_band(self.lengths[axis], self.below.lengths[axis]) if self.mapped else UNKNOWN
+        number = self.number_of(axis)
+        if number is None:
+            return super().index_map(argument, axis)
+        return adaptive_band(self.pooled[number], self.lengths[number])
 
 
-@rule(aten.max_unpool2d.default)
+@rule(aten.max_unpool2d.default, aten.max_unpool3d.default)
 class MaxUnpool(Spatial):
     """Unpooling: each value goes to the index of its maximum; projection: the signal at that index.
 
@@ -378,11 +298,15 @@ class MaxUnpool(Spatial):
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.supports_windows = False
-        self.places: Tensor = call["indices"]  # (B, C, h, w) int64: row * width + column, in the output map
+        self.places: Tensor = call["indices"]  # (B, C, h, w) int64: index into the flattened output map
+        sizes = ("output_size", "stride", "padding")  # max_unpool2d has only the first
+        self.options = [call[name] for name in sizes if name in call.arguments]
         self.arrived = self._arrived(call)
         self.fault = self._fault(call)
         maker = call.makers[1]
-        self.pool = maker if isinstance(maker, MaxPool) and call.layout.axes == (2, 3) else None
+        self.pool: MaxPool | MaxPool3d | None = None
+        if isinstance(maker, MaxPool | MaxPool3d) and len(maker.slides) == len(self.lengths):
+            self.pool = maker
 
     def _arrived(self, call: Call) -> Tensor:
         """Return which values were not overwritten by another; all of them for meta tensors."""
@@ -390,7 +314,7 @@ class MaxUnpool(Spatial):
             return torch.ones_like(self.places, dtype=torch.bool)
         names = torch.arange(self.places.numel(), dtype=torch.float64, device=self.places.device)
         names = names.view_as(self.places)
-        there: Tensor = call.op(names, self.places, call["output_size"])
+        there: Tensor = call.op(names, self.places, *self.options)
         return there.flatten(2).gather(2, self.places.flatten(2)).view_as(names) == names
 
     def _fault(self, call: Call) -> str:
@@ -415,9 +339,16 @@ class MaxUnpool(Spatial):
         return [x * arrived, None]
 
     def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if self.pool is None:
+        slide = self._slide(axis)
+        if slide is None:
             return super().visible_inputs(argument, axis, n_out, n_in)
-        return self.pool.slide(axis).visible_inputs(n_in, n_out).T
+        return slide.visible_inputs(n_in, n_out).T
 
     def index_map(self, argument: int, axis: int) -> IndexMap:
-        return UNKNOWN if self.pool is None else self.pool.slide(axis).transposed
+        slide = self._slide(axis)
+        return super().index_map(argument, axis) if slide is None else slide.transposed
+
+    def _slide(self, axis: int) -> SlidingWindow | None:
+        """Return the window of the pooling that made the indices, along an axis."""
+        number = self.number_of(axis)
+        return None if self.pool is None or number is None else self.pool.slides[number]

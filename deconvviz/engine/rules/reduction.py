@@ -21,6 +21,7 @@ class Reduction(Rule):
 
     supports_windows = True
     handles_folded_batch = True
+    any_batch_axis = True
 
     def __init__(self, call: Call) -> None:
         self.below = call.layout
@@ -29,6 +30,9 @@ class Reduction(Rule):
         dims = [dims] if isinstance(dims, int) else dims or range(rank)
         self.dims = sorted(self.below.dim(int(dim)) for dim in dims)
         self.keepdim: bool = call.arguments.get("keepdim", False)
+        earlier = {self.below.dim(dim) for dim in range(self.below.batch_at)}  # before the batch
+        gone = 0 if self.keepdim else len(earlier.intersection(self.dims))
+        self.batch_at = self.below.batch_at - gone
         self.count = 1
         for dim in self.dims:
             self.count *= (call.batch, *self.below.shape)[dim]
@@ -42,15 +46,15 @@ class Reduction(Rule):
 
     def output_layout(self, call: Call) -> TensorLayout:
         if 0 in self.dims:
-            return TensorLayout.of(call.output.shape[1:])
+            return self.below.like(call.output.shape[1:])
         if self.keepdim:
             shape = tuple(1 if dim in self.dims else n for dim, n in enumerate(self.below.shape, 1))
-            return replace(self.below.without(self.dims), shape=shape, batch_at=0)
+            return replace(self.below.without(self.dims), shape=shape)
         shape = tuple(n for dim, n in enumerate(self.below.shape, 1) if dim not in self.dims)
         kept = self.below.moved(
             lambda dim: None if dim in self.dims else dim - sum(gone < dim for gone in self.dims)
         )
-        return replace(kept, shape=shape, batch_at=0)
+        return replace(kept, shape=shape, batch_at=self.batch_at)
 
     def spread(self, signal: Tensor) -> Tensor:
         """Return the signal with the reduced dimensions restored, each with length 1."""
@@ -60,7 +64,8 @@ class Reduction(Rule):
         return signal
 
     def is_elementwise(self, argument: int, axis: int) -> bool:
-        return not self.joined and axis not in self.over and (self.keepdim or not self.over)
+        kept = self.keepdim or not self.over or self.below.may_lose_axes
+        return not self.joined and axis not in self.over and kept
 
     def index_map(self, argument: int, axis: int) -> IndexMap:
         if axis in self.over or self.joined or self.over_all:
@@ -70,9 +75,9 @@ class Reduction(Rule):
     def filled(self, window: Window, input_window: Window) -> tuple[int, ...]:
         """Return the shape of the projected signal: `input_window` along reduced axes, else `window`."""
         shape = list(input_window.shape)
-        for number, axis in enumerate(self.below.axes or ()):
-            if number not in self.over and window.layout.axes:
-                shape[axis - 1] = window.size[number]
+        for number, dim in enumerate(self.below.axes or ()):
+            if dim is not None and number not in self.over and window.layout.axes:
+                shape[dim - 1] = window.size[number]
         return tuple(shape)
 
 
@@ -105,13 +110,18 @@ class Maximum(Reduction):
     needs_input_values = True
     supports_windows = False
     handles_folded_batch = False
+    any_batch_axis = False
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         if 0 not in self.dims:
             self.others = [dim for dim in range(len(self.below.shape) + 1) if dim not in self.dims]
             numbers = call["self"].permute(*self.others, *self.dims).flatten(len(self.others))
-            self.places = numbers.argmax(-1)  # (B, ...): index into the flattened reduced dimensions
+            self.places = self.first_of(numbers)  # (B, ...): index into the flattened reduced dimensions
+
+    @staticmethod
+    def first_of(lines: Tensor) -> Tensor:
+        return lines.argmax(-1)
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -124,3 +134,12 @@ class Maximum(Reduction):
         x = x.unflatten(-1, [self.below.shape[dim - 1] for dim in self.dims])
         order = [*self.others, *self.dims]
         return [x.permute([order.index(dim) for dim in range(len(order))])]
+
+
+@rule(aten.amin.default, aten.min.dim)
+class Minimum(Maximum):
+    """y = min over some dimensions; projection: the signal goes to the first minimum."""
+
+    @staticmethod
+    def first_of(lines: Tensor) -> Tensor:
+        return lines.argmin(-1)

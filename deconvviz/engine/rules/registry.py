@@ -12,6 +12,7 @@ from deconvviz.engine.rules.rule import Rule
 OpOverload = torch._ops.OpOverload
 
 _registry: dict[OpOverload, type[Rule]] = {}
+_by_name: dict[str, type[Rule]] = {}  # of operations whose library may not be imported yet
 R = TypeVar("R", bound=type[Rule])
 
 
@@ -37,6 +38,20 @@ def rule(*ops: OpOverload) -> Callable[[R], R]:
     return register
 
 
+def rule_named(*names: str) -> Callable[[R], R]:
+    """Register a `Rule` class for operations of a library without importing it.
+
+    >>> @rule_named("torchvision.roi_align.default")
+    ... class BoxAlignment(Rule): ...
+    """
+
+    def register(cls: R) -> R:
+        _by_name.update(dict.fromkeys(names, cls))
+        return cls
+
+    return register
+
+
 def lookup(op: OpOverload) -> type[Rule] | None:
     """Return the rule class for an operation, or None."""
-    return _registry.get(op)
+    return _registry.get(op) or _by_name.get(str(op))

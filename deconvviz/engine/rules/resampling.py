@@ -12,37 +12,46 @@ import torch
 from torch import Tensor
 
 from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, SlidingWindow
-from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.layout import TensorLayout, Window, moved
 from deconvviz.engine.rules.registry import rule
-from deconvviz.engine.rules.rule import Call, Rule, Spatial
+from deconvviz.engine.rules.rule import Call, Rule, Sliding, SlidingBack
 from deconvviz.engine.rules.separable import Separable
 
 aten = torch.ops.aten
 
 
 @rule(
+    aten.upsample_nearest1d.default,
+    aten._upsample_nearest_exact1d.default,
+    aten.upsample_linear1d.default,
     aten.upsample_nearest2d.default,
     aten._upsample_nearest_exact2d.default,
     aten.upsample_bilinear2d.default,
     aten._upsample_bilinear2d_aa.default,
     aten.upsample_bicubic2d.default,
     aten._upsample_bicubic2d_aa.default,
+    aten.upsample_nearest3d.default,
+    aten._upsample_nearest_exact3d.default,
+    aten.upsample_trilinear3d.default,
 )
 class Interpolation(Separable):
-    """Nearest, bilinear, bicubic interpolation: weighted sums; projection: the transposed matrices."""
+    """Nearest, linear, cubic interpolation: weighted sums; projection: the transposed matrices."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         aligned: bool | None = call.arguments.get("align_corners")
-        lengths = list(zip(call.output.shape[-2:], self.below.lengths, strict=True))
-        scales = (call["scales_h"], call["scales_w"])
-        rows, columns = (
-            _interpolation(call.op, axis, *lengths[axis], aligned, scale) for axis, scale in enumerate(scales)
+        scales = [value for name, value in call.arguments.items() if name.startswith("scales")]
+        sizes = list(zip(call.output.shape[2:], self.lengths, scales, strict=True))
+        self.settle(
+            call,
+            *[
+                _interpolation(call.op, axis, len(sizes), n_out, n_in, aligned, scale)
+                for axis, (n_out, n_in, scale) in enumerate(sizes)
+            ],
         )
-        self.settle(call, rows, columns)
         self.index_maps = [
-            _checked(_periods(call.op, *lengths[axis], aligned, scale), self.matrices[axis])
-            for axis, scale in enumerate(scales)
+            _checked(_periods(call.op, len(sizes), n_out, n_in, aligned, scale), matrix)
+            for matrix, (n_out, n_in, scale) in zip(self.matrices, sizes, strict=True)
         ]
 
     def unsupported(self) -> str:
@@ -51,7 +60,8 @@ class Interpolation(Separable):
         return super().unsupported()
 
     def index_map(self, argument: int, axis: int) -> IndexMap:
-        return self.index_maps[axis] if self.supports_windows else UNKNOWN
+        number = self.number_of(axis)
+        return super().index_map(argument, axis) if number is None else self.index_maps[number]
 
 
 def _adds_up(matrix: Tensor) -> bool:
@@ -64,30 +74,29 @@ _AT_ONCE = 64  # positions measured in one call
 
 @lru_cache(maxsize=256)
 def _interpolation(
-    op: Any, axis: int, n_out: int, n_in: int, aligned: bool | None, scale: float | None
+    op: Any, axis: int, axes: int, n_out: int, n_in: int, aligned: bool | None, scale: float | None
 ) -> Tensor:
-    """Return the interpolation matrix along one axis, (n_out, n_in) float64.
+    """Return the interpolation matrix along one of `axes` axes, (n_out, n_in) float64.
 
     It is measured by interpolating maps that are 1 at one row (axis 0) or column (axis 1) and 0 elsewhere.
     """
-    across = 3 - axis  # dimension
-    size = [_ACROSS, _ACROSS]
+    size = [_ACROSS] * axes
     size[axis] = n_out
-    scales = (scale, None) if axis == 0 else (None, scale)
+    scales: list[float | None] = [None] * axes
+    scales[axis] = scale
     options = scales if aligned is None else (aligned, *scales)
     parts = []
     for single in torch.eye(n_in, dtype=torch.float64, device="cpu").split(_AT_ONCE):
-        shape = [1, *single.shape]  # (1, positions, n_in)
-        maps = single.reshape(shape).unsqueeze(across).expand(*_wide(single, across))
-        taken: Tensor = op(maps.contiguous(), size, *options)
-        parts.append(taken.select(across, 0)[0])  # (positions, n_out)
+        shape = [_ACROSS] * axes
+        shape[axis] = n_in
+        along = [1] * axes
+        along[axis] = n_in
+        maps = single.reshape(1, -1, *along).expand(1, -1, *shape)
+        taken: Tensor = op(maps.contiguous(), size, *options)[0]  # (positions, *size)
+        for other in reversed([one for one in range(axes) if one != axis]):
+            taken = taken.select(1 + other, 0)  # all positions along the other axes have the same weights
+        parts.append(taken)  # (positions, n_out)
     return torch.cat(parts).T.contiguous()
-
-
-def _wide(single: Tensor, across: int) -> list[int]:
-    shape = [1, *single.shape]
-    shape.insert(across, _ACROSS)
-    return shape
 
 
 def _checked(intervals: IndexMap, matrix: Tensor) -> IndexMap:
@@ -106,7 +115,9 @@ _MIDDLE = 12  # far enough from the border that no weight is cut off
 
 
 @lru_cache(maxsize=256)
-def _periods(op: Any, n_out: int, n_in: int, aligned: bool | None, scale: float | None) -> IndexMap:
+def _periods(
+    op: Any, axes: int, n_out: int, n_in: int, aligned: bool | None, scale: float | None
+) -> IndexMap:
     """Return the index map without borders; `UNKNOWN` if it does not repeat within 64 positions."""
     if n_out == n_in and scale in (None, 1):
         return SAME
@@ -121,7 +132,7 @@ def _periods(op: Any, n_out: int, n_in: int, aligned: bool | None, scale: float 
         return UNKNOWN
     turns = 2 * _MIDDLE + 1
     ends = 1 if aligned else 0
-    matrix = _interpolation(op, 0, period * turns + ends, advance * turns + ends, aligned, None)
+    matrix = _interpolation(op, 0, axes, period * turns + ends, advance * turns + ends, aligned, None)
     bounds = []
     for o in range(period * _MIDDLE, period * (_MIDDLE + 1)):
         seen = torch.nonzero(matrix[o])[:, 0] - advance * _MIDDLE
@@ -134,10 +145,10 @@ class Border(Separable):
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        left, right, top, bottom = (int(n) for n in call["padding"])
-        rows, columns = self.below.lengths
-        self.before = (top, left)
-        self.settle(call, self._matrix(top, rows, bottom), self._matrix(left, columns, right))
+        pads = [int(n) for n in call["padding"]]  # the last dimension first: left, right, top, bottom
+        self.before, after = pads[-2::-2], pads[::-2]  # of the first dimension first
+        sizes = zip(self.before, self.lengths, after, strict=True)
+        self.settle(call, *[self._matrix(*numbers) for numbers in sizes])
 
     def _matrix(self, before: int, length: int, after: int) -> Tensor:
         places = self.copied(torch.arange(-before, length + after), length)
@@ -149,10 +160,13 @@ class Border(Separable):
 
     def index_map(self, argument: int, axis: int) -> IndexMap:
         """Return the index map inside the map, where each position copies itself."""
-        return SlidingWindow(padding=self.before[axis]).index_map if self.supports_windows else UNKNOWN
+        number = self.number_of(axis)
+        if number is None:
+            return super().index_map(argument, axis)
+        return SlidingWindow(padding=self.before[number]).index_map
 
 
-@rule(aten.reflection_pad2d.default)
+@rule(aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default)
 class Reflection(Border):
     """Reflection about the outermost row."""
 
@@ -161,7 +175,7 @@ class Reflection(Border):
         return (length - 1 - (length - 1 - back).abs()).abs()
 
 
-@rule(aten.replication_pad2d.default)
+@rule(aten.replication_pad1d.default, aten.replication_pad2d.default, aten.replication_pad3d.default)
 class Replication(Border):
     """Repetition of the outermost row."""
 
@@ -175,6 +189,7 @@ class ConstantBorder(Rule):
 
     supports_windows = True
     handles_folded_batch = True
+    any_batch_axis = True
 
     def __init__(self, call: Call) -> None:
         self.below = call.layout
@@ -183,16 +198,17 @@ class ConstantBorder(Rule):
         self.before: dict[int, int] = {}  # by dimension
         for number in range(len(pads) // 2):
             self.before[self.below.dim(rank - 1 - number)] = pads[2 * number]
-        self.over_batch = 0 in self.before and call.output.shape[0] != call["self"].shape[0]
+        at = self.below.batch_at
+        self.over_batch = 0 in self.before and call.output.shape[at] != call["self"].shape[at]
 
     def unsupported(self) -> str:
         return "it pads the batch" if self.over_batch else ""
 
     def output_layout(self, call: Call) -> TensorLayout:
         below = self.below
-        shape = (*below.shape[: below.folded], *call.output.shape[1:])
+        rest = [length for dim, length in enumerate(call.output.shape) if dim != below.batch_at]
         kept = below.without(self.before)
-        return replace(kept, shape=shape, axes=below.axes, batch_at=0)
+        return replace(kept, shape=(*below.shape[: below.folded], *rest), axes=below.axes)
 
     def is_elementwise(self, argument: int, axis: int) -> bool:
         return self.below.joint not in self.before
@@ -208,15 +224,12 @@ class ConstantBorder(Rule):
                 signal = torch.nn.functional.pad(signal, pads)
         if not axes:
             return [signal]
-        start = window.start - torch.tensor([self.before.get(axis, 0) for axis in axes])
+        start = window.start - torch.tensor([0 if dim is None else self.before.get(dim, 0) for dim in axes])
         return [input_windows[0].place(signal, start)]
 
-    def _padded(self, axis: int) -> bool:
-        return self.below.axes is not None and self.below.axes[axis] in self.before
-
     def _slide(self, axis: int) -> SlidingWindow:
-        axes = self.below.axes or (0, 0)
-        return SlidingWindow(padding=self.before.get(axes[axis], 0))
+        dim = self.below.axes[axis] if self.below.axes else None
+        return SlidingWindow(padding=0 if dim is None else self.before.get(dim, 0))
 
     def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         # never None, also along an axis that is not padded: `project` fills the input window
@@ -228,53 +241,44 @@ class ConstantBorder(Rule):
         return self._slide(axis).index_map if self.below.axes else super().index_map(argument, axis)
 
 
+_NOT_A_MAP = "its input is not a map of channels (C, H, W)"
+
+
 @rule(aten.pixel_shuffle.default)
-class PixelShuffle(Spatial):
+class PixelShuffle(SlidingBack):
     """(C * r * r, H, W) to (C, H * r, W * r), as in sub-pixel convolution; projection: pixel unshuffle."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.factor = int(call["upscale_factor"])
+        self.slides = [SlidingWindow(self.factor, self.factor)] * 2
+
+    def unsupported(self) -> str:
+        return _NOT_A_MAP if len(self.lengths) != 2 else ""
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        below, r = self.frame(input_windows[0]), self.factor
-        above = Window(
-            below.start * r,
-            (below.size[0] * r, below.size[1] * r),
-            TensorLayout.of(window.layout.shape),
-            window.image_indices,
-        )
-        return [torch.nn.functional.pixel_unshuffle(above.place(signal, window.start), r)]
-
-    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if not self.supports_windows:
-            return super().visible_inputs(argument, axis, n_out, n_in)
-        return SlidingWindow(self.factor, self.factor).visible_inputs(n_in, n_out).T
-
-    def index_map(self, argument: int, axis: int) -> IndexMap:
-        return SlidingWindow(self.factor, self.factor).transposed if self.supports_windows else UNKNOWN
+        r = self.factor
+        shift = self.starts(window) - self.starts(input_windows[0]) * r
+        x = moved(signal, (2, 3), shift, [length * r for length in self.sizes(input_windows[0])])
+        return [torch.nn.functional.pixel_unshuffle(x, r)]
 
 
 @rule(aten.pixel_unshuffle.default)
-class PixelUnshuffle(Spatial):
+class PixelUnshuffle(Sliding):
     """(C, H * r, W * r) to (C * r * r, H, W); projection: pixel shuffle."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.factor = int(call["downscale_factor"])
+        self.slides = [SlidingWindow(self.factor, self.factor)] * 2
+
+    def unsupported(self) -> str:
+        return _NOT_A_MAP if len(self.lengths) != 2 else ""
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
         x = torch.nn.functional.pixel_shuffle(signal, self.factor)
-        return [self.frame(input_windows[0]).place(x, window.start * self.factor)]
-
-    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if not self.supports_windows:
-            return super().visible_inputs(argument, axis, n_out, n_in)
-        return SlidingWindow(self.factor, self.factor).visible_inputs(n_out, n_in)
-
-    def index_map(self, argument: int, axis: int) -> IndexMap:
-        return SlidingWindow(self.factor, self.factor).index_map if self.supports_windows else UNKNOWN
+        return [self.placed(x, self.starts(window) * self.factor, input_windows[0])]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from deconvviz.engine.layout import TensorLayout, Window, signal_dtype
+from deconvviz.engine.layout import Axes, TensorLayout, Window, signal_dtype
 from deconvviz.engine.rules.activation import Gate
 from deconvviz.engine.rules.registry import rule
 from deconvviz.engine.rules.rule import Call, Rule, Support
@@ -53,6 +53,8 @@ class Same(Rule):
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
+        if signal.is_complex() and not self.dtype.is_complex:
+            signal = torch.real(signal)
         return [signal.to(self.dtype)]
 
 
@@ -94,7 +96,7 @@ class View(Rule):
         place = _batch_in(self.output, self.below, call.batch)
         self.mixes = place is None
         if place is None:
-            self.above, self.followed = TensorLayout.of(self.output[1:]), False
+            self.above, self.followed = self.below.like(self.output[1:]), False
         else:
             self.above, self.followed = self._layout(*place)
         self.supports_windows = self.followed and self.above.axes is not None and self.below.axes is not None
@@ -103,21 +105,37 @@ class View(Rule):
         return f"it mixes the images of a batch: {self.shape} to {self.output}" if self.mixes else ""
 
     def is_elementwise(self, argument: int, axis: int) -> bool:
-        return self.followed
+        return self.followed and not self._loses(axis)
+
+    def _loses(self, axis: int) -> bool:
+        """Return whether the positions along an axis can no longer be tracked, unlike those along others."""
+        if self.above.axes is None or self.below.axes is None or self.above.axes[axis] is not None:
+            return False
+        return self.below.lengths[axis] > 1
 
     def _layout(self, batch_at: int, lead: tuple[int, ...]) -> tuple[TensorLayout, bool]:
         """Return the layout of the output, and whether each position can still be tracked."""
         ordered = self.below.in_network_order()
         before, after = self.output[:batch_at], self.output[batch_at + 1 :]
         found = follow(ordered, (*before, *lead, *after))
-        above = TensorLayout((*lead, *before, *after), None, len(lead), batch_at)
+        above = self.below.unplaced((*lead, *before, *after), folded=len(lead), batch_at=batch_at)
         order = above.network_order()  # where each dimension of `found` is in `above`
         moved = found.moved(lambda dim: order[dim - 1])
         above = replace(above, axes=moved.axes, joint=moved.joint, grid=moved.grid, mixed=moved.mixed)
-        if above.place != (None, None, (1, 1)):
+        guess = None if lead or batch_at else above.like(above.shape).axes
+        if above.joint is not None or (above.axes is not None and (guess is None or None not in above.axes)):
             return above, True
-        guessed = replace(above, axes=None if lead or batch_at else TensorLayout.of(above.shape).axes)
-        return guessed, self.below.lengths == guessed.lengths == (1, 1)
+        guessed = replace(above, axes=guess)
+        if (
+            guess
+            and above.axes
+            and all(
+                own == dim or (own is None and dim is not None and above.shape[dim - 1] == 1)
+                for own, dim in zip(above.axes, guess, strict=True)
+            )
+        ):
+            return guessed, True  # an axis that was lost is back as a dimension of length 1
+        return guessed, set(self.below.lengths) == set(guessed.lengths) == {1}
 
     def output_layout(self, call: Call) -> TensorLayout:
         return self.above
@@ -125,11 +143,11 @@ class View(Rule):
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        here = (
-            Window(window.start, window.size, self.below, window.image_indices)
-            if self.supports_windows
-            else None
-        )
+        here = None
+        if self.supports_windows:
+            lengths = enumerate(zip(window.size, self.below.lengths, strict=True))
+            size = tuple([whole if self._loses(axis) else own for axis, (own, whole) in lengths])
+            here = Window(window.start, size, self.below, window.image_indices)
         shape = here.shape if here is not None else self.below.shape
         order = self.below.network_order()
         signal = signal.permute(0, *self.above.network_order())
@@ -173,7 +191,8 @@ def _batch_where_it_was(
     lead = _lead(below, dims, pieces)
     if place == 0:
         return 0, lead or (pieces,)
-    return (place, lead) if lead and below.positions <= set(dims[: len(lead)]) else None
+    alone = all(length == 1 for length in output[:place])  # (1, B * C, H, W): each channel of each image
+    return (place, lead) if lead and (alone or below.positions <= set(dims[: len(lead)])) else None
 
 
 def _lead(below: TensorLayout, dims: list[int], pieces: int) -> tuple[int, ...]:
@@ -192,7 +211,8 @@ def follow(below: TensorLayout, shape: tuple[int, ...]) -> TensorLayout:
     joined with another dimension, or split otherwise, they can no longer be tracked.
     """
     axes: dict[int, int] = {}
-    joint, grid = None, (1, 1)
+    joint: int | None = None
+    grid: tuple[int, ...] = ()
     mixed: set[int] = set()
     for old, new in _groups(below.shape, shape):
         if not below.positions.intersection(old):
@@ -204,15 +224,28 @@ def follow(below: TensorLayout, shape: tuple[int, ...]) -> TensorLayout:
                 mixed.add(new[0])
             else:
                 axes[old[0]] = new[0]
-        elif tuple(old) == below.axes and len(new) == 1:
+        elif tuple(old) == below.dims and len(new) == 1:
             joint, grid = new[0], below.lengths
-        elif old == [below.joint] and tuple(shape[dim - 1] for dim in new) == below.grid:
-            return TensorLayout(shape, (new[0], new[1]))
+        elif old == [below.joint] and (split := _split(below.grid, shape, new)):
+            return replace(below.unplaced(shape), axes=split)
         else:
             mixed.update(new)
-    if below.axes is not None and all(axis in axes for axis in below.axes):
-        return TensorLayout(shape, (axes[below.axes[0]], axes[below.axes[1]]), mixed=frozenset(mixed))
-    return TensorLayout(shape, None, joint=joint, grid=grid, mixed=frozenset(mixed | set(axes.values())))
+    kept = tuple([None if dim is None else axes.get(dim) for dim in below.axes or ()])
+    return replace(below.unplaced(shape).with_axes(kept, mixed), joint=joint, grid=grid)
+
+
+def _split(grid: tuple[int, ...], shape: tuple[int, ...], dims: Sequence[int]) -> Axes | None:
+    """Return the axes of a joint dimension that was split into some dimensions; None if it was otherwise.
+
+    An axis of length 1 may have no dimension.
+    """
+    lengths = tuple([shape[dim - 1] for dim in dims])
+    if lengths == grid:
+        return tuple(dims)
+    if lengths != tuple([length for length in grid if length > 1]):
+        return None
+    rest = iter(dims)
+    return tuple([next(rest) if length > 1 else None for length in grid])
 
 
 def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:

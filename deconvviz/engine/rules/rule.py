@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap
-from deconvviz.engine.layout import TensorLayout, Window
+from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, SlidingWindow
+from deconvviz.engine.layout import TensorLayout, Window, moved
 from deconvviz.engine.preservation import memory_of
 
 OpOverload = torch._ops.OpOverload
@@ -102,6 +102,9 @@ class Rule:
     The rule of an equal call of the last recording is then used again. Subclasses do not inherit it.
     """
 
+    is_whole_gradient: ClassVar[bool] = False
+    """True if arguments that receive no signal have no gradient either, such as the boxes of `roi_align`."""
+
     is_gradient: ClassVar[bool] = True
     """False if an exact rule is not a vector-Jacobian product: only ReLU, whose rule the paper defines."""
 
@@ -142,7 +145,7 @@ class Rule:
         """Return the layout of the output: the argument's, if the shapes are equal."""
         if call.output.shape == call.layout.network_shape(call.batch):
             return call.layout
-        return TensorLayout.of(call.output.shape[1:])
+        return call.layout.like(call.output.shape[1:])
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
@@ -156,14 +159,15 @@ class Rule:
         raise NotImplementedError
 
     def is_elementwise(self, argument: int, axis: int) -> bool:
-        """Return whether each output row (axis 0) or column (axis 1) depends only on that of an argument.
+        """Return whether each output position along an axis depends only on that of an argument.
 
-        By default a rule that supports windows is elementwise.
+        For images, axis 0 is the rows and axis 1 the columns. Axes are numbered as in the network's input. By
+        default a rule that supports windows is elementwise.
         """
         return self.supports_windows
 
     def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        """Return which rows (axis 0) or columns (axis 1) of an argument each output row (column) depends on.
+        """Return which positions of an argument each output position depends on, along one axis.
 
         The result is (n_out, n_in) bool, or None if each position depends only on itself. By default a rule
         that is not elementwise depends on everything.
@@ -183,19 +187,86 @@ class Rule:
 
 
 class Spatial(Rule):
-    """Rule for an operation that slides over the last two axes of (B, C, H, W)."""
+    """Rule for an operation that slides over the dimensions after the channels of (B, C, ...).
+
+    It supports windows if the axes of the map are among these dimensions. Other dimensions among them, such
+    as the depth that a network for images adds to its maps, are projected whole.
+    """
 
     def __init__(self, call: Call) -> None:
-        self.below = TensorLayout.of(call.layout.shape)
-        self.supports_windows = call.layout.axes == self.below.axes == (2, 3)
+        self.below = call.layout
+        self.lengths = self.below.shape[1:]  # of the dimensions that are slid over
+        expected = self.below.like(self.below.shape).axes  # None unless it has the shape of a map
+        if expected is not None:
+            self.supports_windows = self.below.axes == expected
+        else:
+            self.supports_windows = bool(self.below.dims) and 1 not in self.below.dims
+        places = [self.below.axis_of(dim) for dim in range(2, 2 + len(self.lengths))]
+        self.axes: list[int | None] = (
+            places if self.supports_windows else [None] * len(places)
+        )  # of each of these dimensions
+        self.all_tracked = self.axes == list(range(self.below.spatial))
 
     def output_layout(self, call: Call) -> TensorLayout:
-        return TensorLayout.of(call.output.shape[1:])
+        shape = tuple(call.output.shape[1:])
+        if self.supports_windows and not self.all_tracked:
+            return replace(self.below, shape=shape)
+        return self.below.like(shape)
 
-    def frame(self, input_window: Window) -> Window:
-        """Return the window to fill: the whole map if its rows and columns are not the last two axes."""
-        if self.supports_windows:
-            return input_window
-        return Window(
-            torch.zeros_like(input_window.start), self.below.lengths, self.below, input_window.image_indices
-        )
+    def number_of(self, axis: int) -> int | None:
+        """Return which of the dimensions that are slid over holds an axis; None if none of them does."""
+        return self.axes.index(axis) if axis in self.axes else None
+
+    def starts(self, window: Window) -> Tensor:
+        """Return the first position of each unit along each of these dimensions, (K, dimensions)."""
+        if self.all_tracked:
+            return window.start
+        none = torch.zeros(len(window.start), dtype=torch.long)
+        return torch.stack([none if axis is None else window.start[:, axis] for axis in self.axes], 1)
+
+    def sizes(self, window: Window) -> tuple[int, ...]:
+        """Return the lengths of the signals in a window of the argument along each of these dimensions."""
+        if self.all_tracked:
+            return window.size
+        lengths = zip(self.axes, self.lengths, strict=True)
+        return tuple([length if axis is None else window.size[axis] for axis, length in lengths])
+
+    def placed(self, signal: Tensor, first: Tensor, input_window: Window) -> Tensor:
+        """Move signals whose first position is ``first[k]`` into the window of the argument."""
+        shift = first - self.starts(input_window)
+        return moved(signal, range(2, signal.dim()), shift, self.sizes(input_window))
+
+    def is_elementwise(self, argument: int, axis: int) -> bool:
+        return self.supports_windows and axis not in self.axes
+
+
+class Sliding(Spatial):
+    """Operation whose output positions depend on a window of their argument, along each dimension."""
+
+    slides: Sequence[SlidingWindow]  # along each of the dimensions
+
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        number = self.number_of(axis)
+        if number is None:
+            return super().visible_inputs(argument, axis, n_out, n_in)
+        return self.slides[number].visible_inputs(n_out, n_in)
+
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        number = self.number_of(axis)
+        return super().index_map(argument, axis) if number is None else self.slides[number].index_map
+
+
+class SlidingBack(Spatial):
+    """The reverse: each position of the argument affects a window of the output."""
+
+    slides: Sequence[SlidingWindow]
+
+    def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
+        number = self.number_of(axis)
+        if number is None:
+            return super().visible_inputs(argument, axis, n_out, n_in)
+        return self.slides[number].visible_inputs(n_in, n_out).T
+
+    def index_map(self, argument: int, axis: int) -> IndexMap:
+        number = self.number_of(axis)
+        return super().index_map(argument, axis) if number is None else self.slides[number].transposed

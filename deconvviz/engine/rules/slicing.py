@@ -28,13 +28,17 @@ class Part(Rule):
     def __init__(self, call: Call) -> None:
         self.below = call.layout
         self.dim = self.below.dim(call["dim"])
+        # the pieces of a single image are a dimension like others
+        self.of_pieces = self.dim == 0 and call.batch == self.below.folded == 1 and not self.below.batch_at
+        self.dim += self.of_pieces
+        self.supports_windows = not self.of_pieces
         self.length = self.below.shape[self.dim - 1] if self.dim else self.below.network_shape(call.batch)[0]
         axes = self.below.axes
         self.axis = axes.index(self.dim) if axes and self.dim in axes else None
         self.joined = self.dim == self.below.joint
 
     def is_elementwise(self, argument: int, axis: int) -> bool:
-        return axis != self.axis and not self.joined
+        return axis != self.axis and not self.joined and not self.of_pieces
 
     def unsupported(self) -> str:
         if self.dim == 0 and (self.first, self.step, self.count) != (0, 1, self.length):
@@ -44,6 +48,8 @@ class Part(Rule):
     def output_layout(self, call: Call) -> TensorLayout:
         if self.dim == 0:
             return super().output_layout(call)
+        if self.of_pieces and self.count == 1:
+            return self.below.like(self.below.shape[1:])
         shape = list(self.below.shape)
         shape[self.dim - 1] = self.count
         return replace(self.below.without([self.dim]), shape=tuple(shape), batch_at=0)
@@ -53,6 +59,8 @@ class Part(Rule):
     ) -> Sequence[Tensor | None]:
         if self.dim == 0:
             return [signal]
+        if self.of_pieces and self.count == 1:
+            signal = signal.unsqueeze(1)
         if self.axis is None:
             shape = list(signal.shape)
             shape[self.dim] = self.length
@@ -122,11 +130,12 @@ class Pick(Part):
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.supports_windows = self.axis is None
+        self.supports_windows = self.axis is None and not self.of_pieces
         self.alone = call.batch == 1 and not self.below.folded and len(self.below.shape) > 0
 
     def is_elementwise(self, argument: int, axis: int) -> bool:
-        return self.axis is None and not self.joined
+        kept = self.axis is None or (self.below.may_lose_axes and axis != self.axis)
+        return kept and not self.joined and not self.of_pieces
 
     def unsupported(self) -> str:
         return "it selects one of the images of a batch" if self.dim == 0 and not self.alone else ""
@@ -134,13 +143,14 @@ class Pick(Part):
     def output_layout(self, call: Call) -> TensorLayout:
         below = self.below
         if self.dim == 0:  # without a batch: the first dimension takes its place
-            below = below.in_network_order() if self.alone else TensorLayout.of(call.output.shape[1:])
+            below = below.in_network_order() if self.alone else below.like(call.output.shape[1:])
             return replace(below, folded=1) if self.alone else below
         shape = (*below.shape[: self.dim - 1], *below.shape[self.dim :])
-        batch_at = below.batch_at - (self.dim - below.folded <= below.batch_at)
+        batch_at = below.batch_at - (not self.of_pieces and self.dim - below.folded <= below.batch_at)
         moved = below.moved(lambda dim: None if dim == self.dim else dim - (dim > self.dim))
         # one position alone does not depend on all positions of the other dimensions
-        mixed = moved.mixed if self.is_elementwise(0, 0) else frozenset[int]()
+        lost = self.joined or (self.axis is not None and moved.axes is None)
+        mixed = frozenset[int]() if lost else moved.mixed
         return replace(moved, shape=shape, batch_at=batch_at, mixed=mixed)
 
     def project(
@@ -156,10 +166,9 @@ class Pick(Part):
         return [x]
 
     def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
-        if self.axis is None:
+        if axis != self.axis:
             return super().visible_inputs(argument, axis, n_out, n_in)
-        seen = torch.ones(n_out, n_in, dtype=torch.bool)
-        return seen & torch.eye(n_in, dtype=torch.bool)[self.first] if axis == self.axis else seen
+        return torch.eye(n_in, dtype=torch.bool)[self.first].expand(n_out, n_in)
 
     def index_map(self, argument: int, axis: int) -> IndexMap:
         return SAME if self.is_elementwise(argument, axis) else UNKNOWN

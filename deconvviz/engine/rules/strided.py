@@ -30,7 +30,7 @@ class Listed(Rule):
         self.derived = call.derived
         self.above = tuple(call["size"])
         known = call.layouts[0]
-        self.below = known if known is not None else TensorLayout.of(whole.shape[1:])
+        self.below = known if known is not None else call.layout.like(whole.shape[1:])
         self.folded = bool(self.below.folded or self.below.batch_at)
         self.positions = None if self.folded else _positions(call, call.batch)
 
@@ -43,11 +43,11 @@ class Listed(Rule):
     def layout(self) -> TensorLayout:
         """Layout of the part; its positions are in an order that is not followed."""
         if self.positions is None:
-            return TensorLayout.of(self.above[1:])
+            return self.below.like(self.above[1:])
         shape = tuple(self.positions.shape)
         mixed = frozenset(range(1, len(shape) + 1)) if self.below.positions else frozenset[int]()
         folded = int(len(shape) == len(self.above))
-        return replace(TensorLayout(shape, None), mixed=mixed, folded=folded)
+        return replace(self.below.unplaced(shape), mixed=mixed, folded=folded)
 
 
 @rule(aten.as_strided.default)

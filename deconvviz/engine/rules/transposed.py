@@ -27,7 +27,7 @@ def transposed_convolution(
     """Return the transposed convolution of a signal, as `aten.convolution` with ``transposed=True``.
 
     Args:
-        signal: (K, out, h, w).
+        signal: (K, out, h, w), or with another number of axes.
         weight: (out, in / groups, *kernel), of the type of the signal.
         stride: Distance of the windows, for rows and columns.
         crop: Rows and columns to leave out at the start and at the end, fewer than the kernel has.
@@ -39,10 +39,10 @@ def transposed_convolution(
         (K, in, h', w') with ``h' = (h - 1) * stride + dilation * (kernel - 1) + 1 - 2 * crop + extra``.
     """
     kernel = tuple(weight.shape[2:])
-    simple = signal.device.type == "cpu" and groups == 1 and tuple(dilation) == (1, 1)
-    if simple and kernel == tuple(stride) == (1, 1):
+    simple = signal.device.type == "cpu" and groups == 1 and set(dilation) == {1}
+    if simple and set(kernel) == set(stride) == {1}:
         return _pointwise(signal, weight)
-    if simple and weight.shape[1] <= _FEW_CHANNELS and min(stride) > 1:
+    if simple and len(kernel) == 2 and weight.shape[1] <= _FEW_CHANNELS and min(stride) > 1:
         return _by_phases(signal, weight, stride, crop, extra)
     return aten.convolution(  # type: ignore[no-any-return]
         signal, weight, None, stride, crop, dilation, True, extra, groups
@@ -51,7 +51,9 @@ def transposed_convolution(
 
 def _pointwise(signal: Tensor, weight: Tensor) -> Tensor:
     """Project through a 1x1 convolution: a matrix product, which needs no preparation for new shapes."""
-    return (signal.movedim(1, -1) @ weight[:, :, 0, 0]).movedim(-1, 1)  # (K, out, h, w) -> (K, in, h, w)
+    first = (slice(None), slice(None)) + (0,) * (weight.dim() - 2)
+    matrix = weight[first]  # (out, in)
+    return (signal.movedim(1, -1) @ matrix).movedim(-1, 1)  # (K, out, h, w) -> (K, in, h, w)
 
 
 def _by_phases(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from itertools import product
+
 import torch
 from torch import Tensor
 
@@ -93,4 +97,39 @@ def _by_taps(
             row : row + (h - 1) * rows.stride + 1 : rows.stride,
             column : column + (w - 1) * columns.stride + 1 : columns.stride,
         ] += signal * (switches == tap)  # fmt: skip
+    return x
+
+
+def unpooled_volume(signal: Tensor, switches: Tensor, slides: Sequence[SlidingWindow]) -> Tensor:
+    """Move each signal (K, C, d, h, w) to its switch, as `unpooled`.
+
+    A switch is the number of a position in its window, depth first, then rows, then columns.
+    """
+    lengths = [_length(slide, n) for slide, n in zip(slides, signal.shape[2:], strict=True)]
+    if signal.device.type != "cpu":
+        return _volume_by_taps(signal, switches, slides, lengths)
+    places, rest = torch.zeros(switches.shape, dtype=torch.long), switches.long()
+    for axis in (2, 1, 0):
+        tap, rest = rest % slides[axis].kernel, rest // slides[axis].kernel
+        along = [1] * 3
+        along[axis] = -1
+        first = torch.arange(signal.shape[2 + axis]).reshape(along) * slides[axis].stride
+        places += (first + tap * slides[axis].dilation) * math.prod(lengths[axis + 1 :])
+    x = signal.new_zeros(*signal.shape[:2], math.prod(lengths))
+    x.scatter_add_(2, places.flatten(2), signal.flatten(2))
+    return x.reshape(*x.shape[:2], *lengths)
+
+
+def _volume_by_taps(
+    signal: Tensor, switches: Tensor, slides: Sequence[SlidingWindow], lengths: Sequence[int]
+) -> Tensor:
+    """Add the signals of one position of the windows after the other. Their order does not vary on a GPU."""
+    x = signal.new_zeros(*signal.shape[:2], *lengths)
+    for number, tap in enumerate(product(*(range(slide.kernel) for slide in slides))):
+        places = zip(tap, slides, signal.shape[2:], strict=True)
+        along = [
+            slice(t * slide.dilation, t * slide.dilation + (n - 1) * slide.stride + 1, slide.stride)
+            for t, slide, n in places
+        ]
+        x[:, :, along[0], along[1], along[2]] += signal * (switches == number)
     return x

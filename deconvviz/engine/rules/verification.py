@@ -32,17 +32,18 @@ def mismatch(expected: Tensor, recorded: Tensor) -> str:
     return "" if bool((apart <= tolerance * largest).all()) else MISMATCH
 
 
-def linear_mismatch(apply: Callable[[Tensor], Tensor], before: Tensor, after: Tensor) -> str:
-    """Return why a linear map over rows and columns does not reproduce an output; empty if it does.
+def linear_mismatch(apply: Callable[[Tensor], Tensor], before: Tensor, after: Tensor, axes: int = 2) -> str:
+    """Return why a linear map over the last dimensions does not reproduce an output; empty if it does.
 
-    `before` (..., H, W) and `after` (..., h, w) are the recorded maps. The map is the same for all channels,
-    so one weighted sum of all channels and images is compared: this costs a fraction of the operation itself.
+    `before` (..., H, W) and `after` (..., h, w) are the recorded maps, with `axes` dimensions. The map is the
+    same for all channels, so one weighted sum of all channels and images is compared: this costs a fraction
+    of the operation itself.
     """
     if before.is_meta or after.is_meta or not before.is_floating_point():
         return ""
-    numbers = torch.arange(before.shape[:-2].numel(), dtype=torch.float64, device="cpu")
+    numbers = torch.arange(before.shape[:-axes].numel(), dtype=torch.float64, device="cpu")
     weights = (numbers.square() + numbers).cos()  # a different weight for each channel
-    mixed_before, mixed_after = (_mixed(tensor, weights) for tensor in (before, after))
+    mixed_before, mixed_after = (_mixed(tensor, weights, axes) for tensor in (before, after))
     if not bool(mixed_after.isfinite().all()):
         return NOT_FINITE
     apart = (
@@ -52,8 +53,8 @@ def linear_mismatch(apply: Callable[[Tensor], Tensor], before: Tensor, after: Te
     return "" if bool(apart <= TOLERANCE.get(after.dtype, COARSE) * scale) else MISMATCH
 
 
-def _mixed(tensor: Tensor, weights: Tensor) -> Tensor:
+def _mixed(tensor: Tensor, weights: Tensor, axes: int) -> Tensor:
     """Return the weighted sum of all maps, (..., H, W) -> (H, W) float64 on the CPU."""
     flat = tensor.detach().reshape(len(weights), -1)  # (N, H * W)
     wide = flat if flat.dtype in TOLERANCE else flat.float()
-    return (weights.to(wide) @ wide).double().cpu().reshape(tensor.shape[-2:])
+    return (weights.to(wide) @ wide).double().cpu().reshape(tensor.shape[-axes:])

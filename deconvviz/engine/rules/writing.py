@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals
 from deconvviz.engine.layout import TensorLayout, Window
-from deconvviz.engine.memory import geometry, region
+from deconvviz.engine.memory import geometry, section
 from deconvviz.engine.rules.arithmetic import Elementwise
 from deconvviz.engine.rules.registry import rule
 from deconvviz.engine.rules.reshape import CUT
@@ -70,8 +70,10 @@ class Patched(Rule):
         self.folded = known.folded
         self.layout = whole or self._around(call, known)
         placed = part is None or part.place == self.layout.place
-        self.supports_windows = placed and not self.folded and self.layout.joint is None
+        complete = self.layout.joint is None and None not in (self.layout.axes or (None,))
+        self.supports_windows = placed and not self.folded and complete
         self.fault = self._fault(call, part)
+        self.supports_windows = self.supports_windows and not self.fault
         if not self.fault:  # the ranges of the dimensions of the layout
             order = self.layout.network_order()
             without = [some for at, some in enumerate(self.ranges or ()) if at != self.batch]
@@ -111,7 +113,7 @@ class Patched(Rule):
     @property
     def _axes(self) -> tuple[int, ...]:
         """The dimensions along which signals are windows."""
-        return (self.layout.axes or ()) if self.supports_windows else ()
+        return self.layout.dims if self.supports_windows else ()
 
     def _part(self, signal: Tensor, window: Window, below: Window) -> Tensor:
         """Return the signal at the replaced positions."""
@@ -147,8 +149,7 @@ class Patched(Rule):
 
     def _excludes(self, axis: int) -> bool:
         """Return whether the positions of the part along an axis contain nothing of the tensor."""
-        assert self.layout.axes is not None
-        own = self.layout.axes[axis]
+        own = self.layout.dims[axis]
         full = [len(some) == self.layout.shape[dim - 1] for dim, some in self.parts.items() if dim != own]
         return all(full) and len(self.parts[own]) < self.layout.shape[own - 1]
 
@@ -158,8 +159,7 @@ class Patched(Rule):
     def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         if not self.supports_windows or self.is_elementwise(argument, axis):
             return super().visible_inputs(argument, axis, n_out, n_in)
-        assert self.layout.axes is not None
-        some = self.parts[self.layout.axes[axis]]
+        some = self.parts[self.layout.dims[axis]]
         if argument == 0:
             seen = torch.eye(n_out, dtype=torch.bool)
             seen[some.start : some.stop : some.step] = False
@@ -171,8 +171,7 @@ class Patched(Rule):
     def index_map(self, argument: int, axis: int) -> IndexMap:
         if not self.supports_windows:
             return UNKNOWN
-        assert self.layout.axes is not None
-        some = self.parts[self.layout.axes[axis]]
+        some = self.parts[self.layout.dims[axis]]
         if argument == 0 or some.step > 1:
             return SAME if argument == 0 else UNKNOWN
         return PeriodicIntervals(((-some.start, 1 - some.start),), 1)
@@ -187,7 +186,7 @@ def ranges(call: Call) -> tuple[range, ...] | None:
         return tuple(range(*some) if at == dim else range(n) for at, n in enumerate(whole.shape))
     first, dtype, _, _ = geometry(whole)
     offset = first if call["storage_offset"] is None else call["storage_offset"]
-    found = region(geometry(whole), (offset, dtype, tuple(call["size"]), tuple(call["stride"])))
+    found = section(geometry(whole), (offset, dtype, tuple(call["size"]), tuple(call["stride"])))
     if found is None or [*found.dims] != [*range(whole.dim())]:
         return None
     return found.ranges

@@ -18,7 +18,13 @@ from deconvviz.figures.spec.effective_crop import effective_boxes
 from deconvviz.figures.spec.panels import Panels, Part
 from deconvviz.figures.spec.style import CROPS, PERCENTILE, CurvesStyle, TileGridStyle
 from deconvviz.figures.spec.tile_grid import GridTile, TileGrid
-from deconvviz.figures.spec.validation import Box, check_choice, check_columns, check_percentile
+from deconvviz.figures.spec.validation import (
+    Box,
+    check_choice,
+    check_columns,
+    check_percentile,
+    rectangle,
+)
 from deconvviz.layers import Layer
 from deconvviz.network_info import NetworkInfo
 from deconvviz.wording import counted
@@ -200,7 +206,7 @@ def _boxes(one: Evolved, shown: Sequence[Shown | None], crop: str) -> tuple[Box,
 
 def _field(found: Shown, one: Evolved) -> Box:
     _, height, width = one.network.preprocessing.shape
-    return found.peak.peak.box or (0, 0, width, height)
+    return rectangle(found.peak.peak.box or (0, 0, width, height))
 
 
 def _part(found: Shown, box: Box, one: Evolved) -> FloatArray:

@@ -188,7 +188,7 @@ class Inversion(ExperimentResult[InversionStyle, Panels]):
             "relative_error": self.relative_error,
             "shown_error": self.shown_error,
             "measures": self.measures.to_json(),
-            "units": [] if self.projection is None else [asdict(unit) for unit in self.projection.units],
+            "units": [] if self.projection is None else [unit.to_json() for unit in self.projection.units],
             "summary": self.summary(),
             "warnings": self.warnings(),
             "versions": versions(self.network),

@@ -28,6 +28,7 @@ from deconvviz.experiments.inversion.names import (
 )
 from deconvviz.experiments.inversion.priors import out_of_range, prior_of
 from deconvviz.experiments.named_images import Pictures, named_images
+from deconvviz.images.image import InputImage
 from deconvviz.layers import Layer
 from deconvviz.methods.unit_function import Function
 from deconvviz.network import Network
@@ -138,7 +139,7 @@ def invert(
         network=net.info(),
         layer=found,
         name=pictures[0].name,
-        image=recording.input_images[0] if recording.input_images else None,
+        image=next((one for one in recording.input_images if isinstance(one, InputImage)), None),
         original=original,
         picture=inverse,
         curve=curve,

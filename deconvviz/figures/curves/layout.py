@@ -139,6 +139,8 @@ def _panels(curves: Curves, columns: int, wide: float, plot_height: float) -> li
         head = max(len(titles[n]) for n in row) * line_height(PANEL_TITLE)
         head += TICK_GAP if head else line_height(SMALL) / 2  # room for the upper half of the top number
         for n in row:
+            if curves.panels[n].blank:
+                continue
             x = (n - start) * (wide + _GAP_X)
             plot = Rect(x + left, top + head, plot_width, plot_height)
             title_y = plot.y - TICK_GAP - len(titles[n]) * line_height(PANEL_TITLE)

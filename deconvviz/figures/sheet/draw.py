@@ -68,7 +68,7 @@ def _draw(sheet: Sheet, body: Body, page: Page) -> Figure:
     footer = _footer(sheet, scale, page.width)
 
     def paint(paper: Paper, corner: Corner) -> None:
-        _Painter(paper, sheet, corner).paint(body, scale)
+        Painter(paper, sheet, corner).paint(body, scale)
 
     size = (body.width, body.height)
     figure = compose(sheet.title, footer, size, paint, page, below_title=_BELOW_TITLE)
@@ -81,7 +81,7 @@ def _footer(sheet: Sheet, scale: Sequence[Limit], width: float) -> Footer:
     return Footer([signed_key()], scale_line(sheet, scale), sheet.footer, width - 2 * MARGIN)
 
 
-class _Painter:
+class Painter:
     """Draws the image and the tiles with their top left corner at `corner`."""
 
     def __init__(self, paper: Paper, sheet: Sheet, corner: Corner) -> None:

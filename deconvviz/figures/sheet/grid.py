@@ -240,12 +240,12 @@ def _image_note(sheet: Sheet) -> str:
     """Return the text below the image: the meaning of the boxes, and the tiles that have none."""
     notes = []
     if any(sheet.dashed(tile) is not None for tile in sheet.tiles):
-        notes.append("solid box: area shown · dashed box: receptive field")
+        notes.append(f"solid box: area shown · dashed box: {sheet.field_name}")
     if whole := [tile for tile in sheet.tiles if sheet.field_covers_image(tile)]:
         dots = any(tile.centre is not None and sheet.outlined(tile) is None for tile in whole)
         numbers = "all" if len(whole) == len(sheet.tiles) > 1 else _runs([tile.number for tile in whole])
         centre = " (dot: its centre)" if dots else ""
-        notes.append(f"{numbers}: receptive field is the whole image{centre}")
+        notes.append(f"{numbers}: {sheet.field_name} is the whole image{centre}")
     return " · ".join(notes)
 
 

@@ -81,7 +81,10 @@ class Reference:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CurvePanel:
-    """One pair of axes. Units are written after the labels, for example 'rotation (degrees)'."""
+    """One pair of axes. Units are written after the labels, for example 'rotation (degrees)'.
+
+    The place of a `blank` panel is left empty.
+    """
 
     curves: tuple[Curve, ...]
     x_label: str
@@ -91,6 +94,7 @@ class CurvePanel:
     y_units: str = ""
     y_range: tuple[float, float] | None = None
     references: tuple[Reference, ...] = ()
+    blank: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "curves", tuple(self.curves))

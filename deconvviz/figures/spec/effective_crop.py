@@ -8,7 +8,7 @@ import numpy as np
 
 from deconvviz.errors import FigureError
 from deconvviz.figures.spec.arrays import Array, FloatArray, check_finite
-from deconvviz.figures.spec.validation import Box
+from deconvviz.figures.spec.validation import Box, rectangle
 
 ENERGY = 0.98
 """Default share of a projection's energy that a crop contains."""
@@ -24,7 +24,7 @@ _ROUNDING = 1e-12  # tolerance for rounding in sums, as a share of the total ene
 
 def effective_boxes(
     projections: Sequence[Array],
-    fields: Sequence[Box],
+    fields: Sequence[Sequence[int]],
     image_size: tuple[int, int],
     *,
     energy: float = ENERGY,
@@ -44,14 +44,15 @@ def effective_boxes(
         energy: Share of the energy that each box contains, above 0 and at most 1.
     """
     check_energy(energy)
+    boxes = [rectangle(field) for field in fields]
     tightest = [
-        tightest_box(projection, field, energy) for projection, field in zip(projections, fields, strict=True)
+        tightest_box(projection, field, energy) for projection, field in zip(projections, boxes, strict=True)
     ]
     side = max((_side(box) for box in tightest if box is not None), default=0)
     if not side:
-        return tuple(fields)
+        return tuple(boxes)
     return tuple(
-        _square(box or field, field, side, image_size) for box, field in zip(tightest, fields, strict=True)
+        _square(box or field, field, side, image_size) for box, field in zip(tightest, boxes, strict=True)
     )
 
 
@@ -85,7 +86,7 @@ def tightest_box(projection: Array, field: Box, energy: float = ENERGY) -> Box |
     return field[0] + x, field[1] + y, field[0] + x + width, field[1] + y + height
 
 
-def reachable(box: Box, most: int, image_size: tuple[int, int]) -> Box:
+def reachable(box: Sequence[int], most: int, image_size: tuple[int, int]) -> Box:
     """Return the box of all pixels that squares of up to `most` pixels for the field `box` can contain."""
     height, width = image_size
     x0, y0, x1, y1 = box

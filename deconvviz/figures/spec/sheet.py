@@ -57,8 +57,8 @@ class Tile(Projected):
 class Sheet:
     """Figure of one image and one layer.
 
-    `units` names the units of the projections' values. `crop_text` is the part of the caption that says how
-    patches and projections are cropped.
+    `field_name` says what the boxes of the tiles are. `units` names the units of the projections' values.
+    `crop_text` is the part of the caption that says how patches and projections are cropped.
     """
 
     title: tuple[str, ...]
@@ -68,6 +68,7 @@ class Sheet:
     footer: str = ""
     units: str = "network input units"
     crop_text: str = ""
+    field_name: str = "receptive field"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", lines_of(self.title, "title"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deconvviz.figures.spec.validation import (
+    check_bands,
     check_choice,
     check_columns,
     check_flag,
@@ -38,6 +39,8 @@ class SheetStyle:
         crop: How patches and projections are cropped. ``effective``: the smallest square that contains 98 %
             of each projection's energy, with one size for the sheet; ``field``: the receptive field.
         medium: ``screen``, ``paper`` (one column, 86 mm wide) or ``slide`` (16:9, large type).
+        bands: Bands that are shown of a picture with other channels than red, green and blue: three of them,
+            or one, counted from 1; None for the first three.
     """
 
     scale: str = "sheet"
@@ -46,6 +49,7 @@ class SheetStyle:
     projection_only: bool = False
     crop: str = "effective"
     medium: str = "screen"
+    bands: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.scale, SHEET_SCALES, "scale")
@@ -53,6 +57,8 @@ class SheetStyle:
         check_columns(self.columns)
         check_choice(self.crop, CROPS, "crop")
         check_choice(self.medium, MEDIA, "medium")
+        if self.bands is not None:
+            object.__setattr__(self, "bands", check_bands(self.bands))
 
 
 @dataclass(frozen=True)

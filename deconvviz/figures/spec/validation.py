@@ -12,6 +12,12 @@ Box = tuple[int, int, int, int]
 """(x0, y0, x1, y1) in pixels, half-open."""
 
 
+def rectangle(box: Sequence[int]) -> Box:
+    """Return a box of rows and columns as (x0, y0, x1, y1)."""
+    x0, y0, x1, y1 = box
+    return x0, y0, x1, y1
+
+
 def lines_of(given: Iterable[str], what: str) -> tuple[str, ...]:
     """Return one line of text, or several, as a tuple of lines."""
     lines = (given,) if isinstance(given, str) else tuple(given)
@@ -47,6 +53,14 @@ def check_columns(columns: int | None) -> None:
 def check_count(count: int | None, what: str) -> None:
     if count is not None and (not is_whole(count) or count < 1):
         raise FigureError(f"{what} {count!r}: it must be a whole number of at least 1, or None")
+
+
+def check_bands(given: Sequence[int]) -> tuple[int, ...]:
+    """Return numbers of bands as a tuple; raise FigureError unless they are one or three, from 1."""
+    numbers = tuple(given) if isinstance(given, (list, tuple)) else ()
+    if len(numbers) not in (1, 3) or not all(is_whole(number) and number > 0 for number in numbers):
+        raise FigureError(f"bands {given!r}: give three numbers, or one; the first band is 1")
+    return numbers
 
 
 def check_width(width: float | None) -> None:

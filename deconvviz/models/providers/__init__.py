@@ -15,12 +15,14 @@ from deconvviz.models.providers.provider import ModelProvider
 from deconvviz.models.providers.shipped import Shipped
 from deconvviz.models.providers.timm import Timm
 from deconvviz.models.providers.torchvision import Torchvision
+from deconvviz.models.providers.torchvision_dense import TorchvisionDense
 from deconvviz.models.providers.user_file import UserFile
 
 PROVIDERS: tuple[ModelProvider, ...] = (
     Shipped(),
     Timm(),
     UserFile(),
+    TorchvisionDense(),
     Torchvision(),  # last, because it accepts every other name
 )
 

@@ -61,8 +61,8 @@ class UserFile(ModelProvider):
         if requested == "random":
             source += f", seed {seed}"
         elif requested != "default":
-            given = weights_of_file(weights, module, _others(spec), preprocessing.shape)
-            shape = preprocessing.shape
+            given = weights_of_file(weights, module, _others(spec), preprocessing.input_shape)
+            shape = preprocessing.input_shape
             lacking = fit(module, given.state, network=spec.short, source=given.place, shape=shape)
             source, notes = requested, (*notes, *given.notes)
         info = WeightsInfo(spec.short, requested, source, preprocessing, (), notes)

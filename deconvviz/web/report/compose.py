@@ -198,13 +198,13 @@ def _networks(results: Sequence[Given], network: Network | None) -> tuple[Networ
 
 
 def _asked(members: Sequence[Given]) -> list[Asked]:
-    """Return the layers of results, each with the largest receptive field of its units."""
+    """Return the layers of results, each with the largest receptive field of its units in a picture."""
     fields: dict[str, tuple[int, int] | None] = {}
     for one in members:
         layers = [one.layer] if one.layer else []
         layers += [str(entry["name"]) for entry in one.described.get("layers") or () if "name" in entry]
         boxes = one.described.get("boxes") or ()
-        sizes = [(int(box[3] - box[1]), int(box[2] - box[0])) for box in boxes]
+        sizes = [(int(box[3] - box[1]), int(box[2] - box[0])) for box in boxes if len(box) == 4]
         largest = max(sizes, default=None)
         for layer in layers:
             known = fields.get(layer)

@@ -92,6 +92,7 @@ def block_of(curves: Curves) -> CurvesBlock:
     panels = tuple(
         _panel(panel, x, y, styles, dashes)
         for panel, x, y in zip(curves.panels, curves.x_ranges(), curves.y_ranges(), strict=True)
+        if not panel.blank
     )
     legend = [LegendEntry(label, *_style(number), False) for label, number in styles.items()]
     legend += [LegendEntry(label, 0, number % DASHES, True) for label, number in dashes.items()]

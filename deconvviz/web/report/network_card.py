@@ -107,7 +107,7 @@ def card_of(described: Sequence[Mapping[str, Any]], asked: Sequence[Asked]) -> N
         if approximate:
             count = counted(len(approximate), "operation")
             support = f"{count} in the projections {'is' if len(approximate) == 1 else 'are'} approximate."
-    side = max(_sides(network)) if network.get("preprocessing") else 0
+    side = _side(_lengths(network.get("preprocessing") or {}))
     return NetworkCard(
         str(network.get("name")),
         str(network.get("digest")),
@@ -125,12 +125,12 @@ def with_network(card: NetworkCard, network: Network, asked: Sequence[Asked]) ->
     known = set(table.names)
     names = [one.name for one in asked if one.name in known]
     coverage = network.coverage(names)
-    side = max(network.preprocessing.shape[1:])
+    side = _side(network.preprocessing.input_shape[1:])
     classes = [("Classes", _classes(network.classes))] if network.classes else []
     return replace(
         card,
         facts=(*card.facts, *classes, ("Layers", f"{len(table)}, listed below")),
-        strip=_whole_strip(table, names, side),
+        strip=_whole_strip(table, names, side) if side else None,
         support=_support(coverage),
         operations=tuple(
             Operation(use.op, counted(use.count, "call"), use.support.value, use.note)
@@ -172,20 +172,33 @@ def _versions(described: Mapping[str, Any]) -> list[Fact]:
 
 
 def _preprocessing(settings: Mapping[str, Any]) -> str:
-    rows, columns = _sides(settings={"preprocessing": settings})
-    parts = [
-        f"resize to {_px(settings['resize'])} ({settings['interpolation']}, {settings['crop_mode']})",
-        f"crop {columns} x {rows} px",
+    if "array" in settings or len(settings["mean"]) not in (1, 3):
+        shape = (len(settings["mean"]), *_lengths(settings))
+        parts = [f"arrays of {' x '.join(map(str, shape))}, channels first"]
+    else:
+        rows, columns = _lengths(settings)
+        parts = [
+            f"resize to {_px(settings['resize'])} ({settings['interpolation']}, {settings['crop_mode']})",
+            f"crop {columns} x {rows} px",
+        ]
+    parts += [
         f"mean {_numbers(settings['mean'])}",
         f"standard deviation {_numbers(settings['std'])}",
     ]
     return ", ".join(parts)
 
 
-def _sides(settings: Mapping[str, Any]) -> tuple[int, int]:
-    """Return (rows, columns) of the network's input."""
-    crop = settings["preprocessing"]["crop"]
-    return (crop, crop) if isinstance(crop, int) else (int(crop[0]), int(crop[1]))
+def _lengths(settings: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the lengths of the network's input: rows and columns of a picture; empty if unknown."""
+    if "array" in settings:
+        return tuple(map(int, settings["array"][1:]))
+    crop = settings.get("crop", ())
+    return (crop, crop) if isinstance(crop, int) else tuple(map(int, crop))
+
+
+def _side(lengths: Sequence[int]) -> int:
+    """Return the longer side of a picture, and 0 for other inputs, whose fields are not drawn."""
+    return max(lengths) if len(lengths) == 2 else 0
 
 
 def _px(size: Any) -> str:
