@@ -13,6 +13,9 @@ Read it in this order:
     gradient_tape.py     the tapes of the gradient and of guided backpropagation
     preservation.py      restore everything that a forward pass changes in a network
     wrappers.py          replace wrappers such as torch.compile by their inner module
+    multihead.py         nn.MultiheadAttention as separate calls
+    unrolled.py          recurrent layers as single steps
+    fused_modules.py     use both while a network is recorded
     hooks.py             run a network up to a layer: training flags, hooks and locks
     repeats.py           steps of one recording that the next one can use again
     memory.py            where a view lies in the tensor whose memory it shares
