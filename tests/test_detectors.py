@@ -129,8 +129,16 @@ HEADS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", HEADS)
+BY_NIGHT = ("ssd300_vgg16", "maskrcnn_resnet50_fpn")  # large; the others have the same heads
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.nightly if name in BY_NIGHT else pytest.mark.slow)
+        for name in HEADS
+    ],
+)
 def test_detections_and_layers_of_torchvisions_detectors_equal_the_reference(name: str) -> None:
     net = detector(name)
     picture = scene(3).image[:70]

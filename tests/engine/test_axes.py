@@ -302,6 +302,7 @@ WITHOUT_FIELDS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), [case for case in CASES if case[1] not in WITHOUT_FIELDS])
 def test_boxes_of_units_equal_the_positions_that_change_them(kind: str, name: str) -> None:
     network = positive(build(kind, name))
