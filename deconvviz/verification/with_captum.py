@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,19 @@ def copied(network: nn.Module) -> nn.Module | None:
     return found
 
 
+def _pass_copies_on(layer: nn.Module) -> None:
+    """Let a module return a copy after its hooks have run, because the network may overwrite what it returns.
+
+    captum would then differentiate the overwritten output.
+    """
+    kind = type(layer)
+
+    def call(self: nn.Module, *args: Any, **options: Any) -> Any:
+        return kind.__call__(self, *args, **options).clone()
+
+    layer.__class__ = type(kind.__name__, (kind,), {"__call__": call})
+
+
 def captum_maps(
     network: nn.Module, layer: nn.Module, image: Tensor, method: str, places: Sequence[Place]
 ) -> Iterator[Tensor]:
@@ -51,6 +65,7 @@ def captum_maps(
     """
     from captum import attr
 
+    _pass_copies_on(layer)
     outputs: list[Tensor] = []
     handle = layer.register_forward_hook(lambda part, args, output: outputs.append(output.detach()))
     try:

@@ -134,6 +134,32 @@ def test_units_of_several_images_whole_channels_and_negative_units_are_confirmed
     assert steps == [(n, 5) for n in range(1, 6)]
 
 
+class OverwrittenSum(nn.Module):
+    """Convolutions with a sum that is written into the output of the second one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.stem, self.relu, self.conv = (
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.stem(x))
+        found: Tensor = self.conv(x)
+        found += x
+        return found
+
+
+def test_captum_does_not_see_later_writes_into_the_layer() -> None:
+    net = dv.Network(OverwrittenSum(), size=8)
+    recording = net.record(torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)), ["conv"])
+    found = dv.verify(net, recording.project("conv", recording.strongest("conv", 3)))
+    assert found.route == "captum" and found.passed
+
+
 def test_negative_unit_of_one_image_is_not_left_to_captum() -> None:
     net = wrapped(
         seeded(lambda: nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 6, 3))), noise(1, 3, 9, 9)
