@@ -23,7 +23,7 @@ def largest_difference(net: dv.Network, layers: int = 3) -> str:
         raise NetworkError("the second implementation knows networks with one input of a fixed size")
     crop = own.preprocessing.crop
     shape = own.preprocessing.array or (3, *((crop, crop) if isinstance(crop, int) else crop))
-    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     maps = [
         layer.name for layer in own.layers if len(layer.shape) == layer.spatial + 1 > 2 and layer.shape[1] > 1
     ]

@@ -240,6 +240,19 @@ def test_projection_of_antialiased_interpolation(how: dict[str, Any], mode: str)
     _close(below, (signal.flatten(2) @ matrix.T).view(below.shape))
 
 
+def test_batch_norm_of_one_image_below_a_transposition() -> None:
+    scale, x = torch.rand(4).double() + 0.5, torch.randn(1, 4, 3, 5).double()
+    oracle = Autograd(
+        Calls(
+            lambda x: F.batch_norm(x, scale, scale, scale, scale, eps=0.0).flatten(2).transpose(1, 2)
+        ).eval(),
+        x,
+    )
+    signal = torch.randn(1, 15, 4).double()
+    below = oracle.project("", signal)
+    _close(below, signal.transpose(1, 2).reshape(x.shape) * scale.reshape(4, 1, 1) ** 0.5)
+
+
 def test_attention_weights_are_constants() -> None:
     x = _x()
     signal, below = _projected(lambda x: F.scaled_dot_product_attention(x, 2 * x, 3 * x, scale=0.5))

@@ -356,7 +356,10 @@ class Semantics(TorchFunctionMode):
         training = rest[4] if len(rest) > 4 else options.get("training", False)
         if training:
             raise Unverifiable("a batch norm uses the statistics of the batch")
-        return call(input, *rest, **options)
+        found: Tensor = call(input, *rest, **options)
+        if found.requires_grad:  # for a single image and other strides, PyTorch 2.14 returns wrong gradients
+            found.register_hook(torch.Tensor.contiguous)
+        return found
 
     def _normalize(
         self, call: Any, input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Any = None
