@@ -180,7 +180,14 @@ def table(head):
     return rows
 
 
-@pytest.mark.parametrize("family", ["squeezenet", "mobilenetv2", "segmentation.lraspp"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param("squeezenet", marks=pytest.mark.nightly),
+        pytest.param("mobilenetv2", marks=pytest.mark.nightly),
+        pytest.param("segmentation.lraspp", marks=pytest.mark.slow),
+    ],
+)
 def test_rows_of_the_table_of_families_equal_the_output_of_its_command(coverage, family, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["coverage.py", "--markdown", "--only", family])
     coverage["main"]()

@@ -330,7 +330,7 @@ def test_tables_open_in_other_libraries(tmp_path: Path) -> None:
     assert dict(images) == found.labels == dict(polars.read_parquet(tmp_path / "images.parquet").iter_rows())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_similarity_of_channels_over_2000_scenes_has_the_stated_error() -> None:
     """Measured (root mean square, largest): 0.034 and 0.12 for conv3_2, 0.037 and 0.14 for conv4_2."""
     layers, net = ["conv3_2", "conv4_2"], dv.load("minivgg")

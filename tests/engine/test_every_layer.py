@@ -98,7 +98,7 @@ pytestmark = pytest.mark.usefixtures("spare_threads")
 
 
 def _marks(name: str, dtype: torch.dtype) -> list[pytest.MarkDecorator]:
-    if (name, dtype) in NIGHTLY:
+    if name in NIGHTLY and dtype is torch.float32:
         return [pytest.mark.nightly]
     return [] if name in QUICK else [pytest.mark.slow]
 
