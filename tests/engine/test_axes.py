@@ -23,6 +23,8 @@ import deconvviz as dv
 from deconvviz.engine.receptive_fields import views
 from deconvviz.engine.units import Unit
 
+pytestmark = pytest.mark.slow
+
 EXACT = 1e-10
 Build = Callable[[], nn.Module]
 
@@ -302,7 +304,6 @@ WITHOUT_FIELDS = (
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), [case for case in CASES if case[1] not in WITHOUT_FIELDS])
 def test_boxes_of_units_equal_the_positions_that_change_them(kind: str, name: str) -> None:
     network = positive(build(kind, name))
