@@ -72,6 +72,17 @@ def _set_training(part: nn.Module, flag: bool) -> None:
 
 
 @contextmanager
+def without_gradients_of_weights(module: nn.Module) -> Iterator[None]:
+    """Compute no gradients of weights."""
+    with ExitStack() as undo:
+        for weight in module.parameters():
+            if weight.requires_grad:
+                weight.requires_grad_(False)
+                undo.callback(weight.requires_grad_, True)
+        yield
+
+
+@contextmanager
 def capture_outputs(
     module: nn.Module, names: Collection[str], on_output: Callable[[str, Tensor], None]
 ) -> Iterator[Callable[[Tensor], None]]:

@@ -29,6 +29,12 @@ class Memory:
     reference: StorageWeakRef
     root: Geometry
     values: dict[Geometry, int] = field(default_factory=dict)
+    lost: bool = False  # whether it contains a write that cannot be followed
+
+    def root_in(self, tensor: Tensor) -> Tensor:
+        """Return the root as a view of a tensor that shares this memory."""
+        offset, _, shape, strides = self.root
+        return tensor.as_strided(shape, strides, offset)
 
 
 def geometry(tensor: Tensor) -> Geometry:

@@ -54,7 +54,6 @@ class TapeRecorder(TorchDispatchMode):
         self._makers: dict[int, Rule | None] = {}  # by value: the rule of the call that returned it
         self._broken: set[int] = set()  # values in which the images of a batch are mixed
         self._filled = False  # whether the image was written into a tensor that did not depend on it
-        self._lost: set[int] = set()  # memory with a write that cannot be followed
         self._spellings = Spellings()
         self._operations: dict[int, _Operation] = {}  # operations that were called, by id
         self._referring: dict[int, list[Rule]] = {}  # rules by the memory of the constants they reference
@@ -77,7 +76,6 @@ class TapeRecorder(TorchDispatchMode):
             kept = self._memories.get(storage._cdata)
             if kept is None or kept.reference.expired():
                 kept = self._memories[storage._cdata] = Memory(StorageWeakRef(storage), root_of(tensor))
-                self._lost.discard(storage._cdata)
             kept.values[geometry(tensor)] = value
         return value
 
@@ -104,14 +102,12 @@ class TapeRecorder(TorchDispatchMode):
 
     def _read_again(self, tensor: Tensor, kept: Memory) -> int | None:
         """Return a new value for a tensor, as a part of the root of its memory; None if it is not known."""
-        value = kept.values.get(kept.root)
-        where = section(kept.root, geometry(tensor))
-        if value is None or tensor.is_nested or tensor.dtype != kept.root[1]:
+        if kept.root not in kept.values or tensor.dtype != kept.root[1]:
             return None
+        where = section(kept.root, geometry(tensor))
         self.last = None  # the values of the last recording have other numbers
         with _disable_current_modes():
-            offset, _, shape, strides = kept.root
-            part = tensor.as_strided(shape, strides, offset)
+            part = kept.root_in(tensor)
             place = (tensor.shape, tensor.stride(), tensor.storage_offset())
             for op, arguments in [(_READ, place)] if where is None else where.reading():
                 part = self.__torch_dispatch__(op, (), (part, *arguments))
@@ -125,7 +121,7 @@ class TapeRecorder(TorchDispatchMode):
         memory = memory_of(target)
         kept = None if memory is None else self._memories.get(memory)
         written = None if kept is None else kept.values.get(geometry(target))
-        if kept is None or memory is None or written is None:
+        if kept is None or written is None:
             return
         before, here = kept.values.get(kept.root), geometry(target)
         kept.values.clear()
@@ -135,12 +131,12 @@ class TapeRecorder(TorchDispatchMode):
             if followed is None or (followed is not target and memory_of(followed) == memory):
                 del self._followed[key]
         if here == kept.root:
-            self._lost.discard(memory)
+            kept.lost = False
+            return
+        kept.lost = kept.lost or target.dtype != kept.root[1]
+        if kept.lost:
             return
         where = section(kept.root, here)
-        if memory in self._lost or target.dtype != kept.root[1]:
-            self._lost.add(memory)
-            return
         self.last = None
         if before is not None:
             kept.values[kept.root] = before
@@ -149,9 +145,7 @@ class TapeRecorder(TorchDispatchMode):
             for op, arguments in where.laying() if where is not None else ():
                 part = self.__torch_dispatch__(op, (), (part, *arguments))
             if where is None or not where.whole:
-                offset, _, shape, strides = kept.root
-                root = target.as_strided(shape, strides, offset)
-                self._patch(root, part)
+                self._patch(kept.root_in(target), part)
 
     def _patch(self, root: Tensor, part: Tensor) -> None:
         """Record that a part of a tensor was replaced. The memory already contains it."""

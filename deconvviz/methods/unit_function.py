@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from deconvviz.engine.hooks import Stop, evaluation, exclusive, plain
+from deconvviz.engine.hooks import Stop, evaluation, exclusive, plain, without_gradients_of_weights
 from deconvviz.engine.preservation import Parts, preserved
 from deconvviz.engine.units import Unit, checked
 from deconvviz.engine.wrappers import eager, named_parts
@@ -73,7 +73,7 @@ def network_function(
         torch.enable_grad(),
         preserved(parts, weights=True),
         evaluation(parts),
-        _without_gradients_of_weights(module),
+        without_gradients_of_weights(module),
         _messages_of_user_code(subject),
     ):
 
@@ -135,17 +135,6 @@ def output_of(module: nn.Module, parts: Parts, name: str, images: Tensor) -> Ten
     finally:
         handle.remove()
     return found[0]
-
-
-@contextmanager
-def _without_gradients_of_weights(module: nn.Module) -> Iterator[None]:
-    """Compute no gradients of weights."""
-    with ExitStack() as undo:
-        for weight in module.parameters():
-            if weight.requires_grad:
-                weight.requires_grad_(False)
-                undo.callback(weight.requires_grad_, True)
-        yield
 
 
 def _messages_of_user_code(subject: LayerOfNetwork) -> Any:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.engine.entries import Entry
-from deconvviz.engine.hooks import evaluation, exclusive
+from deconvviz.engine.hooks import evaluation, exclusive, without_gradients_of_weights
 from deconvviz.engine.network_inputs import NetworkInputs
 from deconvviz.engine.preservation import preserved
 from deconvviz.engine.wrappers import eager, named_parts
@@ -87,7 +87,7 @@ def find_detections(module: nn.Module, given: NetworkInputs, output: str) -> lis
         torch.enable_grad(),
         preserved(parts, weights=True),
         evaluation(parts),
-        _without_gradients(module),
+        without_gradients_of_weights(module),
         _leaf_at(head, keys) as leaves,
     ):
         result = given.copied().call(module)
@@ -152,16 +152,3 @@ def _leaf_at(head: nn.Module, keys: Sequence[str]) -> Iterator[list[Tensor]]:
         yield leaves
     finally:
         handle.remove()
-
-
-@contextmanager
-def _without_gradients(module: nn.Module) -> Iterator[None]:
-    """Let no weight have a gradient, so that only what follows the class scores is recorded by autograd."""
-    trainable = [weight for weight in module.parameters() if weight.requires_grad]
-    try:
-        for weight in trainable:
-            weight.requires_grad_(False)
-        yield
-    finally:
-        for weight in trainable:
-            weight.requires_grad_(True)

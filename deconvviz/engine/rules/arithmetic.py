@@ -285,7 +285,12 @@ class Blank(Factors):
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.mask = self.keep(call, call["mask"], self.layouts[1])
+        self.mask = self.keep(call, self.mask_of(call), self.layouts[1])
+
+    def mask_of(self, call: Call) -> Tensor:
+        """Return the mask among the arguments of a call."""
+        mask: Tensor = call["mask"]
+        return mask
 
     def flows(self, argument: int) -> bool:
         return argument == 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from deconvviz.engine.layout import TensorLayout, Window
-from deconvviz.engine.rules.arithmetic import Choice, Factors
+from deconvviz.engine.rules.arithmetic import Blank
 from deconvviz.engine.rules.indexing import (
     DIFFERENT,
     OVER_IMAGES,
@@ -148,28 +148,22 @@ class IndexPut(Written):
             self.settle(call, positions_in(self.below, lists), covered)
 
 
-class MaskedPut(Factors):
+class MaskedPut(Blank):
     """``x[mask] = number``: the signal goes where the mask is False."""
-
-    support, note = Choice.support, Choice.note
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.count = len(call.layouts)
-        mask: Tensor = call["indices"][0].bool()
-        mask = mask.reshape(*mask.shape, *[1] * (call["self"].dim() - mask.dim()))
-        self.mask = self.keep(call, mask, call.layouts[1])
         self.adds = bool(call["accumulate"])
 
-    def flows(self, argument: int) -> bool:
-        return argument == 0
+    def mask_of(self, call: Call) -> Tensor:
+        mask: Tensor = call["indices"][0].bool()
+        return mask.reshape(*mask.shape, *[1] * (call["self"].dim() - mask.dim()))
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
-        assert isinstance(self.mask, Tensor)
-        rest = signal if self.adds else signal * ~window.cut(self.mask)
-        return [rest] + [None] * (self.count - 1)
+        found = super().project(signal, window, input_windows)
+        return [signal, *found[1:]] if self.adds else found
 
 
 @rule(
