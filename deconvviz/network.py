@@ -26,6 +26,7 @@ from deconvviz.engine.preservation import fingerprints, preserved
 from deconvviz.engine.wrappers import eager, named_parts, named_weights, unwrapped
 from deconvviz.errors import DeconvvizError, LayerError, NetworkError
 from deconvviz.images.image import InputImage
+from deconvviz.images.input_array import InputArray
 from deconvviz.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Size
 from deconvviz.images.recorded_input import RecordedInput
 from deconvviz.layers import Layer, LayerTable, read_layers
@@ -47,7 +48,7 @@ from deconvviz.views import open_view
 
 Images: TypeAlias = (
     "str | os.PathLike[str] | InputImage | Image.Image | np.ndarray[Any, Any] | Tensor"
-    "| Sequence[str | os.PathLike[str] | InputImage | Image.Image | np.ndarray[Any, Any]]"
+    "| Sequence[str | os.PathLike[str] | InputImage | InputArray | Image.Image | np.ndarray[Any, Any]]"
 )
 
 

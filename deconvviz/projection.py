@@ -488,11 +488,7 @@ class Projection:
 
     def _array_of(self, image: int) -> np.ndarray[Any, Any]:
         """Return an input array (C, ...) as it was before preprocessing."""
-        preprocessing = self.network.preprocessing
-        values = as_numpy(self.inputs[image]).astype(np.float64)
-        ones = [1] * (values.ndim - 1)
-        mean, std = (np.asarray(one).reshape(-1, *ones) for one in (preprocessing.mean, preprocessing.std))
-        return np.asarray(values * std + mean)
+        return self.network.preprocessing.array_of(self.inputs[image])
 
     def _shown(self, image: int) -> np.ndarray[Any, Any]:
         self._check_shows()
@@ -642,6 +638,11 @@ def ranges_of(box: Box) -> tuple[slice, ...]:
     """Return the ranges of a box along each axis: rows, then columns."""
     axes = len(box) // 2
     return tuple(slice(first, past) for first, past in zip(box[:axes], box[axes:], strict=True))[::-1]
+
+
+def inside(box: Box) -> tuple[slice, ...]:
+    """Return the index of a box in an array with channels, (C, ...)."""
+    return (slice(None), *ranges_of(box))
 
 
 def as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -87,7 +87,7 @@ def run(
         batches = ray.put(plan.batches)
         rows = [{"index": index} for index in state.pending]
         blocks = max(1, min(len(rows), _BLOCKS, -(-len(rows) // _ROWS)))
-        memory = 4 * plan.batch_size * torch.Size(plan.network.preprocessing.shape).numel() * 4  # bytes
+        memory = 4 * plan.batch_size * torch.Size(plan.network.preprocessing.input_shape).numel() * 4  # bytes
         stream = (
             ray.data.from_items(rows, override_num_blocks=blocks)
             .map(

@@ -15,6 +15,7 @@ from deconvviz.errors import ImageError, LayerError, SearchError, SourceError
 from deconvviz.image_sources import Source
 from deconvviz.image_sources.batches import Batches
 from deconvviz.image_sources.labels import Labels
+from deconvviz.images.network_files import files_of
 from deconvviz.layers import Layer
 from deconvviz.network import Network
 
@@ -98,7 +99,7 @@ def plan(
 
     Raises LayerError, SearchError, SourceError and ImageError.
     """
-    network.preprocessing.check_reads_images(network.name)
+    files = files_of(network.preprocessing, network.name)
     network.check_one_input()
     if top < 1:
         raise SearchError(
@@ -111,7 +112,8 @@ def plan(
             option="batch_size=N",
         )
     if not len(source):
-        raise SourceError(f"no images in {source.place}")
+        raise SourceError(f"no {files.noun}s in {source.place}")
+    files.check_can_read(source.names)
     found = chosen_layers(network, layers)
     return Plan(network, found, source, top, min(batch_size, len(source)), strict)
 

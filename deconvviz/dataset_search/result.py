@@ -17,13 +17,16 @@ from deconvviz.dataset_search.peak_finder import Numbers
 from deconvviz.dataset_search.peak_histogram import edges_of
 from deconvviz.dataset_search.search_files import SearchFiles, read_files, write_files
 from deconvviz.dataset_search.search_folder import MANIFEST, check_channels, searched_layer
-from deconvviz.dataset_search.tables import EDGES
+from deconvviz.dataset_search.tables import AXES, field_columns
 from deconvviz.described_network import load_described
 from deconvviz.errors import SearchError, UnitError
 from deconvviz.folder_lock import locked
 from deconvviz.html_views import table
-from deconvviz.image_sources import Source, open_source, reopen
+from deconvviz.image_sources import Given, Source, open_source, reopen
 from deconvviz.image_sources.opening import place_of_source
+from deconvviz.images.input_files import InputFiles
+from deconvviz.images.network_files import files_of
+from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.layers import Layer
 from deconvviz.network import Network
 from deconvviz.notebook_bar import or_bar
@@ -55,7 +58,7 @@ class Reopening:
 
     network: Network | None = None  # network passed to `open_search`
     searched: ReferenceType[Network] | None = None  # network of the search, if it still exists
-    source: Source | str | None = None  # current location of the images
+    source: Given | None = None  # current location of the images, or the images
     weights: str | Path | None = None  # current location of the weights
     device: str = "cpu"
     allow_code: bool = False
@@ -139,21 +142,28 @@ class Search:
         )
 
     @cached_property
+    def files(self) -> InputFiles:
+        """What the network reads: images, or arrays of a shape."""
+        described = self.manifest["network"]
+        return files_of(Preprocessing.from_json(described["preprocessing"]), described["name"])
+
+    @cached_property
     def source(self) -> Source:
         """Source of the images. Raises SourceError if the images have changed since the search."""
-        return reopen(self.manifest["source"], self.reopening.source)
+        return reopen(self.manifest["source"], self.reopening.source, files=self.files)
 
     def _open_source(self) -> tuple[Source, tuple[str, ...]]:
         """Return the source, and a note if it has changed. The caller checks every image that is shown."""
         described = self.manifest["source"]
-        whole = open_source(self.reopening.source or place_of_source(described))
+        place = self.reopening.source
+        whole = open_source(place_of_source(described) if place is None else place, files=self.files)
         source = whole if described["limit"] is None else whole.limited(described["limit"])
         if source.digest == described["digest"]:
             return source, ()
         source = whole  # without the limit, as the first images by id may have changed
         return source, (
-            f"{source.place} has changed since the search ({described['pictures']} images then, "
-            f"{len(source)} now); the images shown have not",
+            f"{source.place} has changed since the search ({described['pictures']} {self.files.noun}s then, "
+            f"{len(source)} now); the {self.files.noun}s shown have not",
         )
 
     @property
@@ -168,8 +178,8 @@ class Search:
         names = list(self.layers)
         layers = ", ".join(names[:3]) + (f" ... ({len(names)} layers)" if len(names) > 3 else "")
         return (
-            f"<Search of {self.image_count:,} images in {self.manifest['network']['name']}: {layers}; "
-            f"top {self.manifest['top']} of {self.channels.num_rows:,} channels>"
+            f"<Search of {self.image_count:,} {self.files.noun}s in {self.manifest['network']['name']}: "
+            f"{layers}; top {self.manifest['top']} of {self.channels.num_rows:,} channels>"
         )
 
     def _repr_html_(self) -> str:
@@ -467,17 +477,17 @@ class Search:
 
     def _silent_notes(self, channels: Mapping[str, Sequence[int]], k: int) -> list[str]:
         """Return notes on dead channels, and on channels with fewer than k images."""
-        notes = []
+        notes, noun = [], self.files.noun
         for layer, numbers in channels.items():
             counts = {channel: len(self.top(layer, channel, k)) for channel in dict.fromkeys(numbers)}
             if dead := [str(channel) for channel, count in counts.items() if not count]:
                 notes.append(
-                    f"{layer}: {_numbered('channel', dead)} dead (0 on all {self.image_count:,} images) and "
+                    f"{layer}: {_numbered('channel', dead)} dead (0 on all {self.image_count:,} {noun}s) and "
                     "not shown"
                 )
             if few := [str(channel) for channel, count in counts.items() if 0 < count < k]:
                 notes.append(
-                    f"{layer}: {_numbered('channel', few)} 0 on all images except those shown, which are "
+                    f"{layer}: {_numbered('channel', few)} 0 on all {noun}s except those shown, which are "
                     f"fewer than {k}"
                 )
         return notes
@@ -485,7 +495,9 @@ class Search:
     def _peaks_of(self, channels: ChannelsByLayer, k: int) -> list[Peak]:
         """Return the peaks to project. Raises SearchError and UnitError before the network is opened."""
         if not 1 <= k <= int(self.manifest["top"]):
-            raise SearchError(f"cannot show the {k} strongest images: the search kept {self.manifest['top']}")
+            raise SearchError(
+                f"cannot show the {k} strongest {self.files.noun}s: the search kept {self.manifest['top']}"
+            )
         if not channels or not all(channels.values()):
             raise SearchError("no channel was given: name one or more")
         peaks = [
@@ -500,7 +512,8 @@ class Search:
                 for layer, numbers in channels.items()
             )
             raise SearchError(
-                f"nothing can be shown: {named} (0 on all {self.image_count:,} images). Choose other channels"
+                f"nothing can be shown: {named} (0 on all {self.image_count:,} {self.files.noun}s). "
+                "Choose other channels"
             )
         return peaks
 
@@ -603,7 +616,7 @@ def open_search(
     folder: str | os.PathLike[str],
     *,
     network: Network | None = None,
-    source: Source | str | os.PathLike[str] | None = None,
+    source: Given | None = None,
     weights: str | Path | None = None,
     device: str = "cpu",
     allow_code: bool = False,
@@ -632,7 +645,7 @@ def open_search(
     digest = files.manifest["network"]["digest"]
     if network is not None and network.digest != digest:
         raise SearchError(_other_weights(network, digest, home))
-    moved = source if source is None or isinstance(source, Source) else os.fspath(source)
+    moved = os.fspath(source) if isinstance(source, os.PathLike) else source
     reopening = Reopening(network, None, moved, weights, device, allow_code)
     return Search(**vars(files), folder=home, reopening=reopening)
 
@@ -648,7 +661,7 @@ def _numbered(noun: str, numbers: Sequence[str]) -> str:
 
 
 def _peak(row: Mapping[str, Any]) -> Peak:
-    edges = [row[name] for name in EDGES]
-    box = None if None in edges else (edges[0], edges[1], edges[2], edges[3])
-    values = {name: row[name] for name in ("layer", "channel", "rank", "activation", "y", "x")}
-    return Peak(**values, image_id=row["image"], box=box)
+    edges = [row[name] for name in field_columns(sum(name in row for name in AXES))]
+    values = {name: row[name] for name in ("layer", "channel", "rank", "activation")}
+    values |= {name: row.get(name) for name in AXES}
+    return Peak(**values, image_id=row["image"], box=None if None in edges else tuple(edges))

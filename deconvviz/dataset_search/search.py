@@ -21,8 +21,9 @@ from deconvviz.dataset_search.search_folder import FORMAT
 from deconvviz.dataset_search.tables import channels_table, dead, images_table, peaks_table, statistics_table
 from deconvviz.errors import SearchError
 from deconvviz.folder_lock import locked
-from deconvviz.image_sources import Source, open_source
+from deconvviz.image_sources import Given, Source, open_source
 from deconvviz.image_sources.batches import usual_workers
+from deconvviz.images.network_files import files_of
 from deconvviz.layers import Layer
 from deconvviz.loading import load
 from deconvviz.network import Network
@@ -38,7 +39,7 @@ EVERY = 30.0
 
 def search(
     network: Network | str,
-    source: str | os.PathLike[str] | Source,
+    source: Given,
     layers: str | Layer | Iterable[str | Layer],
     *,
     top: int = TOP,
@@ -61,7 +62,9 @@ def search(
 
     Args:
         network: Network or its name.
-        source: Folder, text file of paths, zip file, tar shards, ``hf:NAME``, ``scenes:COUNT`` or a `Source`.
+        source: Folder, text file of paths, zip file, tar shards, ``hf:NAME``, ``scenes:COUNT``, a `Source`,
+            or a sequence of images or arrays. For a network that reads signals, volumes, video or bands, they
+            have the files that `Network.record` reads, cut or padded to its shape.
         layers: Layers, names of layers or ``all``.
         top: Number of images to keep for each channel.
         out: Folder for the result and for checkpoints. None writes no files.
@@ -107,7 +110,7 @@ def search(
     if folder is not None:
         check_free(folder, resume=resume, force=force)
     net = load(network) if isinstance(network, str) else network
-    images = open_source(source, limit=limit)
+    images = open_source(source, limit=limit, files=files_of(net.preprocessing, net.name))
     size = batch_size_in(folder) if batch_size is None and folder is not None and resume else batch_size
     planned = plan(
         net, images, layers, top=top, batch_size=BATCH_SIZE if size is None else size, strict=strict
@@ -183,7 +186,9 @@ def _check_any_read(begun: State, source: Source) -> None:
     """Raise SearchError if no image could be read."""
     if not begun.top.image_count:
         first = begun.skipped[min(begun.skipped)]
-        raise SearchError(f"none of the {len(source)} images in {source.place} could be read: {first}")
+        raise SearchError(
+            f"none of the {len(source)} {source.files.noun}s in {source.place} could be read: {first}"
+        )
 
 
 def result(planned: Plan, state: State, engine: str, folder: Path | None) -> Search:

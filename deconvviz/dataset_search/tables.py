@@ -17,16 +17,18 @@ from deconvviz.errors import RefusedOp
 from deconvviz.layers import Layer
 from deconvviz.recording import Recording
 
-EDGES = ("x0", "y0", "x1", "y1")
+AXES = ("z", "y", "x")
+"""Columns of a position. A signal has x alone, an image y and x, a volume or a video all three."""
 
 
 def peaks_table(plan: Plan, top: Top) -> pa.Table:
     """Return a table with one row for each peak, ordered by layer, channel and rank.
 
-    The columns are layer, channel, rank (1 is the strongest), activation, image, y, x, x0, y0, x1 and y1.
-    Peaks that are 0 in a rectified channel have no row (see `Top.silent`). y and x are null for a unit
-    without position. x0 to y1, the receptive field, are null where the projection is unsupported or reaches
-    no pixel.
+    The columns are layer, channel, rank (1 is the strongest), activation, image, y, x, x0, y0, x1 and y1. For
+    signals, there are only x, x0 and x1; for volumes and video, also z, z0 and z1. Peaks that are 0 in a
+    rectified channel have no row (see `Top.silent`). z, y and x are null for a unit without position, and the
+    first of them for a unit of a map that lacks an axis of the input. x0 to z1, the receptive field, are null
+    where the projection is unsupported or reaches no pixel.
     """
     kept = min(plan.top, top.image_count)
     rows, width = top.activation.shape[0] * kept, slice(0, kept)
@@ -120,22 +122,25 @@ def _numbered(layers: Sequence[Layer]) -> tuple[Numbers, Numbers]:
 
 
 def _places(plan: Plan, places: Numbers) -> dict[str, tuple[Numbers, Numbers]]:
-    """Return columns for the units at flat indices (N, k): y, x and the edges of the receptive field.
+    """Return columns for the units at flat indices (N, k): position and edges of the receptive field.
 
     Each column is a pair of values (N * k) and booleans that state which values are known.
     """
-    found: dict[str, list[tuple[Numbers, Numbers]]] = {name: [] for name in ("y", "x", *EDGES)}
-    blank = torch.zeros(1, *plan.network.preprocessing.shape, dtype=plan.network.dtype)
+    shape = plan.network.preprocessing.input_shape
+    axes, edges = AXES[-len(shape) + 1 :], field_columns(len(shape) - 1)
+    found: dict[str, list[tuple[Numbers, Numbers]]] = {name: [] for name in (*axes, *edges)}
+    blank = torch.zeros(1, *shape, dtype=plan.network.dtype)
     recording = plan.network.record(blank, plan.layers)
     for layer, of_layer in _by_layer(plan.layers, places):
         flat = of_layer.reshape(-1)
-        y, x = np.divmod(flat, layer.shape[2]) if len(layer.shape) == 3 else (flat, flat)
-        known = np.full(len(flat), len(layer.shape) == 3)
-        found["y"].append((y, known))
-        found["x"].append((x, known))
-        boxes = _boxes(recording, layer, flat)
-        reaches_pixels = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        for edge, name in enumerate(EDGES):
+        position = np.unravel_index(flat, layer.shape[1:]) if layer.shape[1:] else ()
+        lacks = len(axes) - len(position)
+        for name, numbers in zip(axes, (*[flat] * lacks, *position), strict=True):
+            found[name].append((numbers, np.full(len(flat), name in axes[lacks:])))
+        boxes = _boxes(recording, layer, position, len(flat))
+        below = boxes[:, : len(axes)] < boxes[:, len(axes) :]
+        reaches_pixels = np.array(below.all(axis=1))
+        for edge, name in enumerate(edges):
             found[name].append((boxes[:, edge], reaches_pixels))
     return {
         name: (np.concatenate([column for column, _ in parts]), np.concatenate([known for _, known in parts]))
@@ -150,17 +155,25 @@ def _by_layer(layers: Sequence[Layer], numbers: Numbers) -> Iterator[tuple[Layer
         first += layer.shape[0]
 
 
-def _boxes(recording: Recording, layer: Layer, places: Numbers) -> Numbers:
-    """Return boxes (n, 4), x0 y0 x1 y1, of units at flat indices (n); zeros if no signal reaches a pixel."""
+def field_columns(axes: int) -> tuple[str, ...]:
+    """Return the columns of a receptive field in an input with so many axes, in the order of a box."""
+    names = AXES[::-1][:axes]
+    return (*(f"{name}0" for name in names), *(f"{name}1" for name in names))
+
+
+def _boxes(recording: Recording, layer: Layer, position: Sequence[Numbers], count: int) -> Numbers:
+    """Return boxes (n, 2 * axes) of `count` units; zeros if no signal reaches a pixel.
+
+    `position` has the index (n) of the units along each axis of the layer's map.
+    """
     try:
-        if len(layer.shape) == 3:
-            rows, columns = np.divmod(places, layer.shape[2])
-            found = recording.boxes_at(layer, rows.tolist(), columns.tolist())
+        if position:
+            found = recording.boxes_at(layer, *(numbers.tolist() for numbers in position))
             return found.numpy().astype(np.int32)
         boxes = recording.boxes(layer, [Unit(0, 0)])
     except RefusedOp:
-        boxes = [(0, 0, 0, 0)]
-    return np.tile(np.array(boxes, np.int32), (len(places), 1))
+        boxes = [(0,) * (2 * (recording.inputs.dim() - 2))]
+    return np.tile(np.array(boxes, np.int32), (count, 1))
 
 
 def dead(layers: Sequence[Layer], top: Top) -> dict[str, list[int]]:

@@ -18,7 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from deconvviz.errors import ImageError, SourceError
 from deconvviz.image_sources import Source
+from deconvviz.images.input_array import InputArray
 from deconvviz.images.preprocessing import Preprocessing
+from deconvviz.printable_names import printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,7 @@ class Batch:
 
     index: int
     numbers: npt.NDArray[np.int64]  # (b), indices of the images that could be read
-    inputs: Tensor  # (b, C, H, W)
+    inputs: Tensor  # (b, C, H, W), or (b, C, ...) for arrays
     failures: tuple[tuple[int, str], ...]  # (image index, reason)
     seconds: float  # time for reading, decoding and preprocessing
 
@@ -55,13 +57,20 @@ class Batches(Dataset[Batch]):
         failures: list[tuple[int, str]] = []
         for number in range(index * self.size, min((index + 1) * self.size, len(self.source))):
             try:
-                inputs.append(self.preprocessing.apply(self.source.image(number).rgb))
+                inputs.append(self._input(number))
                 numbers.append(number)
             except ImageError as reason:
                 failures.append((number, str(reason)))
-        stacked = torch.stack(inputs) if inputs else torch.empty(0, *self.preprocessing.shape)
+        stacked = torch.stack(inputs) if inputs else torch.empty(0, *self.preprocessing.input_shape)
         seconds = time.perf_counter() - start
         return Batch(index, np.array(numbers, np.int64), stacked, tuple(failures), seconds)
+
+    def _input(self, number: int) -> Tensor:
+        """Return the network's input for one image or array. Raises ImageError."""
+        read = self.source.input(number)
+        if isinstance(read, InputArray):
+            return self.preprocessing.apply_array(read.values, printable(self.source.names[number]))
+        return self.preprocessing.apply(read.rgb)
 
 
 def load(batches: Batches, indices: Sequence[int], *, workers: int, pin: bool = False) -> Iterator[Batch]:

@@ -14,7 +14,7 @@ import numpy as np
 from deconvviz.errors import SourceError
 from deconvviz.image_sources.image_files import SeparateFiles, check_file
 from deconvviz.image_sources.image_ids import sorted_once
-from deconvviz.images.discovery import SUFFIXES
+from deconvviz.images.input_files import InputFiles
 from deconvviz.paths import reason_of
 from deconvviz.printable_names import path_to_text
 from deconvviz.wording import counted
@@ -47,11 +47,11 @@ def is_hidden(path: str) -> bool:
     )
 
 
-def is_image(path: str) -> bool:
-    return path.lower().endswith(SUFFIXES) and not is_hidden(path)
+def is_input(path: str, files: InputFiles) -> bool:
+    return files.fit(path) and not is_hidden(path)
 
 
-def list_folder(folder: str) -> Listing:
+def list_folder(folder: str, kind: InputFiles) -> Listing:
     """Return all files below a folder. Raises SourceError if the folder itself cannot be read.
 
     Each folder is entered once: by its own path if that is below `folder`, otherwise by the first link to it
@@ -70,7 +70,7 @@ def list_folder(folder: str) -> Listing:
             with os.scandir(os.path.join(folder, subfolder)) as entries:
                 for entry in entries:
                     if not is_hidden(entry.name):
-                        _add_entry(entry, f"{subfolder}{entry.name}", listing, subfolders, links)
+                        _add_entry(entry, f"{subfolder}{entry.name}", listing, subfolders, links, kind)
         except OSError as reason:
             if not subfolder:
                 raise SourceError(f"the folder {folder} cannot be read: {reason_of(reason)}") from reason
@@ -81,14 +81,19 @@ def list_folder(folder: str) -> Listing:
 
 
 def _add_entry(
-    entry: os.DirEntry[str], path: str, listing: Listing, subfolders: list[str], links: list[str]
+    entry: os.DirEntry[str],
+    path: str,
+    listing: Listing,
+    subfolders: list[str],
+    links: list[str],
+    kind: InputFiles,
 ) -> None:
     if _is_folder(entry):
         if entry.is_symlink():
             heapq.heappush(links, path + "/")
         else:
             subfolders.append(path + "/")
-    elif entry.name.lower().endswith(SUFFIXES):
+    elif kind.fit(entry.name):
         check = check_file(entry)
         if check.problem:
             listing.skipped.append((path_to_text(path), check.problem))
@@ -108,22 +113,22 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def folder_of(place: str, listing: Listing) -> Folder:
+def folder_of(place: str, listing: Listing, kind: InputFiles) -> Folder:
     """Return the source of the listed images. Raises SourceError if there are none."""
     if not listing.images:
-        raise SourceError(_no_images_message(place, listing))
+        raise SourceError(_no_images_message(place, listing, kind))
     names, order, _ = sorted_once([path_to_text(path) for path in listing.images])
     sizes = np.array(listing.sizes, np.int64)[order]
-    return Folder(place, os.path.abspath(place), names, sizes, tuple(sorted(listing.skipped)))
+    return Folder(place, os.path.abspath(place), names, sizes, tuple(sorted(listing.skipped)), kind)
 
 
-def _no_images_message(place: str, listing: Listing) -> str:
+def _no_images_message(place: str, listing: Listing, kind: InputFiles) -> str:
     others = listing.other_count + len(listing.tars)
     other_files = counted(others, "other file")
     unread = f", and {len(listing.skipped)} that cannot be read" if listing.skipped else ""
     first = f" ({listing.skipped[0][0]}: {listing.skipped[0][1]})" if listing.skipped else ""
     shards = f". To search the tar shards, give '{place}/*.tar'" if listing.tars else ""
     return (
-        f"no images in {place} or its subfolders: {other_files}{unread}{first} "
-        f"(images end in {' '.join(SUFFIXES)}; hidden files are ignored){shards}"
+        f"no {kind.noun}s in {place} or its subfolders: {other_files}{unread}{first} "
+        f"({kind.noun}s end in {' '.join(kind.suffixes)}; hidden files are ignored){shards}"
     )

@@ -1,9 +1,10 @@
-"""Images that are separate files below one folder."""
+"""Images or arrays that are separate files below one folder."""
 
 from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,9 @@ from deconvviz.errors import ImageError
 from deconvviz.image_sources.image_ids import Names
 from deconvviz.image_sources.labels import folder_labels, folder_of_image
 from deconvviz.image_sources.source import Sizes, Skipped, Source
-from deconvviz.images.image import InputImage, read_image
+from deconvviz.images.image import InputImage
+from deconvviz.images.input_array import InputArray
+from deconvviz.images.input_files import InputFiles
 from deconvviz.paths import reason_of
 from deconvviz.printable_names import path_from_text, path_to_text
 
@@ -22,7 +25,9 @@ class SeparateFiles(Source):
     The label of an image is the name of its folder, see `folder_labels`.
     """
 
-    def __init__(self, place: str, folder: str, names: Names, sizes: Sizes, skipped: Skipped) -> None:
+    def __init__(
+        self, place: str, folder: str, names: Names, sizes: Sizes, skipped: Skipped, files: InputFiles
+    ) -> None:
         super().__init__(
             place,
             names,
@@ -30,13 +35,14 @@ class SeparateFiles(Source):
             skipped=skipped,
             lasting_place=absolute_path_text(place),
             labels=folder_labels(map(folder_of_image, names)),
+            files=files,
         )
         self._folder = folder
 
     def path(self, number: int) -> Path:
         return Path(self._folder, path_from_text(self.names[number]))
 
-    def read(self, number: int) -> InputImage:
+    def read(self, number: int) -> InputImage | InputArray:
         name, path = self.names[number], self.path(number)
         try:
             stream = path.open("rb")
@@ -45,8 +51,7 @@ class SeparateFiles(Source):
         except OSError as reason:
             raise ImageError(f"cannot read {name}: {reason_of(reason)}") from reason
         with stream:
-            image = read_image(stream, name)
-        return InputImage(image.rgb, path, image.notes)
+            return replace(self.files.read(stream, name), path=path)
 
 
 class FileCheck(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 from deconvviz.errors import SourceError
 from deconvviz.image_sources.image_files import SeparateFiles, check_file
 from deconvviz.image_sources.image_ids import sorted_once
+from deconvviz.images.input_files import InputFiles
 from deconvviz.paths import path_as_typed, reason_of
 from deconvviz.printable_names import path_to_text
 from deconvviz.wording import counted
@@ -28,7 +29,7 @@ class ImageList(SeparateFiles):
     kind = "list"
 
 
-def open_list(place: str) -> ImageList:
+def open_list(place: str, kind: InputFiles) -> ImageList:
     """Return the source of a list file. Raises SourceError."""
     folder = os.path.dirname(os.path.abspath(place))
     lines = _lines(place)
@@ -45,7 +46,7 @@ def open_list(place: str) -> ImageList:
         raise SourceError(_no_images_message(place, folder, skipped))
     names, order, dropped = sorted_once(ids)
     skipped += [(name, "it is listed more than once and read only once") for name in dropped]
-    return ImageList(place, folder, names, np.array(sizes, np.int64)[order], tuple(sorted(skipped)))
+    return ImageList(place, folder, names, np.array(sizes, np.int64)[order], tuple(sorted(skipped)), kind)
 
 
 def _lines(place: str) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Interface of a source of images: ids in a fixed order, and an image for each id."""
+"""Interface of a source of images or arrays: ids in a fixed order, and an image or an array for each id."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from deconvviz.errors import ImageError, SourceError
 from deconvviz.image_sources.image_ids import Names
 from deconvviz.image_sources.labels import Labels
 from deconvviz.images.image import InputImage
+from deconvviz.images.input_array import InputArray
+from deconvviz.images.input_files import IMAGE_FILES, InputFiles
 from deconvviz.paths import reason_of
 from deconvviz.wording import counted
 
@@ -38,6 +40,9 @@ class Source(ABC):
             def read(self, number):
                 return as_image(slide_of(self.file, int(self.names[number].removeprefix("slide-"))))
 
+    For a network that reads signals, volumes, video or bands, `read` returns an `InputArray` with an array of
+    the network's shape.
+
     A source is pickled and sent to worker processes. It should therefore keep paths instead of open files,
     and open files in `read`. If `read` raises ImageError or OSError, the search counts the image as
     unreadable and continues.
@@ -54,6 +59,7 @@ class Source(ABC):
         skipped: Skipped = (),
         lasting_place: str | None = None,
         labels: Sequence[str | None] | None = None,
+        files: InputFiles = IMAGE_FILES,
     ) -> None:
         """Initialise the source.
 
@@ -64,6 +70,7 @@ class Source(ABC):
             skipped: (id, reason) of images that are not in `names`, such as listed files that do not exist.
             lasting_place: Location that is valid from every working directory (default: `place`).
             labels: Class label of each image as text, in the order of `names`; None if it is unknown.
+            files: What the files of the source are: images or arrays.
         """
         if sizes is not None and len(sizes) != len(names):
             raise ValueError(
@@ -77,13 +84,14 @@ class Source(ABC):
         self.names = names
         self.sizes = sizes
         self.skipped = skipped
+        self.files = files
         self._lasting_place = place if lasting_place is None else lasting_place
         self._limit: int | None = None
         self._labels = labels if labels is None or isinstance(labels, Labels) else Labels.of(labels)
 
     @abstractmethod
-    def read(self, number: int) -> InputImage:
-        """Return the image of a number from 0 to `len(self) - 1`.
+    def read(self, number: int) -> InputImage | InputArray:
+        """Return the image or the array of a number from 0 to `len(self) - 1`.
 
         Raises:
             ImageError: The image cannot be read.
@@ -99,6 +107,10 @@ class Source(ABC):
             ImageError: The image cannot be read. The message contains its id.
             IndexError: The number is out of range.
         """
+        return self.files.image(self.input(number), self.names[number])
+
+    def input(self, number: int) -> InputImage | InputArray:
+        """Return the image or the array of `names[number]`, as `image`."""
         name = self.names[number]
         try:
             return self.read(number % len(self))
@@ -153,4 +165,4 @@ class Source(ABC):
         }
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.place}, {counted(len(self), 'image')})"
+        return f"{type(self).__name__}({self.place}, {counted(len(self), self.files.noun)})"

@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from deconvviz.errors import SourceError
 from deconvviz.image_sources.archive_reader import ArchiveFiles, compression, member_id
-from deconvviz.image_sources.folder import is_hidden, is_image
+from deconvviz.image_sources.folder import is_hidden, is_input
 from deconvviz.image_sources.image_files import absolute_path_text
 from deconvviz.image_sources.image_ids import Names, sorted_once
 from deconvviz.image_sources.labels import Labels, folder_labels, folder_of_image
 from deconvviz.image_sources.source import Sizes, Skipped, Source
-from deconvviz.images.discovery import SUFFIXES
-from deconvviz.images.image import InputImage, read_image
+from deconvviz.images.image import InputImage
+from deconvviz.images.input_array import InputArray
+from deconvviz.images.input_files import InputFiles
 from deconvviz.paths import reason_of
 from deconvviz.printable_names import path_to_text
 from deconvviz.wording import counted
@@ -51,6 +52,7 @@ class Shards(Source):
         skipped: Skipped,
         places: npt.NDArray[np.void],
         labels: Labels | None,
+        files: InputFiles,
     ) -> None:
         super().__init__(
             place,
@@ -59,14 +61,15 @@ class Shards(Source):
             skipped=skipped,
             lasting_place=absolute_path_text(place),
             labels=labels,
+            files=files,
         )
         self._places = places
-        self._files = ArchiveFiles(list(shards), list(shards.values()))
+        self._archives = ArchiveFiles(list(shards), list(shards.values()))
 
-    def read(self, number: int) -> InputImage:
+    def read(self, number: int) -> InputImage | InputArray:
         name = self.names[number]
         shard, start, size = self._places[number].item()
-        return read_image(self._files.read(shard, start, size, name), name)
+        return self.files.read(self._archives.read(shard, start, size, name), name)
 
     def _keep(self, count: int) -> None:
         super()._keep(count)
@@ -96,15 +99,15 @@ class Shard:
     keys: list[str] = field(default_factory=list)  # key of each image
 
 
-def open_shards(place: str, shards: Sequence[str], folder: str) -> Shards:
+def open_shards(place: str, shards: Sequence[str], folder: str, kind: InputFiles) -> Shards:
     """Return the source of `shards`, files below `folder`. Raises SourceError."""
     shards = sorted(shards)
     members, shard_sizes = Members(), dict[str, int]()
     for number, shard in enumerate(shards):
         shard_id = path_to_text(os.path.relpath(shard, folder).replace(os.sep, "/"))
-        shard_sizes[shard] = _list_shard(shard, number, shard_id, members)
+        shard_sizes[shard] = _list_shard(shard, number, shard_id, members, kind)
     if not members.ids:
-        raise SourceError(_no_images_message(place, len(shards), members))
+        raise SourceError(_no_images_message(place, len(shards), members, kind))
     names, order, dropped = sorted_once(members.ids)
     members.skipped += [
         (name, "it is in its shard more than once: the last copy is read") for name in dropped
@@ -114,10 +117,10 @@ def open_shards(place: str, shards: Sequence[str], folder: str) -> Shards:
     if found is None:
         found = folder_labels(members.folders[one] for one in order)
     skipped = tuple(sorted(members.skipped))
-    return Shards(place, shard_sizes, names, places["size"].copy(), skipped, places, found)
+    return Shards(place, shard_sizes, names, places["size"].copy(), skipped, places, found, kind)
 
 
-def _list_shard(path: str, number: int, shard_id: str, members: Members) -> int:
+def _list_shard(path: str, number: int, shard_id: str, members: Members, kind: InputFiles) -> int:
     """Add the members of one shard, and return its size in bytes.
 
     From a damaged shard, the members before the damage are added; from a file that is not a tar file, none.
@@ -137,7 +140,7 @@ def _list_shard(path: str, number: int, shard_id: str, members: Members) -> int:
                 while (member := tar.next()) is not None:
                     _check_offsets(member, tar.offset)
                     _add_class(member, tar, shard)
-                    _add_member(member, shard, members)
+                    _add_member(member, shard, members, kind)
                     tar.members = []  # type: ignore[attr-defined]  # saves memory: tarfile keeps all members
                 damage = _damage_at_end(path, tar.offset)
             except _TAR_ERRORS as reason:
@@ -176,7 +179,7 @@ def _add_class(member: tarfile.TarInfo, tar: tarfile.TarFile, shard: Shard) -> N
         shard.classes[_key(name)] = sys.intern(path_to_text(text))
 
 
-def _add_member(member: tarfile.TarInfo, shard: Shard, members: Members) -> None:
+def _add_member(member: tarfile.TarInfo, shard: Shard, members: Members, kind: InputFiles) -> None:
     if member.isdir():
         return
     name = member.name.removeprefix("./")
@@ -184,7 +187,7 @@ def _add_member(member: tarfile.TarInfo, shard: Shard, members: Members) -> None
         shard.positions[name] = (shard.number, member.offset_data, member.size)
     if is_hidden(name):
         return
-    if not is_image(name):
+    if not is_input(name, kind):
         members.other_count += 1
         return
     position = shard.positions.get(_name_of_data(name, member))
@@ -230,11 +233,11 @@ def _damage_at_end(path: str, end: int) -> str | None:
     return f"it is damaged at byte {end}: nothing from there on is read"
 
 
-def _no_images_message(place: str, shards: int, members: Members) -> str:
+def _no_images_message(place: str, shards: int, members: Members, kind: InputFiles) -> str:
     skipped, others = members.skipped, members.other_count
     unread = f", and {len(skipped)} that cannot be read ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
     return (
-        f"no images in {place}: {counted(others, 'other file')} in "
+        f"no {kind.noun}s in {place}: {counted(others, 'other file')} in "
         f"{counted(shards, 'shard')}{unread} "
-        f"(images end in {' '.join(SUFFIXES)}; hidden files are ignored)"
+        f"({kind.noun}s end in {' '.join(kind.suffixes)}; hidden files are ignored)"
     )

@@ -21,13 +21,14 @@ import numpy.typing as npt
 
 from deconvviz.errors import ImageError, SourceError
 from deconvviz.image_sources.archive_reader import MAX_MEMBER_BYTES, ArchiveFiles, member_id
-from deconvviz.image_sources.folder import is_hidden, is_image
+from deconvviz.image_sources.folder import is_hidden, is_input
 from deconvviz.image_sources.image_files import absolute_path_text
 from deconvviz.image_sources.image_ids import Names, sorted_once
 from deconvviz.image_sources.labels import folder_labels, folder_of_image
 from deconvviz.image_sources.source import Sizes, Skipped, Source
-from deconvviz.images.discovery import SUFFIXES
-from deconvviz.images.image import InputImage, read_image
+from deconvviz.images.image import InputImage
+from deconvviz.images.input_array import InputArray
+from deconvviz.images.input_files import InputFiles
 from deconvviz.paths import reason_of
 from deconvviz.wording import counted
 
@@ -77,6 +78,7 @@ class Zip(Source):
         sizes: Sizes,
         skipped: Skipped,
         places: npt.NDArray[np.void],
+        files: InputFiles,
     ) -> None:
         super().__init__(
             place,
@@ -85,18 +87,19 @@ class Zip(Source):
             skipped=skipped,
             lasting_place=absolute_path_text(place),
             labels=folder_labels(map(folder_of_image, names)),
+            files=files,
         )
         self._places = places
-        self._files = ArchiveFiles([place], [size])
+        self._archives = ArchiveFiles([place], [size])
 
-    def read(self, number: int) -> InputImage:
+    def read(self, number: int) -> InputImage | InputArray:
         name = self.names[number]
         header, packed, size, expected_crc, method = self._places[number].item()
-        local_header = self._files.read(0, header, _HEADER_BYTES, name)
+        local_header = self._archives.read(0, header, _HEADER_BYTES, name)
         if not local_header.startswith(b"PK\3\4"):
             raise ImageError(f"{name} is not at its offset in {self.place}: the zip file is damaged")
         start = header + _HEADER_BYTES + sum(struct.unpack("<2H", local_header[26:]))
-        data = self._files.read(0, start, packed, name)
+        data = self._archives.read(0, start, packed, name)
         try:
             unpacked = _METHODS[method](data, size + 1)
         except (zlib.error, OSError, ValueError, EOFError) as reason:
@@ -105,14 +108,14 @@ class Zip(Source):
             raise ImageError(
                 f"{name} is damaged: its size or checksum differs from its entry in {self.place}"
             )
-        return read_image(unpacked, name)
+        return self.files.read(unpacked, name)
 
     def _keep(self, count: int) -> None:
         super()._keep(count)
         self._places = self._places[:count].copy()
 
 
-def open_zip(place: str) -> Zip:
+def open_zip(place: str, kind: InputFiles) -> Zip:
     """Return the source of a zip file. Raises SourceError."""
     try:
         size = os.path.getsize(place)
@@ -121,20 +124,20 @@ def open_zip(place: str) -> Zip:
         raise SourceError(f"{place} cannot be read as a zip: {reason_of(reason)}") from reason
     chosen, skipped = list[zipfile.ZipInfo](), list[tuple[str, str]]()
     for member in members:
-        if is_image(member.filename):
+        if is_input(member.filename, kind):
             problem = _problem(member, size)
             if problem:
                 skipped.append((member_id(member.filename), problem))
             else:
                 chosen.append(member)
     if not chosen:
-        raise SourceError(_no_images_message(place, members, skipped))
+        raise SourceError(_no_images_message(place, members, skipped, kind))
     names, order, dropped = sorted_once([member_id(member.filename) for member in chosen])
     skipped += [(name, "it is in the zip file more than once: the last copy is read") for name in dropped]
     chosen = [chosen[one] for one in order]
     sizes = np.array([member.file_size for member in chosen], np.int64)
     places = np.array([_place(member) for member in chosen], _PLACES)
-    return Zip(place, size, names, sizes, tuple(sorted(skipped)), places)
+    return Zip(place, size, names, sizes, tuple(sorted(skipped)), places, kind)
 
 
 def _members(place: str) -> list[zipfile.ZipInfo]:
@@ -188,10 +191,12 @@ def _problem(member: zipfile.ZipInfo, zip_size: int) -> str | None:
     return None
 
 
-def _no_images_message(place: str, members: list[zipfile.ZipInfo], skipped: list[tuple[str, str]]) -> str:
+def _no_images_message(
+    place: str, members: list[zipfile.ZipInfo], skipped: list[tuple[str, str]], kind: InputFiles
+) -> str:
     others = sum(not is_hidden(member.filename) for member in members) - len(skipped)
     unread = f", and {len(skipped)} that cannot be read ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
     return (
-        f"no images in {place}: {counted(others, 'other file')}{unread} "
-        f"(images end in {' '.join(SUFFIXES)}; hidden files are ignored)"
+        f"no {kind.noun}s in {place}: {counted(others, 'other file')}{unread} "
+        f"({kind.noun}s end in {' '.join(kind.suffixes)}; hidden files are ignored)"
     )

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import zlib
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from deconvviz.errors import ImageError
 from deconvviz.paths import reason_of
-from deconvviz.printable_names import printable_path
 
 SUFFIXES = (".tif", ".tiff")
 
 
-def read_bands(file: Path) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+def read_bands(stream: BinaryIO, name: str) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     """Return the bands (C, H, W) of the first picture in a file, with the numbers of the file, and notes.
 
-    Bands may be the samples of one page, or pages of one size. Raises ImageError.
+    Bands may be the samples of one page, or pages of one size. Messages call the file `name`. Raises
+    ImageError.
     """
     import tifffile  # scikit-image needs it, so it is installed
 
-    name = printable_path(file)
     try:
-        with tifffile.TiffFile(file) as opened:
+        with tifffile.TiffFile(stream) as opened:
             pictures = opened.series
             pages = {(one.shape, one.axes) for one in pictures}
             stacked = len(pictures) > 1 and len(pages) == 1 and pictures[0].axes == "YX"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from deconvviz.images.sound_files import SUFFIXES as SOUNDS
 from deconvviz.images.sound_files import read_sound
 from deconvviz.images.video_files import SUFFIXES as VIDEOS
 from deconvviz.images.video_files import read_video
-from deconvviz.paths import existing_file
+from deconvviz.paths import existing_file, reason_of
 from deconvviz.printable_names import printable_path
 from deconvviz.wording import with_article
 
@@ -43,7 +44,7 @@ class InputArray:
     @property
     def described(self) -> str:
         """The array in messages."""
-        return printable_path(self.path) if self.path else "the array"
+        return printable_path(self.path) if self.path else self.name or "the array"
 
 
 def read_array(given: Any, shape: Sequence[int]) -> InputArray:
@@ -56,9 +57,12 @@ def read_array(given: Any, shape: Sequence[int]) -> InputArray:
         return given
     if isinstance(given, str | os.PathLike):
         path = Path(given)
-        values, notes = _read_file(existing_file(path, ImageError, "file"), shape)
-        fitted, done = _fitted(_with_channels(values, shape), shape, printable_path(path))
-        return InputArray(fitted, path, (*notes, *done))
+        name = printable_path(path)
+        try:
+            with existing_file(path, ImageError, "file").open("rb") as stream:
+                return replace(array_in(stream, name, shape), path=path, name="")
+        except OSError as reason:
+            raise ImageError(f"{name} cannot be read: {reason_of(reason)}") from reason
     if isinstance(given, np.ndarray):
         return InputArray(_with_channels(given, shape).copy())
     raise ImageError(
@@ -67,26 +71,37 @@ def read_array(given: Any, shape: Sequence[int]) -> InputArray:
     )
 
 
+def array_in(data: bytes | BinaryIO, name: str, shape: Sequence[int]) -> InputArray:
+    """Return the array in the contents of a file, as `read_array`. The end of `name` says how to read it."""
+    stream = io.BytesIO(data) if isinstance(data, bytes) else data
+    values, notes = _read_file(stream, name, shape)
+    fitted, done = _fitted(_with_channels(values, shape), shape, name)
+    return InputArray(fitted, None, (*notes, *done), name)
+
+
 def is_band_file(given: Any) -> bool:
     """Return whether a value is the path of a file that can have any number of bands."""
     return isinstance(given, (str, os.PathLike)) and os.fspath(given).lower().endswith((*ARRAYS, *BANDS))
 
 
-def _read_file(file: Path, shape: Sequence[int]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+def _read_file(stream: BinaryIO, name: str, shape: Sequence[int]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     """Return the array in a file, by its suffix, and notes on how it was read."""
-    name = file.name.lower()
-    if name.endswith(ARRAYS):
-        return load_array(file), ()
-    if name.endswith(SOUNDS):
-        return read_sound(file)
-    if name.endswith(VOLUMES):
-        return read_nifti(file)
-    if name.endswith(VIDEOS):
-        return read_video(file, shape)
-    if name.endswith(BANDS):
-        return read_bands(file)
+    if not stream.seek(0, os.SEEK_END):
+        raise ImageError(f"{name} is empty (0 bytes)")
+    stream.seek(0)
+    lower = name.lower()
+    if lower.endswith(ARRAYS):
+        return load_array(stream, name), ()
+    if lower.endswith(SOUNDS):
+        return read_sound(stream, name)
+    if lower.endswith(VOLUMES):
+        return read_nifti(stream, name)
+    if lower.endswith(VIDEOS):
+        return read_video(stream, name, shape)
+    if lower.endswith(BANDS):
+        return read_bands(stream, name)
     known = " ".join((*ARRAYS, *SOUNDS, *VOLUMES, *VIDEOS, *BANDS))
-    raise ImageError(f"{printable_path(file)} is not a file that can be read as an array. There are {known}")
+    raise ImageError(f"{name} is not a file that can be read as an array. There are {known}")
 
 
 def _with_channels(values: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[Any]:

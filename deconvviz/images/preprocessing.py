@@ -175,7 +175,7 @@ class Preprocessing:
         if self.array and len(self.array) != 3:
             raise ImageError(
                 f"{network} reads arrays of shape {self.array}, but this needs pictures (C, H, W). Use "
-                "net.record(...), project, compare and verify"
+                "net.record(...), project, compare, verify, search and topnine"
             )
 
     def check_reads_images(self, network: str) -> None:
@@ -196,6 +196,14 @@ class Preprocessing:
             raise ImageError("arrays have no colours: use the numbers")
         colours = (tensor.detach().cpu().double() * scale + offset).clamp(0, 1).movedim(-3, -1)
         return colours.expand(*colours.shape[:-1], 3).float().numpy()  # (..., H, W, C) -> (..., H, W, 3)
+
+    def array_of(self, tensor: Tensor) -> npt.NDArray[np.float64]:
+        """Return an input (C, ...) as it was before `apply_array`."""
+        plain = tensor.detach().cpu().double().numpy()
+        ones = [1] * (plain.ndim - 1)
+        mean, std = (np.asarray(one).reshape(-1, *ones) for one in (self.mean, self.std))
+        found: npt.NDArray[np.float64] = plain * std + mean
+        return found
 
     def to_json(self) -> dict[str, Any]:
         fields = {name: list(one) if isinstance(one, tuple) else one for name, one in asdict(self).items()}

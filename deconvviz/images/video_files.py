@@ -3,42 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from deconvviz.errors import ImageError, MissingExtra
-from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.paths import reason_of
-from deconvviz.printable_names import printable_path
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
-def read_video(file: Path, shape: Sequence[int]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+def read_video(stream: BinaryIO, name: str, shape: Sequence[int]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     """Return frames (C, D, H, W) in [0, 1] as float32, with notes on them. `shape` is C, D, H and W.
 
     The D frames are the middle ones of D equal parts of the video. Each is resized to cover (H, W), and its
     centre is cropped, as the images of `Network(size=(H, W))`. C is 3 for red, green and blue, 1 for grey.
-    Raises ImageError, and MissingExtra if PyAV is not installed.
+    Messages call the file `name`. Raises ImageError, and MissingExtra if PyAV is not installed.
     """
-    name = printable_path(file)
     if len(shape) != 4 or shape[0] not in (1, 3):
         raise ImageError(
             f"{name} is a video of shape (3, D, H, W), or (1, D, H, W) in grey: the network reads "
             f"{tuple(shape)}"
         )
+    from deconvviz.images.preprocessing import Preprocessing  # it needs torch; listing files does not
+
     channels, wanted, rows, columns = shape
     prepare = Preprocessing.simple((rows, columns), (0.0,) * channels, (1.0,) * channels)
-    count = sum(1 for _ in _decoded(file))
+    count = sum(1 for _ in _decoded(stream, name))
     if not count:
         raise ImageError(f"{name} has no frames")
     numbers = sampled(count, wanted)
     found: dict[int, npt.NDArray[Any]] = {}
     notes: dict[str, None] = dict.fromkeys([_note(numbers, count)])
-    for number, frame in enumerate(_decoded(file)):
+    for number, frame in enumerate(_decoded(stream, name)):
         if number in numbers:
             turns = round(frame.rotation / 90) % 4
             pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
@@ -57,15 +55,15 @@ def sampled(count: int, wanted: int) -> list[int]:
     return [(2 * part + 1) * count // (2 * wanted) for part in range(wanted)]
 
 
-def _decoded(file: Path) -> Any:
+def _decoded(stream: BinaryIO, name: str) -> Any:
     """Return an iterator over the decoded frames of the first video stream of a file."""
-    name = printable_path(file)
     try:
         import av
     except ImportError as reason:
         raise MissingExtra(f"reading {name}", "video") from reason
     try:
-        with av.open(file) as container:
+        stream.seek(0)
+        with av.open(stream) as container:
             if not container.streams.video:
                 raise ImageError(f"{name} has no pictures: its streams are not video")
             yield from container.decode(video=0)

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
+from deconvviz.figures.spec.crop import Cut
 from deconvviz.figures.spec.effective_crop import reachable
-from deconvviz.figures.spec.top_nine import Crop
+from deconvviz.figures.spec.signals import with_margin
 from deconvviz.images.image import InputImage
+from deconvviz.images.input_array import InputArray
 from deconvviz.layers import Layer
-from deconvviz.projection import Box
+from deconvviz.projection import Box, inside, ranges_of
 from deconvviz.topnine.peak import Peak
-from deconvviz.topnine.result import Floats, ProjectedPeak, Surroundings
+from deconvviz.topnine.projected_peak import Floats, ProjectedPeak, Surroundings
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An image of the source, as read and as the network sees it. All its peaks share one object.
+    """An image or array of the source, as read and as the network sees it. All its peaks share one object.
 
     Attributes:
         image_id: Id of the image in its source.
-        image: The image as it was read.
-        view: The preprocessed image (H, W, 3), colours from 0 to 1. Boxes of peaks refer to it.
+        image: The image, or the array, as it was read.
+        view: The preprocessed image (H, W, 3), colours from 0 to 1; or the array (C, ...), in its units.
+            Boxes of peaks refer to it.
     """
 
     image_id: str
-    image: InputImage
+    image: InputImage | InputArray
     view: Floats
 
 
@@ -37,7 +38,8 @@ class OtherUnit:
     Attributes:
         channel: Number of its channel.
         activation: Its activation.
-        pixels: Signed values (C, h, w) in the network's input space, cropped like those of the peak.
+        pixels: Signed values (C, h, w), or (C, ...), in the network's input space, cropped like those of the
+            peak.
     """
 
     channel: int
@@ -62,9 +64,9 @@ class PeakCrop:
 
 
 def box_of(peak: Peak, picture: Picture) -> Box:
-    """Return the receptive field of a peak; the whole image if no signal reaches the pixels."""
-    height, width = picture.view.shape[:2]
-    return peak.box or (0, 0, width, height)
+    """Return the receptive field of a peak; the whole input if no signal reaches the pixels."""
+    lengths = picture.view.shape[:2] if isinstance(picture.image, InputImage) else picture.view.shape[1:]
+    return peak.box or (0,) * len(lengths) + tuple(reversed(lengths))
 
 
 def projected_peak(
@@ -76,28 +78,54 @@ def projected_peak(
     """
     height, width = picture.view.shape[:2]
     box = box_of(peak, picture)
-    pixels = cropped(projection, box)
     field = None if peak.y is None or peak.x is None else layer.field_of(peak.y, peak.x)
     left, top, right, bottom = field or (0, 0, width, height)
-    scaled = pixels.transpose(1, 2, 0) * std  # (C, h, w) -> (h, w, C)
-    crop = Crop(
-        scaled if scaled.shape[2] == 3 else np.broadcast_to(scaled, (*scaled.shape[:2], 3)),
-        _part(picture, box),
-        cut_left=left < 0,
-        cut_top=top < 0,
-        cut_right=right > width,
-        cut_bottom=bottom > height,
-        note=None if pixels.any() else ("silent" if peak.activation <= 0 else "zero"),
-    )
+    cut = Cut(left < 0, top < 0, right > width, bottom > height)
     side = max(layer.field or (height, width))  # independent of the other peaks
     around = reachable(box, side, (height, width))
-    return ProjectedPeak(peak, pixels, crop, Surroundings(around, _part(picture, around)))
+    return ProjectedPeak(
+        peak, box, cropped(projection, box), Surroundings(around, _part(picture, around)), std, cut
+    )
+
+
+def projected_array(
+    projection: Floats, peak: Peak, layer: Layer, picture: Picture, std: Floats
+) -> ProjectedPeak:
+    """Crop the projection of a peak in an array, (C, ...). All arrays of the result are copies.
+
+    The surroundings are as long as a receptive field that the border does not cut, for figures that show
+    parts of one size; of a signal, they also have a margin on both sides.
+    """
+    lengths = picture.view.shape[1:]
+    axes, box = len(lengths), box_of(peak, picture)
+    around: Box
+    if axes == 1:
+        around = with_margin(box[0], box[1], lengths[0])
+        shown = Surroundings(around, picture.view[:, slice(*around)].copy())
+        return ProjectedPeak(peak, box, cropped(projection, box), shown, std)
+    own = lengths if layer.field is None or layer.axes is not None else layer.field
+    side = max(own[-2:])  # of the squares that are shown of frames, slices and bands
+    spans = [
+        _around(some.start, some.stop, longest, length)
+        for some, longest, length in zip(ranges_of(box), (*own[:-2], side, side), lengths, strict=True)
+    ]
+    around = (*(first for first, _ in reversed(spans)), *(past for _, past in reversed(spans)))
+    shown = Surroundings(around, picture.view[inside(around)].copy())
+    position = peak.unit(0).position
+    field = layer.field_of(*position) if position and layer.axes is None else None
+    first, past = (field or box)[:2], (field or box)[axes : axes + 2]
+    cut = Cut(first[0] < 0, first[1] < 0, past[0] > lengths[-1], past[1] > lengths[-2])
+    return ProjectedPeak(peak, box, cropped(projection, box), shown, std, cut)
+
+
+def _around(first: int, past: int, longest: int, length: int) -> tuple[int, int]:
+    """Return the first and past position of every part of `longest` positions that contains a span."""
+    return max(min(first, past - longest), 0), min(max(past, first + longest), length)
 
 
 def cropped(projection: Floats, box: Box) -> Floats:
-    """Return a copy of the part of a projection (C, H, W) inside a box."""
-    x0, y0, x1, y1 = box
-    part: Floats = projection[:, y0:y1, x0:x1].copy()
+    """Return a copy of the part of a projection (C, ...) inside a box."""
+    part: Floats = projection[inside(box)].copy()
     return part
 
 

@@ -13,12 +13,21 @@ from deconvviz.engine.units import Unit, strongest_others
 from deconvviz.errors import RefusedOp, SearchError
 from deconvviz.image_sources import Source
 from deconvviz.images.image import InputImage
+from deconvviz.images.input_array import InputArray
 from deconvviz.layers import Layer
 from deconvviz.network import Network
 from deconvviz.projection import Projection
 from deconvviz.recording import Recording
 from deconvviz.topnine.peak import Peak
-from deconvviz.topnine.peak_crops import OtherUnit, PeakCrop, Picture, box_of, cropped, projected_peak
+from deconvviz.topnine.peak_crops import (
+    OtherUnit,
+    PeakCrop,
+    Picture,
+    box_of,
+    cropped,
+    projected_array,
+    projected_peak,
+)
 
 BATCH = 8  # number of images that are recorded together
 _PIXELS = 30 << 20  # bytes of projections that exist at the same time; above 32 MiB, new memory is slow
@@ -138,15 +147,19 @@ class PeakStream:
         self, ids: Sequence[str], on_projection: OnProjection | None
     ) -> Iterator[tuple[PeakCrop, Unit]]:
         """Yield the peaks of some images. Nothing of them is referenced after that."""
-        images = [self.source.image(self.indices[image_id]) for image_id in ids]
+        images = [self.source.input(self.indices[image_id]) for image_id in ids]
         here = {peak.layer for image_id in ids for peak in self.of_image[image_id]}
         layers = [layer for name, layer in self.layers.items() if name in here]
         for recording, recorded in _recordings(self.network, images, ids, layers):
-            views = self.network.preprocessing.view(recording.inputs)
+            preprocessing = self.network.preprocessing
+            views = (
+                preprocessing.view(recording.inputs)
+                if preprocessing.reads_images
+                else [preprocessing.array_of(one).astype(np.float32) for one in recording.inputs]
+            )
             pictures = {
                 image_id: Picture(image_id, image, view)
                 for image_id, image, view in zip(recorded, recording.input_images, views, strict=True)
-                if isinstance(image, InputImage)
             }
             for layer in layers:
                 yield from self._of_layer(recording, layer, pictures, on_projection)
@@ -159,11 +172,12 @@ class PeakStream:
         on_projection: OnProjection | None,
     ) -> Iterator[tuple[PeakCrop, Unit]]:
         wanted = [
-            (peak, Unit(row, peak.channel, peak.y, peak.x))
+            (peak, peak.unit(row))
             for row, image_id in enumerate(pictures)
             for peak in self.of_image[image_id]
             if peak.layer == layer.name
         ]
+        crop = projected_peak if self.network.preprocessing.reads_images else projected_array
         std = np.asarray(self.network.preprocessing.std, dtype=np.float32)
         at_once = max(1, _PIXELS // (4 * recording.inputs[0].numel()))
         for first in range(0, len(wanted), at_once):
@@ -182,7 +196,7 @@ class PeakStream:
                 beside.setdefault(number, []).append(OtherUnit(unit.channel, unit.activation, part))
             for number, (peak, _) in enumerate(block):
                 picture = pictures[peak.image_id]
-                shown = projected_peak(pixels[number], peak, layer, picture, std)
+                shown = crop(pixels[number], peak, layer, picture, std)
                 yield PeakCrop(shown, picture, tuple(beside.get(number, ()))), projection.units[number]
 
     def _others(
@@ -202,10 +216,11 @@ class PeakStream:
 
 def _image_indices(source: Source, ids: Mapping[str, Any]) -> dict[str, int]:
     """Return the index of each image in the source, or raise SearchError if some are missing."""
+    noun = source.files.noun
     missing = [image_id for image_id in ids if image_id not in source.names]
     if missing:
         raise SearchError(
-            f"{len(missing)} of {len(ids)} images are not in {source.place}: {', '.join(missing[:3])}"
+            f"{len(missing)} of {len(ids)} {noun}s are not in {source.place}: {', '.join(missing[:3])}"
             f"{' ...' if len(missing) > 3 else ''}. Use {{option}} to say where they are",
             option="source=PLACE",
         )
@@ -213,7 +228,7 @@ def _image_indices(source: Source, ids: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _recordings(
-    network: Network, images: Sequence[InputImage], ids: Sequence[str], layers: Sequence[Layer]
+    network: Network, images: Sequence[InputImage | InputArray], ids: Sequence[str], layers: Sequence[Layer]
 ) -> Iterator[tuple[Recording, list[str]]]:
     """Yield one recording of all images, or one for each image if the batch cannot be projected."""
     batch = network.record(list(images), layers)

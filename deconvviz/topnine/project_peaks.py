@@ -7,15 +7,18 @@ from typing import Any
 
 from deconvviz.errors import SearchError
 from deconvviz.image_sources import Source
+from deconvviz.images.input_array import InputArray
 from deconvviz.layers import Layer
 from deconvviz.network import Network
 from deconvviz.projection import Projection, approximations
 from deconvviz.recording import Recording
+from deconvviz.topnine.array_figures import notes_of_inputs
 from deconvviz.topnine.peak import Peak
 from deconvviz.topnine.peak_stream import OnProjection as OnProjection
 from deconvviz.topnine.peak_stream import PeakStream, difference
 from deconvviz.topnine.peak_stream import Report as Report
-from deconvviz.topnine.result import ProjectedPeak, Searched, TopNine
+from deconvviz.topnine.projected_peak import ProjectedPeak
+from deconvviz.topnine.result import Searched, TopNine
 
 
 def project_peaks(
@@ -59,6 +62,7 @@ def project_peaks(
     shown: dict[tuple[str, int, int], ProjectedPeak] = {}
     approximate: dict[str, Sequence[Mapping[str, Any]]] = {}
     changed: list[str] = []
+    read: dict[str, list[str]] = {}  # ids of the arrays by the notes on how they were read
 
     def note(recording: Recording, projection: Projection) -> None:
         approximate[projection.layer.name] = approximations(projection.coverage)
@@ -68,13 +72,15 @@ def project_peaks(
     for one, unit in stream.run(report=report, on_projection=note):
         peak = one.shown.peak
         shown[peak.layer, peak.channel, peak.rank] = one.shown
+        for text in one.picture.image.notes if isinstance(one.picture.image, InputArray) else ():
+            read.setdefault(text, []).append(peak.image_id)
         if message := difference(peak, unit, largest[peak.layer]):
             changed.append(message)
     if changed:
         raise SearchError(
             f"{len(changed)} of {len(peaks)} activations do not match the search index; no figure was "
             f"written: {'; '.join(changed[:3])}{'; ...' if len(changed) > 3 else ''}. "
-            "The images or the weights have changed. Run the search again"
+            f"The {source.files.noun}s or the weights have changed. Run the search again"
         )
     return TopNine(
         network.info(),
@@ -83,7 +89,7 @@ def project_peaks(
         _by_layer_and_channel(peaks, shown),
         approximate,
         k,
-        notes,
+        (*notes, *notes_of_inputs(read)),
     )
 
 

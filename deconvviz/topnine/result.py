@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from deconvviz.errors import FigureError
 from deconvviz.figures.spec.crop import largest
 from deconvviz.figures.spec.effective_crop import CROP_TEXT, effective_boxes
 from deconvviz.figures.spec.style import DPI, TopNineStyle
+from deconvviz.figures.spec.tile_grid import TileGrid
 from deconvviz.figures.spec.top_nine import ChannelBlock, Crop, LayerPanel, TopNineFigure
 from deconvviz.files import place_of
 from deconvviz.layers import Layer
 from deconvviz.likeness import PlaceLikeness
 from deconvviz.network_info import NetworkInfo
-from deconvviz.projection import Box
+from deconvviz.projection import Box, inside
 from deconvviz.provenance import versions
 from deconvviz.results import SavedFiles, html_of, save_result
+from deconvviz.topnine.array_figures import ArrayCrops, signals_figure
 from deconvviz.topnine.peak import Peak
+from deconvviz.topnine.projected_peak import ProjectedPeak as ProjectedPeak
 from deconvviz.verification.result import Verification
 from deconvviz.wording import counted
 
@@ -32,29 +36,6 @@ if TYPE_CHECKING:
 FORMAT = "deconvviz topnine 1"
 
 Floats: TypeAlias = npt.NDArray[np.floating]
-
-
-@dataclass(frozen=True, eq=False)
-class ProjectedPeak:
-    """One peak, projected back to pixels and cropped to its receptive field."""
-
-    peak: Peak
-    pixels: Floats  # signed values (C, h, w) in the network's input space
-    crop: Crop  # the projection in pixel values, and the patch
-    around: Surroundings
-
-
-@dataclass(frozen=True, eq=False)
-class Surroundings:
-    """Part of the image that square crops can contain: the receptive field and some pixels around it."""
-
-    box: Box
-    patch: Floats  # (h, w, 3), colours from 0 to 1
-
-    def cut(self, box: Box) -> Floats:
-        """Return the patch of a box inside these surroundings."""
-        x0, y0 = self.box[:2]
-        return self.patch[box[1] - y0 : box[3] - y0, box[0] - x0 : box[2] - x0]
 
 
 @dataclass(frozen=True)
@@ -69,6 +50,9 @@ class Searched:
 @dataclass(frozen=True, eq=False, repr=False)
 class TopNine:
     """Projected peaks of some channels, displayed in Jupyter as Figure 2 of the paper.
+
+    The figure shows the patches and the projections of images and bands, strips of frames of volumes and
+    video, and curves of signals.
 
     `shown[layer][channel]` are the projected peaks of a channel, strongest first.
     """
@@ -96,7 +80,8 @@ class TopNine:
             style: Style of the figure.
             **changes: Single settings of the style: ``layout`` (``panels`` as in the paper, or ``pairs``),
                 ``percentile``, ``columns`` (channels side by side), ``crop`` (``effective`` or ``field``),
-                ``medium`` (``screen``, ``paper`` or ``slide``).
+                ``medium`` (``screen``, ``paper`` or ``slide``), ``bands`` (such as ``(4, 3, 2)``). For
+                signals, only ``percentile`` and ``medium`` have an effect.
 
         Raises:
             FigureError: A setting is invalid, or the figure does not fit.
@@ -105,22 +90,47 @@ class TopNine:
 
         return draw(self.spec(style, **changes))
 
-    def spec(self, style: TopNineStyle | None = None, **changes: Any) -> TopNineFigure:
-        """Return the content of `figure` as arrays and lines of text. Takes the same arguments."""
+    def spec(self, style: TopNineStyle | None = None, **changes: Any) -> TopNineFigure | TileGrid:
+        """Return the content of `figure` as arrays and lines of text. Takes the same arguments.
+
+        It is a `TileGrid` for signals.
+
+        Raises:
+            FigureError: A setting is invalid.
+        """
         source = Path(self.searched.source["place"]).name
         style = replace(style or TopNineStyle(), **changes)
+        preprocessing, noun = self.network.preprocessing, self._noun
+        if style.bands is not None and not preprocessing.reads_bands:
+            raise FigureError(
+                f"bands={style.bands}: the input of {self.network.name} has no bands to choose from. Leave "
+                "bands out"
+            )
+        title = (
+            f"{self.network.name} · top {self._most} of {counted(self.searched.image_count, noun)}",
+            f"weights: {self.network.origin.short} · {noun}s: {source}",
+        )
+        if len(preprocessing.input_shape) == 2:
+            rows = [
+                (self._label(layer, channel, shown), shown)
+                for layer, channels in self.shown.items()
+                for channel, shown in channels.items()
+            ]
+            return signals_figure(title, rows, style, self._footer())
+        crops = None
+        if not preprocessing.reads_images:
+            crops = ArrayCrops(self._every, preprocessing.input_shape, style)
+        frames = 1 if crops is None or preprocessing.reads_bands else crops.frames(list(self.layers.values()))
         return TopNineFigure(
-            title=(
-                f"{self.network.name} · top {self._most} of {counted(self.searched.image_count, 'image')}",
-                f"weights: {self.network.origin.short} · images: {source}",
-            ),
-            panels=tuple(self._panel(layer, style.crop) for layer in self.shown),
+            title=title,
+            panels=tuple(self._panel(layer, style.crop, crops, frames) for layer in self.shown),
             style=style,
-            top=self.k,
-            footer=self._footer(),
-            units="in pixel values (white = 1)",
+            top=self.k * frames,
+            footer=self._footer(frames, "" if crops is None else crops.text(self._every)),
+            units="in pixel values (white = 1)" if crops is None else "in the units of the input",
             crop_text=CROP_TEXT[style.crop],
             zoom_each=style.crop == "effective",
+            across=frames if frames > 1 else None,
         )
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -128,14 +138,16 @@ class TopNine:
 
         Returns:
             A dictionary with ``pixels`` (K, C, H, W), ``layer``, ``channel``, ``rank``, ``activation``,
-            ``image`` (image ids), ``y`` and ``x`` (-1 without position), and ``boxes`` (K, 4).
+            ``image`` (image ids), ``y`` and ``x`` (-1 without position), and ``boxes`` (K, 4). Of signals,
+            ``pixels`` is (K, C, T) and ``boxes`` (K, 2), and y is -1. Of volumes and video, they are
+            (K, C, D, H, W) and (K, 6), and there is ``z``.
         """
-        shape = self.network.preprocessing.shape
-        projected = [one for channels in self.shown.values() for shown in channels.values() for one in shown]
+        shape = self.network.preprocessing.input_shape
+        axes = len(shape) - 1
+        projected = self._every
         pixels = np.zeros((len(projected), *shape), np.float32)
         for whole, one in zip(pixels, projected, strict=True):
-            x0, y0, x1, y1 = one.peak.box or (0, 0, shape[2], shape[1])
-            whole[:, y0:y1, x0:x1] = one.pixels
+            whole[inside(one.box)] = one.pixels
         peaks = [one.peak for one in projected]
         return {
             "pixels": pixels,
@@ -146,7 +158,14 @@ class TopNine:
             "image": np.array([peak.image_id for peak in peaks]),
             "y": np.array([-1 if peak.y is None else peak.y for peak in peaks], np.int64),
             "x": np.array([-1 if peak.x is None else peak.x for peak in peaks], np.int64),
-            "boxes": np.array([peak.box or (0, 0, 0, 0) for peak in peaks], np.int64).reshape(-1, 4),
+            **(
+                {"z": np.array([-1 if peak.z is None else peak.z for peak in peaks], np.int64)}
+                if axes == 3
+                else {}
+            ),
+            "boxes": np.array([peak.box or (0,) * (2 * axes) for peak in peaks], np.int64).reshape(
+                -1, 2 * axes
+            ),
         }
 
     def describe(self) -> dict[str, Any]:
@@ -218,32 +237,61 @@ class TopNine:
         return html_of(self)
 
     @property
+    def _every(self) -> list[ProjectedPeak]:
+        return [one for channels in self.shown.values() for shown in channels.values() for one in shown]
+
+    @property
+    def _noun(self) -> str:
+        return "image" if self.network.preprocessing.reads_images else "input"
+
+    @property
     def _most(self) -> int:
         """Largest number of peaks of a channel."""
         return max(len(shown) for channels in self.shown.values() for shown in channels.values())
 
-    def _footer(self) -> str:
-        most = self._most
-        if most == 1:
-            return "each block: the strongest unit of one channel, with its activation"
-        return (
-            f"each block: the {most} strongest units of one channel, one per image, strongest first · "
-            "numbers: highest … lowest activation"
-        )
+    def _label(self, layer: str, channel: int, shown: Sequence[ProjectedPeak]) -> tuple[str, str]:
+        named = f"{layer} · {self._channel(self.layers[layer], channel)}"
+        return named, _range([one.peak for one in shown])
 
-    def _panel(self, name: str, kind: str) -> LayerPanel:
+    def _footer(self, frames: int = 1, colours: str = "") -> str:
+        most = self._most
+        shape = self.network.preprocessing.input_shape
+        block = "row of signals" if len(shape) == 2 else "block"
+        if most == 1:
+            text = f"each {block}: the strongest unit of one channel, with its activation"
+        else:
+            text = (
+                f"each {block}: the {most} strongest units of one channel, one per {self._noun}, strongest "
+                "first · numbers: highest … lowest activation"
+            )
+        noun = "frames" if shape[0] == 3 else "slices"
+        strips = (
+            f"each row of a block: one unit in the {frames} {noun} with the most energy of its projection"
+        )
+        return " · ".join(filter(None, [text, strips if frames > 1 else "", colours]))
+
+    def _panel(self, name: str, kind: str, crops: ArrayCrops | None, frames: int) -> LayerPanel:
         layer = self.layers[name]
         blocks = tuple(
             self._block(self._channel(layer, channel), shown, kind)
+            if crops is None
+            else self._block_of(self._channel(layer, channel), shown, kind, crops.of(shown, frames))
             for channel, shown in self.shown[name].items()
         )
         return LayerPanel((name, layer.field_text), blocks)
 
     def _block(self, name: str, shown: Sequence[ProjectedPeak], kind: str) -> ChannelBlock:
+        if kind == "field":
+            return self._block_of(name, shown, kind, tuple(one.crop for one in shown))
+        crops = _effective_crops(shown, self.network.preprocessing.shape[1:])
+        return self._block_of(name, shown, kind, crops)
+
+    def _block_of(
+        self, name: str, shown: Sequence[ProjectedPeak], kind: str, crops: tuple[Crop, ...]
+    ) -> ChannelBlock:
         activations = _range([one.peak for one in shown])
         if kind == "field":
-            return ChannelBlock(name, (activations,), tuple(one.crop for one in shown))
-        crops = _effective_crops(shown, self.network.preprocessing.shape[1:])
+            return ChannelBlock(name, (activations,), crops)
         height, width = largest(crop.size for crop in crops)
         size = f"{width} px" if width == height else f"{width}x{height} px"
         return ChannelBlock(name, (activations,), crops, size)
@@ -252,13 +300,12 @@ class TopNine:
         classes = self.network.classes
         if layer.module == "" and channel < len(classes):
             return f"{classes[channel]} ({channel})"
-        return f"{'channel' if len(layer.shape) == 3 else 'unit'} {channel}"
+        return f"{'channel' if len(layer.shape) > 1 else 'unit'} {channel}"
 
 
 def _effective_crops(shown: Sequence[ProjectedPeak], image_size: tuple[int, int]) -> tuple[Crop, ...]:
     """Crop the peaks of a channel to the smallest squares of one size that contain most of their energy."""
-    height, width = image_size
-    fields = [one.peak.box or (0, 0, width, height) for one in shown]
+    fields = [one.box for one in shown]
     boxes = effective_boxes([one.pixels for one in shown], fields, image_size)
     return tuple(
         Crop(_recropped(one.crop.projection, field, box), one.around.cut(box), note=one.crop.note)

@@ -25,6 +25,7 @@ from deconvviz.cli.support.options import (
     DEFAULT_MODEL,
     DEFAULT_OUT,
     Arrays,
+    Bands,
     Crop,
     Device,
     Dpi,
@@ -62,7 +63,7 @@ def project(
         typer.Argument(
             metavar="IMAGE...",
             help="Image files, folders of images, or - for standard input. For networks that read signals, "
-            "volumes, video or bands: their files.",
+            "volumes, video or bands: their files, and folders of them.",
         ),
     ] = None,
     layer: Annotated[
@@ -208,16 +209,7 @@ def project(
     ] = None,
     crop: Crop = None,
     medium: Medium = None,
-    bands: Annotated[
-        str | None,
-        typer.Option(
-            metavar="R,G,B",
-            help="Bands shown as red, green and blue, of a network that reads pictures with other bands; or "
-            "one band, shown in grey. The first band is 1.",
-            rich_help_panel=APPEARANCE,
-            show_default="the first three",
-        ),
-    ] = None,
+    bands: Bands = None,
     dpi: Dpi = None,
     device: Device = "auto",
     memory: Memory = None,
@@ -293,8 +285,8 @@ def project(
                 "needs --from. --model runs its file without it", param_hint="--allow-code"
             )
         check_selection(selection)
-        paths = check_inputs(images or []) if selection.inputs else check_images(images or [])
         network = model or DEFAULT_MODEL
+        paths = check_inputs(images or []) if selection.inputs else check_images(images or [], network)
         check_network(network, arguments, layers=selection.layers, weights=weights, device=device)
         check_figures(paths, network, selection, look, out, force=force)
         with stage("importing torch", quiet=quiet):

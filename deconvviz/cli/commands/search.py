@@ -37,6 +37,7 @@ from deconvviz.cli.support.panels import PACE
 from deconvviz.cli.support.parsing import model_arguments, no_layer
 from deconvviz.cli.support.progress import SearchProgress, pace
 from deconvviz.dataset_search.search_folder import files_of_search
+from deconvviz.models.providers import parse, provider_of
 from deconvviz.printable_names import path_to_text, printable_path
 from deconvviz.wording import counted
 
@@ -56,7 +57,8 @@ def search(
         typer.Argument(
             metavar="SOURCE",
             help="Folder of images (with subfolders), text file of paths (.txt, .lst), .zip file, tar shards "
-            "('shard-*.tar'), hf:NAME or hf:NAME:SPLIT, saved dataset, scenes:COUNT or scenes:COUNT@SEED.",
+            "('shard-*.tar'), hf:NAME or hf:NAME:SPLIT, saved dataset, scenes:COUNT or scenes:COUNT@SEED. "
+            "For networks that read signals, volumes, video or bands: their files, in one of the first four.",
             show_default=False,
         ),
     ],
@@ -145,12 +147,13 @@ def search(
         check_network(network, arguments, layers=layer or (), weights=weights, device=device)
         from deconvviz.image_sources.opening import open_listed
 
-        opened = open_listed(source, limit=limit)
+        # Only a file.py or an argument, such as in_chans, can make a network that does not read images
+        known = not (arguments or provider_of(parse(network)).runs_code)
+        opened = open_listed(source, limit=limit) if known else None
         with without_garbage_collection():
             from deconvviz.cli.support.search_plan import plan, spare_cores
             from deconvviz.cli.support.search_run import search_dataset
             from deconvviz.loading import ModelRequest
-            from deconvviz.models.providers import provider_of
 
         request = ModelRequest.of(
             network, weights or "default", arguments=arguments, seed=seed, device=device
@@ -165,7 +168,7 @@ def search(
             force=force,
         )
     more = engine == "ray" or spare_cores(workers, request.device)
-    with SearchProgress(more_workers=more, quiet=quiet) as progress:
+    with SearchProgress(more_workers=more, quiet=quiet, noun=job.source.files.noun) as progress:
         found = search_dataset(
             job,
             targets,
@@ -210,13 +213,14 @@ def _summarise(found: Search, out: Path, progress: SearchProgress) -> None:
     if last is None:
         print_note(f"the search in {printable_path(out)} is already complete", quiet=False)
     else:
-        rate = f"{last.read:,} images in {progress.seconds:.1f} s, {pace(last.read / progress.seconds)}"
+        noun = found.files.noun
+        rate = f"{last.read:,} {noun}s in {progress.seconds:.1f} s, {pace(last.read / progress.seconds)}"
         print_note(f"{rate} ({progress.parts(last)})", quiet=False)
     if found.skipped:
         full_list = printable_path(out / "skipped.csv")
         more = f" ... ({full_list} lists all of them)" if len(found.skipped) > SOME else ""
         some = "; ".join(_reason(*one) for one in found.skipped[:SOME])
-        print_note(f"{counted(len(found.skipped), 'image')} skipped: {some}{more}", quiet=False)
+        print_note(f"{counted(len(found.skipped), found.files.noun)} skipped: {some}{more}", quiet=False)
     _print_dead_channels(found)
 
 

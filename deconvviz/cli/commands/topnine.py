@@ -16,6 +16,7 @@ from deconvviz.cli.support.imports import without_garbage_collection
 from deconvviz.cli.support.options import (
     DEFAULT_OUT,
     Arrays,
+    Bands,
     Crop,
     Device,
     Dpi,
@@ -36,6 +37,7 @@ from deconvviz.cli.support.options import (
 )
 from deconvviz.cli.support.panels import APPEARANCE, WHICH
 from deconvviz.cli.support.parsing import read_size
+from deconvviz.cli.support.selection import read_bands
 from deconvviz.models.weights_file import check_weights_file
 from deconvviz.paths import file_part
 
@@ -129,6 +131,7 @@ def topnine(
     columns: Annotated[int | None, columns_option("Channels per row.")] = None,
     crop: Crop = None,
     medium: Medium = None,
+    bands: Bands = None,
     dpi: Dpi = None,
     device: Device = "auto",
     memory: Memory = None,
@@ -143,10 +146,12 @@ def topnine(
 
     Shows, for each channel, the images of a search that activate it most
     strongly. All activations are recomputed and must match the search.
-    A manifest (.json) is written next to the figure.
+    A manifest (.json) is written next to the figure. For signals, the figure has
+    curves; for volumes and video, strips of frames.
     """
     _check(layer or [], channel, channels, by)
     budget = None if memory is None else read_size(memory)
+    chosen_bands = read_bands(bands)
     check_device(device)
     if (known := searched_layers(search, layer or [], channel or [])) is not None:
         _check_target(target_of(out, format, _stem(known, channel, by)), arrays=arrays, force=force)
@@ -163,6 +168,7 @@ def topnine(
         found = open_search(
             search, source=source, weights=weights, device=chosen_device, allow_code=allow_code
         )
+    _check_bands(found, chosen_bands)
     names = list(dict.fromkeys(found.name_of(name) for name in layer or ()))
     target = target_of(out, format, _stem(names, channel, by))
     chosen = _channels(found, names, channel, channels or CHANNELS, by or "activation", seed, quiet=quiet)
@@ -181,11 +187,26 @@ def topnine(
         columns=columns,
         crop=crop or "effective",
         medium=medium or "screen",
+        bands=chosen_bands,
     )
     if json:
         print_json(_as_json(best, written))
         return
     print_paths(written)
+
+
+def _check_bands(found: Search, bands: tuple[int, ...] | None) -> None:
+    """Raise FigureError if the pictures of the search do not have these bands."""
+    from deconvviz.errors import FigureError
+    from deconvviz.figures.spec.bands import chosen_bands
+
+    if bands is None:
+        return
+    shape = found.files.shape
+    if shape is None or len(shape) != 3:
+        name = found.manifest["network"]["name"]
+        raise FigureError(f"{name} reads no pictures with bands to choose from: leave --bands out")
+    chosen_bands(shape[0], bands)
 
 
 def _check_target(target: Path, *, arrays: bool, force: bool) -> None:

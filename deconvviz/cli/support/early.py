@@ -20,7 +20,7 @@ from deconvviz.dataset_search.search_folder import (
     searched_layer,
 )
 from deconvviz.errors import DeviceError, ImageError, LayerError, ManifestError, OutputError, SearchError
-from deconvviz.images.discovery import STANDARD_INPUT, find_images
+from deconvviz.images.discovery import STANDARD_INPUT, SUFFIXES, find_images
 from deconvviz.models.catalog import SHIPPED, SHIPPED_LAYERS
 from deconvviz.models.layer_names import unknown_layer_message
 from deconvviz.models.providers import parse, provider_of
@@ -62,8 +62,11 @@ def shipped_layer(name: str) -> str:
     return name
 
 
-def check_images(typed: Sequence[str]) -> list[Path]:
-    """Return the paths of the named images, with ``stdin`` for standard input. Raises ImageError."""
+def check_images(typed: Sequence[str], network: str = SHIPPED) -> list[Path]:
+    """Return the paths of the named images, with ``stdin`` for standard input. Raises ImageError.
+
+    Of a folder, they are the files that the network can read, as far as that is known without torch.
+    """
     if not typed:
         raise typer.BadParameter("name an image file or a folder of images", param_hint="IMAGE")
     if list(typed).count(STANDARD_INPUT) > 1:
@@ -72,7 +75,16 @@ def check_images(typed: Sequence[str]) -> list[Path]:
         )
     files = [path for path in typed if path != STANDARD_INPUT]
     piped = [Path("stdin")] if STANDARD_INPUT in typed else []
-    return [*(find_images(files) if files else []), *piped]
+    return [*(find_images(files, _suffixes(network)) if files else []), *piped]
+
+
+def _suffixes(network: str) -> tuple[str, ...]:
+    """Return the suffixes of files that a network may read."""
+    if network == SHIPPED:
+        return SUFFIXES
+    from deconvviz.images.input_files import EVERY_SUFFIX  # it needs Pillow
+
+    return EVERY_SUFFIX
 
 
 def check_inputs(typed: Sequence[str]) -> list[Path]:

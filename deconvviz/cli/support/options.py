@@ -131,6 +131,16 @@ Medium = Annotated[
         show_default="screen",
     ),
 ]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        metavar="R,G,B",
+        help="Bands shown as red, green and blue, of a network that reads pictures with other bands; or "
+        "one band, shown in grey. The first band is 1.",
+        rich_help_panel=APPEARANCE,
+        show_default="the first three",
+    ),
+]
 Verify = Annotated[
     bool,
     typer.Option(

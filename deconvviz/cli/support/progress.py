@@ -20,14 +20,15 @@ class SearchProgress:
     """Progress callback of `search`.
 
     `last` is the last report, or None if there was nothing left to search. `more_workers` states whether
-    more reading processes could be faster.
+    more reading processes could be faster. `noun` is what one input is called.
     """
 
-    def __init__(self, *, more_workers: bool, quiet: bool) -> None:
+    def __init__(self, *, more_workers: bool, quiet: bool, noun: str = "image") -> None:
         self.last: Progress | None = None
         self.seconds = 0.0  # from the first image to the last
         self._advice = "; increase --workers" if more_workers else ", but no core is free for more workers"
         self._quiet = quiet
+        self._noun = noun
         self._last_line: float | None = None
         self._bar: Any = None
 
@@ -53,7 +54,7 @@ class SearchProgress:
         """Return counts, rates and time left as one line of text."""
         left = f", about {duration(progress.left)} left" if progress.done < progress.total else ""
         return (
-            f"{progress.done:,} of {progress.total:,} images, {pace(progress.rate)}{left}; "
+            f"{progress.done:,} of {progress.total:,} {self._noun}s, {pace(progress.rate)}{left}; "
             f"{self.parts(progress)}"
         )
 
@@ -105,7 +106,7 @@ def _bar(progress: Progress) -> Any:
 
 
 def pace(rate: float) -> str:
-    """Return a rate in images per second as text."""
+    """Return a rate per second as text."""
     return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
 
 

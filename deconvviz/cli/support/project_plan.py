@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -18,6 +19,7 @@ from deconvviz.figures.spec.bands import chosen_bands
 from deconvviz.images.discovery import STANDARD_INPUT, find_images
 from deconvviz.images.image import InputImage
 from deconvviz.images.masks import read_mask
+from deconvviz.images.network_files import files_of
 from deconvviz.images.standard_input import read_standard_input
 from deconvviz.layers import Layer
 from deconvviz.loading import ModelRequest
@@ -131,10 +133,11 @@ def plan(
         check_inputs(typed)
         found = [NamedFiles(selection.inputs, tuple(map(Path, typed)))]
     else:
-        check_images(typed)
-        found = [*_find_images(typed)]
+        check_images(typed, request.spec.name)
+        found = []
     sketch = request.sketch()
     sketch.check_inputs(selection.inputs)
+    found = found or [*_find_images(typed, sketch)]
     _check_bands(sketch, look)
     table = sketch.layers
     wanted: list[_Wanted] = [_Wanted(table.find(name)) for name in selection.layers]
@@ -171,14 +174,16 @@ def _check_bands(sketch: Network, look: Look) -> None:
     chosen_bands(sketch.preprocessing.input_shape[0], look.bands)
 
 
-def _find_images(typed: list[str]) -> list[Path | InputImage]:
-    """Return the named files, the images in named folders and, for ``-``, the image on standard input."""
+def _find_images(typed: list[str], sketch: Network) -> list[Path | InputImage]:
+    """Return the named files, those in named folders and, for ``-``, the image on standard input."""
+    kind = files_of(sketch.preprocessing, sketch.name)
+    find = partial(find_images, suffixes=kind.suffixes, noun=kind.noun)
     if STANDARD_INPUT not in typed:
-        return list(find_images(typed))
+        return list(find(typed))
     place = typed.index(STANDARD_INPUT)
     before, after = typed[:place], typed[place + 1 :]
-    files = find_images([*before, *after]) if before or after else []
-    first = len(find_images(before)) if before else 0
+    files = find([*before, *after]) if before or after else []
+    first = len(find(before)) if before else 0
     return [*files[:first], read_standard_input(), *files[first:]]
 
 

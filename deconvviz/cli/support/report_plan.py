@@ -73,7 +73,7 @@ def check_asked(asked: Asked, *, force: bool) -> None:
     """Raise an error for a mistake, as far as it is known without torch."""
     if not asked.layers:
         raise no_layer()
-    check_images(asked.images)
+    check_images(asked.images, asked.model)
     check_network(
         asked.model, asked.arguments, layers=asked.layers, weights=asked.weights, device=asked.device
     )

@@ -16,6 +16,8 @@ from deconvviz.dataset_search.result import Search, open_search
 from deconvviz.errors import RefusedOp, SearchError, UnitError
 from deconvviz.images.discovery import STANDARD_INPUT, find_images
 from deconvviz.images.image import InputImage
+from deconvviz.images.input_files import InputFiles
+from deconvviz.images.network_files import files_of
 from deconvviz.images.standard_input import read_standard_input
 from deconvviz.layers import Layer
 from deconvviz.loading import ModelRequest, pick_device
@@ -40,7 +42,6 @@ STRONGEST = 9
 
 def make_report(asked: Asked, *, memory: int | None, force: bool, quiet: bool) -> dict[str, Any]:
     """Write a report. Return its JSON entry. Mistakes are found before the weights are loaded."""
-    images = _images(asked.images)
     request = ModelRequest.of(
         asked.model,
         asked.weights or "default",
@@ -49,6 +50,7 @@ def make_report(asked: Asked, *, memory: int | None, force: bool, quiet: bool) -
         device=asked.device,
     )
     sketch = request.sketch()
+    images = _images(asked.images, files_of(sketch.preprocessing, sketch.name))
     layers = list(dict.fromkeys(sketch.layers.find(name) for name in asked.layers))
     for layer in layers:
         _check_layer(layer)
@@ -92,11 +94,13 @@ def make_report(asked: Asked, *, memory: int | None, force: bool, quiet: bool) -
     }
 
 
-def _images(typed: Sequence[str]) -> list[Path | InputImage]:
+def _images(typed: Sequence[str], kind: InputFiles) -> list[Path | InputImage]:
     """Return the named images in their order, with the image on standard input for ``-``."""
     found: list[Path | InputImage] = []
     for one in typed:
-        found += [read_standard_input()] if one == STANDARD_INPUT else find_images([one])
+        found += (
+            [read_standard_input()] if one == STANDARD_INPUT else find_images([one], kind.suffixes, kind.noun)
+        )
     return list(dict.fromkeys(found)) if all(isinstance(one, Path) for one in found) else found
 
 

@@ -11,6 +11,7 @@ from deconvviz.dataset_search.plan import chosen_layers
 from deconvviz.dataset_search.resume import check_free
 from deconvviz.image_sources import Source, open_source
 from deconvviz.image_sources.batches import cores, usual_workers
+from deconvviz.images.network_files import files_of
 from deconvviz.layers import Layer
 from deconvviz.loading import ModelRequest
 from deconvviz.network import Network
@@ -32,8 +33,8 @@ class SearchJob:
         layers that were searched: ``all`` leaves out layers without weights.
         """
         layers = [one for one in self.layers if one.name in searched]
-        maps = [one for one in layers if len(one.shape) == 3 and not one.unsupported and not one.is_constant]
-        convolutions = [one for one in maps if one.kind == "Conv2d"]
+        maps = [one for one in layers if len(one.shape) > 1 and not one.unsupported and not one.is_constant]
+        convolutions = [one for one in maps if one.kind in ("Conv1d", "Conv2d", "Conv3d")]
         return (convolutions or maps or layers)[-1].name
 
 
@@ -49,11 +50,12 @@ def plan(
 ) -> SearchJob:
     """Check a command and return its plan. Needs only the shapes of the network."""
     sketch = request.sketch()
-    sketch.preprocessing.check_reads_images(sketch.name)
+    files = files_of(sketch.preprocessing, sketch.name)
     found = chosen_layers(sketch, layers)
     check_folder(out)
     check_free(out, resume=resume, force=force)
-    opened = open_source(source, limit=limit)
+    opened = open_source(source, limit=limit, files=files)
+    files.check_can_read(opened.names)
     return SearchJob(request, sketch, found, opened)
 
 

@@ -45,8 +45,11 @@ class ShownBands:
         """Return the bands of a projection (C, h, w) as (h, w, 3), or (h, w)."""
         return _stacked([projection[number - 1] for number in self.numbers])
 
-    def text(self, pixels: Sequence[Array]) -> str:
-        """Return a line on the bands, with their share of the energy of projections (C, H, W)."""
+    def text(self, pixels: Sequence[Array], of: str = "picture") -> str:
+        """Return a line on the bands, with their share of the energy of projections (C, H, W).
+
+        `of` is what the percentiles are of.
+        """
         which = ", ".join(map(str, self.numbers))
         shown = [number - 1 for number in self.numbers]
         energy = np.sum([np.square(one, dtype=np.float64).sum((1, 2)) for one in pixels], axis=0)
@@ -61,7 +64,7 @@ class ShownBands:
         each = "each of them" if three else "it"
         return (
             f"{what}{share.replace('%', ' %')} · "
-            f"black and white in the picture: percentiles {_LOW} and {_HIGH} of {each}"
+            f"black and white in the {of}: percentiles {_LOW} and {_HIGH} of {each}"
         )
 
 

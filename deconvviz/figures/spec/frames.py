@@ -45,7 +45,7 @@ def frames_figure(
             rows.append((*shown, *empty))
             labels.append("\n".join(one.caption))
         projected = [
-            GridTile(_signed(one.projection[:, number]), caption=caption)
+            GridTile(signed_frame(one.projection[:, number]), caption=caption)
             for number, caption in zip(numbers, captions, strict=True)
         ]
         rows.append((*projected, *empty))
@@ -94,6 +94,6 @@ def colours_of(values: Array, limits: tuple[float, float]) -> FloatArray:
     return grey
 
 
-def _signed(projection: Array) -> Array:
+def signed_frame(projection: Array) -> Array:
     """Return one frame of a projection (C, h, w) as (h, w, 3), or (h, w): the sum of its channels."""
     return np.moveaxis(projection, 0, -1) if len(projection) == 3 else projection.sum(0)

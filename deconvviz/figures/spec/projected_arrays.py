@@ -58,7 +58,7 @@ def _frames(
         height, width = units[0].values.shape[2:]
         crops = effective_boxes(cut, fields, (height, width))
         text = "cropped to the square with 98 % of the energy of each projection"
-    limits = _limits([one.values for one in units])
+    limits = limits_of_inputs([one.values for one in units])
     shown = []
     for one, (x0, y0, x1, y1) in zip(units, crops, strict=True):
         where = (slice(None), slice(one.box[2], one.box[5]), slice(y0, y1), slice(x0, x1))
@@ -72,7 +72,7 @@ def _frames(
     return frames_figure(title, shown, style, " · ".join(filter(None, [*notes, footer])), noun=noun)
 
 
-def _limits(inputs: Sequence[FloatArray]) -> tuple[float, float]:
+def limits_of_inputs(inputs: Sequence[FloatArray]) -> tuple[float, float]:
     """Return the values of black and white: 0 and 1 for inputs in this range, else their extremes."""
     low, high = min(float(one.min()) for one in inputs), max(float(one.max()) for one in inputs)
     return (0.0, 1.0) if low >= 0 and 0.5 < high <= 1 else (low, high)

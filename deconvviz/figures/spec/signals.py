@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ MOST_LINES = 6
 
 _COLUMNS = 3
 _MARGIN = 4  # a quarter of the field is drawn on each side of it
-_HIGH, _WIDE = 2, 5  # smallest height of a strip, relative to its width of 5
+_HIGH = 0.4  # smallest height of a strip, relative to its width
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +34,13 @@ class ShownSignal:
     @property
     def shown(self) -> slice:
         """The samples that are drawn: the receptive field and a margin on both sides."""
-        first, past = self.field
-        margin = max(1, (past - first) // _MARGIN)
-        return slice(max(0, first - margin), min(self.signal.shape[1], past + margin))
+        return slice(*with_margin(*self.field, self.signal.shape[1]))
+
+
+def with_margin(first: int, past: int, length: int) -> tuple[int, int]:
+    """Return a receptive field with a margin on both sides, inside a signal of some length."""
+    margin = max(1, (past - first) // _MARGIN)
+    return max(0, first - margin), min(length, past + margin)
 
 
 def signal_figure(
@@ -46,8 +51,8 @@ def signal_figure(
         return _strips(title, units, style, footer)
     columns = min(style.columns or _COLUMNS, len(units))
     panels: list[CurvePanel] = []
-    signals = _range([one.signal[:, one.shown] for one in units])
-    projections = _range([one.projection[:, one.shown] for one in units], symmetric=True)
+    signals = range_of([one.signal[:, one.shown] for one in units])
+    projections = range_of([one.projection[:, one.shown] for one in units], symmetric=True)
     for first in range(0, len(units), columns):
         row = units[first : first + columns]
         panels += [_panel(one, one.signal, " · ".join(one.caption), "signal", signals) for one in row]
@@ -89,7 +94,7 @@ def _below(number: int, note: str) -> str:
     return " · ".join(filter(None, [f"{number} · projection", note]))
 
 
-def _range(arrays: Sequence[Array], *, symmetric: bool = False) -> tuple[float, float]:
+def range_of(arrays: Sequence[Array], *, symmetric: bool = False) -> tuple[float, float]:
     """Return a range around all values; for signed values, one with zero in the middle."""
     low, high = min(float(one.min()) for one in arrays), max(float(one.max()) for one in arrays)
     if symmetric:
@@ -105,8 +110,8 @@ def _strips(title: tuple[str, ...], units: Sequence[ShownSignal], style: SheetSt
         first, past = one.field
         patch, projection = (values[:, first:past] for values in (one.signal, one.projection))
         samples = (f"samples {first} to {past - 1}",)
-        tiles.append((GridTile(_high(patch), "map"),))
-        tiles.append((GridTile(_high(projection), caption=samples, note=one.note or None),))
+        tiles.append((GridTile(strip_of(patch), "map"),))
+        tiles.append((GridTile(strip_of(projection), caption=samples, note=one.note or None),))
         labels += ["\n".join(one.caption), "projection"]
     text = "One row for each channel, from top to bottom; time runs to the right"
     return TileGrid(
@@ -120,9 +125,12 @@ def _strips(title: tuple[str, ...], units: Sequence[ShownSignal], style: SheetSt
     )
 
 
-def _high(values: Array) -> FloatArray:
-    """Repeat the rows of a strip until it is high enough to be seen, or its columns if it is too narrow."""
+def strip_of(values: Array, high: float = _HIGH) -> FloatArray:
+    """Repeat the rows of a strip until it is high enough to be seen, or its columns if it is too narrow.
+
+    `high` is the smallest height, relative to the width.
+    """
     rows, columns = values.shape
-    values = np.repeat(values, max(1, -(-columns * _HIGH // (_WIDE * rows))), axis=0)
+    values = np.repeat(values, max(1, math.ceil(columns * high / rows)), axis=0)
     found: FloatArray = np.repeat(values, max(1, rows // columns), axis=1)
     return found

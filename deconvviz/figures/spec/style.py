@@ -74,6 +74,11 @@ class TopNineStyle:
         crop: How patches and projections are cropped. ``effective``: the smallest square that contains 98 %
             of each projection's energy, with one size for each channel; ``field``: the receptive field.
         medium: ``screen``, ``paper`` (one column, 86 mm wide) or ``slide`` (16:9, large type).
+        bands: Bands that are shown of pictures with other channels than red, green and blue, as in
+            `SheetStyle`.
+
+    A figure of signals has one row of signals above one of projections for each channel, and neither
+    `layout`, `columns` nor `crop`.
     """
 
     layout: str = "panels"
@@ -81,6 +86,7 @@ class TopNineStyle:
     columns: int | None = None
     crop: str = "effective"
     medium: str = "screen"
+    bands: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.layout, LAYOUTS, "layout")
@@ -88,6 +94,8 @@ class TopNineStyle:
         check_columns(self.columns)
         check_choice(self.crop, CROPS, "crop")
         check_choice(self.medium, MEDIA, "medium")
+        if self.bands is not None:
+            object.__setattr__(self, "bands", check_bands(self.bands))
 
 
 @dataclass(frozen=True)

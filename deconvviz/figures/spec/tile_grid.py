@@ -25,6 +25,7 @@ from deconvviz.figures.spec.arrays import (
 from deconvviz.figures.spec.colour import Limit, limits_of_groups, to_rgb
 from deconvviz.figures.spec.crop import WHOLE, Cut, Size, largest
 from deconvviz.figures.spec.heat import Interval, heat_rgb, interval_of, over_image
+from deconvviz.figures.spec.lines_tile import LinesTile
 from deconvviz.figures.spec.style import TileGridStyle
 from deconvviz.figures.spec.validation import (
     Box,
@@ -156,7 +157,7 @@ class TileGrid:
     """
 
     title: tuple[str, ...]
-    tiles: tuple[tuple[GridTile | None, ...], ...]
+    tiles: tuple[tuple[GridTile | LinesTile | None, ...], ...]
     row_labels: tuple[str, ...] = ()
     column_labels: tuple[str, ...] = ()
     style: TileGridStyle = field(default_factory=TileGridStyle)
@@ -213,9 +214,9 @@ class TileGrid:
         return {place: shared[self._group(place)] for place in places}
 
     def colours(self, place: Place) -> FloatArray | None:
-        """Return the colours of a tile as a new (h, w, 3) array in [0, 1]; None for an empty position."""
+        """Return the colours of a tile as a new (h, w, 3) array in [0, 1]; None if it has no colours."""
         tile = self.tiles[place[0]][place[1]]
-        if tile is None or tile.values is None:
+        if tile is None or isinstance(tile, LinesTile) or tile.values is None:
             return None
         if tile.kind == "image":
             return true_colours(tile.values, "tile: image")
@@ -235,7 +236,7 @@ class TileGrid:
             (tile.values, (row, column))
             for row, tiles in enumerate(self.tiles)
             for column, tile in enumerate(tiles)
-            if tile is not None and tile.values is not None and tile.kind == kind
+            if isinstance(tile, GridTile) and tile.values is not None and tile.kind == kind
         ]
         return [values for values, _ in found], [place for _, place in found]
 

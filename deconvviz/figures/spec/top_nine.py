@@ -115,7 +115,9 @@ class TopNineFigure:
 
     `top` is the number of frames in a block; None uses the largest number of crops in a block. `units` names
     the units of the projections' values. `crop_text` is the part of the caption that says how the crops are
-    cut out. The crops of a layer share one zoom; with `zoom_each`, each channel has its own zoom.
+    cut out. The crops of a layer share one zoom; with `zoom_each`, each channel has its own zoom. `across` is
+    the number of frames side by side in a block, for strips of one row for each unit; None makes blocks as
+    square as possible.
     """
 
     title: tuple[str, ...]
@@ -126,6 +128,7 @@ class TopNineFigure:
     units: str = "network input units"
     crop_text: str = ""
     zoom_each: bool = False
+    across: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", lines_of(self.title, "title"))
@@ -135,6 +138,7 @@ class TopNineFigure:
         if not self.panels:
             raise FigureError("a top-nine figure needs at least one panel. Choose at least one layer")
         check_count(self.top, "top")
+        check_count(self.across, "across")
         for panel in self.panels:
             for block in panel.blocks:
                 if self.top is not None and len(block.crops) > self.top:
@@ -151,7 +155,7 @@ class TopNineFigure:
     def block_shape(self) -> tuple[int, int]:
         """(rows, columns) of the frames in a block, as square as possible."""
         count = self.top or max(len(block.crops) for panel in self.panels for block in panel.blocks)
-        columns = math.ceil(math.sqrt(count))
+        columns = self.across or math.ceil(math.sqrt(count))
         return math.ceil(count / columns), columns
 
     def __repr__(self) -> str:

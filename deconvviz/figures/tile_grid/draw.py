@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,14 +20,17 @@ from deconvviz.figures.page.notes import Notes, paint_note
 from deconvviz.figures.page.page import BADGE_HEIGHT, Line, Paper, badge_width, set_colour_scale
 from deconvviz.figures.page.scale_text import clipping_text
 from deconvviz.figures.page.sizes import MARGIN
-from deconvviz.figures.page.style import CAPTION, INK, OUTSIDE, SMALL, SOFT_INK, mark_of, sheet_style
+from deconvviz.figures.page.style import CAPTION, COLOURS, INK, OUTSIDE, SMALL, SOFT_INK, mark_of, sheet_style
 from deconvviz.figures.page.text import clean
+from deconvviz.figures.spec.arrays import FloatArray
 from deconvviz.figures.spec.crop import Size
 from deconvviz.figures.spec.heat import Interval, heat_rgb
+from deconvviz.figures.spec.lines_tile import LinesTile
 from deconvviz.figures.spec.tile_grid import GridTile, Place, TileGrid
 from deconvviz.figures.spec.validation import check_width
 from deconvviz.figures.tile_grid.layout import GridBody, arrange_grid, is_cut, shows_outside
 
+_GROUND = "#f4f4f4"  # of lines
 _WHERE = {"row": "to the right of each row", "column": "below each column", "tile": "below each tile"}
 
 
@@ -105,7 +109,9 @@ class _Painter:
     def paint(self, body: GridBody) -> None:
         for (row, column), frame in body.frames.items():
             tile = self.grid.tiles[row][column]
-            if tile is not None:
+            if isinstance(tile, LinesTile):
+                self._lines(tile, f"{row}-{column}", frame.moved(*self.corner))
+            elif tile is not None:
                 self._tile(tile, (row, column), frame.moved(*self.corner))
         for swatch in body.swatches:
             self.paper.ground(swatch.square.moved(*self.corner), swatch.colour)
@@ -130,6 +136,27 @@ class _Painter:
             self.paper.image(np.rint(colours * 255).astype(np.uint8), image, f"tile-{name}")
             self._marks(tile, image, name)
         paint_note(self.paper, self.notes.lines(tile.note), frame, f"note-{name}", middle=tile.plain)
+
+    def _lines(self, tile: LinesTile, name: str, frame: Rect) -> None:
+        self.paper.ground(frame, _GROUND)
+        soft = {"color": SOFT_INK, "linewidth": 0.4}
+        for index, place in enumerate(tile.marks()):
+            ends = np.array([(place, 0.0), (place, 1.0)])
+            self._line(ends, frame, f"mark-{name}-{index}", linestyle=(0, (3, 2)), zorder=1.5, **soft)
+        if tile.zero_at is not None:
+            ends = np.array([(0.0, tile.zero_at), (1.0, tile.zero_at)])
+            self._line(ends, frame, f"zero-{name}", zorder=1.5, **soft)
+        for number, points in enumerate(tile.lines()):
+            look = {"color": COLOURS[number % len(COLOURS)], "linewidth": 0.7, "zorder": 3}
+            if len(points) == 1:
+                look |= {"marker": "o", "markersize": 2.0}
+            self._line(points, frame, f"tile-{name}-{number}", **look)
+        paint_note(self.paper, self.notes.lines(tile.note), frame, f"note-{name}", middle=tile.plain)
+
+    def _line(self, points: FloatArray, frame: Rect, gid: str, **look: Any) -> None:
+        """Draw a line of a tile through points from its bottom left (0, 0) to its top right (1, 1)."""
+        x, y = frame.x + points[:, 0] * frame.w, frame.bottom - points[:, 1] * frame.h
+        self.paper.polyline(np.stack([x, y], axis=1), frame, gid, **look)
 
     def _fills(self, tile: GridTile, row: int) -> Size:
         """Return the size in pixels that fills the frame of a tile."""

@@ -167,7 +167,7 @@ class _Layout:
 
     def _legend(self, place: Place) -> tuple[LegendEntry, ...]:
         tile = self.grid.tiles[place[0]][place[1]]
-        return () if tile is None else tile.legend
+        return tile.legend if isinstance(tile, GridTile) else ()
 
     def _legends(self, frames: dict[Place, Rect]) -> tuple[list[Text], list[Swatch]]:
         """Return the texts and the squares of the legends, below the captions."""
@@ -234,7 +234,9 @@ class _Layout:
 def shows_outside(grid: TileGrid) -> bool:
     """Return True if some tile is cut at the image border, so that it does not fill its frame."""
     return any(
-        tile is not None and is_cut(tile, grid, row) for row, tiles in enumerate(grid.tiles) for tile in tiles
+        isinstance(tile, GridTile) and is_cut(tile, grid, row)
+        for row, tiles in enumerate(grid.tiles)
+        for tile in tiles
     )
 
 

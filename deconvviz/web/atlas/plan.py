@@ -64,10 +64,16 @@ def plan(
         existing: Layers that the atlas contains already.
 
     Raises:
-        SearchError: A layer was not searched, or `top` is larger than what the search kept.
+        SearchError: A layer was not searched, `top` is larger than what the search kept, or the search is of
+            arrays and not of images.
         UnitError: `channels` or `top` is below 1.
         OutputError: Two layers would have the same folder.
     """
+    if found.files.shape is not None:
+        raise SearchError(
+            f"an atlas shows images, but {found.manifest['network']['name']} reads arrays of shape "
+            f"{found.files.shape}. Use topnine"
+        )
     if channels is not None and channels < 1:
         raise UnitError(f"invalid number of channels {channels}: it must be 1 or more")
     if top < 1:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from deconvviz.dataset_search.result import Search
 from deconvviz.engine.units import Unit
 from deconvviz.errors import RequestError, SearchError, UnitError
+from deconvviz.figures.spec.top_nine import TopNineFigure
 from deconvviz.layers import Layer
 from deconvviz.likeness import ALIKE
 from deconvviz.methods.compare import compare_units
@@ -233,7 +234,9 @@ class Session:
             layer, [channel], k=min(9, self._search.kept), network=self.networks[0],
             report=lambda done, total: check(),
         )  # fmt: skip
-        (blocks,) = found.spec().panels
+        spec = found.spec()
+        assert isinstance(spec, TopNineFigure)  # the explorer opens networks that read images
+        (blocks,) = spec.panels
         peaks = next(iter(found.shown[blocks.title[0]].values()))
         for number, (crop, peak) in enumerate(zip(blocks.blocks[0].crops, peaks, strict=True)):
             patch, pixels = lossless(fitted(crop.patch, THUMBNAIL)), Quantised.of(crop.projection)

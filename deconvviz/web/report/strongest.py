@@ -52,7 +52,7 @@ def block_of(figure: TopNineFigure, embedded: Embedded) -> StrongestBlock:
         StrongestPanel(
             panel.title[0],
             panel.title[1:],
-            tuple(_channel(block, percentile, embedded) for block in panel.blocks),
+            tuple(_channel(block, percentile, figure.across, embedded) for block in panel.blocks),
         )
         for panel in figure.panels
     )
@@ -71,26 +71,26 @@ def channels_of(described: Mapping[str, Any], block: StrongestBlock) -> dict[Cha
     return found
 
 
-def _channel(block: ChannelBlock, percentile: float, embedded: Embedded) -> Strongest:
+def _channel(block: ChannelBlock, percentile: float, across: int | None, embedded: Embedded) -> Strongest:
     limit = block.limit(percentile).value
     patches = [true_colours(crop.patch, "patch") for crop in block.crops]
     projections = [to_rgb(crop.projection, limit) for crop in block.crops]
     return Strongest(
         block.name,
         ", ".join(block.caption),
-        len(block.crops),
-        embedded.light(_sprite(patches), _PATCHES),
-        embedded.light(_sprite(projections), _PROJECTIONS),
+        -(-len(block.crops) // (across or 1)),
+        embedded.light(_sprite(patches, across), _PATCHES),
+        embedded.light(_sprite(projections, across), _PROJECTIONS),
     )
 
 
-def _sprite(tiles: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.uint8]:
-    """Return tiles in a grid that is as square as possible. All tiles have one zoom."""
+def _sprite(tiles: Sequence[npt.NDArray[Any]], across: int | None) -> npt.NDArray[np.uint8]:
+    """Return tiles in a grid, `across` in a row or as square as possible. All tiles have one zoom."""
     height, width = largest(tile.shape[:2] for tile in tiles)
     side = max(height, width)
     share = min(1.0, TILE / side)
     cell = max(1, round(side * share))
-    columns = int(np.ceil(np.sqrt(len(tiles))))
+    columns = across or int(np.ceil(np.sqrt(len(tiles))))
     rows = -(-len(tiles) // columns)
     step = cell + _GAP
     sheet = np.full((rows * step - _GAP, columns * step - _GAP, 3), round(255 * _GROUND), np.uint8)

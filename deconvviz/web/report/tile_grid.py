@@ -8,7 +8,9 @@ import numpy as np
 
 from deconvviz.figures.page.scale_text import clipping_text
 from deconvviz.figures.spec.heat import Interval, heat_rgb
+from deconvviz.figures.spec.lines_tile import LinesTile
 from deconvviz.figures.spec.tile_grid import GridTile, LegendEntry, Mark, TileGrid
+from deconvviz.web.report.curves import COLOURS
 from deconvviz.web.report.document import View
 from deconvviz.web.report.embedded import Embedded
 from deconvviz.web.report.sheet import MARKS
@@ -36,8 +38,19 @@ class DrawnMark:
 
 
 @dataclass(frozen=True)
+class DrawnLines:
+    """Lines of a tile in a box of `width` x `height`: points, heights of zero, and places of marks."""
+
+    lines: tuple[tuple[int, str], ...]  # number of the colour, points
+    zero: float | None
+    marks: tuple[float, ...]
+    width: int = 200
+    height: int = 110
+
+
+@dataclass(frozen=True)
 class Cell:
-    """One tile. `width` is in percent of the frame."""
+    """One tile: an image or lines. `width` is in percent of the frame."""
 
     view: View | None
     name: str
@@ -46,6 +59,7 @@ class Cell:
     note: str | None
     marks: tuple[DrawnMark, ...]
     legend: tuple[LegendEntry, ...] = ()
+    drawn: DrawnLines | None = None
 
 
 @dataclass(frozen=True)
@@ -108,11 +122,13 @@ def _row(grid: TileGrid, number: int, embedded: Embedded) -> Row:
     return Row(label, cells)
 
 
-def _cell(grid: TileGrid, row: int, column: int, tile: GridTile, embedded: Embedded) -> Cell:
+def _cell(grid: TileGrid, row: int, column: int, tile: GridTile | LinesTile, embedded: Embedded) -> Cell:
     colours = grid.colours((row, column))
     labels = [*(grid.row_labels[row].split("\n") if grid.row_labels else ())]
     labels += [grid.column_labels[column]] if grid.column_labels else []
     name = ", ".join([*labels, *tile.caption]) or f"row {row + 1}, column {column + 1}"
+    if isinstance(tile, LinesTile):
+        return Cell(None, name, 100.0, tile.caption, tile.note, (), drawn=_drawn(tile))
     lines = (*tile.caption, *_scale_lines(grid, row, column, tile))
     if colours is None:
         return Cell(None, name, 100.0, lines, tile.note, ())
@@ -121,6 +137,21 @@ def _cell(grid: TileGrid, row: int, column: int, tile: GridTile, embedded: Embed
     flat = _size(grid) == "large" or (tile.kind == "map" and tile.under is None)
     view = embedded.whole(colours) if flat else embedded.light(colours)
     return Cell(view, name, min(width, 100.0), lines, tile.note, tuple(map(_mark, tile.marks)), tile.legend)
+
+
+def _drawn(tile: LinesTile) -> DrawnLines:
+    width, height = DrawnLines.width, DrawnLines.height
+    lines = tuple(
+        (
+            number % COLOURS + 1,
+            " ".join(
+                f"{width * x:.1f},{height * (1 - min(max(y, 0.0), 1.0)):.1f}" for x, y in points.tolist()
+            ),
+        )
+        for number, points in enumerate(tile.lines())
+    )
+    zero = None if tile.zero_at is None else round(height * (1 - tile.zero_at), 1)
+    return DrawnLines(lines, zero, tuple(round(width * place, 1) for place in tile.marks()))
 
 
 def _scale_lines(grid: TileGrid, row: int, column: int, tile: GridTile) -> tuple[str, ...]:
