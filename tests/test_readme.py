@@ -52,9 +52,11 @@ def folder(tmp_path, monkeypatch):
     """Change to a folder with the images and files that the pages use."""
     Image.fromarray(scene(1, size=300).image).save(tmp_path / "cat.jpg")
     (tmp_path / "photos").mkdir()
+    (tmp_path / "beats").mkdir()
     np.save(tmp_path / "heart.npy", np.sin(np.arange(500) / 9) ** 15)
     for number in range(4):
         Image.fromarray(scene(number).image).save(tmp_path / "photos" / f"{number}.jpg")
+        np.save(tmp_path / "beats" / f"{number}.npy", np.sin(np.arange(450) / (5 + number)) ** 15)
     for page in PAGES:
         for block in blocks("python", page):
             if named := FILE.match(block):
@@ -77,6 +79,7 @@ WRITTEN = {
     "README.md": ["grid.png", "grid.json", "own.png", "topnine.png"],
     "docs/how-to/compare-methods.md": ["methods.png", "methods.npz"],
     "docs/how-to/judge-a-projection.md": ["trust.png", "trust.json", "trust.npz"],
+    "docs/how-to/signals-and-volumes.md": ["heart.png", "fields.png", "nine.png"],
     "docs/how-to/use-your-network.md": ["own.png", "timm.png"],
     "docs/how-to/explore.md": ["chosen.png"],
     "docs/how-to/make-an-atlas.md": ["site-scenes/index.html", "site-scenes/pool1/index.html"],
