@@ -137,11 +137,18 @@ class PeakStream:
         `on_projection` is called with each recording and the projection of a layer's peaks in its images.
         """
         in_order = sorted(self.of_image, key=self.indices.__getitem__)
-        for first in range(0, len(in_order), BATCH):
-            batch = in_order[first : first + BATCH]
+        size = self._batch
+        for first in range(0, len(in_order), size):
+            batch = in_order[first : first + size]
             yield from self._of_batch(batch, on_projection)
             if report is not None:
                 report(first + len(batch), len(in_order))
+
+    @property
+    def _batch(self) -> int:
+        """Number of inputs that are recorded together: fewer of large arrays."""
+        shape = self.source.files.shape
+        return BATCH if shape is None else max(1, min(BATCH, _PIXELS // (4 * math.prod(shape))))
 
     def _of_batch(
         self, ids: Sequence[str], on_projection: OnProjection | None

@@ -363,3 +363,40 @@ def test_manifest_describes_the_arrays(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["network"]["preprocessing"] == {"array": [1, 8, 10, 12], "mean": [0.0], "std": [1.0]}
     assert (manifest["source"]["kind"], manifest["pictures"]) == ("folder", 3)
+
+
+def write_clip(path: Path, seed: int) -> None:
+    """Write a video of 12 random frames, one of them very bright."""
+    av = pytest.importorskip("av")
+    frames = np.random.default_rng(seed).integers(0, 120, (12, 32, 48, 3), dtype=np.uint8)
+    frames[2 * seed + 1] += 130
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width, stream.pix_fmt, stream.bit_rate = 32, 48, "yuv420p", 4_000_000
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_videos_are_searched(packed: bool, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for seed in range(4):
+        write_clip(source / f"{seed}.mp4", seed)
+    (source / "damaged.mp4").write_bytes((source / "0.mp4").read_bytes()[:500])
+    if packed:
+        source = tmp_path / "in.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            for file in (tmp_path / "in").iterdir():
+                archive.write(file, file.name)
+    net = dv.Network(nn.Conv3d(3, 1, 1), shape=(3, 6, 16, 24), name="video")
+    with torch.no_grad():
+        for parameter in net.module.parameters():
+            parameter.fill_(1.0)
+    found = dv.search(net, source, ["output"], workers=0)
+    assert [name for name, _ in found.skipped] == ["damaged.mp4"]
+    frames = {peak.image_id: peak.z for peak in found.top("output", 0)}
+    assert frames == {f"{seed}.mp4": seed for seed in range(4)}  # of the frames 1, 3, 5 and so on
+    nine = found.topnine("output", channels=[0])
+    assert any(note.startswith("6 of 12 frames: 1, 3, 5, 7, 9, 11: ") for note in nine.notes)
