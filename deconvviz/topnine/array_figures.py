@@ -106,7 +106,7 @@ def _strips(shown: Shown) -> tuple[list[GridTile], list[GridTile], str]:
 
 
 def _samples(one: ProjectedPeak) -> str:
-    return f"{one.box[0]} to {one.box[1] - 1}"
+    return f"{one.box[0]}–{one.box[1] - 1}"
 
 
 def _any_marks(rows: Sequence[Sequence[GridTile | LinesTile | None]]) -> bool:
