@@ -87,7 +87,7 @@ def test_topnine_writes_figure_and_manifest_and_prints_their_paths(found, tmp_pa
     assert manifest["search"]["path"] == str(found / "manifest.json")
     assert manifest["style"] == {
         "layout": "panels", "percentile": 99.5, "columns": None, "dpi": 200, "crop": "effective",
-        "medium": "screen",
+        "medium": "screen", "bands": None,
     }  # fmt: skip
     (layer,) = manifest["layers"]
     assert layer["name"] == "conv4_2" and len(layer["channels"]) == 3 and len(layer["peaks"]) == 27
