@@ -523,6 +523,7 @@ class Network:
             table,
             layers,
             recorded,
+            inputs,
             written,
             survey,
             by_layer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 
 import deconvviz as dv
 from deconvviz.cli.app import app
-from deconvviz.errors import ImageError, LayerError, MethodError, NetworkError, UnitError
+from deconvviz.errors import ImageError, LayerError, NetworkError, UnitError
 from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.scenes import scene
 
@@ -216,8 +217,11 @@ def test_figure_and_errors_of_detections() -> None:
         rec.project("backbone.0", unit)
     with pytest.raises(LayerError, match="units are positions of a map"):
         rec.project(layer, dv.Unit(0, 1))
-    with pytest.raises(MethodError, match="detections cannot be verified"):
-        dv.verify(net, proj)
+    found = dv.verify(net, proj)
+    assert found.route == "autograd" and found.units == 2 and found.largest_difference < 1e-12
+    broken = replace(proj, pixels=proj.pixels.flip(0))
+    assert not dv.verify(net, broken).passed
+    assert dv.verify(net, dv.project(net, scene(3).image[:70], "backbone.0", k=2)).passed
 
 
 FILE = """
@@ -242,11 +246,12 @@ def test_project_command_with_detections_is_made_again(
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(FILE, encoding="utf-8")
     Image.fromarray(scene(3).image[:70]).save("scene.png")
-    asked = ["project", "scene.png", "--model", "own.py:make", "--arrays"]
+    asked = ["project", "scene.png", "--model", "own.py:make", "--arrays", "--verify"]
     result = CliRunner().invoke(
         app, [*asked, "--detection", "2", "--detection", "0", "--layer", "backbone.0"]
     )
     assert result.exit_code == 0, result.output
+    assert "verified 11 projections by autograd" in result.output
     out = Path("deconvviz-out")
     stems = sorted(path.stem for path in out.glob("*.png"))
     assert stems == ["scene-backbone.0", "scene-detection-2-0"]
