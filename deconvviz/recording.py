@@ -479,7 +479,7 @@ class Recording:
         return self._variants[name]
 
     def _find(self, name: str | Layer) -> Layer:
-        layer = name if isinstance(name, Layer) else self._by_name.get(name)
+        layer = self._by_name.get(name.module if isinstance(name, Layer) else name)
         layer = self._table.find(name) if layer is None else layer
         if layer not in self._activations:
             there = ", ".join(one.name for one in self.layers)

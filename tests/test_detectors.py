@@ -77,6 +77,58 @@ def test_network_that_takes_a_list_is_given_the_picture_at_its_own_size() -> Non
     assert np.allclose(spec.image, picture / 255, atol=1e-6)
 
 
+class Resizing(OwnDetector):
+    """Detector that resizes each picture so that its shorter side has 60 pixels."""
+
+    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        (image,) = images
+        height, width = image.shape[1:]
+        size = (60 * height // min(height, width), 60 * width // min(height, width))
+        return super().forward([nn.functional.interpolate(image[None], size, mode="bilinear")[0]])
+
+
+def test_fields_of_a_network_that_resizes_pictures_are_those_in_the_picture() -> None:
+    torch.manual_seed(2)
+    module = Resizing().double().eval()
+    for weight in module.parameters():
+        weight.data.abs_()
+    net = dv.Network(module, size=30, pictures="list", name="own")
+    assert net.layers["body"].stride == (1, 1) and net.layers["body"].field == (5, 5)
+    five_times = dv.Network(module, size=12, pictures="list", name="own")  # not exact in binary numbers
+    assert five_times.layers["body"].stride == (0.4, 0.4) and five_times.layers["body"].field == (3, 3)
+    picture = np.full((41, 53, 3), 255, dtype=np.uint8)  # no ReLU is silent; resized to 60 x 77
+    rec = net.record(picture, [net.layers["body"], "body.0"])
+    layer, image = rec.layers[0], rec.inputs[0].clone().requires_grad_(True)
+    assert (
+        layer.stride == pytest.approx((2 * 41 / 60, 2 * 53 / 77))
+        and layer.shape == rec.activations("body").shape[1:]
+    )
+    maps = module([image])[0]["maps"]
+    for place in ((8, 11), (12, 20), (20, 25), (17, 6)):
+        (gradient,) = torch.autograd.grad(maps[(0, *place)], image, retain_graph=True)
+        box = rec.boxes(net.layers["body"], [dv.Unit(0, 0, *place)])[0]
+        found = layer.field_of(*place)
+        assert found is not None
+        for axis, dim in ((0, 1), (1, 0)):
+            seen = torch.nonzero(gradient.abs().sum((0, 1 + dim)))[:, 0]
+            first, past = int(seen[0]), int(seen[-1]) + 1
+            assert (box[1 - axis], box[3 - axis]) == (first, past)
+            assert 0 <= layer.field[axis] - (past - first) <= 1  # type: ignore[index]
+            assert abs((found[1 - axis] + found[3 - axis]) - (first + past)) <= 2
+
+
+def test_layers_command_names_the_size_of_the_picture_of_its_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(FILE, encoding="utf-8")
+    result = CliRunner().invoke(app, ["layers", "--model", "own.py:make"])
+    assert result.exit_code == 0
+    assert "field and stride are those for a picture of 64 x 64 pixels" in result.stderr
+    row = next(line for line in result.stdout.splitlines() if line.startswith("head.classification_head "))
+    assert row.split()[-3:-1] == ["no", "map"]
+
+
 def test_several_pictures_in_one_recording_are_refused() -> None:
     message = (
         r"^own takes pictures of their own sizes, one in each recording, but 2 were given: record them one"
@@ -251,8 +303,9 @@ def test_project_command_with_detections_is_made_again(
         app, [*asked, "--detection", "2", "--detection", "0", "--layer", "backbone.0"]
     )
     assert result.exit_code == 0, result.output
-    assert "verified 11 projections by autograd" in result.output
     out = Path("deconvviz-out")
+    units = json.loads((out / "scene-backbone.0.json").read_text())["units"]
+    assert len(units) > 1 and f"verified {len(units) + 2} projections by autograd" in result.output
     stems = sorted(path.stem for path in out.glob("*.png"))
     assert stems == ["scene-backbone.0", "scene-detection-2-0"]
     stored = json.loads((out / "scene-detection-2-0.json").read_text())

@@ -51,9 +51,9 @@ class Place:
 class Target:
     """The layer of the units: the call number `call` of a module, from 1.
 
-    For an image it returns a map of `channels` channels (rank 3), or a vector (rank 1). It may return a tensor
-    of any shape (rank 0) if the units are single entries. `keys` lead to it in the output of the module, if
-    the output is not a single tensor.
+    For an image it returns a map of `channels` channels (rank 3), or a vector (rank 1). If the units are
+    single entries, it may return a tensor of any shape (rank 0). `keys` lead to it in the output of the
+    module, if the output is not a single tensor.
     """
 
     module: nn.Module
