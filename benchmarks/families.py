@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 from torchvision import models
 
@@ -53,14 +52,14 @@ def torchvision() -> Iterator[Family]:
 
 
 def _segmentation(name: str) -> dv.Network:
-    with torch.device("meta"):
-        module = models.get_model(name, weights=None, weights_backbone=None)
+    module = models.get_model(name, weights=None, weights_backbone=None)
     return dv.Network(module, size=224, name=name)
 
 
 def _detection(name: str) -> dv.Network:
-    module = models.get_model(name, weights=None, weights_backbone=None)
-    if "rcnn" in name:  # a usual size takes minutes
+    thresholds = {"box_score_thresh" if "rcnn" in name else "score_thresh": 0.0}  # weights are random
+    module = models.get_model(name, weights=None, weights_backbone=None, **thresholds)
+    if not name.startswith("ssd"):  # a usual size takes minutes
         module.transform.min_size, module.transform.max_size = (160,), 200
     return dv.Network(module, size=160, name=name)
 

@@ -169,8 +169,9 @@ def _times(shape: Sequence[int]) -> str:
 
 
 def _by(lengths: Sequence[float]) -> str:
-    alike = len(set(lengths)) == 1 and len(lengths) < 3
-    return "x".join(f"{round(n, 2):g}" for n in (lengths[:1] if alike else lengths))
+    rounded = [f"{round(n, 2):g}" for n in lengths]
+    alike = len(set(rounded)) == 1 and len(lengths) < 3
+    return rounded[0] if alike else "x".join(rounded)
 
 
 def _plain(lengths: Sequence[Fraction]) -> tuple[float, ...]:

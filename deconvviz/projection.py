@@ -585,7 +585,7 @@ class Projection:
             return (f"tensor {number}",)
         unit = self.units[number]
         if isinstance(unit, Detection):
-            return self._detection(unit)
+            return self._detection(number, unit)
         what = f"unit {unit.channel}" if len(self.layer.shape) == 1 else f"channel {unit.channel}"
         is_score = self._is_score(unit.channel)
         if is_score:
@@ -603,10 +603,10 @@ class Projection:
             f"whole channel · peak {activation}" if whole else f"activation {activation}",
         )
 
-    def _detection(self, unit: Detection) -> tuple[str, ...]:
+    def _detection(self, number: int, unit: Detection) -> tuple[str, ...]:
         names = self.network.classes
         name = names[unit.channel] if unit.channel < len(names) else "class"
-        x0, y0, x1, y1 = (round(number) for number in unit.box)
+        x0, y0, x1, y1 = self._detected(number) or unit.box
         return (
             f"{name} ({unit.channel})",
             f"detection {unit.number} · score {unit.score:.3g}",
