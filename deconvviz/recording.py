@@ -489,12 +489,16 @@ class Recording:
     def _layout(self, layer: Layer) -> TensorLayout:
         return self._tape.layouts[self._values[layer]]
 
+    @property
+    def _hint(self) -> str:
+        return ". For a detection: rec.detection_unit(N), or --detection N" if self.detections else ""
+
     def _units_of(self, layer: Layer) -> Tensor:
         """Return the activations of a layer. Raise LayerError if they are not a map or a vector."""
         if not layer.has_channels:
             raise LayerError(
                 f"{layer.name} returns {' x '.join(map(str, layer.shape))} for an image: "
-                "units are positions of a map (C, H, W) or entries of a vector (F)"
+                f"units are positions of a map (C, H, W) or entries of a vector (F){self._hint}"
             )
         return self._activations[layer]
 

@@ -267,7 +267,9 @@ def test_figure_and_errors_of_detections() -> None:
         rec.project(layer, [unit, dv.Unit(0, 1)])
     with pytest.raises(UnitError, match=r"^no entry \(0, \d+, \d\) in backbone\.0"):
         rec.project("backbone.0", unit)
-    with pytest.raises(LayerError, match="units are positions of a map"):
+    with pytest.raises(
+        LayerError, match=r"units are positions of a map .* For a detection: rec\.detection_unit"
+    ):
         rec.project(layer, dv.Unit(0, 1))
     found = dv.verify(net, proj)
     assert found.route == "autograd" and found.units == 2 and found.largest_difference < 1e-12
@@ -326,3 +328,9 @@ def test_project_command_with_detections_is_made_again(
         assert one["pixels"].any() and one["pixels"].shape == (2, 3, 70, 96)
     wrong = CliRunner().invoke(app, [*asked, "--detection", "9999", "--out", "none"])
     assert wrong.exit_code == 2 and "no detection 9999" in wrong.output and not Path("none").exists()
+    for options, message in (
+        (("--detection", "-1"), "--detection -1: must be 0 or more"),
+        (("--layer", "backbone.0", "--channel", "5000"), "no channel 5000 in backbone.0: there are 0 to 671"),
+    ):
+        early = CliRunner().invoke(app, [*asked, *options, "--out", "none"])
+        assert early.exit_code == 2 and message in early.output and not Path("none").exists()
