@@ -1,6 +1,6 @@
 """Networks of other libraries, built from their definitions with random weights. Nothing is downloaded.
 
-Each library is optional: `importable` says which are installed.
+Each library is optional: `why_missing` says whether one can be imported.
 """
 
 from __future__ import annotations
@@ -65,9 +65,19 @@ BY_DAY = (
 """Networks that are tested in every run."""
 
 
-def importable(name: str) -> bool:
-    """Return whether the library of a network is installed."""
-    return importlib.util.find_spec(LIBRARIES[name.partition(":")[0]]) is not None
+def why_missing(name: str) -> str:
+    """Return why the library of a network cannot be imported; empty if it can."""
+    library = LIBRARIES[name.partition(":")[0]]
+    if importlib.util.find_spec(library) is None:
+        return f"{library} is not installed"
+    if library == "ultralytics":
+        try:
+            importlib.import_module("cv2")
+        except ImportError as reason:
+            if ".so" not in str(reason):
+                raise
+            return f"a library of the system is missing for OpenCV: {reason}"
+    return ""
 
 
 def build(name: str) -> nn.Module:
