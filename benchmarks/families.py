@@ -145,6 +145,12 @@ MONAI: dict[str, tuple[Any, ...]] = {  # arguments after the number of dimension
 }
 
 
+MONAI_TRANSFORMERS: dict[str, dict[str, Any]] = {  # keywords for images of 64 x 64
+    "UNETR": {"img_size": (64, 64), "feature_size": 8, "hidden_size": 24, "mlp_dim": 48, "num_heads": 4},
+    "SwinUNETR": {"feature_size": 12},
+}
+
+
 def monai() -> Iterator[Family]:
     """Yield the U-Nets of MONAI, for images and for volumes."""
     if not _installed("monai"):
@@ -160,6 +166,9 @@ def monai() -> Iterator[Family]:
         f"SegResNet ({axes}-D)": partial(_monai, nets.SegResNet, "SegResNet", axes, ()) for axes in (2, 3)
     }
     yield "monai SegResNet", segresnet
+    if _installed("einops"):
+        for name, options in MONAI_TRANSFORMERS.items():
+            yield f"monai {name}", {name: partial(_monai_transformer, getattr(nets, name), name, options)}
 
 
 def _monai(kind: Any, name: str, axes: int, arguments: tuple[Any, ...]) -> dv.Network:
@@ -170,6 +179,12 @@ def _monai(kind: Any, name: str, axes: int, arguments: tuple[Any, ...]) -> dv.Ne
         if axes == 2
         else dv.Network(module, shape=(3, 32, 32, 32), name=name)
     )
+
+
+def _monai_transformer(kind: Any, name: str, options: dict[str, Any]) -> dv.Network:
+    with _quiet():
+        module = kind(in_channels=3, out_channels=2, spatial_dims=2, **options)
+    return dv.Network(module, size=64, name=name)
 
 
 def ultralytics() -> Iterator[Family]:
