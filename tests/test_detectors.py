@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import other_zoos
 from helpers.oracles import difference
 from helpers.parts import Parts
 from PIL import Image
@@ -334,3 +335,39 @@ def test_project_command_with_detections_is_made_again(
     ):
         early = CliRunner().invoke(app, [*asked, *options, "--out", "none"])
         assert early.exit_code == 2 and message in early.output and not Path("none").exists()
+
+
+YOLO = """
+import deconvviz as dv
+import torch
+from ultralytics.nn.tasks import DetectionModel
+
+def make():
+    torch.manual_seed(0)
+    module = DetectionModel("yolo11n.yaml", verbose=False)
+    return dv.Network(module, size=96, mean=[0] * 3, std=[1] * 3, name="yolo11n")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Ultralytics
+def test_yolo_from_a_file_is_projected_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := other_zoos.why_missing("ultralytics:yolo11n"):
+        pytest.skip(reason)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path / "settings"))
+    Path("own.py").write_text(YOLO, encoding="utf-8")
+    Image.fromarray(scene(3).image).save("scene.png")
+    asked = ["project", "scene.png", "--model", "own.py:make", "--verify", "--arrays"]
+    scores = "model.23.cv3.1"
+    result = CliRunner().invoke(app, [*asked, "--layer", "model.6", "--layer", scores, "--top", "2"])
+    assert result.exit_code == 0, result.output
+    assert "verified 4 projections by autograd" in result.output
+    with np.load(f"deconvviz-out/scene-{scores}.npz") as arrays:
+        assert arrays["pixels"].shape == (2, 3, 96, 96) and arrays["pixels"].any()
+    for options, message in (
+        (["--detection", "0"], "yolo11n is not a detector whose class scores are known"),
+        (["--layer", "model.23"], "model.23 of yolo11n returns a tuple, not a single tensor: use model.23.0"),
+    ):
+        wrong = CliRunner().invoke(app, [*asked, *options, "--out", "none"])
+        assert wrong.exit_code == 2 and message in wrong.output and not Path("none").exists()
