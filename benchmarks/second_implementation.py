@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,30 +14,53 @@ from deconvviz.errors import NetworkError
 from deconvviz.layers import Layer
 
 
-def largest_difference(net: dv.Network, count: int = 3) -> str:
-    """Return the largest relative difference of units of some layers, and how many layers were compared.
+@dataclass(frozen=True)
+class Compared:
+    """The largest relative difference of units of some layers from those of the second implementation."""
 
-    They are `count` maps, the last one among them, the scores of the whole image if the network has them, and
-    for a detector the class score of a detection. The weights are random, in double precision if the network
-    allows it.
+    difference: float
+    layers: int
+    detections: int
+    zero: int  # projections that are zero in both
+    single: bool  # whether the network needs single precision
+
+    @property
+    def allowed(self) -> float:
+        return 1e-4 if self.single else 1e-9
+
+    @property
+    def equal(self) -> bool:
+        return self.difference <= self.allowed
+
+    def __str__(self) -> str:
+        text = f"{self.difference:.1e} at {self.layers} layers" + " in single precision" * self.single
+        text += " and a detection" * self.detections
+        return text + (f", {self.zero} of them zero" if self.zero else "")
+
+
+def compare(net: dv.Network, count: int = 3) -> Compared:
+    """Compare a unit of some layers of a network.
+
+    The layers are `count` maps, the last one among them, the scores of the whole image if the network has
+    them, and for a detector the class score of a detection. The weights are random, in double precision if
+    the network allows it.
     """
     own = with_random_weights(net)
     layers = compared_layers(own.layers, count)
     if not layers:
         raise NetworkError(f"{net.name} has no layer with a map or a vector")
-    differences, zero = [], 0
+    differences: list[float] = []
+    zero = detections = 0
     recording = own.record(inputs_of(own), layers)
     for layer in layers:
         projection = recording.project(layer, recording.strongest(layer, k=1))
         differences.append(dv.verify(own, projection).largest_difference)
         zero += not bool(projection.pixels.any())
-    text = f"{len(layers)} layers" + (" in single precision" if own.dtype == torch.float32 else "")
     if own.preprocessing.crop_mode == "own":
         differences.append(of_detection(own))
-        text += " and a detection"
-    text += f", {zero} of them zero" if zero else ""
+        detections = 1
     largest = max(differences, key=lambda one: (one != one, one))  # NaN is the largest
-    return f"{largest:.1e} at {text}"
+    return Compared(largest, len(layers), detections, zero, own.dtype == torch.float32)
 
 
 def compared_layers(layers: Sequence[Layer], count: int) -> list[Layer]:

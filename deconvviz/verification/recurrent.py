@@ -89,4 +89,4 @@ def recurrent_cell(
 
 
 def _parts(gates: Tensor, count: int) -> Sequence[Tensor]:
-    return gates.split(gates.shape[1] // count, 1)
+    return gates.chunk(count, 1)

@@ -43,7 +43,7 @@ def layers(
         print_json({"network": name, "layers": table.to_json()})
         return
     head = tuple([one.replace("(", "").replace(")", "") for one in table.head])
-    rows = [cells(layer) for layer in table]
+    rows: list[tuple[str, ...]] = [cells(layer) for layer in table]
     print_table(head, rows, right=(4, 5, 6))
     if network.preprocessing.crop_mode == "own":
         _, height, width = network.preprocessing.input_shape
