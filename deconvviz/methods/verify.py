@@ -30,7 +30,7 @@ from deconvviz.projection import Projection
 from deconvviz.verification.passes import Place, SecondPass, Target, relative_difference, turns
 from deconvviz.verification.result import ALLOWED, AUTOGRAD, CAPTUM, Verification
 from deconvviz.verification.unverifiable import Unverifiable
-from deconvviz.verification.with_captum import CLASSES, captum_maps, copied
+from deconvviz.verification.with_captum import CLASSES, captum_maps, copied, same_output
 
 Report: TypeAlias = Callable[[int, int], None]
 """Progress callback: number of finished units and number of all units."""
@@ -54,7 +54,8 @@ def verify(net: Network, projection: Projection, *, report: Report | None = None
     """Compute projections a second time by an independent route, and compare.
 
     The route is captum if it is right for this network: all operations are exact, every ReLU is a module that
-    is called once, one image was recorded, and no activation is negative. Otherwise it is autograd, where the
+    is called once and overwrites nothing that is read later, one image was recorded, and no activation is
+    negative. Otherwise it is autograd, where the
     gradients of nonlinear calls are replaced in a function mode. Neither shares code with the engine. Every
     unit takes a pass over whole maps of its own, so this is slow. The network is left as it was.
 
@@ -152,7 +153,10 @@ def _route(
     name, _, number = call.partition(":")
     if _captum_is_right(projection, parts) and (network := copied(net.module)) is not None:
         part = dict(named_parts(network))[name]
-        return CAPTUM, _by_captum(network, part, inputs, projection.method, places)
+        with _errors_of_the_second_pass():
+            same = same_output(net.module, parts[name], network, part, inputs)
+        if same:
+            return CAPTUM, _by_captum(network, part, inputs, projection.method, places)
     rank = 0 if any(place.entry for place in places) else len(layer.shape)
     target = Target(parts[name], int(number or 1), layer.shape[0], rank, layer.channels_last, tuple(keys))
     return AUTOGRAD, _by_autograd(net, projection, target, places)
