@@ -21,9 +21,10 @@ CLASSES = {
 
 
 def copied(network: nn.Module) -> nn.Module | None:
-    """Return a copy of a network without in-place ReLUs, which captum's hooks do not support.
+    """Return a copy of a network whose ReLUs suit captum: they are not in place, and read copies.
 
-    Return None if the network cannot be copied.
+    captum replaces the whole gradient of what a ReLU reads, also the part that comes from other branches that
+    read the same tensor. Return None if the network cannot be copied.
     """
     try:
         found = copy.deepcopy(network)
@@ -32,7 +33,18 @@ def copied(network: nn.Module) -> nn.Module | None:
     for part in found.modules():
         if isinstance(part, nn.ReLU):
             part.inplace = False
+            _read_copies(part)
     return found
+
+
+def _read_copies(relu: nn.ReLU) -> None:
+    """Let a ReLU read a copy of its input."""
+    kind = type(relu)
+
+    def call(self: nn.Module, input: Tensor) -> Any:
+        return kind.__call__(self, input.clone())
+
+    relu.__class__ = type(kind.__name__, (kind,), {"__call__": call})
 
 
 def _pass_copies_on(layer: nn.Module) -> None:
