@@ -5,8 +5,9 @@ Every network is built without weights, or with random ones, and run once on an 
 "exact" is the share of them that have an exact rule. If operations are unsupported, the table names the one
 nearest to the image. Networks that cannot be recorded are listed with the reason.
 
-With --oracle, units of three layers of every network are also projected by a second implementation
-(`dv.verify`), with random weights in double precision, and the largest difference is printed.
+With --oracle, units of three maps of every network, the last one among them, its scores and a detection are
+also projected by a second implementation (`dv.verify`), with random weights in double precision. The largest
+relative difference is printed, and is the last column. The exit code is 1 if one is larger than 1e-9.
 
 A family is a module of torchvision, with all its networks; a module of timm that is based on convolutions,
 with some of its networks (--each); or a network of transformers, segmentation_models_pytorch, MONAI or
@@ -18,12 +19,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import torch
 from families import Make, families, unique
-from second_implementation import largest_difference
+from second_implementation import Compared, compare
 
 import deconvviz as dv
 from deconvviz.errors import DeconvvizError
@@ -38,6 +39,18 @@ class Family:
     name: str
     found: tuple[dv.Coverage, ...]
     failed: tuple[str, ...] = ()  # names and errors of networks that cannot be recorded
+    compared: tuple[Compared, ...] = ()
+    not_compared: tuple[str, ...] = ()  # names and reasons
+
+    @property
+    def difference(self) -> str:
+        """The largest difference of the second implementation, and which networks were not compared."""
+        found = max(
+            (one.difference for one in self.compared), key=lambda one: (one != one, one), default=None
+        )
+        text = "" if found is None else f"{found:.1e}"
+        text += " in single precision" if any(one.single for one in self.compared) else ""
+        return "; ".join([*([text] if text else []), *(f"not compared: {one}" for one in self.not_compared)])
 
     def row(self) -> tuple[str, ...]:
         calls = sum(one.calls for one in self.found)
@@ -80,15 +93,19 @@ def main() -> None:
     start = perf_counter()
     found = []
     for name, members in families(options.only, options.each):
-        found.append(survey(name, members))
-        if options.oracle:
-            compare(name, members)
+        family = survey(name, members)
+        found.append(with_differences(family, members) if options.oracle else family)
     if options.markdown:
-        print_markdown(found)
+        print_markdown(found, differences=options.oracle)
     else:
         print_plain([family.row() for family in found])
     networks = sum(len(family.found) for family in found)
     print(f"{networks} networks in {perf_counter() - start:.0f} s", file=sys.stderr)
+    compared = [one for family in found for one in family.compared]
+    different = sum(not one.equal for one in compared)
+    if options.oracle:
+        print(f"{len(compared)} networks compared, {different} different", file=sys.stderr)
+    sys.exit(bool(different))
 
 
 def survey(family: str, members: Mapping[str, Make]) -> Family:
@@ -101,13 +118,17 @@ def survey(family: str, members: Mapping[str, Make]) -> Family:
     return Family(family, tuple(found), tuple(failed))
 
 
-def compare(family: str, members: Mapping[str, Make]) -> None:
-    """Print the largest difference of each network from the second implementation."""
+def with_differences(family: Family, members: Mapping[str, Make]) -> Family:
+    """Return a family with the differences from the second implementation, and print them on stderr."""
+    compared, not_compared = [], []
     for name, make in members.items():
         try:
-            print(f"{family}: {name}: {largest_difference(make())}", flush=True)
+            compared.append(compare(make()))
+            print(f"{family.name}: {name}: {compared[-1]}", file=sys.stderr, flush=True)
         except DeconvvizError as reason:
-            print(f"{family}: {name}: not compared: {reason}", flush=True)
+            not_compared.append(f"{name} ({reason})")
+            print(f"{family.name}: {name}: not compared: {reason}", file=sys.stderr, flush=True)
+    return replace(family, compared=tuple(compared), not_compared=tuple(not_compared))
 
 
 def print_plain(rows: Sequence[Sequence[str]]) -> None:
@@ -121,8 +142,8 @@ def print_plain(rows: Sequence[Sequence[str]]) -> None:
         )
 
 
-def print_markdown(found: Sequence[Family]) -> None:
-    """Print a Markdown table; families of timm with equal last two columns share a row."""
+def print_markdown(found: Sequence[Family], *, differences: bool) -> None:
+    """Print a Markdown table; families of timm with equal approximate operations share a row."""
     groups: dict[tuple[str, ...], list[Family]] = {}
     for family in found:
         library = family.name if not family.name.startswith("timm ") else "timm"
@@ -134,10 +155,14 @@ def print_markdown(found: Sequence[Family]) -> None:
             else f"`{key[0]}`",
             tuple(one for family in members for one in family.found),
             tuple(one for family in members for one in family.failed),
+            tuple(one for family in members for one in family.compared),
+            tuple(one for family in members for one in family.not_compared),
         )
         for key, members in groups.items()
     ]
-    for row in (HEAD, ("---",) * len(HEAD), *(family.row() for family in merged)):
+    more = ("difference",) if differences else ()
+    rows = [(*family.row(), *([family.difference] if differences else [])) for family in merged]
+    for row in ((*HEAD, *more), ("---",) * len((*HEAD, *more)), *rows):
         print(f"| {' | '.join(row)} |")
 
 

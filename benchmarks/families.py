@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 from torchvision import models
 
@@ -53,14 +52,14 @@ def torchvision() -> Iterator[Family]:
 
 
 def _segmentation(name: str) -> dv.Network:
-    with torch.device("meta"):
-        module = models.get_model(name, weights=None, weights_backbone=None)
+    module = models.get_model(name, weights=None, weights_backbone=None)
     return dv.Network(module, size=224, name=name)
 
 
 def _detection(name: str) -> dv.Network:
-    module = models.get_model(name, weights=None, weights_backbone=None)
-    if "rcnn" in name:  # a usual size takes minutes
+    thresholds = {"box_score_thresh" if "rcnn" in name else "score_thresh": 0.0}  # weights are random
+    module = models.get_model(name, weights=None, weights_backbone=None, **thresholds)
+    if not name.startswith("ssd"):  # a usual size takes minutes
         module.transform.min_size, module.transform.max_size = (160,), 200
     return dv.Network(module, size=160, name=name)
 
@@ -146,6 +145,12 @@ MONAI: dict[str, tuple[Any, ...]] = {  # arguments after the number of dimension
 }
 
 
+MONAI_TRANSFORMERS: dict[str, dict[str, Any]] = {  # keywords for images of 64 x 64
+    "UNETR": {"img_size": (64, 64), "feature_size": 8, "hidden_size": 24, "mlp_dim": 48, "num_heads": 4},
+    "SwinUNETR": {"feature_size": 12},
+}
+
+
 def monai() -> Iterator[Family]:
     """Yield the U-Nets of MONAI, for images and for volumes."""
     if not _installed("monai"):
@@ -161,6 +166,9 @@ def monai() -> Iterator[Family]:
         f"SegResNet ({axes}-D)": partial(_monai, nets.SegResNet, "SegResNet", axes, ()) for axes in (2, 3)
     }
     yield "monai SegResNet", segresnet
+    if _installed("einops"):
+        for name, options in MONAI_TRANSFORMERS.items():
+            yield f"monai {name}", {name: partial(_monai_transformer, getattr(nets, name), name, options)}
 
 
 def _monai(kind: Any, name: str, axes: int, arguments: tuple[Any, ...]) -> dv.Network:
@@ -171,6 +179,12 @@ def _monai(kind: Any, name: str, axes: int, arguments: tuple[Any, ...]) -> dv.Ne
         if axes == 2
         else dv.Network(module, shape=(3, 32, 32, 32), name=name)
     )
+
+
+def _monai_transformer(kind: Any, name: str, options: dict[str, Any]) -> dv.Network:
+    with _quiet():
+        module = kind(in_channels=3, out_channels=2, spatial_dims=2, **options)
+    return dv.Network(module, size=64, name=name)
 
 
 def ultralytics() -> Iterator[Family]:

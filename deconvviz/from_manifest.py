@@ -147,7 +147,7 @@ def _images_of(stored: Mapping[str, Any], path: Path) -> list[Path] | dict[str, 
 def _check_inputs(stored: Mapping[str, Any], recording: Recording, path: Path) -> None:
     """Raise ManifestError if a picture or an array is not that of the manifest."""
     entries = stored.get("inputs") or [{"name": recording.input_names[0], "pictures": stored["pictures"]}]
-    recorded = {one.name: one for one in recording.recorded_inputs}
+    recorded = {one.name: one for one in (*recording.recorded_inputs, *recording.constants)}
     for entry in entries:
         found = recorded[entry["name"]]
         for image, one in zip(found.images, entry.get("pictures", ()), strict=True):

@@ -169,8 +169,9 @@ def _times(shape: Sequence[int]) -> str:
 
 
 def _by(lengths: Sequence[float]) -> str:
-    alike = len(set(lengths)) == 1 and len(lengths) < 3
-    return f"{lengths[0]:g}" if alike else "x".join(f"{n:g}" for n in lengths)
+    rounded = [f"{round(n, 2):g}" for n in lengths]
+    alike = len(set(rounded)) == 1 and len(lengths) < 3
+    return rounded[0] if alike else "x".join(rounded)
 
 
 def _plain(lengths: Sequence[Fraction]) -> tuple[float, ...]:
@@ -354,7 +355,9 @@ def _field_cell(layer: Layer) -> str:
     more = "+" if layer.depends_on_more else ""
     if layer.field:
         return f"{_by(layer.field)}{more}"
-    return "all" if layer.sees_all else "unknown"
+    if layer.sees_all:
+        return "all"
+    return "unknown" if layer.has_channels else "no map"
 
 
 def read_layers(

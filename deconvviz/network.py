@@ -524,6 +524,7 @@ class Network:
             table,
             layers,
             recorded,
+            inputs,
             written,
             survey,
             by_layer,
@@ -542,12 +543,22 @@ class Network:
             return ""
 
     def _described(self, asked: Sequence[Layer | str], written: tape.Tape) -> tuple[Layer, ...]:
-        """Return the requested layers; layers given by name are described from this pass."""
-        if all(isinstance(one, Layer) for one in asked):
-            return tuple(one for one in asked if isinstance(one, Layer))
+        """Return the requested layers, described as in the table of all layers.
+
+        Layers given by name are described from this pass. So are all layers of a network that takes pictures
+        of their own sizes, because their fields depend on the size if the network resizes pictures.
+        """
+        known = [one for one in asked if isinstance(one, Layer)]
+        of_pass = self._inputs.takes_list
+        if len(known) == len(asked) and not of_pass:
+            return tuple(known)
         table = self._table(self.module, written)
+        own = {layer.module: layer for layer in table}
         return tuple(
-            one if isinstance(one, Layer) else replace(table.find(one), name=one, same_as="") for one in asked
+            replace(table.find(one), name=one, same_as="")
+            if isinstance(one, str)
+            else replace(own[one.module] if of_pass else one, name=one.name, same_as=one.same_as)
+            for one in asked
         )
 
     def _prepare(self, images: Any) -> tuple[tuple[RecordedInput, ...], NetworkInputs]:

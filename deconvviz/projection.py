@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deconvviz.coverage import Coverage
 from deconvviz.engine.choice import UnitChoice
+from deconvviz.engine.network_inputs import NetworkInputs
 from deconvviz.engine.region import Region
 from deconvviz.engine.units import Unit
 from deconvviz.errors import FigureError, NetworkError
@@ -31,6 +32,7 @@ from deconvviz.figures.spec.validation import rectangle
 from deconvviz.files import place_of
 from deconvviz.images.image import InputImage
 from deconvviz.images.input_array import InputArray
+from deconvviz.images.recorded_input import RecordedInput
 from deconvviz.layers import Layer
 from deconvviz.likeness import PlaceLikeness
 from deconvviz.models.detections import Detection
@@ -65,6 +67,7 @@ class Projection:
         network: Facts about the network at the time of the recording.
         input_images: The recorded images; empty if a prepared tensor was recorded.
         inputs: The network's input, (B, C, H, W).
+        call: All tensors that the network was called with.
         coverage: Which operations of the projection are exact or approximate.
         method: ``deconvnet``, or the other method that made `pixels` (see `Recording.project`).
         choice: How the units were chosen; None if they were named.
@@ -75,6 +78,7 @@ class Projection:
         is_picture: Whether that input is a picture, not an array such as the embedding of a text.
         input_path: The .npy file of an input that is not a picture, if it was read from one.
         further: The projections of the same units to the other inputs of the network (see `of_input`).
+        constants: Inputs of integers, such as a mask, which receive no signal.
     """
 
     pixels: Tensor
@@ -85,6 +89,7 @@ class Projection:
     network: NetworkInfo
     input_images: tuple[InputImage | InputArray, ...]
     inputs: Tensor
+    call: NetworkInputs
     coverage: Coverage
     method: str = "deconvnet"
     choice: UnitChoice | None = None
@@ -95,6 +100,7 @@ class Projection:
     is_picture: bool = True
     input_path: Path | None = None
     further: tuple[Projection, ...] = ()
+    constants: tuple[RecordedInput, ...] = ()
     _views: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
@@ -392,6 +398,7 @@ class Projection:
                 else {"name": one.input_name, "array": array_digest(as_numpy(one.inputs))}
                 for one in self._every_input
             ]
+            + [{"name": one.name, "array": array_digest(as_numpy(one.tensor))} for one in self.constants]
         }
 
     def places(self, folder: Path) -> dict[str, Any]:
@@ -399,8 +406,12 @@ class Projection:
         return {
             "network": self.network.places(folder),
             "pictures": [place_of(image.path, folder) for image in self.input_images],
-            **({"inputs": [one._places(folder) for one in self._every_input]} if self.input_name else {}),
+            **({"inputs": self._places_of_inputs(folder)} if self.input_name else {}),
         }
+
+    def _places_of_inputs(self, folder: Path) -> list[dict[str, Any]]:
+        constants = [{"array": place_of(one.path, folder)} for one in self.constants]
+        return [one._places(folder) for one in self._every_input] + constants
 
     def _places(self, folder: Path) -> dict[str, Any]:
         if not self.is_picture:
@@ -570,7 +581,7 @@ class Projection:
             return (f"tensor {number}",)
         unit = self.units[number]
         if isinstance(unit, Detection):
-            return self._detection(unit)
+            return self._detection(number, unit)
         what = f"unit {unit.channel}" if len(self.layer.shape) == 1 else f"channel {unit.channel}"
         is_score = self._is_score(unit.channel)
         if is_score:
@@ -588,10 +599,10 @@ class Projection:
             f"whole channel · peak {activation}" if whole else f"activation {activation}",
         )
 
-    def _detection(self, unit: Detection) -> tuple[str, ...]:
+    def _detection(self, number: int, unit: Detection) -> tuple[str, ...]:
         names = self.network.classes
         name = names[unit.channel] if unit.channel < len(names) else "class"
-        x0, y0, x1, y1 = (round(number) for number in unit.box)
+        x0, y0, x1, y1 = self._detected(number) or unit.box
         return (
             f"{name} ({unit.channel})",
             f"detection {unit.number} · score {unit.score:.3g}",

@@ -17,6 +17,7 @@ from deconvviz.engine.choice import UnitChoice, choose
 from deconvviz.engine.entries import Entry, EntrySeed, recorded_entries
 from deconvviz.engine.gradient_tape import INPUT_X_GRADIENT, tape_of
 from deconvviz.engine.layout import TensorLayout
+from deconvviz.engine.network_inputs import NetworkInputs
 from deconvviz.engine.pixel_fields import PixelFields
 from deconvviz.engine.receptive_fields import UnitFields
 from deconvviz.engine.region import recorded, seed_of
@@ -48,7 +49,8 @@ class Recording:
         network: NetworkInfo,
         table: LayerTable,
         layers: Sequence[Layer],
-        recorded_inputs: Sequence[RecordedInput],
+        inputs: Sequence[RecordedInput],
+        call: NetworkInputs,
         tape: Tape,
         survey: Survey,
         values: dict[Layer, int],
@@ -61,10 +63,14 @@ class Recording:
         self._made_by = made_by  # the live network, for `explore`
         self._table = table  # all layers of the network, for error messages
         self.layers = tuple(layers)
-        self.recorded_inputs = tuple(recorded_inputs)  # those that receive a signal, in the order of the call
-        self._first = next((n for n, one in enumerate(recorded_inputs) if one.is_picture), 0)
-        self.input_images = recorded_inputs[self._first].images  # empty if a prepared tensor was recorded
-        self.inputs = recorded_inputs[self._first].tensor  # (B, C, H, W), the network's (first) picture
+        self.recorded_inputs = tuple(one for one in inputs if not one.is_constant)  # in the order of the call
+        self.constants = tuple(one for one in inputs if one.is_constant)
+        self._call = call
+        self._first = next((n for n, one in enumerate(self.recorded_inputs) if one.is_picture), 0)
+        self.input_images = self.recorded_inputs[
+            self._first
+        ].images  # empty if a prepared tensor was recorded
+        self.inputs = self.recorded_inputs[self._first].tensor  # (B, C, H, W), the network's (first) picture
         self._tape, self._survey = tape, survey
         self._values, self._activations = values, activations
         self._pixel_fields = _pixel_fields(tape)
@@ -345,6 +351,7 @@ class Recording:
                 network=self.network,
                 input_images=one.images,
                 inputs=one.tensor,
+                call=self._call,
                 coverage=self.coverage(layer, method),
                 method=method,
                 choice=choice,
@@ -352,6 +359,7 @@ class Recording:
                 input_name=one.name,
                 is_picture=one.is_picture,
                 input_path=one.path,
+                constants=self.constants,
             )
             for pixels, own, one in zip(arrived, boxes, self.recorded_inputs, strict=True)
         ]
@@ -471,7 +479,7 @@ class Recording:
         return self._variants[name]
 
     def _find(self, name: str | Layer) -> Layer:
-        layer = name if isinstance(name, Layer) else self._by_name.get(name)
+        layer = self._by_name.get(name.module if isinstance(name, Layer) else name)
         layer = self._table.find(name) if layer is None else layer
         if layer not in self._activations:
             there = ", ".join(one.name for one in self.layers)
@@ -481,12 +489,16 @@ class Recording:
     def _layout(self, layer: Layer) -> TensorLayout:
         return self._tape.layouts[self._values[layer]]
 
+    @property
+    def _hint(self) -> str:
+        return ". For a detection: rec.detection_unit(N), or --detection N" if self.detections else ""
+
     def _units_of(self, layer: Layer) -> Tensor:
         """Return the activations of a layer. Raise LayerError if they are not a map or a vector."""
         if not layer.has_channels:
             raise LayerError(
                 f"{layer.name} returns {' x '.join(map(str, layer.shape))} for an image: "
-                "units are positions of a map (C, H, W) or entries of a vector (F)"
+                f"units are positions of a map (C, H, W) or entries of a vector (F){self._hint}"
             )
         return self._activations[layer]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers import other_zoos
 from helpers.oracles import difference
 from helpers.parts import Parts
 from PIL import Image
@@ -18,7 +20,7 @@ from typer.testing import CliRunner
 
 import deconvviz as dv
 from deconvviz.cli.app import app
-from deconvviz.errors import ImageError, LayerError, MethodError, NetworkError, UnitError
+from deconvviz.errors import ImageError, LayerError, NetworkError, UnitError
 from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.scenes import scene
 
@@ -74,6 +76,58 @@ def test_network_that_takes_a_list_is_given_the_picture_at_its_own_size() -> Non
     spec = rec.project("body", rec.strongest("body", 2)).spec()
     assert spec.image is not None and spec.image.shape == (41, 53, 3)
     assert np.allclose(spec.image, picture / 255, atol=1e-6)
+
+
+class Resizing(OwnDetector):
+    """Detector that resizes each picture so that its shorter side has 60 pixels."""
+
+    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        (image,) = images
+        height, width = image.shape[1:]
+        size = (60 * height // min(height, width), 60 * width // min(height, width))
+        return super().forward([nn.functional.interpolate(image[None], size, mode="bilinear")[0]])
+
+
+def test_fields_of_a_network_that_resizes_pictures_are_those_in_the_picture() -> None:
+    torch.manual_seed(2)
+    module = Resizing().double().eval()
+    for weight in module.parameters():
+        weight.data.abs_()
+    net = dv.Network(module, size=30, pictures="list", name="own")
+    assert net.layers["body"].stride == (1, 1) and net.layers["body"].field == (5, 5)
+    five_times = dv.Network(module, size=12, pictures="list", name="own")  # not exact in binary numbers
+    assert five_times.layers["body"].stride == (0.4, 0.4) and five_times.layers["body"].field == (3, 3)
+    picture = np.full((41, 53, 3), 255, dtype=np.uint8)  # no ReLU is silent; resized to 60 x 77
+    rec = net.record(picture, [net.layers["body"], "body.0"])
+    layer, image = rec.layers[0], rec.inputs[0].clone().requires_grad_(True)
+    assert (
+        layer.stride == pytest.approx((2 * 41 / 60, 2 * 53 / 77))
+        and layer.shape == rec.activations("body").shape[1:]
+    )
+    maps = module([image])[0]["maps"]
+    for place in ((8, 11), (12, 20), (20, 25), (17, 6)):
+        (gradient,) = torch.autograd.grad(maps[(0, *place)], image, retain_graph=True)
+        box = rec.boxes(net.layers["body"], [dv.Unit(0, 0, *place)])[0]
+        found = layer.field_of(*place)
+        assert found is not None
+        for axis, dim in ((0, 1), (1, 0)):
+            seen = torch.nonzero(gradient.abs().sum((0, 1 + dim)))[:, 0]
+            first, past = int(seen[0]), int(seen[-1]) + 1
+            assert (box[1 - axis], box[3 - axis]) == (first, past)
+            assert 0 <= layer.field[axis] - (past - first) <= 1  # type: ignore[index]
+            assert abs((found[1 - axis] + found[3 - axis]) - (first + past)) <= 2
+
+
+def test_layers_command_names_the_size_of_the_picture_of_its_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(FILE, encoding="utf-8")
+    result = CliRunner().invoke(app, ["layers", "--model", "own.py:make"])
+    assert result.exit_code == 0
+    assert "field and stride are those for a picture of 64 x 64 pixels" in result.stderr
+    row = next(line for line in result.stdout.splitlines() if line.startswith("head.classification_head "))
+    assert row.split()[-3:-1] == ["no", "map"]
 
 
 def test_several_pictures_in_one_recording_are_refused() -> None:
@@ -214,10 +268,15 @@ def test_figure_and_errors_of_detections() -> None:
         rec.project(layer, [unit, dv.Unit(0, 1)])
     with pytest.raises(UnitError, match=r"^no entry \(0, \d+, \d\) in backbone\.0"):
         rec.project("backbone.0", unit)
-    with pytest.raises(LayerError, match="units are positions of a map"):
+    with pytest.raises(
+        LayerError, match=r"units are positions of a map .* For a detection: rec\.detection_unit"
+    ):
         rec.project(layer, dv.Unit(0, 1))
-    with pytest.raises(MethodError, match="detections cannot be verified"):
-        dv.verify(net, proj)
+    found = dv.verify(net, proj)
+    assert found.route == "autograd" and found.units == 2 and found.largest_difference < 1e-12
+    broken = replace(proj, pixels=proj.pixels.flip(0))
+    assert not dv.verify(net, broken).passed
+    assert dv.verify(net, dv.project(net, scene(3).image[:70], "backbone.0", k=2)).passed
 
 
 FILE = """
@@ -242,12 +301,14 @@ def test_project_command_with_detections_is_made_again(
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(FILE, encoding="utf-8")
     Image.fromarray(scene(3).image[:70]).save("scene.png")
-    asked = ["project", "scene.png", "--model", "own.py:make", "--arrays"]
+    asked = ["project", "scene.png", "--model", "own.py:make", "--arrays", "--verify"]
     result = CliRunner().invoke(
         app, [*asked, "--detection", "2", "--detection", "0", "--layer", "backbone.0"]
     )
     assert result.exit_code == 0, result.output
     out = Path("deconvviz-out")
+    units = json.loads((out / "scene-backbone.0.json").read_text())["units"]
+    assert len(units) > 1 and f"verified {len(units) + 2} projections by autograd" in result.output
     stems = sorted(path.stem for path in out.glob("*.png"))
     assert stems == ["scene-backbone.0", "scene-detection-2-0"]
     stored = json.loads((out / "scene-detection-2-0.json").read_text())
@@ -268,3 +329,45 @@ def test_project_command_with_detections_is_made_again(
         assert one["pixels"].any() and one["pixels"].shape == (2, 3, 70, 96)
     wrong = CliRunner().invoke(app, [*asked, "--detection", "9999", "--out", "none"])
     assert wrong.exit_code == 2 and "no detection 9999" in wrong.output and not Path("none").exists()
+    for options, message in (
+        (("--detection", "-1"), "--detection -1: must be 0 or more"),
+        (("--layer", "backbone.0", "--channel", "5000"), "no channel 5000 in backbone.0: there are 0 to 671"),
+    ):
+        early = CliRunner().invoke(app, [*asked, *options, "--out", "none"])
+        assert early.exit_code == 2 and message in early.output and not Path("none").exists()
+
+
+YOLO = """
+import deconvviz as dv
+import torch
+from ultralytics.nn.tasks import DetectionModel
+
+def make():
+    torch.manual_seed(0)
+    module = DetectionModel("yolo11n.yaml", verbose=False)
+    return dv.Network(module, size=96, mean=[0] * 3, std=[1] * 3, name="yolo11n")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Ultralytics
+def test_yolo_from_a_file_is_projected_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := other_zoos.why_missing("ultralytics:yolo11n"):
+        pytest.skip(reason)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path / "settings"))
+    Path("own.py").write_text(YOLO, encoding="utf-8")
+    Image.fromarray(scene(3).image).save("scene.png")
+    asked = ["project", "scene.png", "--model", "own.py:make", "--verify", "--arrays"]
+    scores = "model.23.cv3.1"
+    result = CliRunner().invoke(app, [*asked, "--layer", "model.6", "--layer", scores, "--top", "2"])
+    assert result.exit_code == 0, result.output
+    assert "projections by autograd: largest relative difference" in result.output
+    with np.load(f"deconvviz-out/scene-{scores}.npz") as arrays:
+        assert arrays["pixels"].shape == (2, 3, 96, 96) and arrays["pixels"].any()
+    for options, message in (
+        (["--detection", "0"], "yolo11n is not a detector whose class scores are known"),
+        (["--layer", "model.23"], "model.23 of yolo11n returns a tuple, not a single tensor: use model.23.0"),
+    ):
+        wrong = CliRunner().invoke(app, [*asked, *options, "--out", "none"])
+        assert wrong.exit_code == 2 and message in wrong.output and not Path("none").exists()

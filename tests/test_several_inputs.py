@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 import deconvviz as dv
 from deconvviz.cli.app import app
-from deconvviz.errors import FigureError, ImageError, MethodError, NetworkError
+from deconvviz.errors import FigureError, ImageError, NetworkError
 from deconvviz.figures.spec import Sheet, Sheets
 from deconvviz.scenes import scene
 
@@ -280,9 +281,29 @@ def test_wrong_names_and_shapes_of_inputs_are_refused() -> None:
     text = made(WithText, inputs={"words": (7,), "image": None})
     with pytest.raises(ImageError, match=r"^the input words of own has shape \(B, 7\), not \(1, 5\)$"):
         text.record((random(1, 5), random(1, 3, 16, 16)), "head")
-    with pytest.raises(MethodError, match="cannot be verified"):
-        net = made(Siamese)
-        dv.verify(net, dv.project(net, pair(), "join", k=1))
+
+
+@pytest.mark.parametrize("method", ["deconvnet", "guided", "gradient", "input_x_gradient"])
+@pytest.mark.parametrize("kind", [Siamese, TwoStreams, WithText])
+def test_projections_to_every_input_are_verified(kind: type[nn.Module], method: str) -> None:
+    net, given = made(kind, inputs={"words": (7,), "image": None} if kind is WithText else None), pair()
+    if kind is WithText:
+        given = (random(2, 7), given[1])
+    layer = "join" if kind is Siamese else "head"
+    rec = net.record(given, layer, methods=method if method != "deconvnet" else ())
+    proj = rec.project(layer, [dv.Unit(0, 2, 3, 4), dv.Unit(1, 1, 0, 7), dv.Unit(1, 3)], method=method)
+    found = dv.verify(net, proj)
+    assert found.route == "autograd" and found.units == 3 and found.largest_difference < 1e-12
+    (other,) = proj.further
+    assert bool(other.pixels.any())
+    broken = replace(proj, further=(replace(other, pixels=other.pixels * 1.001),))
+    assert dv.verify(net, broken).differences == pytest.approx([1e-3] * 3, rel=1e-3)
+
+
+def test_constants_take_part_in_the_second_computation() -> None:
+    net, mask = made(WithMask), (random(2, 8, 8) > 0).long()
+    rec = net.record({"x": random(2, 3, 16, 16), "mask": mask}, "output")
+    assert dv.verify(net, rec.project("output", dv.Unit(1, 2))).largest_difference < 1e-12
 
 
 def test_uses_on_one_picture_refuse_several_inputs(tmp_path: Path) -> None:
@@ -333,6 +354,18 @@ def make():
 def text():
     torch.manual_seed(1)
     return dv.Network(WithText(), size=48, name="text", inputs={"image": None, "words": (7,)})
+
+class WithMask(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 5)
+
+    def forward(self, image, mask):
+        return torch.relu(self.conv(image * mask[:, None]))
+
+def masked():
+    torch.manual_seed(1)
+    return dv.Network(WithMask(), size=48, name="masked", inputs={"image": None, "mask": (48, 48)})
 """
 
 
@@ -343,6 +376,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number, name in enumerate(("before", "after")):
         Image.fromarray(scene(7 + number).image).save(tmp_path / f"{name}.png")
     np.save("words.npy", np.arange(7.0))
+    np.save("mask.npy", np.arange(48 * 48).reshape(48, 48) % 3)
     return tmp_path
 
 
@@ -355,14 +389,17 @@ CASES = {
                "--inputs", "left,right"), "before-after-join"),
     "text": (("before.png", "words.npy", "--model", "own.py:text", "--layer", "output", "--top", "3",
               "--inputs", "image,words"), "before-words-output"),
+    "mask": (("before.png", "mask.npy", "--model", "own.py:masked", "--layer", "output", "--top", "3",
+              "--inputs", "image,mask"), "before-mask-output"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_project_command_with_several_inputs_is_made_again(case: str, folder: Path) -> None:
     arguments, stem = CASES[case]
-    result = run(*arguments, "--out", "out", "--arrays")
+    result = run(*arguments, "--out", "out", "--arrays", "--verify")
     assert result.exit_code == 0, result.output
+    assert "verified 3 projections by autograd" in result.output
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
         f"{stem}.json", f"{stem}.npz", f"{stem}.png",
     ]  # fmt: skip
@@ -375,7 +412,8 @@ def test_project_command_with_several_inputs_is_made_again(case: str, folder: Pa
     again = run("--from", f"out/{stem}.json", "--allow-code", "--out", "again", "--arrays")
     assert again.exit_code == 0, again.output
     with np.load(f"out/{stem}.npz") as one, np.load(f"again/{stem}.npz") as other:
-        assert set(one) == set(other) and {f"pixels_{names[1]}", f"input_{names[1]}"} <= set(one)
+        assert set(one) == set(other)
+        assert case == "mask" or {f"pixels_{names[1]}", f"input_{names[1]}"} <= set(one)
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
@@ -388,6 +426,10 @@ def test_changed_input_is_noticed(folder: Path) -> None:
     np.save("words.npy", np.arange(7.0) + 1)
     again = run("--from", "out/before-words-output.json", "--allow-code", "--out", "again")
     assert again.exit_code == 2 and "words.npy" in again.output
+    assert run(*CASES["mask"][0], "--out", "out").exit_code == 0
+    np.save("mask.npy", np.zeros((48, 48), dtype=int))
+    again = run("--from", "out/before-mask-output.json", "--allow-code", "--out", "again")
+    assert again.exit_code == 2 and "mask.npy" in again.output
 
 
 @pytest.mark.parametrize(

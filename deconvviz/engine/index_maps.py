@@ -165,3 +165,12 @@ def _visible_inputs(slide: SlidingWindow, n_out: int, n_in: int) -> Tensor:
 
 SAME = SlidingWindow().index_map
 """Each position depends only on itself."""
+
+
+def hull(seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first True in each row of (K, n) and one past the last, (K,) each; 0, 0 if there is none."""
+    n = seen.shape[1]
+    some = seen.any(dim=1)
+    first = seen.int().argmax(dim=1)
+    past = n - seen.flip(1).int().argmax(dim=1)
+    return torch.where(some, first, 0), torch.where(some, past, 0)

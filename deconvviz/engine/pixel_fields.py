@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from deconvviz.engine.index_maps import hull as hull
 from deconvviz.engine.layout import Seen, TensorLayout
 from deconvviz.engine.rules import Rule
 from deconvviz.engine.tape import IMAGE, Step, Tape
@@ -252,12 +253,3 @@ def _arguments(step: Step) -> Iterator[tuple[Rule, int, int]]:
         for argument, below in enumerate(step.inputs):
             if below is not None:
                 yield step.rule, argument, below
-
-
-def hull(seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first True in each row of (K, n) and one past the last, (K,) each; 0, 0 if there is none."""
-    n = seen.shape[1]
-    some = seen.any(dim=1)
-    first = seen.int().argmax(dim=1)
-    past = n - seen.flip(1).int().argmax(dim=1)
-    return torch.where(some, first, 0), torch.where(some, past, 0)

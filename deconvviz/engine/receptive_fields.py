@@ -22,9 +22,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, through, union
+from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, hull, through, union
 from deconvviz.engine.layout import Seen, TensorLayout, Window
-from deconvviz.engine.pixel_fields import Box, PixelFields, hull, something
+from deconvviz.engine.pixel_fields import Box, PixelFields, something
 from deconvviz.engine.rules import Rule
 from deconvviz.engine.tape import IMAGE, Step, Tape
 

@@ -29,3 +29,8 @@ class RecordedInput:
     images: tuple[InputImage | InputArray, ...] = ()
     is_picture: bool = True
     path: Path | None = None
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it holds integers, such as the numbers of words or a mask, which receive no signal."""
+        return not self.tensor.is_floating_point()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TypeAlias
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from deconvviz.coverage import OpUse
 from deconvviz.engine.entries import Entry
 from deconvviz.engine.hooks import evaluation, exclusive
+from deconvviz.engine.network_inputs import ONE
 from deconvviz.engine.preservation import preserved
 from deconvviz.engine.region import Region
 from deconvviz.engine.units import Unit
@@ -28,7 +30,7 @@ from deconvviz.projection import Projection
 from deconvviz.verification.passes import Place, SecondPass, Target, relative_difference, turns
 from deconvviz.verification.result import ALLOWED, AUTOGRAD, CAPTUM, Verification
 from deconvviz.verification.unverifiable import Unverifiable
-from deconvviz.verification.with_captum import CLASSES, captum_maps, copied
+from deconvviz.verification.with_captum import CLASSES, captum_maps, copied, same_output
 
 Report: TypeAlias = Callable[[int, int], None]
 """Progress callback: number of finished units and number of all units."""
@@ -52,7 +54,8 @@ def verify(net: Network, projection: Projection, *, report: Report | None = None
     """Compute projections a second time by an independent route, and compare.
 
     The route is captum if it is right for this network: all operations are exact, every ReLU is a module that
-    is called once, one image was recorded, and no activation is negative. Otherwise it is autograd, where the
+    is called once and overwrites nothing that is read later, one image was recorded, and no activation is
+    negative. Otherwise it is autograd, where the
     gradients of nonlinear calls are replaced in a function mode. Neither shares code with the engine. Every
     unit takes a pass over whole maps of its own, so this is slow. The network is left as it was.
 
@@ -82,13 +85,6 @@ def verify(net: Network, projection: Projection, *, report: Report | None = None
         raise MethodError(
             f"{projection.method} cannot be verified: only {', '.join(VERIFIED_METHODS)} are computed twice"
         )
-    if projection.input_name:
-        raise MethodError(
-            "projections of a network whose inputs have names cannot be verified: only one picture is "
-            "computed twice"
-        )
-    if any(isinstance(unit, Entry) for unit in projection.units):
-        raise MethodError("projections of detections cannot be verified: project units of another layer")
     if not projection.units:
         raise UnitError("projections of tensors cannot be verified: project units")
     if net.info().digest != projection.network.digest:
@@ -96,13 +92,17 @@ def verify(net: Network, projection: Projection, *, report: Report | None = None
             f"the weights of {net.name} are not those of the projection: record the image again"
         )
     places = [_place(unit) for unit in projection.units]
+    ours = _of_every_input(projection)
     differences = [0.0] * len(places)
     done = 0
     try:
         with _as_it_was(net):
             route, maps = _route(net, projection, places)
             for number, theirs in maps:
-                differences[number] = relative_difference(projection.pixels[number], theirs)
+                apart = [
+                    relative_difference(one[number], other) for one, other in zip(ours, theirs, strict=True)
+                ]
+                differences[number] = _largest(apart)
                 done += 1
                 if report is not None:
                     report(done, len(places))
@@ -124,7 +124,20 @@ def confirmed(found: Verification, projection: Projection) -> Verification:
     )
 
 
+def _of_every_input(projection: Projection) -> list[Tensor]:
+    """Return the pixels of each input that receives a signal, in the order of the call."""
+    every = {one: projection.of_input(one).pixels for one in projection.input_names}
+    return [every[name] for name in projection.call.names if name in every]
+
+
+def _largest(differences: list[float]) -> float:
+    """Return the largest difference; NaN if one is NaN."""
+    return max(differences, key=lambda one: (one != one, one))
+
+
 def _place(unit: Unit) -> Place:
+    if isinstance(unit, Entry):
+        return Place(unit.image, unit.channel, entry=unit.index)
     if isinstance(unit, Region):
         return Place(unit.image, unit.channel, *unit.places())
     return Place(unit.image, unit.channel, unit.y, unit.x, unit.z)
@@ -132,35 +145,45 @@ def _place(unit: Unit) -> Place:
 
 def _route(
     net: Network, projection: Projection, places: list[Place]
-) -> tuple[str, Iterator[tuple[int, Tensor]]]:
-    """Return the name of the route, and the second maps with the numbers of their units."""
+) -> tuple[str, Iterator[tuple[int, list[Tensor]]]]:
+    """Return the name of the route, and the numbers of units with their second maps in each input."""
     parts = dict(named_parts(net.module))
     layer, inputs = projection.layer, projection.inputs
     call, *keys = layer.module.replace("]", "").split("[")
     name, _, number = call.partition(":")
     if _captum_is_right(projection, parts) and (network := copied(net.module)) is not None:
         part = dict(named_parts(network))[name]
-        return CAPTUM, _by_captum(network, part, inputs, projection.method, places)
-    target = Target(
-        parts[name], int(number or 1), layer.shape[0], len(layer.shape), layer.channels_last, tuple(keys)
-    )
+        with _errors_of_the_second_pass():
+            same = same_output(net.module, parts[name], network, part, inputs)
+        if same:
+            return CAPTUM, _by_captum(network, part, inputs, projection.method, places)
+    rank = 0 if any(place.entry for place in places) else len(layer.shape)
+    target = Target(parts[name], int(number or 1), layer.shape[0], rank, layer.channels_last, tuple(keys))
     return AUTOGRAD, _by_autograd(net, projection, target, places)
 
 
 def _by_captum(
     network: nn.Module, layer: nn.Module, image: Tensor, method: str, places: list[Place]
-) -> Iterator[tuple[int, Tensor]]:
+) -> Iterator[tuple[int, list[Tensor]]]:
     with _errors_of_the_second_pass():
-        yield from enumerate(captum_maps(network, layer, image, method, places))
+        for number, one in enumerate(captum_maps(network, layer, image, method, places)):
+            yield number, [one]
 
 
 def _by_autograd(
     net: Network, projection: Projection, target: Target, places: list[Place]
-) -> Iterator[tuple[int, Tensor]]:
+) -> Iterator[tuple[int, list[Tensor]]]:
+    call = projection.call
+
+    def run(tensors: list[Tensor]) -> Any:
+        return replace(call, tensors=tuple(tensors)).call(net.module)
+
     with _errors_of_the_second_pass():
-        second = SecondPass(net.module, projection.inputs, target, projection.method)
+        second = SecondPass(net.module, run, call.tensors, target, projection.method)
         for numbers in turns([place.image for place in places]):
-            yield from zip(numbers, second.maps([places[number] for number in numbers]), strict=True)
+            maps = second.maps([places[number] for number in numbers])
+            for place, number in enumerate(numbers):
+                yield number, [one[place] for one in maps]
 
 
 @contextmanager
@@ -185,7 +208,8 @@ def _captum_is_right(projection: Projection, parts: dict[str, nn.Module]) -> boo
     layer, uses = projection.layer, projection.coverage.uses
     positions = len(layer.shape) == 1 or all(unit.position for unit in projection.units)
     return (
-        len(projection.inputs) == 1
+        projection.call.form == ONE
+        and len(projection.inputs) == 1
         and positions
         and all(unit.activation >= 0 for unit in projection.units)
         and layer.module in parts

@@ -111,7 +111,7 @@ class Preparation:
     dtype: torch.dtype
 
     def prepare(self, given: Any) -> tuple[tuple[RecordedInput, ...], NetworkInputs]:
-        """Return the inputs that receive a signal, with their pictures, and all tensors of the call.
+        """Return the inputs with their pictures, and the tensors of the call, in the same order.
 
         Raises:
             ImageError: If an input is missing, cannot be read, or has the wrong shape.
@@ -131,10 +131,9 @@ class Preparation:
         pictures = [number for number, one in enumerate(inputs) if one.is_picture]
         tensors = tuple(one.tensor for one in inputs)
         call = NetworkInputs(tensors, tuple(values), form, pictures[0] if pictures else 0)
-        found = tuple(one for one in inputs if one.tensor.is_floating_point())
-        if not found:
+        if all(one.is_constant for one in inputs):
             raise ImageError(f"no input of {self.network} holds floating point numbers: nothing is projected")
-        return found, call
+        return tuple(inputs), call
 
     def _values(self, given: Any) -> tuple[dict[str, Any], str]:
         """Return the value of each input by name, and the form of the call."""

@@ -6,10 +6,10 @@ Nothing is batched and nothing is cut to windows: every backward pass covers who
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,8 @@ class Place:
 
     The position is (y, x) in a map, (x,) in that of a signal, and (z, y, x) in that of a volume.
 
-    They are lists of equal length for several positions of a channel.
+    They are lists of equal length for several positions of a channel. For a single entry of any tensor,
+    `entry` is its whole index instead, with the batch.
     """
 
     image: int
@@ -33,9 +34,12 @@ class Place:
     y: int | list[int] | None = None
     x: int | list[int] | None = None
     z: int | None = None
+    entry: tuple[int, ...] = ()
 
     def index(self, output: Tensor, *, channels_last: bool) -> tuple[Any, ...]:
         """Return the index of the unit in the output of the layer."""
+        if self.entry:
+            return self.entry
         given: list[Any] = [one for one in (self.z, self.y, self.x) if one is not None]
         position: list[Any] = given or [slice(None)] * (output.dim() - 2)
         if channels_last:
@@ -47,8 +51,9 @@ class Place:
 class Target:
     """The layer of the units: the call number `call` of a module, from 1.
 
-    For an image it returns a map of `channels` channels (rank 3), or a vector (rank 1). `keys` lead to it in
-    the output of the module, if the output is not a single tensor.
+    For an image it returns a map of `channels` channels (rank 3), or a vector (rank 1). If the units are
+    single entries, it may return a tensor of any shape (rank 0). `keys` lead to it in the output of the
+    module, if the output is not a single tensor.
     """
 
     module: nn.Module
@@ -59,30 +64,38 @@ class Target:
     keys: tuple[str, ...] = ()
 
 
+Run: TypeAlias = Callable[[list[Tensor]], Any]
+"""Calls the network with the tensors of all its inputs."""
+
+
 class SecondPass:
     """Forward pass up to a layer, whose gradients are the maps of a method.
 
     The caller runs it with gradients enabled and with the network in evaluation mode. Weights require no
-    gradient meanwhile.
+    gradient meanwhile. Of the inputs of the network, those of integers are constants.
     """
 
-    def __init__(self, network: nn.Module, images: Tensor, target: Target, method: str) -> None:
+    def __init__(
+        self, network: nn.Module, run: Run, inputs: Sequence[Tensor], target: Target, method: str
+    ) -> None:
         self._target, self._method = target, method
         self._audited: set[Any] = set()
-        self.images = images.detach().clone().requires_grad_(True)
+        given = [one.detach().clone() for one in inputs]
+        self.inputs = [one.requires_grad_(True) for one in given if one.is_floating_point()]
         mode = {"deconvnet": Semantics, "guided": Guided}.get(method, nullcontext)
         with _no_gradients_of_weights(network), _output_of(target) as found, mode(), suppress(_Reached):
-            network(self.images.clone())  # a leaf cannot be overwritten
+            run([one.clone() for one in given])  # a leaf cannot be overwritten
         if not found:
             raise Unverifiable("the second pass does not reach the layer")
         self.output = found[0]
         shape = tuple(self.output.shape)
         channels = -1 if target.channels_last else 1
-        if len(shape) != target.rank + 1 or (shape[0], shape[channels]) != (len(images), target.channels):
+        expected = (len(given[0]), target.channels)
+        if target.rank and (len(shape) != target.rank + 1 or (shape[0], shape[channels]) != expected):
             raise Unverifiable(f"the layer returns {shape}, which is not one map for each image")
 
-    def maps(self, places: Sequence[Place]) -> Tensor:
-        """Return the maps (K, C, H, W) of units, each with its own activation as the signal.
+    def maps(self, places: Sequence[Place]) -> list[Tensor]:
+        """Return the maps (K, C, H, W) of units in each input, with the units' activations as signals.
 
         There may be one unit for each image.
         """
@@ -91,21 +104,23 @@ class SecondPass:
         for place in places:
             index = place.index(output, channels_last=self._target.channels_last)
             signal[index] = output[index]
-        return self._pixels(signal)[[place.image for place in places]]
+        return [one[[place.image for place in places]] for one in self._pixels(signal)]
 
-    def _pixels(self, signal: Tensor) -> Tensor:
+    def _pixels(self, signal: Tensor) -> list[Tensor]:
         if not self.output.requires_grad:
-            return torch.zeros_like(self.images)
+            return [torch.zeros_like(one) for one in self.inputs]
         if self._method == "deconvnet":
             audit(self.output.grad_fn, self._audited)
         else:
             audit_gradient(self.output.grad_fn, self._audited, guided=self._method == "guided")
-        found: Tensor | None = torch.autograd.grad(
-            self.output, self.images, signal, retain_graph=True, allow_unused=True
-        )[0]
-        if found is None:
-            return torch.zeros_like(self.images)
-        return found * self.images.detach() if self._method == "input_x_gradient" else found
+        gradients = torch.autograd.grad(
+            self.output, self.inputs, signal, retain_graph=True, allow_unused=True
+        )
+        found = []
+        for one, own in zip(self.inputs, gradients, strict=True):
+            own = torch.zeros_like(one) if own is None else own
+            found.append(own * one.detach() if self._method == "input_x_gradient" else own)
+        return found
 
 
 def relative_difference(ours: Tensor, theirs: Tensor) -> float:

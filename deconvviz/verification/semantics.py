@@ -5,15 +5,16 @@ mode. It replaces the calls whose projection is not their gradient:
 
     the signal is rectified   ReLU, ReLU6, hardtanh, LeakyReLU, ELU, SiLU, GELU, Hardswish, Mish, Softplus,
                               and ReLU, LeakyReLU, SiLU, Hardswish, Mish composed of simple calls (`Origins`)
-    constants                 sigmoid, hardsigmoid, softmax, tanh, relu6(x + 3)
+    constants                 sigmoid, hardsigmoid, softmax, tanh, relu6(x + 3), also in recurrent layers
     statistics (constants)    variance, norm, negative power, any denominator; mean and variance of layer,
                               group, instance and RMS norm
     constants of a call       positions of `grid_sample`, offsets and boxes of torchvision, filters
     maxima                    the signal goes to the position of the first maximum
 
-All other calls keep their gradient if they are linear, a product, a power, or a clamp at other values than
-0. `audit` walks the autograd graph and raises for every node that is not on the list, so that a call that
-bypasses the mode (a jit script, a custom autograd function) cannot silently keep its gradient.
+All other calls keep their gradient if they are linear, a product, a power, a logarithm, an absolute value,
+or a clamp at other values than 0. `audit` walks the autograd graph and raises for every node that is not on
+the list, so that a call that bypasses the mode (a jit script, a custom autograd function) cannot silently
+keep its gradient.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torch.overrides import TorchFunctionMode
 
 from deconvviz.verification.attention import projected_attention
 from deconvviz.verification.origins import DIVISION, RELU6, TIMES, Origins, forms, is_zero, overwrites
+from deconvviz.verification.recurrent import CELLS, LAYERS, recurrent_cell, recurrent_layer
 from deconvviz.verification.unverifiable import Unverifiable
 
 Projection = Callable[[Tensor], Tensor]
@@ -133,6 +135,8 @@ class Semantics(TorchFunctionMode):
             ([F.threshold, torch.threshold], self._threshold),
             ([F.grid_sample, torch.grid_sampler], self._of_first),
             ([torch.conv1d, torch.conv2d, torch.conv3d], self._of_first),
+            (LAYERS, self._recurrent_layer),
+            (CELLS, self._recurrent_cell),
         ):
             for call in calls:
                 self.replaced[call] = replacement
@@ -146,7 +150,7 @@ class Semantics(TorchFunctionMode):
 
     def _result(self, call: Any, args: Any, kwargs: Any) -> Any:
         replacement = self.replaced.get(call)
-        if not any(_depends_on_the_images(a) for a in (*args, *kwargs.values())):
+        if not any(map(_depends_on_the_images, (*args, *kwargs.values()))):
             return call(*args, **kwargs)
         if replacement is not None:
             return replacement(call, *args, **kwargs)
@@ -401,6 +405,13 @@ class Semantics(TorchFunctionMode):
     def _multi_head(self, call: Any, *args: Any, **options: Any) -> Any:
         return projected_attention(*args, **options)
 
+    def _recurrent_layer(self, call: Any, *args: Any) -> Any:
+        return recurrent_layer(call, self.rectify, *args)
+
+    def _recurrent_cell(self, call: Any, *args: Any) -> Any:
+        found = recurrent_cell(call, self.rectify, *args)
+        return found if len(found) > 1 else found[0]
+
     def _max_unpool(self, call: Any, input: Tensor, indices: Tensor, *rest: Any, **options: Any) -> Any:
         """Project max-unpooling. If two values go to one position, only the last one receives the signal."""
         numbers = torch.arange(1, input.numel() + 1, dtype=torch.float64, device=input.device)
@@ -507,7 +518,7 @@ GATHERED = _split("""
 """)
 SLOPES = _split("""
     PowBackward0 PowBackward1 SqrtBackward0 ClampBackward0 ClampBackward1 ClampMinBackward0 ClampMaxBackward0
-    ThresholdBackward0
+    ThresholdBackward0 AbsBackward0 LogBackward0 Log2Backward0 Log10Backward0 Log1PBackward0
 """)
 PRODUCTS = _split("MulBackward0 AddcmulBackward0 MmBackward0 BmmBackward0 MvBackward0 DotBackward0")
 _ALLOWED = {*LINEAR, *GATHERED, *SLOPES, *PRODUCTS}

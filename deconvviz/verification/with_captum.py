@@ -21,9 +21,10 @@ CLASSES = {
 
 
 def copied(network: nn.Module) -> nn.Module | None:
-    """Return a copy of a network without in-place ReLUs, which captum's hooks do not support.
+    """Return a copy of a network whose ReLUs suit captum: they are not in place, and read copies.
 
-    Return None if the network cannot be copied.
+    captum replaces the whole gradient of what a ReLU reads, also the part that comes from other branches that
+    read the same tensor. Return None if the network cannot be copied.
     """
     try:
         found = copy.deepcopy(network)
@@ -32,7 +33,18 @@ def copied(network: nn.Module) -> nn.Module | None:
     for part in found.modules():
         if isinstance(part, nn.ReLU):
             part.inplace = False
+            _read_copies(part)
     return found
+
+
+def _read_copies(relu: nn.ReLU) -> None:
+    """Let a ReLU read a copy of its input."""
+    kind = type(relu)
+
+    def call(self: nn.Module, input: Tensor) -> Any:
+        return kind.__call__(self, input.clone())
+
+    relu.__class__ = type(kind.__name__, (kind,), {"__call__": call})
 
 
 def _pass_copies_on(layer: nn.Module) -> None:
@@ -46,6 +58,28 @@ def _pass_copies_on(layer: nn.Module) -> None:
         return kind.__call__(self, *args, **options).clone()
 
     layer.__class__ = type(kind.__name__, (kind,), {"__call__": call})
+
+
+def same_output(network: nn.Module, layer: nn.Module, copy: nn.Module, own: nn.Module, image: Tensor) -> bool:
+    """Return whether a layer and its copy return the same for an image, bit by bit.
+
+    They differ if an in-place ReLU of the network overwrites a map that another branch reads later.
+    """
+    return torch.equal(_output_of(network, layer, image), _output_of(copy, own, image))
+
+
+def _output_of(network: nn.Module, layer: nn.Module, image: Tensor) -> Tensor:
+    """Return the output of the first call of a layer."""
+    outputs: list[Tensor] = []
+    handle = layer.register_forward_hook(
+        lambda part, args, output: outputs.append(output.detach().clone())  # later calls may overwrite it
+    )
+    try:
+        with torch.no_grad():
+            network(image.clone())
+    finally:
+        handle.remove()
+    return outputs[0]
 
 
 def captum_maps(
@@ -66,19 +100,13 @@ def captum_maps(
     from captum import attr
 
     _pass_copies_on(layer)
-    outputs: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda part, args, output: outputs.append(output.detach()))
-    try:
-        with torch.no_grad():
-            network(image)
-    finally:
-        handle.remove()
+    values = _output_of(network, layer, image)
     attribution = getattr(attr, CLASSES[method])(nn.Sequential(network), layer)
     for place in places:
-        index = place.index(outputs[0], channels_last=False)
+        index = place.index(values, channels_last=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # captum warns about its hooks and gradients
             selector = index[1:] if len(index) > 2 else index[1]
             pixels = attribution.attribute(image.clone().requires_grad_(True), selector)
-        found = pixels.detach()[0] * outputs[0][index]
+        found = pixels.detach()[0] * values[index]
         yield found * image[0] if method == "input_x_gradient" else found

@@ -5,6 +5,7 @@ Also a batch of one image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -105,6 +106,17 @@ CASES: dict[str, tuple[Wiring, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     ),
     "square root": (lambda a, b: (b * b).sqrt(), lambda a, b: (ZERO, SIGNAL * b.sign())),
     "negative power": (lambda a, b: a * (b * b) ** -0.5, lambda a, b: (SIGNAL / b.abs(), ZERO)),
+    "absolute value": (lambda a, b: a.abs() + b, lambda a, b: (SIGNAL * (2.0 * (a > 0) - 1), SIGNAL)),
+    "absolute value in place": (lambda a, b: b.mul(1).abs_(), lambda a, b: (ZERO, SIGNAL * b / b.abs())),
+    "logarithm": (lambda a, b: (a * a + 0.1).log(), lambda a, b: (2 * a * SIGNAL / (a * a + 0.1), ZERO)),
+    "logarithm in place": (
+        lambda a, b: (b * b + 0.1).log2_() + a,
+        lambda a, b: (SIGNAL, 2 * b * SIGNAL / (b * b + 0.1) / math.log(2)),
+    ),
+    "logarithm of 1 + x": (
+        lambda a, b: (a * a).log1p() + (b * b + 1).log10(),
+        lambda a, b: (2 * a * SIGNAL / (a * a + 1), 2 * b * SIGNAL / (b * b + 1) / math.log(10)),
+    ),
     "minimum": (lambda a, b: torch.minimum(a, b), lambda a, b: (SIGNAL * (a <= b), SIGNAL * (a > b))),
     "zeros_like": (lambda a, b: torch.zeros_like(b) + a, lambda a, b: (SIGNAL, ZERO)),
 }

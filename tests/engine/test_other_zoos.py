@@ -29,8 +29,8 @@ def _with_mark(name: str) -> Any:
 @pytest.mark.parametrize("name", [_with_mark(name) for name in other_zoos.NETWORKS])
 @pytest.mark.filterwarnings("ignore")  # of the libraries
 def test_projections_at_several_depths_equal_autograd(name: str) -> None:
-    if not other_zoos.importable(name):
-        pytest.skip(f"{other_zoos.LIBRARIES[name.partition(':')[0]]} is not installed")
+    if reason := other_zoos.why_missing(name):
+        pytest.skip(reason)
     network, images = other_zoos.build(name), other_zoos.images()
     methods = ("gradient", "guided") if name in other_zoos.BY_DAY else ()
     recorded = passes.run(network, images, methods=methods)

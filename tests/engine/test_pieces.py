@@ -125,3 +125,45 @@ def test_motion_features_of_raft_equal_autograd(name: str) -> None:
     want = Autograd(network, images, [layer]).project(layer, signal)
     assert want.any()
     assert difference(ours.signals(layer, signal, [0]), want) <= 1e-5
+
+
+class ResidualPooling(nn.Module):
+    """Attention with heads, to whose result a part of the queries is added in place, as in MViT."""
+
+    def __init__(self, write: Callable[[Tensor, Tensor], object]) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.stem, self.mixed, self.head = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, 24), nn.Linear(8, 3)
+        self.write = write
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.stem(x).flatten(2).transpose(1, 2)  # (B, N, 8)
+        q, k, v = self.mixed(tokens).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)  # each (B, 2, N, 4)
+        found = (q @ k.transpose(2, 3)).softmax(-1) @ v
+        self.write(found, q)
+        scores: Tensor = self.head(found.transpose(1, 2).flatten(2)).relu().mean(1)
+        return scores
+
+
+WRITES: dict[str, Callable[[Tensor, Tensor], object]] = {
+    "all but the first token": lambda x, q: x[:, :, 1:].add_(q[:, :, 1:]),
+    "every second token": lambda x, q: x[:, :, ::2].copy_(q[:, :, 1::2]),
+    "one head": lambda x, q: x[:, 1].mul_(q[:, 0]),
+    "a token of each head": lambda x, q: x[:, :, 2].zero_(),
+    "columns of all heads": lambda x, q: x[..., 1:3].add_(q[..., :2]),
+}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", WRITES)
+def test_writes_into_images_cut_into_pieces_equal_autograd(name: str, count: int) -> None:
+    network = ResidualPooling(WRITES[name]).double().eval().requires_grad_(False)
+    images = torch.randn(count, 3, 9, 7, generator=torch.Generator().manual_seed(1)).double()
+    recorded = passes.run(network, images)
+    for image in range(count):
+        signal = torch.zeros(network(images).shape, dtype=torch.float64)
+        signal[image] = torch.tensor([1.0, -2.0, 0.5])
+        want = Autograd(network, images, [""]).project("", signal)
+        assert want[image].any()
+        found = recorded.signals("", signal[image : image + 1], [image])
+        assert difference(found[0], want[image]) <= EXACT

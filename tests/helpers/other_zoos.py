@@ -1,6 +1,6 @@
 """Networks of other libraries, built from their definitions with random weights. Nothing is downloaded.
 
-Each library is optional: `importable` says which are installed.
+Each library is optional: `why_missing` says whether one can be imported.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ MONAI: dict[str, tuple[Any, ...]] = {
     "BasicUNetPlusPlus": (2, 3, 2, (8, 8, 16, 32, 64, 8)),
     "HighResNet": (2, 3, 2),
 }
+MONAI_TRANSFORMERS: dict[str, dict[str, Any]] = {  # they need einops
+    "UNETR": {"img_size": (64, 64), "feature_size": 8, "hidden_size": 24, "mlp_dim": 48, "num_heads": 4},
+    "SwinUNETR": {"feature_size": 12},
+}
 ULTRALYTICS = _split("""
     yolov3-tiny yolov5n yolov6n yolov8n yolov8n-seg yolov9t yolov10n yolo11n yolo12n yolo26n
 """)
@@ -54,7 +58,7 @@ NETWORKS = [
     *(f"transformers:{name}" for name in TRANSFORMERS),
     *(f"transformers:{name}-segmentation" for name in SEGMENTERS),
     *(f"smp:{name}" for name in SMP),
-    *(f"monai:{name}" for name in MONAI),
+    *(f"monai:{name}" for name in (*MONAI, *MONAI_TRANSFORMERS)),
     *(f"ultralytics:{name}" for name in ULTRALYTICS),
 ]
 
@@ -65,9 +69,21 @@ BY_DAY = (
 """Networks that are tested in every run."""
 
 
-def importable(name: str) -> bool:
-    """Return whether the library of a network is installed."""
-    return importlib.util.find_spec(LIBRARIES[name.partition(":")[0]]) is not None
+def why_missing(name: str) -> str:
+    """Return why the library of a network cannot be imported; empty if it can."""
+    library = LIBRARIES[name.partition(":")[0]]
+    if importlib.util.find_spec(library) is None:
+        return f"{library} is not installed"
+    if name.partition(":")[2] in MONAI_TRANSFORMERS and importlib.util.find_spec("einops") is None:
+        return "einops is not installed"
+    if library == "ultralytics":
+        try:
+            importlib.import_module("cv2")
+        except ImportError as reason:
+            if ".so" not in str(reason):
+                raise
+            return f"a library of the system is missing for OpenCV: {reason}"
+    return ""
 
 
 def build(name: str) -> nn.Module:
@@ -86,6 +102,9 @@ def builder(name: str) -> Callable[[], nn.Module]:
         return lambda: getattr(module, own)(encoder_name="resnet18", encoder_weights=None)
     if library == "monai":
         nets = importlib.import_module("monai.networks.nets")
+        if own in MONAI_TRANSFORMERS:
+            shape = {"in_channels": 3, "out_channels": 2, "spatial_dims": 2}
+            return lambda: getattr(nets, own)(**shape, **MONAI_TRANSFORMERS[own])
         return lambda: getattr(nets, own)(*MONAI[own])
     tasks = importlib.import_module("ultralytics.nn.tasks")
     kind = tasks.SegmentationModel if own.endswith("-seg") else tasks.DetectionModel

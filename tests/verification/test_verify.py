@@ -69,6 +69,20 @@ class Gated(nn.Module):
         return F.relu(self.last(x))
 
 
+class SharedInput(nn.Module):
+    """Residual block as in Xception, whose shortcut reads what a ReLU reads, or what it has overwritten."""
+
+    def __init__(self, *, inplace: bool) -> None:
+        super().__init__()
+        self.stem, self.shortcut = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 1)
+        self.branch = nn.Sequential(nn.ReLU(inplace=inplace), nn.Conv2d(8, 6, 3, 1, 1))
+        self.last = nn.Conv2d(6, 5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.last(self.branch(x) + self.shortcut(x))
+
+
 def squeezing() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True), Fire(), Fire()
@@ -78,6 +92,8 @@ def squeezing() -> nn.Module:
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "SqueezeNet": (squeezing, "4", "captum"),
     "functional": (Functional, "", "autograd"),
+    "shared input": (lambda: SharedInput(inplace=False), "last", "captum"),
+    "shared input, overwritten": (lambda: SharedInput(inplace=True), "last", "autograd"),
     "reused module": (Functional, "relu:2", "autograd"),
     "squeeze and excitation": (Gated, "", "autograd"),
 }

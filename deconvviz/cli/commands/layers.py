@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from deconvviz.cli.support.console import print_json, print_table, stage
+from deconvviz.cli.support.console import print_json, print_note, print_table, stage
 from deconvviz.cli.support.early import check_network
 from deconvviz.cli.support.imports import without_garbage_collection
 from deconvviz.cli.support.notes import print_origin
@@ -43,4 +43,18 @@ def layers(
         print_json({"network": name, "layers": table.to_json()})
         return
     head = tuple([one.replace("(", "").replace(")", "") for one in table.head])
-    print_table(head, [cells(layer) for layer in table], right=(4, 5, 6))
+    rows: list[tuple[str, ...]] = [cells(layer) for layer in table]
+    print_table(head, rows, right=(4, 5, 6))
+    if network.preprocessing.crop_mode == "own":
+        _, height, width = network.preprocessing.input_shape
+        print_note(
+            f"field and stride are those for a picture of {width} x {height} pixels. If the network resizes "
+            "pictures, other sizes have others. A figure has those of its picture",
+            quiet=False,
+        )
+    if any(row[4] == "unknown" for row in rows):
+        print_note(
+            "unknown: the fields of neighbouring units do not have one size and one distance, as far as is "
+            "known. A figure has the field of each of its units",
+            quiet=False,
+        )

@@ -198,13 +198,13 @@ def _check_layer(layer: Layer, selection: Selection, sketch: Network) -> None:
     """Raise an error if the layer is unsupported or lacks a selected channel, position or number of units."""
     if layer.unsupported:
         raise RefusedOp(f"{layer.name} cannot be projected: {layer.unsupported}")
-    if sketch.preprocessing.crop_mode == "own":
-        return  # the size of maps is that of the picture, and not of the empty one
     count = layer.shape[0]
     units = [_unit(text) for text in selection.units]
     for channel in (*selection.channels, *(unit.channel for unit in units)):
         if not 0 <= channel < count:
             raise UnitError(missing_number("channel", channel, layer.name, count))
+    if sketch.preprocessing.crop_mode == "own":
+        return  # the size of maps is that of the picture, and not of the empty one
     for unit in units:
         _check_position(unit, layer)
     if selection.whole_channel and len(layer.shape) != 3:

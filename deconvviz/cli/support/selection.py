@@ -72,6 +72,8 @@ def check_selection(selection: Selection) -> None:
         raise no_layer(", a class with --class, or a detection with --detection")
     if selection.top is not None and selection.top < 1:
         raise UnitError(f"--top {selection.top}: must be 1 or more")
+    if before := [number for number in selection.detections if number < 0]:
+        raise UnitError(f"--detection {before[0]}: must be 0 or more")
     filters = selection.apart or selection.no_border
     others = selection.channels or selection.whole_channel or selection.top is not None or filters
     if selection.units and others:

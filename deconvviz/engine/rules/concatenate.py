@@ -66,10 +66,14 @@ class Concat(Rule):
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
         parts: list[Tensor | None] = []
+        whole = Window.all_of(window.layout, window.image_indices)
         for argument, length in enumerate(self.lengths):
             before = sum(self.lengths[:argument])
             if self.skipped[argument] or self.layouts[argument] is None:
                 parts.append(None)
+            elif self.unlike[argument]:  # its window is the whole value
+                every = whole.place(signal, window.start) if window.layout.axes else signal
+                parts.append(every.narrow(self.dim, before, length))
             elif self.axis is None:
                 parts.append(signal.narrow(self.dim, before, length))
             else:

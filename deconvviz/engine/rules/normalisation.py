@@ -143,14 +143,22 @@ class LayerNorm(Normalisation):
     support = Support.APPROXIMATE
     note = CONSTANT_STATISTICS
     handles_folded_batch = True
+    any_batch_axis = True
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         rank, over = len(self.below.shape), len(call["normalized_shape"])
+        self.over_images = self.below.batch_at >= call["input"].dim() - over
         self.shape = (*self.below.shape[: rank - over], *[1] * over)
-        self.kept = call.outputs[2].reshape(call.batch, *self.shape).clone()  # 1 / std
+        inverse = call.outputs[2]  # 1 / std
+        if not self.over_images:
+            inverse = inverse.movedim(self.below.batch_at, 0).reshape(call.batch, *self.shape)
+        self.kept = inverse.clone()
         self.mixed = [dim for dim in self.below.dims if dim > rank - over]
         self.over_all = bool(self.below.positions) and min(self.below.positions) > rank - over
+
+    def unsupported(self) -> str:
+        return "it normalises over the images of a batch" if self.over_images else super().unsupported()
 
     def factor(self, window: Window) -> Tensor:
         factor = window.cut(_wide(self.kept))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, SlidingWindow
+from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, SlidingWindow, hull
 from deconvviz.engine.layout import TensorLayout, Window, moved
 from deconvviz.engine.rules.registry import rule
 from deconvviz.engine.rules.rule import Call, Rule, Sliding, SlidingBack
@@ -99,12 +99,15 @@ def _interpolation(
     return torch.cat(parts).T.contiguous()
 
 
+_ROUNDING = 1e-9  # weights that are only rounding errors of positions do not count for the size of fields
+
+
 def _checked(intervals: IndexMap, matrix: Tensor) -> IndexMap:
     """Return the intervals if no row of the matrix has a weight outside them, else `UNKNOWN`."""
     if not isinstance(intervals, PeriodicIntervals):
         return intervals
     for o, row in enumerate(matrix):
-        seen = torch.nonzero(row)[:, 0]
+        seen = torch.nonzero(row.abs() > _ROUNDING)[:, 0]
         first, past = intervals.place(o)
         if len(seen) and not (first <= int(seen[0]) and int(seen[-1]) < past):
             return UNKNOWN
@@ -112,13 +115,14 @@ def _checked(intervals: IndexMap, matrix: Tensor) -> IndexMap:
 
 
 _MIDDLE = 12  # far enough from the border that no weight is cut off
+_MOST_WEIGHTS = 1 << 24  # of a matrix that is measured to find the periods
 
 
 @lru_cache(maxsize=256)
 def _periods(
     op: Any, axes: int, n_out: int, n_in: int, aligned: bool | None, scale: float | None
 ) -> IndexMap:
-    """Return the index map without borders; `UNKNOWN` if it does not repeat within 64 positions."""
+    """Return the index map without borders; `UNKNOWN` if it takes too many positions to repeat."""
     if n_out == n_in and scale in (None, 1):
         return SAME
     if aligned:
@@ -128,15 +132,14 @@ def _periods(
     else:
         rate = Fraction(n_out, n_in) if scale is None else Fraction(scale).limit_denominator(64)
     period, advance = rate.numerator, rate.denominator
-    if period > 64 or advance > 64:
+    before = -(-_MIDDLE // min(period, advance))  # periods at each border
+    turns = 2 * before + 1
+    if period * turns * advance * turns > _MOST_WEIGHTS:
         return UNKNOWN
-    turns = 2 * _MIDDLE + 1
     ends = 1 if aligned else 0
     matrix = _interpolation(op, 0, axes, period * turns + ends, advance * turns + ends, aligned, None)
-    bounds = []
-    for o in range(period * _MIDDLE, period * (_MIDDLE + 1)):
-        seen = torch.nonzero(matrix[o])[:, 0] - advance * _MIDDLE
-        bounds.append((int(seen[0]), int(seen[-1]) + 1))
+    first, past = hull(matrix[period * before : period * (before + 1)].abs() > _ROUNDING)
+    bounds = zip((first - advance * before).tolist(), (past - advance * before).tolist(), strict=True)
     return PeriodicIntervals(tuple(bounds), advance)
 
 

@@ -1,7 +1,11 @@
-"""Powers, and clamps at other values than 0: the signal is multiplied by the slope at the recorded value."""
+"""Functions of one number whose signal is multiplied by the slope at the recorded value.
+
+Powers, logarithms, absolute values, and clamps at other values than 0.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -66,6 +70,51 @@ def _is_negative(exponent: Tensor | float) -> bool:
     if isinstance(exponent, Tensor):
         return not exponent.is_meta and bool((exponent < 0).any())
     return exponent < 0
+
+
+_BASES = {aten.log2: 2.0, aten.log2_: 2.0, aten.log10: 10.0, aten.log10_: 10.0}
+
+
+@rule(
+    aten.log.default, aten.log_.default, aten.log2.default, aten.log2_.default,
+    aten.log10.default, aten.log10_.default, aten.log1p.default, aten.log1p_.default,
+)  # fmt: skip
+class Logarithm(Factors):
+    """y = log(x); projection: the signal / x, divided by the logarithm of the base."""
+
+    support = Support.APPROXIMATE
+    note = "a logarithm: the signal times the slope at the recorded value"
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        kind = call.op.overloadpacket
+        self.scale = 1 / math.log(_BASES.get(kind, math.e))
+        self.shift = 1 if kind in (aten.log1p, aten.log1p_) else 0
+        self.kept = call.by_image(call["self"], self.whole).clone()
+
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        slope = self.scale / (window.cut(self.kept) + self.shift)
+        return [signal * slope.masked_fill(slope.isinf(), 0).conj()]  # infinite at 0
+
+
+@rule(aten.abs.default, aten.abs_.default)
+class Magnitude(Factors):
+    """y = |x|; projection: the signal times the sign of x; of a complex number, times x / |x|."""
+
+    support = Support.APPROXIMATE
+    note = "an absolute value: the signal times the sign of the recorded value, as for the larger of x and -x"
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        sign = torch.sgn(call["self"])
+        self.sign = call.by_image(sign if sign.is_complex() else sign.to(torch.int8), self.whole)
+
+    def project(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        return [signal * window.cut(self.sign)]
 
 
 @rule(

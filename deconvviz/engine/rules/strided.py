@@ -31,12 +31,12 @@ class Listed(Rule):
         self.above = tuple(call["size"])
         known = call.layouts[0]
         self.below = known if known is not None else call.layout.like(whole.shape[1:])
-        self.folded = bool(self.below.folded or self.below.batch_at)
-        self.positions = None if self.folded else _positions(call, call.batch)
+        self.placed = not self.below.batch_at and whole.shape == self.below.network_shape(call.batch)
+        self.positions = _positions(call, call.batch) if self.placed else None
 
     def unsupported(self) -> str:
-        if self.folded:
-            return "it is a part of images cut into pieces"
+        if not self.placed:
+            return "it is a part of a tensor in which the images of the batch are not the first dimension"
         return "" if self.positions is not None else "it mixes the images of a batch, or leaves its tensor"
 
     @property
@@ -79,7 +79,8 @@ class WrittenAnywhere(Listed):
 
     @classmethod
     def of(cls, call: Call) -> Rule:
-        return Patched(call) if ranges(call) is not None else cls(call)
+        in_pieces = any(layout is not None and layout.folded for layout in call.layouts)
+        return cls(call) if in_pieces or ranges(call) is None else Patched(call)
 
     def output_layout(self, call: Call) -> TensorLayout:
         return self.below

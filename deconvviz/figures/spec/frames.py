@@ -51,7 +51,7 @@ def frames_figure(
         rows.append((*projected, *empty))
         below = ("projection", *([one.note] if one.note else []))
         labels.append("\n".join(one.caption if style.projection_only else below))
-    text = f"Each strip shows the {noun}s with the most energy of the projection, at equal distances"
+    text = f"each strip shows the {noun}s with the most energy of the projection, at equal distances"
     return TileGrid(
         title,
         tuple(rows),

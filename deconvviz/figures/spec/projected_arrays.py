@@ -75,4 +75,5 @@ def _frames(
 def limits_of_inputs(inputs: Sequence[FloatArray]) -> tuple[float, float]:
     """Return the values of black and white: 0 and 1 for inputs in this range, else their extremes."""
     low, high = min(float(one.min()) for one in inputs), max(float(one.max()) for one in inputs)
-    return (0.0, 1.0) if low >= 0 and 0.5 < high <= 1 else (low, high)
+    rounding = 1e-6  # of the preprocessing, in float32
+    return (0.0, 1.0) if low >= -rounding and 0.5 < high <= 1 + rounding else (low, high)
