@@ -11,6 +11,7 @@ written with these types. `receptive_fields` computes which window a unit needs.
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -304,6 +305,20 @@ def signal_dtype(dtype: torch.dtype) -> torch.dtype:
 def zeros(like: Tensor, shape: Sequence[int]) -> Tensor:
     """Return zeros with the dtype and device of another tensor, in the memory format of `empty`."""
     return empty(like, shape).zero_()
+
+
+def sparse_zeros(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return zeros on the device of another tensor, which on a CPU need memory only where they are written.
+
+    They do not share the heap with signals, which are of many sizes. The system gets them back as a whole.
+    """
+    count = math.prod(shape)
+    if like.device.type != "cpu" or not count:
+        return like.new_zeros(tuple(shape), dtype=dtype)
+    pages = mmap.mmap(-1, count * dtype.itemsize)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)  # new pages are slow, and large ones are few
+    return torch.frombuffer(pages, dtype=dtype, count=count).view(tuple(shape))
 
 
 def empty(like: Tensor, shape: Sequence[int]) -> Tensor:

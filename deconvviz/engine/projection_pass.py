@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,10 @@ import psutil
 import torch
 from torch import Tensor
 
-from deconvviz.engine.layout import Window, signal_dtype
+from deconvviz.engine.layout import Window, signal_dtype, sparse_zeros
 from deconvviz.engine.pixel_fields import hull
 from deconvviz.engine.receptive_fields import Spans, UnitFields
+from deconvviz.engine.rules.winograd import kept_scratch
 from deconvviz.engine.tape import Step
 from deconvviz.engine.units import Seed
 
@@ -43,37 +45,23 @@ def project_to_inputs(
     fields: UnitFields, seed: Seed, like: Tensor, *, memory: int | None = None
 ) -> list[Tensor]:
     """Project K signals to every input of the network, as `project`: (K, ...) for each."""
-    tape, value, path = fields.tape, fields.value, fields.path
-    tape.require(path)
+    tape, value = fields.tape, fields.value
+    tape.require(fields.path)
     seed.check()
-    count = len(seed)
     dtype = signal_dtype(like.dtype)
-    pixels = {one: like.new_zeros(count, *tape.layouts[one].shape, dtype=dtype) for one in tape.inputs}
-    if not path and value not in pixels:
+    shapes = {one: (len(seed), *tape.layouts[one].shape) for one in tape.inputs}
+    pixels = {one: sparse_zeros(like, shape, dtype) for one, shape in shapes.items()}
+    if not fields.path and value not in pixels:
         return list(pixels.values())  # a constant: no signal flows from this value to an input
-    if memory is None:
-        memory = default_budget(like.device)
-    spans, elementwise = spans_of(fields, count), fields.visibility.elementwise
-    order = torch.argsort(_sort_keys(seed), stable=True)  # neighbours share small windows and equal shifts
-    first, step = 0, count
-    while first < count:
-        part = order[first : first + step]
-        images = seed.image_indices[part]
-        plan = _Plan({v: span.window(part, images) for v, span in spans.items()}, elementwise, path)
-        fits = max(1, memory // max(1, plan.bytes_per_unit(dtype.itemsize)))
-        if fits < len(part):
-            step = fits
-            continue
-        _LOGGER.debug("projecting %d of %d units in one batch", len(part), count)
-        signal = seed.signal(part, plan.windows[value])
-        _replay(plan, value, tape.layouts[value].from_channels_first(signal), pixels, part)
-        first += len(part)
+    memory = default_budget(like.device) if memory is None else memory
+    with kept_scratch():
+        _Replay(fields, seed, pixels, dtype, memory).run()
     return list(pixels.values())
 
 
 SHARE = 4  # a quarter of the free memory: the network, its recording and other programs need some too
-LEAST = 32 << 20  # bytes
-MOST = {"cuda": 4 << 30, "cpu": 64 << 20}  # above 32 MiB, a new tensor on a CPU is slow: its pages are new
+LEAST = 16 << 20  # bytes
+MOST = {"cuda": 4 << 30, "cpu": 32 << 20}  # on a CPU, more memory is hardly faster
 
 
 def default_budget(device: torch.device) -> int:
@@ -82,29 +70,40 @@ def default_budget(device: torch.device) -> int:
     return min(max(int(free) // SHARE, LEAST), MOST.get(device.type, MOST["cpu"]))
 
 
-def _sort_keys(seed: Seed) -> Tensor:
-    """Return one number per unit, (K,), that is similar for units close to one another."""
-    keys = seed.image_indices
-    for seen in seed.seen:
-        keys = keys * seen.shape[1] + hull(seen)[0]
-    return keys
+class _Windows(dict[int, Window]):
+    """The window of every value for one batch of units, computed when it is first asked for."""
+
+    def __init__(self, spans: Mapping[int, Spans], units: Tensor, images: Tensor) -> None:
+        super().__init__()
+        self._spans, self._units, self._images = spans, units, images
+
+    def __missing__(self, value: int) -> Window:
+        window = self[value] = self._spans[value].window(self._units, self._images)
+        return window
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """The window of every value on the path, for one batch of units."""
+class _Batch:
+    """Some units of the seed, and their signals at values of the tape."""
 
-    windows: dict[int, Window]
-    elementwise: dict[tuple[int, int], tuple[bool, ...]]  # as in `Visibility`
-    path: Sequence[Step]
+    units: Tensor  # (K,) int64: their indices in the seed
+    windows: _Windows
+    signals: dict[int, Tensor]  # by value
 
-    def bytes_per_unit(self, element: int) -> int:
-        """Return the memory of the most expensive step for one unit: its signals, twice for working space."""
-        return max((2 * element * self._numbers(step) for step in self.path), default=0)
+    def part(self, rows: slice, windows: _Windows) -> _Batch:
+        """Return some of the units, with their signals cut to smaller windows."""
+        signals = {
+            value: _cut(x[rows], self.windows[value].start[rows], windows[value])
+            for value, x in self.signals.items()
+        }
+        return _Batch(self.units[rows], windows, signals)
 
-    def _numbers(self, step: Step) -> int:
-        values = {step.output, *(below for below in step.inputs if below is not None)} & set(self.windows)
-        return sum(torch.Size(self.windows[value].shape).numel() for value in values)
+
+def _cut(signal: Tensor, start: Tensor, window: Window) -> Tensor:
+    """Cut a signal, whose first positions are `start` (K, axes), to a window inside it."""
+    if window.layout.axes is None or tuple(signal.shape[1:]) == window.shape:
+        return signal
+    return window.place(signal, start)
 
 
 def spans_of(fields: UnitFields, count: int) -> dict[int, Spans]:
@@ -120,16 +119,106 @@ def spans_of(fields: UnitFields, count: int) -> dict[int, Spans]:
     }
 
 
-def _replay(plan: _Plan, value: int, signal: Tensor, pixels: Mapping[int, Tensor], part: Tensor) -> None:
-    """Replay the path in reverse with one batch of signals, and write to ``pixels[...][part]``."""
-    signals = {value: signal}
-    for step in reversed(plan.path):
-        if step.output not in signals:
-            continue  # a value that received no signal
-        for below, x in project_step(step, signals.pop(step.output), plan.windows, plan.elementwise):
-            signals[below] = signals[below] + x if below in signals else x
-    for one in signals.keys() & pixels.keys():
-        _write(signals[one], plan.windows[one], pixels[one], part)
+_LEAST_SHARE = 0.5  # of the memory of a batch for a part of it, even if the batch itself holds more
+_WASTE = 1.1  # positions in the windows of a batch, relative to those in the smallest window of each unit
+
+
+def _alike(lengths: Sequence[Sequence[int]]) -> Iterator[tuple[int, int, int]]:
+    """Divide units into runs with windows of similar sizes. Yield first, past, and positions of a window."""
+    first, own, size = 0, 0, [0] * len(lengths[0])
+    for number, one in enumerate(lengths):
+        larger = [max(pair) for pair in zip(size, one, strict=True)]
+        if number > first and (number + 1 - first) * math.prod(larger) > _WASTE * (own + math.prod(one)):
+            yield first, number, math.prod(size)
+            first, own, larger = number, 0, list(one)
+        own, size = own + math.prod(one), larger
+    yield first, len(lengths), math.prod(size)
+
+
+class _Replay:
+    """Replay a path in reverse, with as many units at a time as the memory suffices for.
+
+    Signals grow towards the pixels. Near the layer, many units are projected in one batch. It is divided
+    where a step would need too much memory, and each part is projected to the pixels before the next one.
+    """
+
+    def __init__(
+        self, fields: UnitFields, seed: Seed, pixels: Mapping[int, Tensor], dtype: torch.dtype, memory: int
+    ) -> None:
+        self._path, self._value, self._layouts = fields.path, fields.value, fields.tape.layouts
+        self._spans, self._elementwise = spans_of(fields, len(seed)), fields.visibility.elementwise
+        self._seed, self._pixels, self._element, self._memory = seed, pixels, dtype.itemsize, memory
+
+    def run(self) -> None:
+        """Project every unit of the seed, and add what arrives to the pixels."""
+        order = self._order()
+        every = _Batch(order, self._windows(order), {})
+        for rows in self._parts(every, self._path[-1] if self._path else None, self._memory):
+            units = order[rows]
+            windows = self._windows(units)
+            signal = self._seed.signal(units, windows[self._value])
+            signal = self._layouts[self._value].from_channels_first(signal)
+            self._replay(_Batch(units, windows, {self._value: signal}), len(self._path), self._memory)
+
+    def _replay(self, batch: _Batch, steps: int, memory: int) -> None:
+        """Project a batch through the first `steps` steps of the path."""
+        for number in reversed(range(steps)):
+            step = self._path[number]
+            if step.output not in batch.signals:
+                continue  # a value that received no signal
+            parts = self._parts(batch, step, memory)
+            if len(parts) > 1:
+                held = sum(x.nbytes for x in batch.signals.values())
+                left = max(memory - held, int(_LEAST_SHARE * memory))
+                for rows in parts:
+                    self._replay(batch.part(rows, self._windows(batch.units[rows])), number + 1, left)
+                return
+            signals = batch.signals
+            signal = signals.pop(step.output)
+            for below, x in project_step(step, signal, batch.windows, self._elementwise):
+                signals[below] = signals[below] + x if below in signals else x
+        _LOGGER.debug("projected %d of %d units in one batch", len(batch.units), len(self._seed))
+        for one in batch.signals.keys() & self._pixels.keys():
+            _write(batch.signals[one], batch.windows[one], self._pixels[one], batch.units)
+
+    def _order(self) -> Tensor:
+        """Return the units, (K,), so that neighbours have windows of similar sizes at similar places.
+
+        The largest windows are first, so that the memory of their signals is sufficient for all others.
+        """
+        spans = [self._spans[one] for one in self._pixels if one in self._spans]
+        sizes = [-length for span in spans for length in span.length.T]
+        places = [hull(seen)[0] for seen in self._seed.seen]
+        order = torch.arange(len(self._seed))
+        for key in reversed([*sizes, self._seed.image_indices, *places]):  # the first key decides
+            order = order[torch.argsort(key[order], stable=True)]
+        return order
+
+    def _windows(self, units: Tensor) -> _Windows:
+        return _Windows(self._spans, units, self._seed.image_indices[units])
+
+    def _parts(self, batch: _Batch, step: Step | None, memory: int) -> list[slice]:
+        """Divide a batch so that the memory suffices for one step; undivided if it does already."""
+        count, each = len(batch.units), self._bytes_per_unit(batch, step)
+        if count * each <= memory or count == 1:
+            return [slice(0, count)]
+        value = self._value if step is None else step.output
+        lengths = self._spans[value].length[batch.units]
+        whole = math.prod(batch.windows[value].size)
+        parts = []
+        for first, past, positions in _alike(lengths.tolist()):
+            at_once = max(1, memory * whole // (each * max(1, positions)))
+            size = -(-(past - first) // -(-(past - first) // at_once))  # of nearly equal parts
+            parts += [slice(start, min(start + size, past)) for start in range(first, past, size)]
+        return parts
+
+    def _bytes_per_unit(self, batch: _Batch, step: Step | None) -> int:
+        """Return the memory of a step for one unit: its signals, twice for working space."""
+        if step is None:
+            values = {self._value}
+        else:
+            values = {step.output, *(below for below in step.inputs if below is not None)} & set(self._spans)
+        return 2 * self._element * sum(math.prod(batch.windows[value].shape) for value in values)
 
 
 def _write(signal: Tensor, window: Window, pixels: Tensor, part: Tensor) -> None:

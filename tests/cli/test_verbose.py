@@ -67,7 +67,7 @@ def test_project_verbose_prints_one_detail_per_line(image: Path, tmp_path: Path)
         r"digest of the weights: sha256:[0-9a-f]{64}",
         r"preprocessing: resize 96 \(bilinear, center\), crop 96, mean 0.5 0.5 0.5, std 0.25 0.25 0.25",
         r"memory for projections: 3 MiB",
-        r"projecting 3 of 3 units in one batch",
+        r"projected 3 of 3 units in one batch",
         r"loading minivgg: \d+\.\d\d s",
     ):
         assert any(re.match(f"deconvviz: {detail}", line) for line in lines), (detail, lines)
@@ -92,7 +92,7 @@ def test_project_verbose_prints_the_units_of_each_batch(image: Path, tmp_path: P
         tmp_path,
         "-v",
     )
-    assert result.stderr.count("projecting 1 of 3 units in one batch") == 3
+    assert result.stderr.count("projected 1 of 3 units in one batch") == 3
 
 
 def test_search_and_topnine_verbose_print_details(tmp_path: Path) -> None:

@@ -168,16 +168,22 @@ def test_signals_are_projected_in_windows(monkeypatch: pytest.MonkeyPatch) -> No
 def test_memory_budget_limits_the_units_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)).double()
     ours = passes.run(network, torch.randn(1, 3, 30, 30, dtype=torch.float64))
-    step = ours.tape.steps[-1]
-    batches: list[int] = []
-    project = step.rule.project  # type: ignore[union-attr]
-    monkeypatch.setattr(
-        step.rule, "project", lambda s, at, into: batches.append(len(s)) or project(s, at, into)
-    )
+    batches: dict[int, list[int]] = {0: [], 2: []}
+    for number, sizes in batches.items():
+        step = ours.tape.steps[number]
+        project = step.rule.project  # type: ignore[union-attr]
+        monkeypatch.setattr(
+            step.rule,
+            "project",
+            lambda s, at, into, project=project, sizes=sizes: sizes.append(len(s)) or project(s, at, into),
+        )
     units = [Unit(0, 0, 10, x) for x in range(10, 20)]
     ours.units("2", units)
-    assert batches == [10]
-    # The largest step has 8 x 3 x 3 numbers above and 3 x 5 x 5 below; working space doubles that.
-    batches.clear()
+    assert batches == {0: [10], 2: [10]}
+    # Numbers of 8 bytes for each unit: 8 at the layer, 8 x 3 x 3 below, and 3 x 5 x 5 in the image; working
+    # space doubles them. So 5 units fit into 7056 bytes at the last convolution. Their signals then hold
+    # 5 x 72 numbers, and the rest is enough for one unit at the first convolution.
+    for sizes in batches.values():
+        sizes.clear()
     ours.units("2", units, memory=3 * 2 * 8 * (72 + 75))
-    assert batches == [3, 3, 3, 1]
+    assert batches == {0: [1] * 10, 2: [5, 5]}

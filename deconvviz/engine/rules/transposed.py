@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad, pixel_shuffle
+from torch.nn.functional import conv2d, fold, pad, pixel_shuffle
+
+from deconvviz.engine.rules.winograd import transposed_by_winograd, winograd_is_faster
 
 aten = torch.ops.aten
 
@@ -42,8 +44,14 @@ def transposed_convolution(
     simple = signal.device.type == "cpu" and groups == 1 and set(dilation) == {1}
     if simple and set(kernel) == set(stride) == {1}:
         return _pointwise(signal, weight)
-    if simple and len(kernel) == 2 and weight.shape[1] <= _FEW_CHANNELS and min(stride) > 1:
-        return _by_phases(signal, weight, stride, crop, extra)
+    if simple and len(kernel) == 2 and weight.shape[1] <= _FEW_CHANNELS:
+        if min(stride) > 1:
+            return _by_phases(signal, weight, stride, crop, extra)
+        if set(stride) == {1}:
+            return _by_columns(signal, weight, crop)
+    three = kernel == (3, 3) and set(stride) == {1} and signal.dtype == torch.float32
+    if simple and three and winograd_is_faster(signal, weight, crop):
+        return transposed_by_winograd(signal, weight, crop)
     return aten.convolution(  # type: ignore[no-any-return]
         signal, weight, None, stride, crop, dilation, True, extra, groups
     )
@@ -54,6 +62,15 @@ def _pointwise(signal: Tensor, weight: Tensor) -> Tensor:
     first = (slice(None), slice(None)) + (0,) * (weight.dim() - 2)
     matrix = weight[first]  # (out, in)
     return (signal.movedim(1, -1) @ matrix).movedim(-1, 1)  # (K, out, h, w) -> (K, in, h, w)
+
+
+def _by_columns(signal: Tensor, weight: Tensor, crop: Sequence[int]) -> Tensor:
+    """Multiply each position with the whole kernel, and add the products at their positions."""
+    kernel = weight.shape[2:]
+    size = [n + length - 1 - 2 * cut for n, length, cut in zip(signal.shape[2:], kernel, crop, strict=True)]
+    taps = weight.flatten(1).T.expand(len(signal), -1, -1)  # (K, in * kernel, out)
+    columns = torch.bmm(taps, signal.flatten(2))  # (K, in * kernel, h * w)
+    return fold(columns, tuple(size), tuple(kernel), padding=tuple(crop))
 
 
 def _by_phases(
