@@ -105,7 +105,8 @@ def main() -> None:
     different = sum(not one.equal for one in compared)
     if options.oracle:
         print(f"{len(compared)} networks compared, {different} different", file=sys.stderr)
-    sys.exit(bool(different))
+    if different:
+        sys.exit(1)
 
 
 def survey(family: str, members: Mapping[str, Make]) -> Family:

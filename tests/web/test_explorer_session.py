@@ -290,6 +290,19 @@ def test_upload_that_is_not_an_image_is_refused(session: Session, data: bytes) -
     assert len(session.shelf) == 2
 
 
+def test_upload_is_refused_if_image_open_was_replaced(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ultralytics replaces it by a function that imports a package for unknown formats."""
+
+    def replaced(file: object) -> None:
+        raise ModuleNotFoundError("No module named 'pi_heif'")
+
+    monkeypatch.setattr(Image, "open", replaced)
+    with pytest.raises(ImageError):
+        ask(session, "upload", b"not an image", name="x.png")
+
+
 def test_decompression_bomb_is_refused_before_it_is_decoded(session: Session) -> None:
     stream = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(stream, "PNG")

@@ -115,8 +115,8 @@ def _check_pixels(data: bytes) -> None:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as head:
             warnings.simplefilter("ignore")
             width, height = head.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return  # `read_image` says what is wrong
+    except (OSError, ValueError, SyntaxError, ImportError, Image.DecompressionBombError):
+        return  # `read_image` says what is wrong. ImportError: ultralytics replaces Image.open by its own
     if width * height > UPLOAD_PIXELS:
         raise ImageError(
             f"the picture has {width} x {height} pixels: at most {UPLOAD_PIXELS // 10**6} million are "
