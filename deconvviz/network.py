@@ -23,7 +23,7 @@ from deconvviz.engine.influence import Influence
 from deconvviz.engine.network_inputs import NetworkInputs
 from deconvviz.engine.output_parts import output_parts, with_keys
 from deconvviz.engine.preservation import fingerprints, preserved
-from deconvviz.engine.wrappers import eager, named_parts, named_weights, unwrapped
+from deconvviz.engine.wrappers import eager, named_weights, unwrapped
 from deconvviz.errors import DeconvvizError, LayerError, NetworkError
 from deconvviz.images.image import InputImage
 from deconvviz.images.input_array import InputArray
@@ -312,8 +312,13 @@ class Network:
     def _try_alone(self, module: nn.Module, inputs: NetworkInputs) -> None:
         """Raise NetworkError if the network fails on this input without recording, too."""
         try:
-            parts = named_parts(module)
-            with exclusive(parts), eager(module), torch.no_grad(), preserved(parts), evaluation(parts):
+            with (
+                exclusive(module) as parts,
+                eager(module),
+                torch.no_grad(),
+                preserved(parts),
+                evaluation(parts),
+            ):
                 inputs.call(module)
         except Exception as reason:  # whatever a network's code may raise
             several = self._inputs.several and not self._inputs.shapes

@@ -25,24 +25,38 @@ _locks_lock = threading.Lock()
 
 
 @contextmanager
-def exclusive(parts: Parts) -> Iterator[None]:
-    """Prevent other threads from running any of these modules through deconvviz at the same time.
+def exclusive(module: nn.Module) -> Iterator[Parts]:
+    """Prevent other threads from running a network through deconvviz at the same time. Yields its parts.
 
-    Training flags, hooks and buffers belong to a module, not to a thread. A thread may enter several times.
+    Training flags, hooks, buffers and attributes belong to a module, not to a thread, so that whoever only
+    reads them needs this too. A thread may enter several times.
     """
-    # All threads lock in the same order, which prevents deadlocks.
-    ordered = sorted((part for _, part in parts), key=id)
-    with _locks_lock:
-        locks = [_locks.get(part) or _locks.setdefault(part, threading.RLock()) for part in ordered]
     acquired: list[threading.RLock] = []
     try:
-        for lock in locks:
-            lock.acquire()
-            acquired.append(lock)
-        yield
+        parts = named_parts(module)
+        _acquire(parts, acquired)
+        while parts != (now := named_parts(module)):
+            _release(acquired)  # another thread's pass had other modules when the parts were listed
+            parts = now
+            _acquire(parts, acquired)
+        yield parts
     finally:
-        for lock in reversed(acquired):
-            lock.release()
+        _release(acquired)
+
+
+def _acquire(parts: Parts, acquired: list[threading.RLock]) -> None:
+    """Acquire a lock for each part. All threads do so in the same order, which prevents deadlocks."""
+    ordered = sorted([part for _, part in parts], key=id)
+    with _locks_lock:
+        locks = [_locks.get(part) or _locks.setdefault(part, threading.RLock()) for part in ordered]
+    for lock in locks:
+        lock.acquire()
+        acquired.append(lock)
+
+
+def _release(acquired: list[threading.RLock]) -> None:
+    while acquired:
+        acquired.pop().release()
 
 
 @contextmanager
@@ -94,7 +108,6 @@ def capture_outputs(
     exception is raised.
     """
     watched = {*names, *map(module_of, names)}
-    parts = named_parts(module)
 
     def run(images: Tensor) -> None:
         calls: dict[str, int] = {}
@@ -119,7 +132,7 @@ def capture_outputs(
 
         # The grad mode is set here, because it belongs to the running thread.
         with (
-            exclusive(parts),
+            exclusive(module) as parts,
             eager(module),
             torch.inference_mode(False),
             torch.no_grad(),

@@ -33,7 +33,7 @@ from deconvviz.engine.rules.arithmetic import Larger
 from deconvviz.engine.rules.pieces import rule_of
 from deconvviz.engine.spellings import Roles, Spellings
 from deconvviz.engine.tape import IMAGE, Output, Step, Tape
-from deconvviz.engine.wrappers import eager, named_parts
+from deconvviz.engine.wrappers import eager
 
 
 class TapeRecorder(TorchDispatchMode):
@@ -582,10 +582,9 @@ def record_tape(
     """
     tape = Tape(len(images))
     recorder = TapeRecorder(tape)
-    parts = named_parts(module)
     # In inference mode PyTorch does not decompose composite operations.
     with (
-        exclusive(parts),
+        exclusive(module) as parts,
         eager(module),
         separate_calls(parts),
         torch.inference_mode(False),

@@ -44,7 +44,8 @@ def named_modules(module: nn.Module) -> list[tuple[str, nn.Module]]:
         found.append((name, part))
         if part._modules:
             start = f"{name}." if name else ""
-            inner = [(start + key, child) for key, child in part._modules.items() if child is not None]
+            own = list(part._modules.items())  # another thread's pass may add to it meanwhile
+            inner = [(start + key, child) for key, child in own if child is not None]
             waiting += reversed(inner)
     return found
 

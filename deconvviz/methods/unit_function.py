@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deconvviz.engine.hooks import Stop, evaluation, exclusive, plain, without_gradients_of_weights
 from deconvviz.engine.preservation import Parts, preserved
 from deconvviz.engine.units import Unit, checked
-from deconvviz.engine.wrappers import eager, named_parts
+from deconvviz.engine.wrappers import eager
 from deconvviz.errors import MethodError, UnitError
 from deconvviz.layers import Layer
 from deconvviz.methods.method import Subject
@@ -65,9 +65,8 @@ def network_function(
     raised, and after each call of the function unless `preserve_each_call` is False.
     """
     module, layer = subject.network.module, subject.layer
-    parts = named_parts(module)
     with (
-        exclusive(parts),
+        exclusive(module) as parts,
         eager(module),
         torch.inference_mode(False),
         torch.enable_grad(),

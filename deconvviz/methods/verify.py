@@ -231,12 +231,11 @@ def _captum_knows(use: OpUse, parts: dict[str, nn.Module]) -> bool:
 @contextmanager
 def _as_it_was(net: Network) -> Iterator[None]:
     """Run a network in evaluation mode with gradients, and restore everything at the end."""
-    parts = named_parts(net.module)
     model = net.origin.model
     runs_code = model is not None and provider_of(model).runs_code
     with ExitStack() as undo:
+        parts = undo.enter_context(exclusive(net.module))
         for context in (
-            exclusive(parts),
             eager(net.module),
             torch.inference_mode(False),
             torch.enable_grad(),

@@ -77,11 +77,10 @@ def find_detections(module: nn.Module, given: NetworkInputs, output: str) -> lis
     Raises:
         UnitError: If the network does not return boxes, labels and scores.
     """
-    parts = named_parts(module)
     call, *keys = output.replace("]", "").split("[")
-    head = dict(parts)[call]
+    head = dict(named_parts(module))[call]
     with (
-        exclusive(parts),
+        exclusive(module) as parts,
         eager(module),
         torch.inference_mode(False),
         torch.enable_grad(),

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import parameter
 
+from deconvviz.engine.hooks import exclusive
 from deconvviz.engine.wrappers import named_modules, named_parts
 from deconvviz.errors import NetworkError
 from deconvviz.models.recordable import check_recordable
@@ -16,7 +17,9 @@ from deconvviz.wording import listed
 
 def structure_of(module: nn.Module) -> tuple[Any, ...]:
     """Return the names, classes, settings and tensor shapes of all submodules, as one comparable value."""
-    return tuple([(name, type(part), _settings(part), _shapes(part)) for name, part in named_modules(module)])
+    with exclusive(module):
+        parts = named_modules(module)
+        return tuple([(name, type(part), _settings(part), _shapes(part)) for name, part in parts])
 
 
 _PLAIN = frozenset((int, float, bool, str, tuple))
@@ -24,7 +27,8 @@ _PLAIN = frozenset((int, float, bool, str, tuple))
 
 def _settings(part: nn.Module) -> list[tuple[str, Any]]:
     """Return the attributes of a submodule that are numbers, strings or tuples, such as strides and modes."""
-    return [(name, v) for name, v in vars(part).items() if type(v) in _PLAIN and name != "training"]
+    own = list(vars(part).items())  # a copy: a user's thread may run the network and set attributes meanwhile
+    return [(name, v) for name, v in own if type(v) in _PLAIN and name != "training"]
 
 
 def _shapes(part: nn.Module) -> list[tuple[str, Any]]:

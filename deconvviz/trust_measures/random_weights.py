@@ -74,8 +74,8 @@ def random_weights(network: Network, groups: Sequence[WeightGroup], seed: int) -
     statistics of batch norm. The tensors get other memory; their own memory is not written to, and they get
     it back at the end, also after an exception or an interrupt. Other threads wait for the network.
     """
-    own = [(tensor, tensor.data) for group in groups for tensor in group.tensors]
-    with exclusive(named_parts(network.module)):
+    with exclusive(network.module):
+        own = [(tensor, tensor.data) for group in groups for tensor in group.tensors]
         try:
             for group in groups:
                 # seeded by module, so that a module has the same random weights in every state

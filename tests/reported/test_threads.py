@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import deconvviz as dv
 from deconvviz.errors import LayerError
+from deconvviz.models.structure import structure_of
 
 pytestmark = pytest.mark.slow
 
@@ -207,6 +208,32 @@ def test_buffers_written_in_forward_are_restored_for_every_thread() -> None:
     assert all(alike(answer, want[number % 42]) for number, answer in enumerate(got))
     counter = module[1]
     assert isinstance(counter, Counting) and int(counter.seen) == 0
+
+
+def test_layers_are_not_read_during_the_pass_of_another_thread() -> None:
+    """During this pass the module has an attribute and a submodule that it has at no other time."""
+    inside, may_leave = threading.Event(), threading.Event()
+
+    class Changing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if threading.current_thread().name == "passing":
+                self.size = x.shape[-1]
+                self.extra = nn.Identity()
+                inside.set()
+                may_leave.wait(TIMEOUT)
+                x = self.extra(x)
+            return x * 1
+
+    module = nn.Sequential(Changing(), *convolutions())
+    net, before = wrapped(module), structure_of(module)
+    table = net.layers.to_json()
+    passing = threading.Thread(target=lambda: net.record(pictures(), "3"), name="passing", daemon=True)
+    passing.start()
+    assert inside.wait(TIMEOUT)
+    threading.Timer(0.2, may_leave.set).start()
+    assert structure_of(module) == before
+    assert net.layers.to_json() == table
+    passing.join(TIMEOUT)
 
 
 def test_one_recording_can_be_projected_by_several_threads() -> None:
