@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILE = re.compile(r"# (\w+\.py)\n")
 RUN_ELSEWHERE = {"train_minivgg.py", "parts.py"}
+NIGHTLY = {"film_training_lightning.py"}  # film_training.py is the same without Lightning
 STORIES = {path.stem.replace("-", "_") + ".py" for path in (ROOT / "docs" / "stories").glob("*.md")}
 EXAMPLES = sorted(
     path for path in (ROOT / "examples").glob("*.py") if path.name not in RUN_ELSEWHERE | STORIES
@@ -219,7 +220,11 @@ def test_options_named_in_the_pages_exist():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.nightly if path.name in NIGHTLY else ()) for path in EXAMPLES],
+    ids=lambda path: path.name,
+)
 def test_examples_run(folder, path):
     if "lightning" in path.name:
         pytest.importorskip("lightning", reason="the extra 'lightning' is not installed")

@@ -70,6 +70,7 @@ def test_reference_of_the_commands_has_every_help_panel() -> None:
     assert sorted(cli_pages.MARK.findall(text)) == sorted(cli_pages.panels())
 
 
+@pytest.mark.slow
 def test_reference_of_the_commands_has_every_option_of_the_help() -> None:
     cli_pages = _extension("cli_pages")
     sections = re.split(

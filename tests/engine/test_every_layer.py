@@ -26,10 +26,8 @@ SIZES = {
 }
 EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}
 QUICK = ("minivgg",)
-NIGHTLY = (
-    "vgg19",
-    "vgg11_bn",
-)  # in float32: float64 tests their projections by day
+NIGHTLY = {"vgg19": (torch.float32,), "vgg11_bn": EXACT}
+"""Types in which networks are tested only at night."""
 
 
 def with_random_weights(network: nn.Module) -> nn.Module:
@@ -98,7 +96,7 @@ pytestmark = pytest.mark.usefixtures("spare_threads")
 
 
 def _marks(name: str, dtype: torch.dtype) -> list[pytest.MarkDecorator]:
-    if name in NIGHTLY and dtype is torch.float32:
+    if dtype in NIGHTLY.get(name, ()):
         return [pytest.mark.nightly]
     return [] if name in QUICK else [pytest.mark.slow]
 

@@ -13,7 +13,7 @@ from PIL import Image
 import deconvviz as dv
 from deconvviz.scenes import scene
 
-pytestmark = pytest.mark.slow  # about 10 s
+pytestmark = pytest.mark.nightly  # about 30 s; tests/experiments/test_inversion.py tests the functions
 
 
 @pytest.fixture(scope="module")

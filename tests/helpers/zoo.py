@@ -93,18 +93,18 @@ ONE_OF_EACH_FAMILY = (
 
 BY_DAY = (
     *_split("""
-        alexnet googlenet inception_v3 maxvit_t mnasnet0_5 mobilenet_v2 mobilenet_v3_small resnet18
-        shufflenet_v2_x0_5 squeezenet1_1 vgg11 vgg11_bn
+        alexnet googlenet inception_v3 mnasnet0_5 mobilenet_v2 mobilenet_v3_small resnet18
+        shufflenet_v2_x0_5 squeezenet1_1 vgg11_bn
     """),
     *(
         f"timm:{name}"
         for name in _split("""
-            bat_resnext26ts caformer_s18 coatnext_nano_rw_224 convformer_s18 convnext_atto_rms
+            caformer_s18 coatnext_nano_rw_224 convformer_s18 convnext_atto_rms
             convnextv2_atto cpubone_nano csatv2 cspresnet50 cspresnext50 densenetblur121d
             dm_nfnet_f0 dpn48b edgenext_xx_small efficientformerv2_s0 efficientnet_lite0
             efficientvit_b0 efficientvit_m0 ese_vovnet39b_evos fasternet_t0 fastvit_t8 ghostnet_050
-            halonet26t hrnet_w18_small lambda_resnet26t lamhalobotnet50ts_256 lcnet_035 lowformer_b0
-            mobilenetv1_100h mobilenetv2_050 mobilenetv3_small_050 mobilenetv5_base mobilevit_xxs
+            hrnet_w18_small lambda_resnet26t lamhalobotnet50ts_256 lcnet_035 lowformer_b0
+            mobilenetv1_100h mobilenetv2_050 mobilenetv3_small_050 mobilevit_xxs
             mobilevitv2_050 nextvit_small poolformer_s12 poolformerv2_s12 regnetz_b16_evos
             repvit_m0_9 repvit_m1 resnest14d resnet50_clip resnetblur18 resnetv2_50d_evos
             resnetv2_50d_frn rexnet_100 rexnetr_100 skresnet18 skresnext50_32x4d starnet_s050

@@ -82,6 +82,7 @@ def test_killed_and_resumed_atlas_equals_an_undisturbed_one(
     assert check_atlas(site).faults == ()
 
 
+@pytest.mark.nightly  # the test above covers two processes
 def test_two_processes_make_the_same_atlas_as_one(
     searched: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
