@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -280,16 +281,25 @@ def moved(signal: Tensor, dims: Sequence[int], shift: Tensor, size: Sequence[int
     for dim, length in zip(dims, size, strict=True):
         shape[dim] = length
     placed = empty(signal, shape)
-    for k, shifts in enumerate(shift.tolist()):
-        here, there, fills = placed[k], signal[k], True
+    for some, shifts in _runs(shift.tolist()):
+        here, there, fills = placed[some], signal[some], True
         for dim, by, length in zip(dims, shifts, size, strict=True):
             first, start, common = _overlap(by, signal.shape[dim], length)
             fills = fills and common == length
-            here, there = here.narrow(dim - 1, first, common), there.narrow(dim - 1, start, common)
+            here, there = here.narrow(dim, first, common), there.narrow(dim, start, common)
         if not fills:
-            placed[k].zero_()
+            placed[some].zero_()
         here.copy_(there)
     return placed
+
+
+def _runs(shifts: Sequence[list[int]]) -> Iterator[tuple[slice, list[int]]]:
+    """Yield each run of neighbouring units with the same shift, and the shift."""
+    first = 0
+    for shift, run in groupby(shifts):
+        past = first + len(list(run))
+        yield slice(first, past), shift
+        first = past
 
 
 def signal_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -61,6 +61,8 @@ def something(seen: Sequence[Tensor]) -> Seen:
     some = seen[0].any(1, keepdim=True)
     for axis in seen[1:]:
         some = some & axis.any(1, keepdim=True)
+    if bool(some.all()):
+        return tuple(seen)
     return tuple([axis & some for axis in seen])
 
 

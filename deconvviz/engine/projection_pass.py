@@ -76,9 +76,13 @@ class _Windows(dict[int, Window]):
     def __init__(self, spans: Mapping[int, Spans], units: Tensor, images: Tensor) -> None:
         super().__init__()
         self._spans, self._units, self._images = spans, units, images
+        self._of_spans: dict[int, Window] = {}  # several values may have the same spans
 
     def __missing__(self, value: int) -> Window:
-        window = self[value] = self._spans[value].window(self._units, self._images)
+        spans = self._spans[value]
+        if id(spans) not in self._of_spans:
+            self._of_spans[id(spans)] = spans.window(self._units, self._images)
+        window = self[value] = self._of_spans[id(spans)]
         return window
 
 
@@ -113,10 +117,15 @@ def spans_of(fields: UnitFields, count: int) -> dict[int, Spans]:
     for step in fields.path:
         if step.rule is not None and not step.rule.supports_windows:
             whole.update((step.output, *(below for below in step.inputs if below is not None)))
-    return {
-        value: Spans.whole(layouts[value], count) if value in whole else Spans.of(axes, layouts[value])
-        for value, axes in seen.items()
-    }
+    spans: dict[tuple[object, ...], Spans] = {}  # neighbours on a path often have the same positions
+    found = {}
+    for value, axes in seen.items():
+        layout = layouts[value]
+        one = (layout, *map(id, axes)) if value not in whole else (layout,)
+        if one not in spans:
+            spans[one] = Spans.whole(layout, count) if value in whole else Spans.of(axes, layout)
+        found[value] = spans[one]
+    return found
 
 
 _LEAST_SHARE = 0.5  # of the memory of a batch for a part of it, even if the batch itself holds more

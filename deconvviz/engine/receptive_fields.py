@@ -166,7 +166,7 @@ class UnitFields:
 def _visibility(
     steps: Sequence[Step], layouts: dict[int, TensorLayout], value: int, seen: Seen
 ) -> Visibility:
-    found: dict[int, Seen] = {value: seen}
+    found: dict[int, Seen] = {value: something(seen)}
     elementwise: dict[tuple[int, int], tuple[bool, ...]] = {}
     for step, rule, argument, below in _links(steps, found):
         above, lengths = found[step.output], layouts[below].lengths
@@ -176,9 +176,10 @@ def _visibility(
             kept.append(visible is None)
             parts.append(above[axis] if visible is None else (above[axis].float() @ visible.float()) > 0)
         elementwise[step.output, argument] = tuple(kept)
-        seen = something(parts)  # nothing if there is only padding
+        seen = above if all(kept) else something(parts)  # nothing if there is only padding
         if below in found:
-            seen = tuple([one | other for one, other in zip(seen, found[below], strict=True)])
+            pairs = zip(seen, found[below], strict=True)
+            seen = tuple([one if one is other else one | other for one, other in pairs])
         found[below] = seen
     return Visibility(found, elementwise)
 
