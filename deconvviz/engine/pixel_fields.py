@@ -118,7 +118,8 @@ class PixelFields:
         """Return the products of a value, or None if there are too many."""
         if not self._found:
             lengths = self._tape.layouts[self._source].lengths
-            itself = Product([torch.eye(n, dtype=torch.bool, device="cpu") for n in lengths])
+            own = {n: torch.eye(n, dtype=torch.bool, device="cpu") for n in lengths}
+            itself = Product([own[n] for n in lengths])
             self._found[self._source] = (itself,)
         if value not in self._found:
             for step in self._tape.path(value):
@@ -138,11 +139,24 @@ class PixelFields:
                 rule.visible_inputs(argument, axis, layouts[step.output].lengths[axis], n_in)
                 for axis, n_in in enumerate(layouts[below].lengths)
             ]
-            for product in products:
-                axes = zip(visible, product, strict=True)
-                found.append(Product([own if seen is None else _composed(seen, own) for seen, own in axes]))
+            found += [_product_through(visible, product) for product in products]
         merged = _merged(found)
         return merged if len(merged) <= MOST_PRODUCTS else None
+
+
+def _product_through(visible: Sequence[Tensor | None], product: Product) -> Product:
+    """Return the product of a step's output. Rows and columns of a square image are often computed alike."""
+    composed: dict[tuple[int, int], Tensor] = {}
+    axes = []
+    for seen, own in zip(visible, product, strict=True):
+        if seen is None:
+            axes.append(own)
+            continue
+        one = id(seen), id(own)
+        if one not in composed:
+            composed[one] = _composed(seen, own)
+        axes.append(composed[one])
+    return Product(axes)
 
 
 def _merged(products: Iterable[Product]) -> tuple[Product, ...]:
