@@ -238,14 +238,14 @@ class Recording:
         else:
             one = self._units_of(self._find(layer))[image]
         shown = self.input_images[image] if self.input_images else None
-        picture = shown.rgb.shape if isinstance(shown, InputImage) else None
+        picture = shown.size[::-1] if isinstance(shown, InputImage) else None
         height, width = self.inputs.shape[-2:]
         scored = ScoredImage(
             scores=one,
             layer=layer.name,
             image=image,
             input_size=(height, width),
-            picture_size=None if picture is None else (picture[0], picture[1]),
+            picture_size=picture,
             preprocessing=self.network.preprocessing,
         )
         return class_unit(scored, self.network.classes, asked, at, mask)

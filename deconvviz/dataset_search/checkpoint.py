@@ -15,7 +15,7 @@ import numpy as np
 
 from deconvviz.dataset_search.pace import Pace
 from deconvviz.dataset_search.peak_finder import Numbers, Peaks
-from deconvviz.dataset_search.plan import Plan
+from deconvviz.dataset_search.plan import Plan, decoding_in
 from deconvviz.dataset_search.search_folder import CHECKPOINT as CHECKPOINT
 from deconvviz.dataset_search.summary import Summary
 from deconvviz.dataset_search.top_k import Top
@@ -109,7 +109,8 @@ def read(plan: Plan, folder: Path) -> State | None:
     if not path.exists():
         return None
     header, arrays = _load(path)
-    check_same(header["identity"], plan.identity(), path)
+    # earlier versions always decoded whole images, and did not write so
+    check_same({**decoding_in({}), **header["identity"]}, plan.identity(), path)
     top = Top(**{name: arrays[name] for name in _ARRAYS}, image_count=int(header["pictures"]))
     skipped = {int(index): str(reason) for index, reason in header["skipped"]}
     summary = plan.empty_summary() if header["format"] == FORMAT else None

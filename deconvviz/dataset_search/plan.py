@@ -16,10 +16,12 @@ from deconvviz.image_sources import Source
 from deconvviz.image_sources.batches import Batches
 from deconvviz.image_sources.labels import Labels
 from deconvviz.images.network_files import files_of
+from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.layers import Layer
 from deconvviz.network import Network
 
 ALL = "all"
+DECODING = "scaled decoding"  # key of `Plan.identity`
 TOP = 9
 BATCH_SIZE = 32
 
@@ -48,6 +50,11 @@ class Plan:
     def labels(self) -> Labels | None:
         """Class labels of the images; None if no label is known."""
         return self.source.class_labels
+
+    @property
+    def scaled_decoding(self) -> bool:
+        """Whether JPEG files are decoded at a fraction of their size."""
+        return self.source.files.reduced_for is not None
 
     def empty(self) -> Top:
         return Top.empty(self.channels, min(self.top, len(self.source)), self._dtype)
@@ -81,6 +88,7 @@ class Plan:
             "layers": [layer.module for layer in self.layers],
             "top": self.top,
             "batch size": self.batch_size,
+            DECODING: _on_or_off(self.scaled_decoding),
             "source": self.source.digest,
             "labels": None if self.labels is None else self.labels.digest,
         }
@@ -94,8 +102,11 @@ def plan(
     top: int = TOP,
     batch_size: int = BATCH_SIZE,
     strict: bool = False,
+    scaled_decoding: bool = False,
 ) -> Plan:
     """Check the parameters of a search and return its plan. `layers` may be names, layers or ``all``.
+
+    With `scaled_decoding`, the source of the plan decodes JPEG files at a fraction of their size.
 
     Raises LayerError, SearchError, SourceError and ImageError.
     """
@@ -113,9 +124,37 @@ def plan(
         )
     if not len(source):
         raise SourceError(f"no {files.noun}s in {source.place}")
+    if scaled_decoding:
+        check_scaled_decoding(network.preprocessing, network.name)
     files.check_can_read(source.names)
     found = chosen_layers(network, layers)
-    return Plan(network, found, source, top, min(batch_size, len(source)), strict)
+    read = source.reduced_for(network.preprocessing if scaled_decoding else None)
+    return Plan(network, found, read, top, min(batch_size, len(source)), strict)
+
+
+def check_scaled_decoding(preprocessing: Preprocessing, network: str) -> None:
+    """Raise SearchError if a network does not read images that are scaled down."""
+    if preprocessing.reads_images and preprocessing.scales_down:
+        return
+    if not preprocessing.reads_images:
+        reason = f"reads arrays of shape {preprocessing.input_shape}, not images"
+    elif preprocessing.crop_mode == "own":
+        reason = "reads images at their own size"
+    else:
+        reason = "picks single pixels of an image (nearest)"
+    raise SearchError(
+        f"scaled decoding is for JPEGs that are scaled down, but {network} {reason}. Leave out {{option}}",
+        option="scaled_decoding=True",
+    )
+
+
+def decoding_in(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry of `Plan.identity` on decoding for the manifest of a search."""
+    return {DECODING: _on_or_off(bool(manifest.get("scaled_decoding")))}
+
+
+def _on_or_off(scaled: bool) -> str:
+    return "on" if scaled else "off"
 
 
 def chosen_layers(network: Network, layers: str | Layer | Iterable[str | Layer]) -> tuple[Layer, ...]:

@@ -147,16 +147,31 @@ class Search:
         described = self.manifest["network"]
         return files_of(Preprocessing.from_json(described["preprocessing"]), described["name"])
 
+    @property
+    def scaled_decoding(self) -> bool:
+        """Whether the search decoded large JPEG files at a fraction of their size."""
+        return bool(self.manifest.get("scaled_decoding"))
+
     @cached_property
     def source(self) -> Source:
-        """Source of the images. Raises SourceError if the images have changed since the search."""
-        return reopen(self.manifest["source"], self.reopening.source, files=self.files)
+        """Source of the images, read as in the search: with or without scaled decoding.
+
+        Raises SourceError if the images have changed since the search.
+        """
+        again = reopen(self.manifest["source"], self.reopening.source, files=self.files)
+        return self._read_as_searched(again)
+
+    def _read_as_searched(self, source: Source) -> Source:
+        described = self.manifest["network"]["preprocessing"]
+        return source.reduced_for(Preprocessing.from_json(described) if self.scaled_decoding else None)
 
     def _open_source(self) -> tuple[Source, tuple[str, ...]]:
         """Return the source, and a note if it has changed. The caller checks every image that is shown."""
         described = self.manifest["source"]
         place = self.reopening.source
-        whole = open_source(place_of_source(described) if place is None else place, files=self.files)
+        whole = self._read_as_searched(
+            open_source(place_of_source(described) if place is None else place, files=self.files)
+        )
         source = whole if described["limit"] is None else whole.limited(described["limit"])
         if source.digest == described["digest"]:
             return source, ()
@@ -179,7 +194,8 @@ class Search:
         layers = ", ".join(names[:3]) + (f" ... ({len(names)} layers)" if len(names) > 3 else "")
         return (
             f"<Search of {self.image_count:,} {self.files.noun}s in {self.manifest['network']['name']}: "
-            f"{layers}; top {self.manifest['top']} of {self.channels.num_rows:,} channels>"
+            f"{layers}; top {self.manifest['top']} of {self.channels.num_rows:,} channels"
+            f"{', scaled decoding' if self.scaled_decoding else ''}>"
         )
 
     def _repr_html_(self) -> str:
@@ -461,6 +477,7 @@ class Search:
                 self.image_count,
                 self.manifest["source"],
                 None if self.folder is None else self.folder / MANIFEST,
+                self.scaled_decoding,
             ),
             layers=[layer for layer in channels if isinstance(layer, Layer)],
             k=k,

@@ -9,7 +9,7 @@ from typing import Any
 from weakref import ref
 
 from deconvviz.dataset_search import checkpoint as state
-from deconvviz.dataset_search.plan import Plan
+from deconvviz.dataset_search.plan import Plan, decoding_in
 from deconvviz.dataset_search.result import Reopening, Search, open_search
 from deconvviz.dataset_search.search_folder import MANIFEST, refuse_search
 from deconvviz.errors import OutputError, SearchError
@@ -81,6 +81,7 @@ def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "layers": [layer["module"] for layer in manifest["layers"]],
         "top": manifest["top"],
         "batch size": manifest["batch_size"],
+        **decoding_in(manifest),
         "source": manifest["source"]["digest"],
         **({"labels": manifest["labels"]["digest"]} if "labels" in manifest else {}),
     }

@@ -112,7 +112,7 @@ def _prepared(net: Network, opened: Any) -> Tensor:
         return opened.reshape(opened.shape[-3:]).to(net.device, net.dtype)
     if not net.preprocessing.reads_images:
         raise ImageError(f"{net.name} does not read images: give prepared tensors")
-    return net.preprocessing.apply(opened.rgb).to(net.device, net.dtype)
+    return net.preprocessing.apply(opened.rgb, opened.reduced).to(net.device, net.dtype)
 
 
 def too_few(name: str, having: Sequence[Case], images: Sequence[NamedImage], boxes: Sequence[PartBox]) -> str:

@@ -108,7 +108,8 @@ def _batch(
     kept, inputs = [], []
     for number in numbers:
         try:
-            inputs.append(net.preprocessing.apply(source.image(number).rgb))
+            image = source.image(number)
+            inputs.append(net.preprocessing.apply(image.rgb, image.reduced))
             kept.append(number)
         except ImageError as reason:
             skipped.append((source.names[number], str(reason)))

@@ -70,7 +70,7 @@ class Batches(Dataset[Batch]):
         read = self.source.input(number)
         if isinstance(read, InputArray):
             return self.preprocessing.apply_array(read.values, printable(self.source.names[number]))
-        return self.preprocessing.apply(read.rgb)
+        return self.preprocessing.apply(read.rgb, read.reduced)
 
 
 def load(batches: Batches, indices: Sequence[int], *, workers: int, pin: bool = False) -> Iterator[Batch]:

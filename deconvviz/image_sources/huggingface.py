@@ -13,7 +13,7 @@ from deconvviz.image_sources.image_files import absolute_path_text
 from deconvviz.image_sources.image_ids import Names
 from deconvviz.image_sources.labels import Labels
 from deconvviz.image_sources.source import Sizes, Source
-from deconvviz.images.image import InputImage, read_image
+from deconvviz.images.image import InputImage
 from deconvviz.paths import reason_of
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ class Rows(Source):
                 f"{name} no longer exists: {self.place} has changed since it was listed"
             ) from reason
         if cell is not None and cell["bytes"] is not None:
-            return read_image(cell["bytes"], name)
+            return self.files.image(self.files.read(cell["bytes"], name), name)
         if cell is None or not cell["path"]:
             raise ImageError(f"{name} has no image: its row is empty")
         with open(cell["path"], "rb") as stream:
-            return read_image(stream, name)
+            return self.files.image(self.files.read(stream, name), name)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_splits": None}

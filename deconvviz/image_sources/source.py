@@ -6,6 +6,7 @@ import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from deconvviz.image_sources.labels import Labels
 from deconvviz.images.image import InputImage
 from deconvviz.images.input_array import InputArray
 from deconvviz.images.input_files import IMAGE_FILES, InputFiles
+from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.paths import reason_of
 from deconvviz.wording import counted
 
@@ -130,6 +132,18 @@ class Source(ABC):
         fewer = copy.copy(self)
         fewer._keep(count)
         return fewer
+
+    def reduced_for(self, preprocessing: Preprocessing | None) -> Source:
+        """Return a source that decodes JPEG files at a fraction of their size, as far as `reduction` allows.
+
+        None returns a source that decodes all pixels. Sources without files, such as images in memory and
+        scenes, read the same images in both cases.
+        """
+        if self.files.reduced_for == preprocessing:
+            return self
+        other = copy.copy(self)
+        other.files = replace(self.files, reduced_for=preprocessing)
+        return other
 
     def _keep(self, count: int) -> None:
         """Keep the data of the first `count` images only. It is called on a copy; subclasses extend it."""

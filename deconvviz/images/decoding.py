@@ -12,6 +12,7 @@ import struct
 import threading
 import warnings
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -20,6 +21,7 @@ from PIL import Image, ImageFile
 
 from deconvviz.errors import ImageError
 from deconvviz.images.jpeg_truncation import end_of_image, is_filled_in
+from deconvviz.images.reduced import Reduced, Reduction, upright_size
 from deconvviz.paths import existing_file, reason_of
 
 # Formats of photographs and drawings, without those that run programs (EPS) or have no signature.
@@ -85,8 +87,25 @@ _NO_TRUNCATED_IMAGES = _FixedSetting(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
 _NO_PIXEL_LIMIT = _FixedSetting(Image, "MAX_IMAGE_PIXELS", None)
 
 
-def decode(path: str | Path, limit: int) -> tuple[Image.Image, str, list[str]]:
-    """Return the first frame, decoded and upright, Pillow's raw mode of the file, and notes.
+@dataclass(frozen=True)
+class Decoded:
+    """First frame of a file.
+
+    Attributes:
+        image: Its pixels, upright.
+        packed: Pillow's raw mode of the file, such as 'RGB;16B'.
+        notes: What was done.
+        reduced: Where the whole picture lies in the pixels, if it was decoded at a fraction of its size.
+    """
+
+    image: Image.Image
+    packed: str
+    notes: list[str]
+    reduced: Reduced | None = None
+
+
+def decode(path: str | Path, limit: int) -> Decoded:
+    """Return the first frame of a file.
 
     Raises ImageError. An image of more than `limit` pixels is rejected before it is decoded.
     """
@@ -99,8 +118,11 @@ def decode(path: str | Path, limit: int) -> tuple[Image.Image, str, list[str]]:
         return decode_stream(stream, str(file), limit)
 
 
-def decode_stream(stream: BinaryIO, name: str, limit: int) -> tuple[Image.Image, str, list[str]]:
-    """Return the same as `decode` for an open, seekable stream, which messages call `name`."""
+def decode_stream(stream: BinaryIO, name: str, limit: int, reduction: Reduction | None = None) -> Decoded:
+    """Return the same as `decode` for an open, seekable stream, which messages call `name`.
+
+    `reduction` says by how much a JPEG is reduced while it is decoded. None decodes it whole.
+    """
     try:
         _check_not_empty(stream, name)
         image: Image.Image = _header(stream, name)
@@ -108,13 +130,29 @@ def decode_stream(stream: BinaryIO, name: str, limit: int) -> tuple[Image.Image,
         notes = _frames(stream, name, image)
         _check_integrity(stream, image)
         packed, orientation = packing(image), _orientation_of_tiff(image)
+        reduced = None if reduction is None or image.format != "JPEG" else _reduce(image, reduction)
         load_whole(image)
-        if image.format == "JPEG" and _is_filled_in(stream, image):
+        if image.format == "JPEG" and _is_filled_in(stream, image, 1 if reduced is None else reduced.by):
             raise EOFError
+        if reduced is not None:
+            notes.append(f"decoded at 1/{reduced.by} of its size")
+            reduced = reduced.turned(_orientation(image))
         image, turned = upright(image, orientation)
     except DECODER_ERRORS as reason:
         raise ImageError(_undecodable(name, reason)) from reason
-    return image, packed, [*notes, *turned]
+    return Decoded(image, packed, [*notes, *turned], reduced)
+
+
+def _reduce(image: Image.Image, reduction: Reduction) -> Reduced | None:
+    """Make Pillow decode a JPEG at a fraction of its size. Return None if it will be decoded whole."""
+    width, height = image.size
+    by = reduction(upright_size(image.size, _orientation(image)))
+    if by == 1 or not isinstance(image, ImageFile.ImageFile):
+        return None
+    image.draft(None, (width // by, height // by))
+    if image.size != (-(-width // by), -(-height // by)):
+        raise ValueError(f"Pillow decodes it at {image.size}, not at 1/{by} of {(width, height)}")
+    return Reduced.of(by, (width, height))
 
 
 def _check_not_empty(stream: BinaryIO, name: str) -> None:
@@ -233,9 +271,9 @@ def _orientation_of_tiff(image: Image.Image) -> int:
     return _orientation(image) if image.format == "TIFF" else 1
 
 
-def _is_filled_in(stream: BinaryIO, image: Image.Image) -> bool:
+def _is_filled_in(stream: BinaryIO, image: Image.Image, by: int) -> bool:
     with _NO_TRUNCATED_IMAGES:
-        return is_filled_in(stream, image)
+        return is_filled_in(stream, image, by)
 
 
 def _undecodable(name: str, reason: BaseException) -> str:

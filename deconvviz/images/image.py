@@ -22,6 +22,7 @@ from deconvviz.images.decoding import (
     packing,
     upright,
 )
+from deconvviz.images.reduced import Reduced, Reduction
 from deconvviz.images.rgb import Colour, to_rgb
 from deconvviz.paths import reason_of
 from deconvviz.printable_names import printable_path
@@ -33,15 +34,24 @@ WHITE: Colour = (255, 255, 255)
 
 @dataclass(frozen=True, eq=False)
 class InputImage:
-    """Image as (H, W, 3) uint8, with notes on how it was converted; `path` is None if it is not a file."""
+    """Image as (H, W, 3) uint8, with notes on how it was converted; `path` is None if it is not a file.
+
+    `reduced` says where the whole image lies in `rgb` if it was decoded at a fraction of its size.
+    """
 
     rgb: npt.NDArray[np.uint8]
     path: Path | None = None
     notes: tuple[str, ...] = ()
     name: str = ""  # optional name of an image without a path
+    reduced: Reduced | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the whole image."""
+        return (self.rgb.shape[1], self.rgb.shape[0]) if self.reduced is None else self.reduced.size
 
     def __repr__(self) -> str:
-        height, width = self.rgb.shape[:2]
+        width, height = self.size
         name = printable_path(self.path.name) if self.path else self.name or "in memory"
         return ", ".join([f"InputImage({name}, {width} x {height}", *self.notes]) + ")"
 
@@ -55,20 +65,28 @@ def open_image(
     DECONVVIZ_MAX_PIXELS, or 100 megapixels. Raises ImageError.
     """
     sheet, limit = _background(background), _limit(max_pixels)
-    image, packed, done = decode(path if isinstance(path, str) else Path(path), limit)
-    rgb, converted = to_rgb(image, packed, sheet, str(path))
-    return InputImage(rgb, Path(path), (*done, *converted))
+    done = decode(path if isinstance(path, str) else Path(path), limit)
+    rgb, converted = to_rgb(done.image, done.packed, sheet, str(path))
+    return InputImage(rgb, Path(path), (*done.notes, *converted))
 
 
 def read_image(
-    data: bytes | BinaryIO, name: str, *, background: Colour = WHITE, max_pixels: int | None = None
+    data: bytes | BinaryIO,
+    name: str,
+    *,
+    background: Colour = WHITE,
+    max_pixels: int | None = None,
+    reduction: Reduction | None = None,
 ) -> InputImage:
-    """Return the same as `open_image` for bytes or a seekable stream, which messages call `name`."""
+    """Return the same as `open_image` for bytes or a seekable stream, which messages call `name`.
+
+    `reduction` says by how much a JPEG is reduced while it is decoded. None decodes it whole.
+    """
     sheet, limit = _background(background), _limit(max_pixels)
     stream = io.BytesIO(data) if isinstance(data, bytes) else data
-    image, packed, done = decode_stream(stream, name, limit)
-    rgb, converted = to_rgb(image, packed, sheet, name)
-    return InputImage(rgb, None, (*done, *converted))
+    done = decode_stream(stream, name, limit, reduction)
+    rgb, converted = to_rgb(done.image, done.packed, sheet, name)
+    return InputImage(rgb, None, (*done.notes, *converted), reduced=done.reduced)
 
 
 def as_image(

@@ -14,6 +14,7 @@ from deconvviz.images.band_files import SUFFIXES as BANDS
 from deconvviz.images.discovery import SUFFIXES as IMAGES
 from deconvviz.images.image import InputImage, read_image
 from deconvviz.images.input_array import InputArray, array_in
+from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.printable_names import printable
 
 _EXTRAS = (
@@ -28,10 +29,12 @@ class InputFiles:
     """Files that a network can read: images, or arrays of a shape (C, ...).
 
     `shape` is (C, T) for signals, (C, H, W) for pictures with bands, (C, D, H, W) for volumes and video; None
-    for images.
+    for images. With `reduced_for`, JPEGs are decoded at a fraction of their size, as far as
+    `Preprocessing.reduction` allows; None decodes all pixels.
     """
 
     shape: tuple[int, ...] | None = None
+    reduced_for: Preprocessing | None = None
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -57,7 +60,8 @@ class InputFiles:
     def read(self, data: bytes | BinaryIO, name: str) -> InputImage | InputArray:
         """Return the input in the contents of a file, which messages call `name`. Raises ImageError."""
         if self.shape is None:
-            return read_image(data, name)
+            reduction = None if self.reduced_for is None else self.reduced_for.reduction
+            return read_image(data, name, reduction=reduction)
         return array_in(data, printable(name), self.shape)
 
     def check_can_read(self, names: Iterable[str]) -> None:

@@ -23,27 +23,31 @@ def end_of_image(stream: BinaryIO) -> int | None:
     return None if place < 0 else place
 
 
-def is_filled_in(stream: BinaryIO, decoded: Image.Image) -> bool:
+def is_filled_in(stream: BinaryIO, decoded: Image.Image, by: int = 1) -> bool:
     """Return True if the pixel data ends before its end marker, as after a repair of a truncated file.
 
     Decoders fill the missing pixels with mid-grey. If the last block is mid-grey, the image is decoded again
     with noise in front of the marker: a truncated image changes, because it reads the noise as its missing
     pixels, and a complete one does not.
+
+    `by` is 2, 4 or 8 if the pixels were decoded at that fraction of their size.
     """
-    if not _ends_grey(decoded):
+    if not _ends_grey(decoded, _BLOCK // by):
         return False
     data, place = _read(stream), end_of_image(stream)
     # noise without 0xff, which starts a marker
     noise = np.random.default_rng(0).integers(0, 255, 4096, dtype=np.uint8).tobytes()
     with JpegImageFile(io.BytesIO(b"".join([data[:place], noise, data[place:]]))) as again:
+        if by > 1:
+            again.draft(None, (again.width // by, again.height // by))
         again.load()
         return bytes(again.tobytes()) != bytes(decoded.tobytes())
 
 
-def _ends_grey(decoded: Image.Image) -> bool:
+def _ends_grey(decoded: Image.Image, block: int) -> bool:
     pixels = np.asarray(decoded)
     height, width = pixels.shape[:2]
-    last = pixels[(height - 1) // _BLOCK * _BLOCK :, (width - 1) // _BLOCK * _BLOCK :].astype(int)
+    last = pixels[(height - 1) // block * block :, (width - 1) // block * block :].astype(int)
     return bool((abs(last - 128) <= 1).all())
 
 

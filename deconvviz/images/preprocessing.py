@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from deconvviz.errors import ImageError, ManifestError, NetworkError
+from deconvviz.images.reduced import Corners, Reduced
 
 _LONGEST = 20  # images with a larger aspect ratio are cropped before they are resized
 _MODES = ("center", "squash", "border", "own")
@@ -25,6 +26,8 @@ _INTERPOLATIONS = {  # by torchvision's and timm's names
     "hamming": Image.Resampling.HAMMING,
     "lanczos": Image.Resampling.LANCZOS,
 }
+MARGIN = 2
+"""A JPEG that is decoded at a fraction of its size stays this many times as large as the resized image."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Size = int | tuple[int, int]  # (rows, columns); one number for a square
@@ -142,33 +145,64 @@ class Preprocessing:
             raise ImageError(f"{name} holds NaN or infinity")
         return tensor.float()
 
-    def apply(self, rgb: npt.NDArray[np.uint8]) -> Tensor:
+    def apply(self, rgb: npt.NDArray[np.uint8], reduced: Reduced | None = None) -> Tensor:
         """Return the network's input (C, rows, columns) as float32 for RGB pixels (H, W, 3) as uint8.
 
-        C is 1 for a network that reads grey. Raises ImageError if the network's input is not an image.
+        C is 1 for a network that reads grey. With `reduced`, the pixels are those of a JPEG that was decoded
+        at a fraction of its size. Raises ImageError if the network's input is not an image, or if the pixels
+        are reduced more than `reduction` allows.
         """
-        image = self._read(rgb)
+        image = self._read(rgb, reduced)
         cut = image if self.crop_mode == "own" else _center_cropped(image, *_pair(self.crop))
         pixels = torch.from_numpy(np.array(cut)).view(cut.height, cut.width, len(self.mean)).permute(2, 0, 1)
         mean, std = (torch.tensor(one, dtype=torch.float).view(-1, 1, 1) for one in (self.mean, self.std))
         return (pixels.float() / 255).sub_(mean).div_(std)
 
-    def canvas(self, rgb: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    def canvas(
+        self, rgb: npt.NDArray[np.uint8], reduced: Reduced | None = None
+    ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
         """Return the image (H, W, C) as it is before `apply` crops it, and the crop's corner (top, left).
 
         Images shorter than the crop have a black border, as in `apply`. C is 1 for a network that reads grey.
         Raises ImageError if the network's input is not an image.
         """
-        image = self._read(rgb)
+        image = self._read(rgb, reduced)
         rows, columns = (image.height, image.width) if self.crop_mode == "own" else _pair(self.crop)
         whole = _padded(image, rows, columns, 0)
         pixels = np.array(whole).reshape(whole.height, whole.width, len(self.mean))
         return pixels, _corner(whole, rows, columns)
 
-    def _read(self, rgb: npt.NDArray[np.uint8]) -> Image.Image:
+    def reduction(self, size: tuple[int, int]) -> int:
+        """Return by how much an upright JPEG (width, height) may be reduced when decoded: 1, 2, 4 or 8.
+
+        The reduced picture stays at least `MARGIN` times as large as the image that it is then resized to. It
+        is 1 if images keep their sizes, or if single pixels are picked (``nearest``).
+        """
+        if self.array or not self.scales_down:
+            return 1
+        ratio = self._ratio(size)
+        return next((by for by in (8, 4, 2) if ratio >= MARGIN * by), 1)
+
+    @property
+    def scales_down(self) -> bool:
+        """Whether large images are scaled down such that every pixel counts."""
+        return self.crop_mode != "own" and not self.interpolation.startswith("nearest")
+
+    def _ratio(self, size: tuple[int, int]) -> float:
+        """Return how many times as large an image (width, height) is as its resized image."""
+        (width, height), (rows, columns) = size, _pair(self.resize)
+        ratios = height / rows, width / columns
+        return max(ratios) if self.crop_mode == "border" else min(ratios)
+
+    def _read(self, rgb: npt.NDArray[np.uint8], reduced: Reduced | None) -> Image.Image:
         self.check_reads_images("this network")
+        if reduced is not None and reduced.by > self.reduction(reduced.size):
+            raise ImageError(
+                f"this picture was decoded at 1/{reduced.by} of its size, too small for this network: open "
+                "its file again"
+            )
         image = Image.fromarray(np.ascontiguousarray(rgb))
-        return self._resized(image.convert("L") if len(self.mean) == 1 else image)
+        return self._resized(_Pixels(image.convert("L") if len(self.mean) == 1 else image, reduced))
 
     def check_reads_pictures(self, network: str) -> None:
         """Raise ImageError if the input is not (C, H, W), but a signal, a volume or a video."""
@@ -230,60 +264,79 @@ class Preprocessing:
         except (KeyError, TypeError, ValueError, NetworkError) as error:
             raise ManifestError(f"invalid preprocessing {dict(stored)!r}: {error}") from error
 
-    def _resized(self, image: Image.Image) -> Image.Image:
+    def _resized(self, image: _Pixels) -> Image.Image:
         """Resize with Pillow like torchvision and timm, with equal pixels."""
         if self.crop_mode == "own":
-            return image
+            return image.pixels
         mode = _INTERPOLATIONS[self.interpolation]
         if self.crop_mode == "squash":
-            return _to_size(image, *_pair(self.resize), mode)
+            return image.resized(*_pair(self.resize), mode)
         if self.crop_mode == "border":
             return self._bordered(image, mode)
         if not isinstance(self.resize, int) and self.resize[0] != self.resize[1]:
             return self._covering(image, mode)
         return self._shorter_side(image, _pair(self.resize)[0], mode)
 
-    def _shorter_side(self, image: Image.Image, side: int, mode: Image.Resampling) -> Image.Image:
+    def _shorter_side(self, image: _Pixels, side: int, mode: Image.Resampling) -> Image.Image:
         """Resize the shorter side to `side`. A very long image is cropped first, to the part that is kept."""
         rows, columns = _pair(self.crop)
         width, height = image.size
         if max(width, height) <= _LONGEST * min(width, height) or max(rows, columns) > side:
             other = int(side * max(width, height) / min(width, height))
-            return _to_size(image, *((other, side) if width <= height else (side, other)), mode)
+            return image.resized(*((other, side) if width <= height else (side, other)), mode)
         # without this, an image of 1 x 60 000 pixels would be resized to 256 x 15 million
         long, kept = side * max(width, height) // min(width, height), columns if width > height else rows
         first = round((long - kept) / 2) * max(width, height) / long
         last = first + kept * max(width, height) / long
         if width > height:
-            return image.resize((columns, side), mode, box=(first, 0, last, height))
-        return image.resize((side, rows), mode, box=(0, first, width, last))
+            return image.resized(side, columns, mode, (first, 0, last, height))
+        return image.resized(rows, side, mode, (0, first, width, last))
 
-    def _covering(self, image: Image.Image, mode: Image.Resampling) -> Image.Image:
+    def _covering(self, image: _Pixels, mode: Image.Resampling) -> Image.Image:
         """Resize to the smallest size that covers `resize`."""
         rows, columns = _pair(self.resize)
         width, height = image.size
         ratio = min(height / rows, width / columns)
         size = round(height / ratio), round(width / ratio)
         if max(size) <= _LONGEST * max(rows, columns):
-            return _to_size(image, *size, mode)
+            return image.resized(*size, mode)
         # as in `_shorter_side`, a very long image is cropped first, with a margin
         kept_rows, kept_columns = min(size[0], 2 * rows), min(size[1], 2 * columns)
         left, top = (width - kept_columns * ratio) / 2, (height - kept_rows * ratio) / 2
         box = left, top, width - left, height - top
-        return image.resize((kept_columns, kept_rows), mode, box=box)
+        return image.resized(kept_rows, kept_columns, mode, box)
 
-    def _bordered(self, image: Image.Image, mode: Image.Resampling) -> Image.Image:
+    def _bordered(self, image: _Pixels, mode: Image.Resampling) -> Image.Image:
         """Resize to the largest size inside `resize`, and pad with the mean to the size of the crop."""
         rows, columns = _pair(self.resize)
         width, height = image.size
         ratio = max(height / rows, width / columns)
-        image = _to_size(image, max(1, round(height / ratio)), max(1, round(width / ratio)), mode)
+        resized = image.resized(max(1, round(height / ratio)), max(1, round(width / ratio)), mode)
         fill = tuple(round(255 * value) for value in self.mean)
-        return _padded(image, *_pair(self.crop), fill if len(fill) > 1 else fill[0])
+        return _padded(resized, *_pair(self.crop), fill if len(fill) > 1 else fill[0])
 
 
-def _to_size(image: Image.Image, rows: int, columns: int, mode: Image.Resampling) -> Image.Image:
-    return image if image.size == (columns, rows) else image.resize((columns, rows), mode)
+@dataclass(frozen=True)
+class _Pixels:
+    """Pixels that are resized as the whole image is, even if they were decoded at a fraction of its size."""
+
+    pixels: Image.Image
+    reduced: Reduced | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the whole image."""
+        return self.pixels.size if self.reduced is None else self.reduced.size
+
+    def resized(
+        self, rows: int, columns: int, mode: Image.Resampling, box: Corners | None = None
+    ) -> Image.Image:
+        """Resize a box of the whole image, by default all of it."""
+        if self.reduced is not None:
+            box = self.reduced.within(box or (0, 0, *self.size))
+        elif box is None and self.pixels.size == (columns, rows):
+            return self.pixels
+        return self.pixels.resize((columns, rows), mode, box=box)
 
 
 def _padded(image: Image.Image, rows: int, columns: int, fill: int | tuple[int, ...]) -> Image.Image:

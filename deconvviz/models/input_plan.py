@@ -166,7 +166,7 @@ class Preparation:
         read = tuple(_read(image) for image in several)
         if not read:
             raise ImageError("no image was given")
-        applied = [self.preprocessing.apply(image.rgb) for image in read]
+        applied = [self.preprocessing.apply(image.rgb, image.reduced) for image in read]
         if len({one.shape for one in applied}) > 1:
             raise ImageError(
                 f"{self.network} takes pictures of their own sizes, one in each recording, but {len(read)} "

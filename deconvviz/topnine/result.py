@@ -45,6 +45,7 @@ class Searched:
     image_count: int
     source: Mapping[str, Any]  # as in the manifest of the search
     manifest: Path | None  # None if the search was not saved
+    scaled_decoding: bool = False  # large JPEGs were decoded at a fraction of their size
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -184,6 +185,7 @@ class TopNine:
                 for layer, channels in self.shown.items()
             ],
             "notes": list(self.notes),
+            "scaled_decoding": self.searched.scaled_decoding,
             "likeness": {layer: one.to_json() for layer, one in self.likeness.items()} or None,
             "verification": None if self.verification is None else self.verification.to_json(),
             "versions": versions(self.network),
@@ -268,7 +270,8 @@ class TopNine:
         strips = (
             f"each row of a block: one unit in the {frames} {noun} with the most energy of its projection"
         )
-        return " · ".join(filter(None, [text, strips if frames > 1 else "", colours]))
+        decoding = "large JPEGs decoded at reduced size" if self.searched.scaled_decoding else ""
+        return " · ".join(filter(None, [text, strips if frames > 1 else "", colours, decoding]))
 
     def _panel(self, name: str, kind: str, crops: ArrayCrops | None, frames: int) -> LayerPanel:
         layer = self.layers[name]

@@ -82,6 +82,14 @@ def search(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop with an error at the first image that cannot be read.")
     ] = False,
+    scaled_decoding: Annotated[
+        bool,
+        typer.Option(
+            "--scaled-decoding",
+            help="Decode large JPEGs at 1/2, 1/4 or 1/8 of their size. Faster; activations differ slightly.",
+            rich_help_panel=PACE,
+        ),
+    ] = False,
     out: Annotated[Path, out_option("Folder for the results.")] = DEFAULT_OUT,
     resume: Annotated[
         bool,
@@ -166,6 +174,7 @@ def search(
             limit=limit,
             resume=resume,
             force=force,
+            scaled_decoding=scaled_decoding,
         )
     more = engine == "ray" or spare_cores(workers, request.device)
     with SearchProgress(more_workers=more, quiet=quiet, noun=job.source.files.noun) as progress:
@@ -181,6 +190,7 @@ def search(
             resume=resume,
             force=force,
             strict=strict,
+            scaled_decoding=scaled_decoding,
             engine=engine,
             address=address,
         )
@@ -256,6 +266,7 @@ def _as_json(
         "pictures": found.image_count,
         "top": found.manifest["top"],
         "batch_size": found.manifest["batch_size"],
+        "scaled_decoding": found.scaled_decoding,
         "layers": [
             {"name": layer, "channels": count, "dead": found.dead(layer)}
             for layer, count in found.layers.items()

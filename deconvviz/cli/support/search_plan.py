@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deconvviz.cli.support.early import check_folder
-from deconvviz.dataset_search.plan import chosen_layers
+from deconvviz.dataset_search.plan import check_scaled_decoding, chosen_layers
 from deconvviz.dataset_search.resume import check_free
 from deconvviz.image_sources import Source, open_source
 from deconvviz.image_sources.batches import cores, usual_workers
@@ -47,10 +47,13 @@ def plan(
     limit: int | None,
     resume: bool,
     force: bool,
+    scaled_decoding: bool = False,
 ) -> SearchJob:
     """Check a command and return its plan. Needs only the shapes of the network."""
     sketch = request.sketch()
     files = files_of(sketch.preprocessing, sketch.name)
+    if scaled_decoding:
+        check_scaled_decoding(sketch.preprocessing, sketch.name)
     found = chosen_layers(sketch, layers)
     check_folder(out)
     check_free(out, resume=resume, force=force)

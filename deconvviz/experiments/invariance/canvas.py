@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deconvviz.images.preprocessing import Preprocessing
+from deconvviz.images.reduced import Reduced
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -33,9 +34,11 @@ class Canvas:
     size: tuple[int, int]
 
     @classmethod
-    def of(cls, rgb: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> Canvas:
+    def of(
+        cls, rgb: npt.NDArray[np.uint8], preprocessing: Preprocessing, reduced: Reduced | None = None
+    ) -> Canvas:
         """Return the canvas of an image, resized like the network's input."""
-        pixels, corner = preprocessing.canvas(rgb)
+        pixels, corner = preprocessing.canvas(rgb, reduced)
         colours = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
         return cls(colours, corner, (preprocessing.shape[1], preprocessing.shape[2]))
 

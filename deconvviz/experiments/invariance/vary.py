@@ -189,7 +189,7 @@ class _Job:
             image = picture.open()
             if isinstance(image, Tensor):
                 raise ImageError("it is a prepared tensor. Give an image, so that it can be transformed")
-            canvas = Canvas.of(image.rgb, self._net.preprocessing)
+            canvas = Canvas.of(image.rgb, self._net.preprocessing, image.reduced)
         except ImageError as reason:
             self._skipped.append((picture.name, str(reason)))
             return

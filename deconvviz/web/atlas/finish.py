@@ -243,6 +243,7 @@ def _write_index(
         weights=found.manifest["network"]["digest"],
         source=source_name(found),
         images=found.image_count,
+        scaled_decoding=found.scaled_decoding,
         image_size=(height, width),
         absent=[name for name in found.layers if name not in names],
         lacks=tuple(sorted({name for one in layers for name in one.lacks})),

@@ -45,6 +45,7 @@ class IndexPlace:
     weights: str
     source: str
     images: int
+    scaled_decoding: bool
     image_size: tuple[int, int]
     absent: Sequence[str]  # layers that were searched and are not in the atlas
     lacks: tuple[str, ...]
@@ -63,6 +64,7 @@ def index_page(entries: Sequence[LayerEntry], place: IndexPlace) -> str:
             ("channels", f"{units:,}"),
             ("layers", f"{len(entries):,}"),
             ("images", f"{place.images:,} ({place.source})"),
+            *([("decoding", "large JPEGs at reduced size")] if place.scaled_decoding else []),
             ("weights", place.weights[:19]),
         ],
         notes=lacking(place.lacks),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deconvviz.dataset_search.plan import decoding_in
 from deconvviz.dataset_search.result import Search
 from deconvviz.errors import SearchError, UnitError
 from deconvviz.layers import Layer
@@ -103,6 +104,7 @@ def identity_of(found: Search) -> dict[str, Any]:
         "weights": network["digest"],
         "preprocessing": network["preprocessing"],
         "type of numbers": network["dtype"],
+        **decoding_in(found.manifest),
         "images": source["digest"],
         "number of images": found.image_count,
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deconvviz.dataset_search.plan import decoding_in
 from deconvviz.errors import OutputError
 from deconvviz.printable_names import printable_path
 from deconvviz.web.atlas.addresses import ATLAS, FILES, IMAGES, INDEX, SITE, chunk_of
@@ -134,6 +135,7 @@ def remove_leftovers(site: Path, plan: Plan) -> None:
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return in words which values differ, or an empty string."""
     plain = json.loads(json.dumps(dict(now)))
+    then = {**decoding_in({}), **then}  # atlases by earlier versions do not say how images were decoded
     different = [name for name, value in plain.items() if then.get(name) != value]
     return ", ".join(
         f"{name} {_short(then.get(name))} before, {_short(plain[name])} now" for name in different
