@@ -134,3 +134,16 @@ def test_report_reads_folders() -> None:
     done("report", "signals", "--model", "own.py:signals", "--layer", "0", "--out", "page.html")
     text = Path("page.html").read_text()
     assert all(f"{number}.npy" in text for number in range(3))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("signals", "(2, 60)"), ("bands", "(5, 12, 12)")])
+def test_search_of_arrays_rejects_scaled_decoding(name: str, shape: str) -> None:
+    found = run(
+        "search", name, "--model", f"own.py:{name}", "--layers", "all", "--scaled-decoding", "--out", "out"
+    )
+    assert found.exit_code == 2 and found.stdout == ""
+    assert found.stderr.endswith(
+        f"scaled decoding is for JPEGs that are scaled down, but own.py:{name} reads arrays of shape {shape}, "
+        "not images. Leave out --scaled-decoding\n"
+    )
+    assert not Path("out").exists()

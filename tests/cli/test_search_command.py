@@ -536,3 +536,28 @@ def test_failed_start_does_not_block_a_new_search(tmp_path):
     assert "no Ray cluster answers at 127.0.0.1:1" in failed.stderr
     assert run_mini("scenes:8", out, "-l", "conv1_1").exit_code == 0
     assert {path.name for path in out.iterdir()} == set(FILES)
+
+
+def test_scaled_decoding_is_reported_and_resumed_only_with_the_option(tmp_path):
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    folder.mkdir()
+    for seed in range(3):
+        Image.fromarray(scene(seed, size=400).image).save(folder / f"{seed}.jpg")
+    arguments = (folder, out, "-l", "conv1_2")
+    result = run_mini(*arguments, "--scaled-decoding", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["scaled_decoding"] is True
+    scaled = rows(out)
+    assert_error(
+        run_mini(*arguments, "--resume"),
+        f"deconvviz: cannot resume {out / 'manifest.json'}, which belongs to another search: scaled decoding "
+        "on before, off now. Start again with --force, or choose another folder (--out FOLDER)",
+    )
+    again = run_mini(*arguments, "--resume", "--scaled-decoding")
+    assert again.exit_code == 0 and "is already complete" in again.stderr
+    drawn = CliRunner().invoke(app, ["topnine", str(out), "-l", "conv1_2", "--out", str(tmp_path / "a.png")])
+    assert drawn.exit_code == 0, drawn.output
+    assert json.loads((tmp_path / "a.json").read_text())["scaled_decoding"] is True
+    assert run_mini(*arguments, "--force", "--json").exit_code == 0
+    assert rows(out) != scaled
+    assert json.loads((out / "manifest.json").read_text())["scaled_decoding"] is False

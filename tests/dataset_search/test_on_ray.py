@@ -144,10 +144,13 @@ def test_interrupted_search_of_a_user_network_with_bad_images_is_resumed(
         path = images / f"class {seed % 3}" / f"{seed:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(scene(seed).image).save(path)
+    for seed in range(24, 28):  # large JPEGs, which are decoded at half of their size
+        Image.fromarray(scene(seed, size=150).image).save(images / "class 0" / f"{seed}.jpg")
     (images / "class 1" / "07.png").write_bytes(b"not an image")
     (images / "class 2" / "11.png").write_bytes(b"")
     net = dv.load(f"{tmp_path / 'net.py'}:make")
-    local = search(net, images, "all", batch_size=4, workers=0)
+    local = search(net, images, "all", batch_size=4, workers=0, scaled_decoding=True)
+    assert not same(local, search(net, images, "all", batch_size=4, workers=0))
 
     class Stopped(Exception):
         pass
@@ -161,9 +164,19 @@ def test_interrupted_search_of_a_user_network_with_bad_images_is_resumed(
             raise Stopped
 
     with pytest.raises(Stopped):
-        search(net, images, "all", batch_size=4, engine="ray", out=out, every=0, report=stop)
+        search(
+            net,
+            images,
+            "all",
+            batch_size=4,
+            scaled_decoding=True,
+            engine="ray",
+            out=out,
+            every=0,
+            report=stop,
+        )
     assert not ray.is_initialized()
-    found = search(net, images, "all", engine="ray", out=out, resume=True)
+    found = search(net, images, "all", scaled_decoding=True, engine="ray", out=out, resume=True)
     assert same(found, local)
     assert found.skipped == local.skipped
     assert [image for image, _ in found.skipped] == ["class 1/07.png", "class 2/11.png"]
