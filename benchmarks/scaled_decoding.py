@@ -9,9 +9,9 @@ photographs in their own size, so that it is larger and has the detail of a phot
 are written into a temporary folder.
 
 `margin` searches with several values of `MARGIN`, on every second photograph. `effect` searches with the
-chosen value, on the other photographs. Columns: how many images were decoded at 1/2, 1/4 and 1/8; the share of
-channels whose nine strongest images are other images; and the relative change of peaks above zero of images
-that are among the nine strongest in both searches (median, 95th percentile, maximum).
+chosen value, on the other photographs. Columns: how many images were decoded at 1/2, 1/4 and 1/8; the share
+of channels whose nine strongest images are other images; and the relative change of peaks above zero of the
+images that were reduced and are among the nine strongest in both searches (median, 95th percentile, maximum).
 
 `speed` reads and searches batches with and without scaled decoding, alternately, and prints the median of the
 ratios over the batches.
@@ -23,7 +23,7 @@ import argparse
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -114,8 +114,11 @@ def effect(data: Path, photographs: Sequence[Path], margins: Sequence[float], fo
         for margin in margins:
             with patch.object(preprocessing, "MARGIN", margin):
                 scaled = dv.search(net, source, "all", workers=0, scaled_decoding=True)
-                by = Counter(net.preprocessing.reduction(size) for size in sizes(source))
-            other, changes = differences(whole, scaled)
+                reductions = {name: net.preprocessing.reduction(size) for name, size in sizes(source)}
+            by = Counter(reductions.values())
+            reduced = {name for name, one in reductions.items() if one > 1}
+            other, changes = differences(whole, scaled, reduced)
+            changes = changes if len(changes) else np.zeros(1)
             middle, high = np.quantile(changes, [0.5, 0.95])
             print(
                 f"{case!s:<46} {margin:>6} {by[2]:>4} {by[4]:>4} {by[8]:>4} {other:>10.1%} "
@@ -124,8 +127,11 @@ def effect(data: Path, photographs: Sequence[Path], margins: Sequence[float], fo
             )
 
 
-def differences(one: Search, other: Search) -> tuple[float, np.ndarray]:
-    """Return the share of channels with other images in their top nine, and the changes of common peaks."""
+def differences(one: Search, other: Search, reduced: Container[str]) -> tuple[float, np.ndarray]:
+    """Return the share of channels with other images in their top nine, and the changes of common peaks.
+
+    The changes are those of the images in `reduced`.
+    """
     before, after = peaks_of(one), peaks_of(other)
     channels = before.keys() | after.keys()
     changed = sum(before.get(channel, {}).keys() != after.get(channel, {}).keys() for channel in channels)
@@ -133,7 +139,7 @@ def differences(one: Search, other: Search) -> tuple[float, np.ndarray]:
         abs(after[channel][image] - peak) / peak
         for channel, peaks in before.items()
         for image, peak in peaks.items()
-        if peak > 0 and image in after.get(channel, {})
+        if peak > 0 and image in reduced and image in after.get(channel, {})
     ]
     return changed / len(channels), np.array(changes)
 
@@ -163,7 +169,7 @@ def speed(data: Path, photographs: Sequence[Path], count: int, folder: Path) -> 
                     times = steps(plans[way].batches.__getitem__, find, plans[way].layers, index)
                     reads[way].append(times[0])
                     searches[way].append(times[1])
-        by = Counter(net.preprocessing.reduction(size) for size in sizes(source.place))
+        by = [net.preprocessing.reduction(size) for _, size in sizes(source.place)]
         columns = []
         for whole, scaled in (reads, searches):
             ratio = median(a / b for a, b in zip(whole[1:], scaled[1:], strict=True))  # the first warms up
@@ -214,15 +220,11 @@ def mosaics(photographs: Sequence[Path], across: int, count: int) -> Iterator[Im
         yield whole
 
 
-def sizes(place: str) -> Iterator[tuple[int, int]]:
-    """Yield the sizes of the JPEGs of a list or a folder."""
-    if place.endswith(".txt"):
-        paths = [Path(line) for line in Path(place).read_text(encoding="utf-8").splitlines()]
-    else:
-        paths = sorted(Path(place).iterdir())
-    for path in paths:
-        with Image.open(path) as file:
-            yield file.size
+def sizes(place: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the id and the size of the JPEGs of a list or a folder."""
+    for name in open_source(place).names:
+        with Image.open(Path(place).parent / name if place.endswith(".txt") else Path(place) / name) as file:
+            yield name, file.size
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from deconvviz.described_network import load_described
 from deconvviz.engine.choice import UnitChoice
@@ -16,6 +16,7 @@ from deconvviz.engine.region import Region
 from deconvviz.engine.units import Unit
 from deconvviz.errors import ManifestError
 from deconvviz.images.described import described_file
+from deconvviz.images.image import InputImage, open_image
 from deconvviz.likeness import PlaceLikeness
 from deconvviz.methods.verify import Report, confirmed
 from deconvviz.methods.verify import verify as compute_again
@@ -133,15 +134,24 @@ def _experiment(
     return Remade(*make_again(Again(stored, path, load, allow_code, report)))
 
 
-def _images_of(stored: Mapping[str, Any], path: Path) -> list[Path] | dict[str, list[Path] | Path]:
+Given: TypeAlias = Path | InputImage
+
+
+def _images_of(stored: Mapping[str, Any], path: Path) -> list[Given] | dict[str, list[Given] | Given]:
     """Return the files of the images, or those of every input of a network with several."""
     if "inputs" not in stored:
-        return [described_file(one, path) for one in stored["pictures"]]
-    found: dict[str, list[Path] | Path] = {}
+        return [_image_of(one, path) for one in stored["pictures"]]
+    found: dict[str, list[Given] | Given] = {}
     for one in stored["inputs"]:
-        files = [described_file(entry, path) for entry in one.get("pictures") or [one["array"]]]
+        files = [_image_of(entry, path) for entry in one.get("pictures") or [one["array"]]]
         found[one["name"]] = files if "pictures" in one else files[0]
     return found
+
+
+def _image_of(one: Mapping[str, Any], path: Path) -> Given:
+    """Return the file of an image, or its pixels if they were decoded at a fraction of their size."""
+    file, by = described_file(one, path), int(one.get("reduced", 1))
+    return file if by == 1 else open_image(file, reduction=lambda size: by)
 
 
 def _check_inputs(stored: Mapping[str, Any], recording: Recording, path: Path) -> None:

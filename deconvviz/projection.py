@@ -380,6 +380,7 @@ class Projection:
             {
                 "pixels": picture_digest(image),
                 "notes": list(image.notes),
+                **_described_reduction(image),
                 **({"name": image.name} if image.name else {}),
                 "top_class": None if (found := self.top_class(number)) is None else found.to_json(),
                 "other_classes": [] if found is None else [one.to_json() for one in found.others],
@@ -660,6 +661,12 @@ def as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
     """Return a tensor as an array; half precision becomes float32."""
     plain = tensor.detach().cpu()
     return (plain.float() if plain.is_floating_point() and plain.itemsize < 4 else plain).numpy()
+
+
+def _described_reduction(image: InputImage | InputArray) -> dict[str, int]:
+    """Return by how much the pixels of an image were reduced when its file was decoded, if they were."""
+    reduced = image.reduced if isinstance(image, InputImage) else None
+    return {} if reduced is None else {"reduced": reduced.by}
 
 
 def picture_digest(image: InputImage | InputArray) -> str:

@@ -104,10 +104,11 @@ class Decoded:
     reduced: Reduced | None = None
 
 
-def decode(path: str | Path, limit: int) -> Decoded:
+def decode(path: str | Path, limit: int, reduction: Reduction | None = None) -> Decoded:
     """Return the first frame of a file.
 
-    Raises ImageError. An image of more than `limit` pixels is rejected before it is decoded.
+    `reduction` says by how much a JPEG is reduced while it is decoded; None decodes it whole. Raises
+    ImageError. An image of more than `limit` pixels is rejected before it is decoded.
     """
     file = existing_file(path, ImageError, "image")
     try:
@@ -115,14 +116,11 @@ def decode(path: str | Path, limit: int) -> Decoded:
     except OSError as reason:
         raise ImageError(f"cannot read {file}: {reason_of(reason)}") from reason
     with stream:
-        return decode_stream(stream, str(file), limit)
+        return decode_stream(stream, str(file), limit, reduction)
 
 
 def decode_stream(stream: BinaryIO, name: str, limit: int, reduction: Reduction | None = None) -> Decoded:
-    """Return the same as `decode` for an open, seekable stream, which messages call `name`.
-
-    `reduction` says by how much a JPEG is reduced while it is decoded. None decodes it whole.
-    """
+    """Return the same as `decode` for an open, seekable stream, which messages call `name`."""
     try:
         _check_not_empty(stream, name)
         image: Image.Image = _header(stream, name)

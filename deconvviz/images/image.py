@@ -57,17 +57,22 @@ class InputImage:
 
 
 def open_image(
-    path: str | os.PathLike[str], *, background: Colour = WHITE, max_pixels: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    background: Colour = WHITE,
+    max_pixels: int | None = None,
+    reduction: Reduction | None = None,
 ) -> InputImage:
     """Return the image in a file, which must be complete. Transparency is blended with `background`.
 
     `max_pixels` is the largest image that is opened: by default the value of the environment variable
-    DECONVVIZ_MAX_PIXELS, or 100 megapixels. Raises ImageError.
+    DECONVVIZ_MAX_PIXELS, or 100 megapixels. `reduction` says by how much a JPEG is reduced while it is
+    decoded; None decodes it whole. Raises ImageError.
     """
     sheet, limit = _background(background), _limit(max_pixels)
-    done = decode(path if isinstance(path, str) else Path(path), limit)
+    done = decode(path if isinstance(path, str) else Path(path), limit, reduction)
     rgb, converted = to_rgb(done.image, done.packed, sheet, str(path))
-    return InputImage(rgb, Path(path), (*done.notes, *converted))
+    return InputImage(rgb, Path(path), (*done.notes, *converted), reduced=done.reduced)
 
 
 def read_image(
@@ -78,10 +83,7 @@ def read_image(
     max_pixels: int | None = None,
     reduction: Reduction | None = None,
 ) -> InputImage:
-    """Return the same as `open_image` for bytes or a seekable stream, which messages call `name`.
-
-    `reduction` says by how much a JPEG is reduced while it is decoded. None decodes it whole.
-    """
+    """Return the same as `open_image` for bytes or a seekable stream, which messages call `name`."""
     sheet, limit = _background(background), _limit(max_pixels)
     stream = io.BytesIO(data) if isinstance(data, bytes) else data
     done = decode_stream(stream, name, limit, reduction)

@@ -143,7 +143,7 @@ def test_search_of_arrays_rejects_scaled_decoding(name: str, shape: str) -> None
     )
     assert found.exit_code == 2 and found.stdout == ""
     assert found.stderr.endswith(
-        f"scaled decoding is for JPEGs that are scaled down, but own.py:{name} reads arrays of shape {shape}, "
-        "not images. Leave out --scaled-decoding\n"
+        f"scaled decoding is for JPEGs that are scaled down, but own.py:{name} reads arrays of shape "
+        f"{shape}, not images. Leave out --scaled-decoding\n"
     )
     assert not Path("out").exists()

@@ -231,3 +231,18 @@ def test_search_of_an_earlier_version_was_made_without_it(
     with pytest.raises(SearchError, match="scaled decoding off before, on now"):
         state.read(planned, tmp_path)
     assert state.read(plan(net, open_source(photos), "all"), tmp_path) is not None
+
+
+def test_projection_of_a_reduced_picture_is_made_again_from_its_manifest(
+    photos: Path, tmp_path: Path
+) -> None:
+    net = dv.load("minivgg")
+    found = run(net, photos, top=1)
+    reduced = found.source.image(2)
+    assert reduced.reduced is not None
+    recording = net.record(reduced, "conv2_1")
+    projection = recording.project("conv2_1", recording.strongest("conv2_1", 2))
+    projection.save(tmp_path / "a.png")
+    assert json.loads((tmp_path / "a.json").read_text())["pictures"][0]["reduced"] == reduced.reduced.by
+    again = dv.remake(tmp_path / "a.json").result
+    assert torch.equal(again.pixels, projection.pixels)
