@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,11 @@ from deconvviz.image_sources.labels import Labels
 from deconvviz.images.image import InputImage
 from deconvviz.images.input_array import InputArray
 from deconvviz.images.input_files import IMAGE_FILES, InputFiles
-from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.paths import reason_of
 from deconvviz.wording import counted
+
+if TYPE_CHECKING:  # it imports torch
+    from deconvviz.images.preprocessing import Preprocessing
 
 Skipped = tuple[tuple[str, str], ...]  # (id, reason)
 Sizes = npt.NDArray[np.int64]

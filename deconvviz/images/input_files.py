@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from deconvviz.errors import ImageError, MissingExtra
 from deconvviz.images import nifti_files, sound_files, video_files
@@ -14,8 +14,10 @@ from deconvviz.images.band_files import SUFFIXES as BANDS
 from deconvviz.images.discovery import SUFFIXES as IMAGES
 from deconvviz.images.image import InputImage, read_image
 from deconvviz.images.input_array import InputArray, array_in
-from deconvviz.images.preprocessing import Preprocessing
 from deconvviz.printable_names import printable
+
+if TYPE_CHECKING:  # it imports torch
+    from deconvviz.images.preprocessing import Preprocessing
 
 _EXTRAS = (
     (sound_files.SUFFIXES, "soundfile", "signals"),

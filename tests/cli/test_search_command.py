@@ -152,8 +152,8 @@ def test_json_describes_the_search_and_quiet_prints_paths_only(images, tmp_path)
     result = run_mini(images, out, "--layers", "all", "--batch-size", 3, "--json")
     found = json.loads(result.stdout)
     assert set(found) == {
-        "search", "files", "network", "source", "pictures", "top", "batch_size", "layers", "skipped", "run",
-        "next",
+        "search", "files", "network", "source", "pictures", "top", "batch_size", "scaled_decoding",
+        "layers", "skipped", "run", "next",
     }  # fmt: skip
     assert found["files"] == [str(out / name) for name in FILES]
     assert (found["network"], found["pictures"], found["top"], found["batch_size"]) == ("minivgg", 6, 9, 3)
