@@ -86,7 +86,8 @@ def search(
         bool,
         typer.Option(
             "--scaled-decoding",
-            help="Decode large JPEGs at 1/2, 1/4 or 1/8 of their size. Faster; the top nine of some channels change.",
+            help="Decode large JPEGs at 1/2, 1/4 or 1/8 of their size. Faster; the top nine of some "
+            "channels change.",
             rich_help_panel=PACE,
         ),
     ] = False,
