@@ -150,7 +150,7 @@ def search(
         raise typer.BadParameter("cannot be combined with --force", param_hint="--resume")
     if address is not None and engine != "ray":
         raise typer.BadParameter("needs --engine ray", param_hint="--address")
-    with stage(f"listing images in {source}", quiet=quiet):
+    with stage(f"opening {source}", quiet=quiet):
         check_search(engine, out, resume=resume, force=force)
         network = model or DEFAULT_MODEL
         check_network(network, arguments, layers=layer or (), weights=weights, device=device)
