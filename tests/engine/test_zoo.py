@@ -168,8 +168,8 @@ def test_listed_names_are_networks_of_the_zoo() -> None:
 
 
 @pytest.mark.nightly
-def test_each_operation_of_the_zoo_is_in_several_networks_that_are_tested_by_day() -> None:
-    """Operations count with their support and notes. If fewer networks have one, all of them are tested."""
+def test_each_operation_of_the_zoo_is_in_a_network_that_is_tested_by_day() -> None:
+    """Operations count with their support and notes. Gradients are tested in two networks if there are two."""
     users: dict[tuple[str, str, str], set[str]] = {}
     for name in NETWORKS:
         if name not in zoo.SEGMENTATION:  # these are all tested by day
@@ -177,7 +177,7 @@ def test_each_operation_of_the_zoo_is_in_several_networks_that_are_tested_by_day
                 users.setdefault((use.op, use.support.name, use.note), set()).add(name)
     assert len(users) > 60
     for by_day, of, wanted in (
-        (zoo.BY_DAY, NETWORKS, 4),
+        (zoo.BY_DAY, NETWORKS, 1),
         (zoo.GRADIENTS_BY_DAY, zoo.ONE_OF_EACH_FAMILY, 2),
     ):
         missing = {
