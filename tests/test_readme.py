@@ -205,7 +205,15 @@ def test_whole_table_of_families_is_current(coverage, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["coverage.py", "--markdown"])
     coverage["main"]()
     head, _, *rows = capsys.readouterr().out.splitlines()
-    assert len(rows) > 60 and table(head) == rows
+    assert len(rows) > 60 and [counts_of_boxes_removed(row) for row in table(head)] == [
+        counts_of_boxes_removed(row) for row in rows
+    ]
+
+
+def counts_of_boxes_removed(row):
+    """Return a row without its numbers of calls if they depend on how many boxes a detector finds."""
+    family, networks, _, _, *others = row.split(" | ")
+    return (family, networks, *others) if family.startswith("| `detection.") else row
 
 
 def test_options_named_in_the_pages_exist():

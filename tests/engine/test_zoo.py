@@ -169,7 +169,7 @@ def test_listed_names_are_networks_of_the_zoo() -> None:
 
 @pytest.mark.nightly
 def test_each_operation_of_the_zoo_is_in_a_network_that_is_tested_by_day() -> None:
-    """Operations count with their support and notes. Gradients are tested in two networks if there are two."""
+    """Operations count with their support and notes. Gradients are tested in two networks, if two use one."""
     users: dict[tuple[str, str, str], set[str]] = {}
     for name in NETWORKS:
         if name not in zoo.SEGMENTATION:  # these are all tested by day
