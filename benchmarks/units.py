@@ -174,11 +174,10 @@ class Case:
         recording = self.record(layer)
         chosen = recording.strongest(layer, units)
         full = torch.ones(1, *self.net.layers[layer].shape, device=self.images.device)
-        theirs = multiply_adds(lambda: self.module(self.images))
         with mock.patch.object(transposed, "winograd_is_faster", lambda *_: False):
+            theirs = multiply_adds(lambda: self.module(self.images))
             theirs += multiply_adds(lambda: recording.project(layer, full, method=self.method))
-        ours = multiply_adds(lambda: self.record(layer))
-        with mock.patch.object(transposed, "winograd_is_faster", lambda *_: False):
+            ours = multiply_adds(lambda: self.record(layer))
             projecting = multiply_adds(lambda: recording.project(layer, chosen, method=self.method))
         return theirs, ours, projecting
 

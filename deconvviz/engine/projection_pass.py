@@ -120,10 +120,10 @@ def spans_of(fields: UnitFields, count: int) -> dict[int, Spans]:
     spans: dict[tuple[object, ...], Spans] = {}  # neighbours on a path often have the same positions
     found = {}
     for value, axes in seen.items():
-        layout = layouts[value]
-        one = (layout, *map(id, axes)) if value not in whole else (layout,)
+        layout, own = layouts[value], () if value in whole else axes
+        one = (layout, *map(id, own))
         if one not in spans:
-            spans[one] = Spans.whole(layout, count) if value in whole else Spans.of(axes, layout)
+            spans[one] = Spans.of(own, layout) if own else Spans.whole(layout, count)
         found[value] = spans[one]
     return found
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageFile
 
 from deconvviz.errors import ImageError
 from deconvviz.images.jpeg_truncation import end_of_image, is_filled_in
-from deconvviz.images.reduced import Reduced, Reduction, upright_size
+from deconvviz.images.reduced import Reduced, Reduction, decode_at, upright_size
 from deconvviz.paths import existing_file, reason_of
 
 # Formats of photographs and drawings, without those that run programs (EPS) or have no signature.
@@ -147,7 +147,7 @@ def _reduce(image: Image.Image, reduction: Reduction) -> Reduced | None:
     by = reduction(upright_size(image.size, _orientation(image)))
     if by == 1 or not isinstance(image, ImageFile.ImageFile):
         return None
-    image.draft(None, (width // by, height // by))
+    decode_at(image, by)
     if image.size != (-(-width // by), -(-height // by)):
         raise ValueError(f"Pillow decodes it at {image.size}, not at 1/{by} of {(width, height)}")
     return Reduced.of(by, (width, height))

@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
+from deconvviz.images.reduced import decode_at
+
 _END = b"\xff\xd9"
 _SCAN = 0xDA
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
@@ -39,7 +41,7 @@ def is_filled_in(stream: BinaryIO, decoded: Image.Image, by: int = 1) -> bool:
     noise = np.random.default_rng(0).integers(0, 255, 4096, dtype=np.uint8).tobytes()
     with JpegImageFile(io.BytesIO(b"".join([data[:place], noise, data[place:]]))) as again:
         if by > 1:
-            again.draft(None, (again.width // by, again.height // by))
+            decode_at(again, by)
         again.load()
         return bytes(again.tobytes()) != bytes(decoded.tobytes())
 

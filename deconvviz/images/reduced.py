@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from PIL import ImageFile
+
 Corners: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom
 Reduction: TypeAlias = Callable[[tuple[int, int]], int]
 """Returns by how much an upright picture (width, height) may be reduced: 1, 2, 4 or 8."""
@@ -53,6 +55,11 @@ class Reduced:
         left, top = self.area[:2]
         x0, y0, x1, y1 = (edge / self.by for edge in box)
         return left + x0, top + y0, min(left + x1, self.area[2]), min(top + y1, self.area[3])
+
+
+def decode_at(image: ImageFile.ImageFile, by: int) -> None:
+    """Make Pillow decode a JPEG at 1/2, 1/4 or 1/8 of its size. Its pixels are not loaded yet."""
+    image.draft(None, (image.width // by, image.height // by))
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:

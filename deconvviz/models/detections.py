@@ -78,7 +78,6 @@ def find_detections(module: nn.Module, given: NetworkInputs, output: str) -> lis
         UnitError: If the network does not return boxes, labels and scores.
     """
     call, *keys = output.replace("]", "").split("[")
-    head = dict(named_parts(module))[call]
     with (
         exclusive(module) as parts,
         eager(module),
@@ -87,7 +86,7 @@ def find_detections(module: nn.Module, given: NetworkInputs, output: str) -> lis
         preserved(parts, weights=True),
         evaluation(parts),
         without_gradients_of_weights(module),
-        _leaf_at(head, keys) as leaves,
+        _leaf_at(dict(parts)[call], keys) as leaves,
     ):
         result = given.copied().call(module)
         return _found(result, leaves)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import parameter
 
 from deconvviz.engine.hooks import exclusive
-from deconvviz.engine.wrappers import named_modules, named_parts
+from deconvviz.engine.wrappers import named_parts
 from deconvviz.errors import NetworkError
 from deconvviz.models.recordable import check_recordable
 from deconvviz.wording import listed
@@ -17,8 +17,7 @@ from deconvviz.wording import listed
 
 def structure_of(module: nn.Module) -> tuple[Any, ...]:
     """Return the names, classes, settings and tensor shapes of all submodules, as one comparable value."""
-    with exclusive(module):
-        parts = named_modules(module)
+    with exclusive(module) as parts:
         return tuple([(name, type(part), _settings(part), _shapes(part)) for name, part in parts])
 
 
