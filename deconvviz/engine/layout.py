@@ -14,7 +14,7 @@ import math
 import mmap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 
 import torch
@@ -212,7 +212,13 @@ class Window:
     def whole(self) -> bool:
         return self.size == self.layout.lengths
 
-    @property
+    @cached_property
+    def corners(self) -> list[list[int]]:
+        """`start` as a list, to compute with few numbers."""
+        found: list[list[int]] = self.start.tolist()
+        return found
+
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of the signal of one unit."""
         shape = list(self.layout.shape)
@@ -220,6 +226,11 @@ class Window:
             if dim is not None:
                 shape[dim - 1] = length
         return tuple(shape)
+
+    @cached_property
+    def count(self) -> int:
+        """Number of entries in the signal of one unit."""
+        return math.prod(self.shape)
 
     def towards(self, other: Window, axis: int) -> Window:
         """Return this window with its positions along one axis replaced by those of another."""
@@ -275,15 +286,23 @@ def moved(signal: Tensor, dims: Sequence[int], shift: Tensor, size: Sequence[int
         shift: (K, dims): the new place of the first position of each signal.
         size: Length of the result along each dimension. What is outside is dropped, the rest is zero.
     """
-    if bool((shift == shift[0]).all()):
-        return _pad(signal, dims, shift[0].tolist(), size)
+    return moved_by(signal, dims, shift.tolist(), size)
+
+
+def moved_by(
+    signal: Tensor, dims: Sequence[int], shifts: Sequence[Sequence[int]], size: Sequence[int]
+) -> Tensor:
+    """Move signals (K, ...), as `moved`, by the shifts of each unit."""
+    runs = list(_runs(shifts))
+    if len(runs) == 1:
+        return _pad(signal, dims, runs[0][1], size)
     shape = list(signal.shape)
     for dim, length in zip(dims, size, strict=True):
         shape[dim] = length
     placed = empty(signal, shape)
-    for some, shifts in _runs(shift.tolist()):
+    for some, own in runs:
         here, there, fills = placed[some], signal[some], True
-        for dim, by, length in zip(dims, shifts, size, strict=True):
+        for dim, by, length in zip(dims, own, size, strict=True):
             first, start, common = _overlap(by, signal.shape[dim], length)
             fills = fills and common == length
             here, there = here.narrow(dim, first, common), there.narrow(dim, start, common)
@@ -293,7 +312,7 @@ def moved(signal: Tensor, dims: Sequence[int], shift: Tensor, size: Sequence[int
     return placed
 
 
-def _runs(shifts: Sequence[list[int]]) -> Iterator[tuple[slice, list[int]]]:
+def _runs(shifts: Sequence[Sequence[int]]) -> Iterator[tuple[slice, Sequence[int]]]:
     """Yield each run of neighbouring units with the same shift, and the shift."""
     first = 0
     for shift, run in groupby(shifts):

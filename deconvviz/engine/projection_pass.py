@@ -61,7 +61,7 @@ def project_to_inputs(
 
 SHARE = 4  # a quarter of the free memory: the network, its recording and other programs need some too
 LEAST = 16 << 20  # bytes
-MOST = {"cuda": 4 << 30, "cpu": 48 << 20}  # on a CPU, more memory is hardly faster
+MOST = {"cuda": 4 << 30, "cpu": 24 << 20}  # on a CPU, more memory is hardly faster
 
 
 def default_budget(device: torch.device) -> int:
@@ -178,7 +178,7 @@ class _Replay:
             parts = self._parts(batch, step, memory)
             if len(parts) > 1:
                 held = sum(x.nbytes for x in batch.signals.values())
-                left = max(memory - held, int(_LEAST_SHARE * memory))
+                left = max(memory - held, int(_LEAST_SHARE * self._memory))
                 for rows in parts:
                     self._replay(batch.part(rows, self._windows(batch.units[rows])), number + 1, left)
                 return
@@ -223,11 +223,9 @@ class _Replay:
 
     def _bytes_per_unit(self, batch: _Batch, step: Step | None) -> int:
         """Return the memory of a step for one unit: its signals, twice for working space."""
-        if step is None:
-            values = {self._value}
-        else:
-            values = {step.output, *(below for below in step.inputs if below is not None)} & set(self._spans)
-        return 2 * self._element * sum(math.prod(batch.windows[value].shape) for value in values)
+        values = [self._value] if step is None else [step.output, *dict.fromkeys(step.inputs)]
+        numbers = sum([batch.windows[one].count for one in values if one is not None and one in self._spans])
+        return 2 * self._element * numbers
 
 
 def _write(signal: Tensor, window: Window, pixels: Tensor, part: Tensor) -> None:
@@ -265,7 +263,9 @@ def _placed(x: Tensor, window: Window, input_window: Window, elementwise: tuple[
     if window.layout.axes and not any(elementwise) and tuple(x.shape[1:]) != input_window.shape:
         whole = Window.all_of(window.layout, window.image_indices)
         return whole.place(x, window.start)  # the argument has no positions, or at other dimensions
-    if not any(elementwise) or input_window.layout.axes is None or window.layout.axes is None:
+    if window is input_window or not any(elementwise):
+        return x
+    if None in (input_window.layout.axes, window.layout.axes):
         return x
     if window.size == input_window.size and torch.equal(window.start, input_window.start):
         return x

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, hull, through, union
+from deconvviz.engine.joined_steps import joined
 from deconvviz.engine.layout import Seen, TensorLayout, Window
 from deconvviz.engine.pixel_fields import Box, PixelFields, something
 from deconvviz.engine.rules import Rule
@@ -147,7 +148,7 @@ class UnitFields:
     def __init__(self, tape: Tape, value: int, seen: Seen) -> None:
         layout = tape.layouts[value]
         self.tape, self.value = tape, value
-        self.path = tape.path(value)
+        self.path = joined(tape.path(value))
         self._own = everything(layout, len(seen[0])) if layout.axes is None else seen
 
     @cached_property

@@ -41,6 +41,10 @@ class Filter(Rule):
         from_image = any(self.derived[1:]) or self.per_image
         return "its weight or bias is computed from the image" if from_image else ""
 
+    def filters(self, signal: Tensor) -> Tensor:
+        """Return the weight with the dtype of a signal."""
+        return self.weight.to(signal.dtype)
+
     def to_input_only(self, x: Tensor) -> Sequence[Tensor | None]:
         """Return the signals of all arguments: weight and bias receive none."""
         return [x] + [None] * (len(self.derived) - 1)
@@ -84,26 +88,26 @@ class Convolution(Filter, Sliding):
         `input_window` is a part of them. What all units can crop is passed to the convolution as padding, so
         that these positions are not computed.
         """
-        origin = self.starts(window) * torch.tensor(self.stride) - torch.tensor(self.padding)  # (K, axes)
-        first, size = self.starts(input_window), self.sizes(input_window)
-        crop, extra = [0] * len(size), [0] * len(size)
-        for number, slide in enumerate(self.slides):
-            before = first[:, number] - origin[:, number]  # (K,) positions before the wanted ones
+        shifts = self.shifts(window, input_window)
+        crop, extra = [], []
+        for number, (slide, size) in enumerate(zip(self.slides, self.sizes(input_window), strict=True)):
+            before = [-shift[number] for shift in shifts]  # positions before the wanted ones, of each unit
             length = (signal.shape[2 + number] - 1) * slide.stride + slide.extent
-            after = length - size[number] - before
-            crop[number] = max(0, min(int(before.min()), int(after.min()), slide.extent - 1))
-            missing = -int(after.max()) - crop[number] if crop[number] == 0 else 0
-            extra[number] = max(0, min(missing, slide.stride - 1))
+            least_after, most_after = length - size - max(before), length - size - min(before)
+            cut = max(0, min(min(before), least_after, slide.extent - 1))
+            crop.append(cut)
+            extra.append(max(0, min(-most_after, slide.stride - 1)) if cut == 0 else 0)
         x = transposed_convolution(
             signal,
-            self.weight.to(signal.dtype),
+            self.filters(signal),
             stride=self.stride,
             crop=crop,
             dilation=self.dilation,
             extra=extra,
             groups=self.groups,
         )  # (K, out, h, w) -> (K, in, ~h * stride, ~w * stride)
-        return self.placed(x, origin + torch.tensor(crop), input_window)
+        shifts = [[by + cut for by, cut in zip(shift, crop, strict=True)] for shift in shifts]
+        return self.moved_into(x, shifts, input_window)
 
 
 class TransposedConvolution(Filter, SlidingBack):
@@ -120,7 +124,7 @@ class TransposedConvolution(Filter, SlidingBack):
         seen = moved(signal, range(2, signal.dim()), self.starts(window) - first, size)
         none = [0] * len(size)
         x: Tensor = aten.convolution(
-            seen, self.weight.to(signal.dtype), None,
+            seen, self.filters(signal), None,
             self.stride, none, self.dilation, False, none, self.groups,
         )  # (K, out, h, w) -> (K, in, h', w')  # fmt: skip
         return self.to_input_only(x)

@@ -90,13 +90,15 @@ class BatchNorm(Normalisation):
         return super().unsupported()
 
     def factor(self, window: Window) -> Tensor:
+        return _by_channel(self.of_channels(), self.below)
+
+    def of_channels(self) -> Tensor:
+        """Return scale / std of each channel, (C,)."""
         if self.of_the_batch or self.variance is None:
             factor = _wide(self.kept)
         else:
             factor = (_wide(self.variance) + self.epsilon).rsqrt()
-        if self.scale is not None:
-            factor = factor * _wide(self.scale)
-        return _by_channel(factor, self.below)
+        return factor if self.scale is None else factor * _wide(self.scale)
 
     def dependency_map(self, argument: int, axis: int) -> IndexMap:
         return None if self.of_the_batch else super().dependency_map(argument, axis)

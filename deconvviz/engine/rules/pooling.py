@@ -116,12 +116,8 @@ class MaxPool(Sliding):
     ) -> Sequence[Tensor | None]:
         switches = _in_memory_format_of(window.cut(self.switches), signal)  # (K, C, h, w)
         rows, columns = self.rows, self.columns
-        x = unpooled(signal, switches, rows, columns)
-        stride = torch.tensor([rows.stride, columns.stride])
-        padding = torch.tensor([rows.padding, columns.padding])
-        return [
-            self.placed(x, self.starts(window) * stride - padding, input_windows[0])
-        ]  # (K, C, h, w) -> (K, C, h', w')
+        x = unpooled(signal, switches, rows, columns)  # (K, C, h, w) -> (K, C, h', w')
+        return [self.moved_into(x, self.shifts(window, input_windows[0]), input_windows[0])]
 
 
 def _in_memory_format_of(switches: Tensor, like: Tensor) -> Tensor:
@@ -181,9 +177,7 @@ class MaxPool3d(Sliding):
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
         x = unpooled_volume(signal, window.cut(self.switches), self.slides)
-        stride = torch.tensor([slide.stride for slide in self.slides])
-        padding = torch.tensor([slide.padding for slide in self.slides])
-        return [self.placed(x, self.starts(window) * stride - padding, input_windows[0])]
+        return [self.moved_into(x, self.shifts(window, input_windows[0]), input_windows[0])]
 
 
 @rule(aten.avg_pool2d.default, aten.avg_pool3d.default)

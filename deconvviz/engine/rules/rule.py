@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, SlidingWindow
-from deconvviz.engine.layout import TensorLayout, Window, moved
+from deconvviz.engine.layout import TensorLayout, Window, moved, moved_by
 from deconvviz.engine.preservation import memory_of
 
 OpOverload = torch._ops.OpOverload
@@ -231,6 +231,11 @@ class Spatial(Rule):
         lengths = zip(self.axes, self.lengths, strict=True)
         return tuple([length if axis is None else window.size[axis] for axis, length in lengths])
 
+    def corners(self, window: Window) -> list[list[int]]:
+        """Return what `starts` does, as a list."""
+        found: list[list[int]] = window.corners if self.all_tracked else self.starts(window).tolist()
+        return found
+
     def placed(self, signal: Tensor, first: Tensor, input_window: Window) -> Tensor:
         """Move signals whose first position is ``first[k]`` into the window of the argument."""
         shift = first - self.starts(input_window)
@@ -244,6 +249,21 @@ class Sliding(Spatial):
     """Operation whose output positions depend on a window of their argument, along each dimension."""
 
     slides: Sequence[SlidingWindow]  # along each of the dimensions
+
+    def shifts(self, window: Window, input_window: Window) -> list[list[int]]:
+        """Return where the sliding window of a unit's first output begins, relative to `input_window`.
+
+        The result is a list of units, each with one number for each of the dimensions.
+        """
+        pairs = zip(self.corners(window), self.corners(input_window), strict=True)
+        return [
+            [a * by.stride - by.padding - b for a, b, by in zip(above, below, self.slides, strict=True)]
+            for above, below in pairs
+        ]
+
+    def moved_into(self, signal: Tensor, shifts: Sequence[Sequence[int]], input_window: Window) -> Tensor:
+        """Move signals by their shifts into the window of the argument."""
+        return moved_by(signal, range(2, signal.dim()), shifts, self.sizes(input_window))
 
     def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         number = self.number_of(axis)
