@@ -21,6 +21,8 @@ from deconvviz.engine.tape import Step
 class NormalisedConvolution(Convolution):
     """y = (W * x + b - mean) / std * scale + shift; projection: that of W * scale / std."""
 
+    returns_new = True
+
     def __init__(self, convolution: Convolution, norm: BatchNorm) -> None:
         vars(self).update(vars(convolution))
         self._convolution, self._norm = convolution, norm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psutil
 import torch
@@ -93,6 +93,19 @@ class _Batch:
     units: Tensor  # (K,) int64: their indices in the seed
     windows: _Windows
     signals: dict[int, Tensor]  # by value
+    owned: set[int] = field(default_factory=set)  # values with a signal in memory that nothing else uses
+
+    def receive(self, value: int, x: Tensor, *, new: bool) -> None:
+        """Add a signal that arrives at a value. `new` states that nothing else uses its memory."""
+        held = self.signals.get(value)
+        if held is None:
+            self.signals[value] = x
+            if new:
+                self.owned.add(value)
+            return
+        alike = held.dtype == x.dtype and held.shape == x.shape
+        self.signals[value] = x.add_(held) if new and alike else held + x
+        self.owned.add(value)
 
     def part(self, rows: slice, windows: _Windows) -> _Batch:
         """Return some of the units, with their signals cut to smaller windows."""
@@ -184,8 +197,9 @@ class _Replay:
                 return
             signals = batch.signals
             signal = signals.pop(step.output)
-            for below, x in project_step(step, signal, batch.windows, self._elementwise):
-                signals[below] = signals[below] + x if below in signals else x
+            own = step.output in batch.owned
+            for below, x in project_step(step, signal, batch.windows, self._elementwise, overwrite=own):
+                batch.receive(below, x, new=step.rule is not None and step.rule.returns_new)
         _LOGGER.debug("projected %d of %d units in one batch", len(batch.units), len(self._seed))
         for one in batch.signals.keys() & self._pixels.keys():
             _write(batch.signals[one], batch.windows[one], self._pixels[one], batch.units)
@@ -243,12 +257,18 @@ def project_step(
     signal: Tensor,
     windows: Mapping[int, Window],
     elementwise: Mapping[tuple[int, int], tuple[bool, ...]],
+    *,
+    overwrite: bool = False,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Project a signal through one step. Yield each value that receives one, and the signal in its window."""
+    """Project a signal through one step. Yield each value that receives one, and the signal in its window.
+
+    `overwrite` states whether nothing else needs the signal afterwards.
+    """
     assert step.rule is not None  # otherwise `Tape.require` has raised
     window = windows[step.output]
     input_windows = [windows[below] if below is not None else window for below in step.inputs]
-    arrived = step.rule.project(signal, window, input_windows)
+    project = step.rule.project_over if overwrite else step.rule.project
+    arrived = project(signal, window, input_windows)
     for argument, (below, x) in enumerate(zip(step.inputs, arrived, strict=True)):
         if below is not None and x is not None:
             yield below, _placed(x, window, input_windows[argument], elementwise[step.output, argument])

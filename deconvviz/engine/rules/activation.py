@@ -30,11 +30,17 @@ class ReLU(Rule):
     any_batch_axis = True
     is_gradient = False
     repeats = True
+    returns_new = True
 
     def project(
         self, signal: Tensor, window: Window, input_windows: Sequence[Window]
     ) -> Sequence[Tensor | None]:
         return [signal.clamp_min(0)]
+
+    def project_over(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        return [signal.clamp_min_(0)]
 
 
 @rule(

@@ -69,6 +69,7 @@ class Convolution(Filter, Sliding):
     """y = W * x + b in 1, 2 or 3 dimensions; projection: the transposed convolution, without the bias."""
 
     repeats = True
+    returns_new = True
 
     @classmethod
     def of(cls, call: Call) -> Rule:

@@ -27,6 +27,7 @@ class Normalisation(Rule):
 
     supports_windows = True
     support: Support
+    returns_new = True
 
     def __init__(self, call: Call) -> None:
         self.scale: Tensor | None = call["weight"]

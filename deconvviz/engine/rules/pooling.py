@@ -36,6 +36,8 @@ class MaxPool(Sliding):
     a quarter of them on 3x3 windows with stride 2.) PyTorch pools signals as maps of one row.
     """
 
+    returns_new = True
+
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.slides = self.rows, self.columns = slides(call, 2)

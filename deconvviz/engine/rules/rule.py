@@ -102,11 +102,24 @@ class Rule:
     The rule of an equal call of the last recording is then used again. Subclasses do not inherit it.
     """
 
+    returns_new: ClassVar[bool] = False
+    """True if `project` returns one signal, in memory of its own: later steps may overwrite it.
+
+    Subclasses with a `project` of their own do not inherit it, nor `project_over`.
+    """
+
     is_whole_gradient: ClassVar[bool] = False
     """True if arguments that receive no signal have no gradient either, such as the boxes of `roi_align`."""
 
     is_gradient: ClassVar[bool] = True
     """False if an exact rule is not a vector-Jacobian product: only ReLU, whose rule the paper defines."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = vars(cls)
+        if "project" in own:
+            cls.returns_new = own.get("returns_new", False)
+            cls.project_over = own.get("project_over", Rule.project_over)  # type: ignore[method-assign]
 
     @classmethod
     def of(cls, call: Call) -> Rule:
@@ -157,6 +170,12 @@ class Rule:
         the rule is elementwise it stays in `window`.
         """
         raise NotImplementedError
+
+    def project_over(
+        self, signal: Tensor, window: Window, input_windows: Sequence[Window]
+    ) -> Sequence[Tensor | None]:
+        """Project a signal that nothing else needs, as `project`. It may be overwritten."""
+        return self.project(signal, window, input_windows)
 
     def is_elementwise(self, argument: int, axis: int) -> bool:
         """Return whether each output position along an axis depends only on that of an argument.
