@@ -86,6 +86,10 @@ class _Windows(dict[int, Window]):
         return window
 
 
+Elementwise = Mapping[tuple[int, int], tuple[bool, ...]]
+"""As `Visibility.elementwise`."""
+
+
 @dataclass(frozen=True)
 class _Batch:
     """Some units of the seed, and their signals at values of the tape."""
@@ -256,7 +260,7 @@ def project_step(
     step: Step,
     signal: Tensor,
     windows: Mapping[int, Window],
-    elementwise: Mapping[tuple[int, int], tuple[bool, ...]],
+    elementwise: Elementwise,
     *,
     overwrite: bool = False,
 ) -> Iterator[tuple[int, Tensor]]:

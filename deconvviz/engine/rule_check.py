@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.engine.layout import Seen, TensorLayout, Window
-from deconvviz.engine.projection_pass import project_step, spans_of
+from deconvviz.engine.projection_pass import Elementwise, project_step, spans_of
 from deconvviz.engine.receptive_fields import UnitFields
 from deconvviz.engine.recorder import TapeRecorder
 from deconvviz.engine.rules import PeriodicIntervals, Support, lookup
@@ -251,7 +251,9 @@ class _StepCheck:
         here = _cut(windows[self.step.output], signal)
         found: dict[int, Tensor] = {}
         try:
-            arrived = list(project_step(self.step, here, windows, fields.visibility.elementwise))
+            arrived = self._arrived(here, windows, fields.visibility.elementwise)
+        except RuleError:
+            raise
         except Exception as error:  # the rule is user code and may raise anything
             raise RuleError(
                 f"{self._where(part)}: project failed with {type(error).__name__}: {error}"
@@ -268,6 +270,22 @@ class _StepCheck:
                 x = whole.place(x, window.start)
             found[value] = found[value] + x if value in found else x
         return found, {value: fields.visibility.seen[value] for value in self.values}
+
+    def _arrived(
+        self, signal: Tensor, windows: Mapping[int, Window], elementwise: Elementwise
+    ) -> list[tuple[int, Tensor]]:
+        """Project a signal that may be overwritten, after the result of an earlier projection was overwritten.
+
+        A rule that returns a part of its own memory as new is then wrong, in this or the next projection.
+        """
+        if self.rule.returns_new:
+            for _, x in project_step(self.step, signal, windows, elementwise):
+                x.fill_(torch.nan)
+            if bool(signal.isnan().any()):
+                raise RuleError(
+                    f"the rule of {self.example.op} states returns_new, but returns the memory of the signal"
+                )
+        return list(project_step(self.step, signal.clone(), windows, elementwise, overwrite=True))
 
     def _differ(self, found: Tensor, wanted: Tensor, value: int, part: Window, left: str, right: str) -> None:
         apart = (found - wanted).abs()

@@ -206,6 +206,29 @@ WRONG: dict[str, tuple[Any, list[Any], dict[str, Any], str]] = {
         },
         r"in windows: the rule gives .*, but its projection at full size gives .* \(for a signal in rows",
     ),
+    "signal that is not new": (
+        aten.erf.default, [X], {"returns_new": True, "project": _project(lambda self, x: [x.neg_()])},
+        r"states returns_new, but returns the memory of the signal$",
+    ),
+    "memory of the rule that is not new": (
+        aten.cumsum.default, [X, 3],
+        {
+            "__init__": lambda self, call: (
+                _init_dim(self, call) or setattr(self, "room", call["self"].clone())
+            ),
+            "returns_new": True,
+            "project": _project(lambda self, x: [self.room.add_(x)]),
+        },
+        r"the rule gives nan",
+    ),
+    "overwritten signal with other values": (
+        aten.erf.default, [X],
+        {
+            "project": _project(lambda self, x: [x]),
+            "project_over": _project(lambda self, x: [x.mul_(2)]),
+        },
+        r"^aten\.erf\.default, at full size: the rule gives",
+    ),
     "unsupported call": (
         aten.sin.default, [X], {"unsupported": lambda self: "it is a sine"},
         r"^aten\.sin\.default does not support this call: it is a sine$",
