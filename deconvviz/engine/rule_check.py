@@ -274,7 +274,7 @@ class _StepCheck:
     def _arrived(
         self, signal: Tensor, windows: Mapping[int, Window], elementwise: Elementwise
     ) -> list[tuple[int, Tensor]]:
-        """Project a signal that may be overwritten, after the result of an earlier projection was overwritten.
+        """Project a signal that may be overwritten, after an earlier result has been overwritten.
 
         A rule that returns a part of its own memory as new is then wrong, in this or the next projection.
         """

@@ -222,12 +222,12 @@ WRONG: dict[str, tuple[Any, list[Any], dict[str, Any], str]] = {
         r"the rule gives nan",
     ),
     "overwritten signal with other values": (
-        aten.erf.default, [X],
+        aten.cumsum.default, [X, 3],
         {
-            "project": _project(lambda self, x: [x]),
+            "__init__": _init_dim, "project": _project(_reversed_cumsum),
             "project_over": _project(lambda self, x: [x.mul_(2)]),
         },
-        r"^aten\.erf\.default, at full size: the rule gives",
+        r"^aten\.cumsum\.default, at full size: the rule gives",
     ),
     "unsupported call": (
         aten.sin.default, [X], {"unsupported": lambda self: "it is a sine"},
