@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import psutil
 import torch
@@ -54,6 +55,7 @@ def project_to_inputs(
     if not fields.path and value not in pixels:
         return list(pixels.values())  # a constant: no signal flows from this value to an input
     memory = default_budget(like.device) if memory is None else memory
+    _keep_freed_blocks()
     with kept_scratch():
         _Replay(fields, seed, pixels, dtype, memory).run()
     return list(pixels.values())
@@ -68,6 +70,16 @@ def default_budget(device: torch.device) -> int:
     """Return the memory for one batch of units in bytes: a share of the free memory, within bounds."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     return min(max(int(free) // SHARE, LEAST), MOST.get(device.type, MOST["cpu"]))
+
+
+@lru_cache(maxsize=1)  # once in a process
+def _keep_freed_blocks() -> None:
+    """Let glibc use freed blocks of up to 31 MiB again, instead of returning them to the system.
+
+    It does so as soon as a block of that size has been freed. Otherwise the system sets the pages of nearly
+    every signal to zero, which is a tenth of the time of small projections. Without effect elsewhere.
+    """
+    torch.empty(31 << 20, dtype=torch.uint8, device="cpu")
 
 
 class _Windows(dict[int, Window]):
