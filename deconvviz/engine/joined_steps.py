@@ -63,7 +63,7 @@ def joined(path: Sequence[Step]) -> list[Step]:
 def _joined_rule(before: Step, step: Step) -> NormalisedConvolution | None:
     """Return the rule of two steps together; None if they are not a convolution and a fixed batch norm."""
     one, two = before.rule, step.rule
-    if type(one) is not Convolution or type(two) is not BatchNorm or two.of_the_batch:
+    if type(one) is not Convolution or type(two) is not BatchNorm:
         return None
     if before.unsupported_reason() or step.unsupported_reason():
         return None

@@ -129,7 +129,9 @@ class State:
         self._weights = [(p, p.requires_grad, p.grad) for p in parameters.values()]
         buffers = self._named_tensors()
         plain = {name: p for name, p in parameters.items() if is_plain(p)}
-        self.parameters = tuple(plain.values())  # those with numbers that can be copied
+        own = [tensor for _, _, (_, table, _) in self._tables for tensor in table.values()]
+        # parameters and buffers with numbers that can be copied
+        self.weights = (*plain.values(), *[b for b in own if b is not None and is_plain(b)])
         self._memory = [(tensor, tensor.detach()) for tensor in (*buffers.values(), *plain.values())]
         self._by_memory: dict[int, list[Tensor]] = {}
         self._written: dict[int, tuple[Tensor, Tensor]] = {}

@@ -45,7 +45,7 @@ class TapeRecorder(TorchDispatchMode):
         self.modules: list[str] = []  # names of the modules that are running, innermost last
         self.paused = False
         self.finished = False  # recording has ended, but recorded constants are still protected
-        self.weights: dict[int, int] = {}  # address of each parameter of the network, by its id
+        self.weights: dict[int, int] = {}  # address of each parameter and buffer of the network, by its id
         self.gradients: GradientTapes | None = None
         self.last: LastRecording | None = None  # of the same network
         self.before_write: Callable[[Sequence[int | None]], None] = _ignore
@@ -80,7 +80,7 @@ class TapeRecorder(TorchDispatchMode):
         return value
 
     def _known(self, tensor: Tensor) -> Any:
-        """Return the value of a tensor, _WEIGHT for a parameter, or _FOREIGN if it has none.
+        """Return the value of a tensor, _WEIGHT for a parameter or buffer, or _FOREIGN if it has none.
 
         It is None if the tensor contains a write that cannot be followed. Tensors that are created without a
         call (a user's subclass, or from a NumPy array), and those that were overwritten through another view,
@@ -214,15 +214,19 @@ class TapeRecorder(TorchDispatchMode):
             if took_part and needs and not no_rule_reason:
                 named = _copied(operation.named(args, kwargs), written)
         output = op(*args, **kwargs)
-        if earlier is not None and output.shape == earlier.shape:
-            self._repeat(earlier, output)
-        elif took_part:
-            named = named or operation.named(args, kwargs)
+        if took_part:
             results = (output,) if isinstance(output, Tensor) else tuple(_tensors([output]))
-            first = len(self.tape.layouts)
-            self._record(operation, named, values, results, no_rule_reason, written)
-            if self.last is not None:
-                self._keep_for_next(operation, args if repeatable else None, tensors, known, first)
+            if earlier is not None and earlier.shapes == [result.shape for result in results]:
+                self._repeat(earlier, results)
+            else:
+                named = named or operation.named(args, kwargs)
+                first = len(self.tape.layouts)
+                self._record(operation, named, values, results, no_rule_reason, written)
+                if self.last is not None:
+                    repeatable = repeatable and not any([id(target) in self.weights for target in written])
+                    self._keep_for_next(
+                        operation, args if repeatable else None, tensors, known, results, first
+                    )
         if took_part:
             for target in written:
                 self._write_back(target)
@@ -322,12 +326,14 @@ class TapeRecorder(TorchDispatchMode):
         rewritten = any([memory_of(weight) in self._rewritten for _, weight, _ in earlier.weights])
         return None if rewritten else earlier
 
-    def _repeat(self, earlier: Repeatable, output: Tensor) -> None:
+    def _repeat(self, earlier: Repeatable, results: Sequence[Tensor]) -> None:
         """Record a call that repeats one of the last recording."""
         assert self.last is not None
         self.last.repeated()
         step, rule = earlier.step, earlier.step.rule
-        value = self.follow(output, earlier.layout, receives_signal=earlier.receives_signal)
+        value = self.follow(results[0], earlier.layouts[0], receives_signal=earlier.receives_signal)
+        for result, layout in zip(results[1:], earlier.layouts[1:], strict=True):
+            self.tape.secondary_outputs[self.follow(result, layout, receives_signal=False)] = value
         self._makers[value] = rule
         self.tape.add(step)
         self._refer(rule)
@@ -340,23 +346,25 @@ class TapeRecorder(TorchDispatchMode):
         args: tuple[Any, ...] | None,
         tensors: Sequence[Tensor],
         known: list[Any],
+        results: Sequence[Tensor],
         first: int,
     ) -> None:
-        """Keep a call that returned the values from `first` on. `args` is None if it cannot be repeated."""
+        """Keep a call with results of the values from `first` on. `args` is None if it cannot be repeated."""
         assert self.last is not None
         tape, call = self.tape, None
         values = range(first, len(tape.layouts))
         defined = [(tape.layouts[v], v in tape.signal_values, v in self._broken) for v in values]
         varies = _FOREIGN in known or operation.roles.completes or operation.roles.saturates
-        overwrites_weight = operation.writes and _WEIGHT in known
-        if args is not None and len(defined) == 1 and not (varies or overwrites_weight):
-            (layout, receives_signal, broken), step = defined[0], tape.steps[-1]
+        one_signal = len(values) == len(results) and not any([signal for _, signal, _ in defined[1:]])
+        if args is not None and defined and one_signal and not varies:
+            (_, receives_signal, broken), step = defined[0], tape.steps[-1]
             if not broken and not step.no_rule_reason and step.rule is not None and is_repeatable(step.rule):
                 pairs = enumerate(zip(tensors, known, strict=True))
                 weights = [(n, tensor, tensor.shape) for n, (tensor, value) in pairs if value is _WEIGHT]
                 call = Repeatable(
-                    operation, operation.settings(args), known, weights, step, layout, receives_signal,
-                    layout.network_shape(tape.batch), self._spellings.links.get(first),
+                    operation, operation.settings(args), known, weights, step,
+                    [layout for layout, _, _ in defined], receives_signal,
+                    [result.shape for result in results], self._spellings.links.get(first),
                 )  # fmt: skip
         self.last.recorded(defined, call)
 
@@ -455,7 +463,7 @@ _UNFOLLOWED = "one of its arguments was overwritten through a view that cannot b
 _FOREIGN: Any = object()
 """Stands for the value of a tensor that does not depend on the image."""
 _WEIGHT: Any = object()
-"""Stands for the value of a parameter of the network, which shares no memory with a map."""
+"""Stands for the value of a parameter or buffer of the network, which shares no memory with a map."""
 
 
 def _tensors(arguments: Iterable[Any]) -> list[Tensor]:
@@ -593,7 +601,7 @@ def record_tape(
         evaluation(parts),
         _watched(parts, recorder, wanted, to_the_end=on_result is not None),
     ):
-        recorder.weights = {id(p): p.data_ptr() for p in state.parameters}
+        recorder.weights = {id(tensor): tensor.data_ptr() for tensor in state.weights}
         recorder.before_write, state.before_restore = state.before_write, recorder.keep_constants
         given = NetworkInputs.of(images).copied()
         layouts = given.layouts()

@@ -33,9 +33,9 @@ class Repeatable:
     known: list[Any]  # the values of the tensors among the arguments
     weights: list[tuple[int, Tensor, torch.Size]]  # index in `known`, tensor and shape of each weight
     step: Step
-    layout: TensorLayout  # of the output
+    layouts: list[TensorLayout]  # of the outputs, of which only the first has a rule
     receives_signal: bool
-    shape: tuple[int, ...]  # of the output, with the batch
+    shapes: list[torch.Size]  # of the outputs, with the batch
     link: Link | None  # the call as a part of a chain (see `spellings`)
 
     def is_equal(

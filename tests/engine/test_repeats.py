@@ -24,11 +24,18 @@ class Blocks(nn.Module):
         super().__init__()
         self.first, self.second = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
         self.last, self.pool, self.relu = nn.Conv2d(12, 4, 1), nn.MaxPool2d(2), nn.ReLU(inplace=True)
+        self.norm = nn.BatchNorm2d(6)
+        nn.init.uniform_(self.norm.running_var, 0.5, 2)
         self.factor, self.shift, self.extra = 1, torch.tensor(3.0), ""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.first(x))
-        y = self.second(x)
+        y = self.norm(self.second(x))
+        if self.extra == "batch":
+            y = F.batch_norm(y, None, None, training=True)
+        if self.extra == "update":
+            F.batch_norm(y.detach(), self.norm.running_mean, self.norm.running_var, training=True)
+            y = self.norm(y)
         if self.extra == "relu":
             y = F.relu(y)
         if self.extra == "write":
@@ -97,6 +104,12 @@ CHANGES: dict[str, Callable[[Blocks], None]] = {
     "another factor of a sum": lambda net: setattr(net, "factor", 2),
     "one call more": _extra("relu"),
     "a weight that is overwritten": _extra("write"),
+    "statistics of the batch": _extra("batch"),
+    "statistics that are updated": _extra("update"),
+    "a new buffer": lambda net: setattr(net.norm, "running_var", torch.full((6,), 3.0)),
+    "other numbers in a buffer": lambda net: net.norm.running_var.fill_(0.5),
+    "another epsilon": lambda net: setattr(net.norm, "eps", 0.5),
+    "a batch norm without scale": lambda net: setattr(net, "norm", nn.BatchNorm2d(6, affine=False).eval()),
     "a gate": _extra("gate"),
     "a map that is overwritten through a view": _extra("view"),
     "a renamed module": lambda net: (
@@ -131,8 +144,9 @@ def test_only_steps_that_do_not_depend_on_the_image_are_used_again() -> None:
     first, second = _tape(net, _images()), _tape(net, 1.001 * _images())
     again = [str(step.op) for step, earlier in zip(second.steps, first.steps, strict=True) if step is earlier]
     assert again == [
-        "aten.convolution.default", "aten.relu_.default", "aten.convolution.default", "aten.add.Tensor",
-        "aten.cat.default", "aten.convolution.default", "aten.relu_.default",
+        "aten.convolution.default", "aten.relu_.default", "aten.convolution.default",
+        "aten.native_batch_norm.default", "aten.add.Tensor", "aten.cat.default", "aten.convolution.default",
+        "aten.relu_.default",
     ]  # fmt: skip
 
 

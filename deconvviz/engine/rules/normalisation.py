@@ -67,42 +67,53 @@ def _by_channel(numbers: Tensor, layout: TensorLayout) -> Tensor:
     aten._native_batch_norm_legit.no_stats,
 )
 class BatchNorm(Normalisation):
-    """Batch norm in evaluation mode. Statistics of the batch are supported for a batch of one image only."""
+    """Batch norm in evaluation mode, with stored statistics."""
+
+    repeats = True
 
     @classmethod
     def of(cls, call: Call) -> Rule:
-        return InstanceNorm(call) if InstanceNorm.applies(call) else cls(call)
+        if InstanceNorm.applies(call):
+            return InstanceNorm(call)
+        by_batch = call.arguments.get("training", False) or call.arguments.get("running_var") is None
+        return BatchStatistics(call) if by_batch else cls(call)
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self.variance: Tensor | None = call.arguments.get("running_var")
+        self.variance: Tensor = call["running_var"]
         self.epsilon: float = call.arguments["eps" if "eps" in call.arguments else "epsilon"]
-        self.of_the_batch = bool(call.arguments.get("training", False)) or self.variance is None
-        if not self.of_the_batch and self.variance is not None:
-            self.constants = (*self.constants, self.variance)
-        elif call.batch == 1:
-            self.support, self.note = Support.APPROXIMATE, CONSTANT_STATISTICS
-            self.kept = call.outputs[2].clone()  # (C,): 1 / std
-        self.several = call.batch > 1
-
-    def unsupported(self) -> str:
-        if self.of_the_batch and self.several:
-            return "it normalises by the statistics of the batch, not by stored ones"
-        return super().unsupported()
+        self.constants = (*self.constants, self.variance)
 
     def factor(self, window: Window) -> Tensor:
         return _by_channel(self.of_channels(), self.below)
 
     def of_channels(self) -> Tensor:
         """Return scale / std of each channel, (C,)."""
-        if self.of_the_batch or self.variance is None:
-            factor = _wide(self.kept)
-        else:
-            factor = (_wide(self.variance) + self.epsilon).rsqrt()
+        factor = (_wide(self.variance) + self.epsilon).rsqrt()
         return factor if self.scale is None else factor * _wide(self.scale)
 
+
+class BatchStatistics(Normalisation):
+    """Batch norm by the statistics of the batch, which is supported for a batch of one image."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.several = call.batch > 1
+        if not self.several:
+            self.support, self.note = Support.APPROXIMATE, CONSTANT_STATISTICS
+            self.kept = call.outputs[2].clone()  # (C,): 1 / std
+
+    def unsupported(self) -> str:
+        if self.several:
+            return "it normalises by the statistics of the batch, not by stored ones"
+        return super().unsupported()
+
+    def factor(self, window: Window) -> Tensor:
+        factor = _wide(self.kept)
+        return _by_channel(factor if self.scale is None else factor * _wide(self.scale), self.below)
+
     def dependency_map(self, argument: int, axis: int) -> IndexMap:
-        return None if self.of_the_batch else super().dependency_map(argument, axis)
+        return None
 
 
 class InstanceNorm(Normalisation):
