@@ -131,7 +131,8 @@ class PixelFields:
         """Return the products of a step's output, computed from those of its arguments."""
         layouts = self._tape.layouts
         found: list[Product] = []
-        for rule, argument, below in _arguments(step):
+        arguments = list(_arguments(step))
+        for rule, argument, below in arguments:
             products = self._found.get(below, ())
             if products is None:
                 return None
@@ -139,6 +140,8 @@ class PixelFields:
                 rule.visible_inputs(argument, axis, layouts[step.output].lengths[axis], n_in)
                 for axis, n_in in enumerate(layouts[below].lengths)
             ]
+            if len(arguments) == 1 and all(seen is None for seen in visible):
+                return products  # each position depends only on itself
             found += [_product_through(visible, product) for product in products]
         merged = _merged(found)
         return merged if len(merged) <= MOST_PRODUCTS else None

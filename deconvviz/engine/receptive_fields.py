@@ -209,9 +209,11 @@ class Spans:
 
     @classmethod
     def of(cls, seen: Seen, layout: TensorLayout) -> Spans:
-        hulls = [torch.stack(hull(axis), dim=1) for axis in seen]  # (K, 2) of each axis
-        both = torch.stack(hulls, dim=2)
-        return cls(both[:, 0], both[:, 1] - both[:, 0], layout)
+        if len({axis.shape for axis in seen}) == 1:  # the axes of a square map at once
+            first, past = [one.view(len(seen), -1).T for one in hull(torch.cat(seen))]
+        else:
+            first, past = [torch.stack(one, dim=1) for one in zip(*map(hull, seen), strict=True)]
+        return cls(first, past - first, layout)  # (K, axes) each
 
     @classmethod
     def whole(cls, layout: TensorLayout, count: int) -> Spans:
