@@ -290,12 +290,25 @@ def moved(signal: Tensor, dims: Sequence[int], shift: Tensor, size: Sequence[int
 
 
 def moved_by(
-    signal: Tensor, dims: Sequence[int], shifts: Sequence[Sequence[int]], size: Sequence[int]
+    signal: Tensor,
+    dims: Sequence[int],
+    shifts: Sequence[Sequence[int]],
+    size: Sequence[int],
+    *,
+    overwrite: bool = False,
 ) -> Tensor:
-    """Move signals (K, ...), as `moved`, by the shifts of each unit."""
+    """Move signals (K, ...), as `moved`, by the shifts of each unit.
+
+    With `overwrite`, the signals may be moved in their own memory. Most of them often stay where they are.
+    """
     runs = list(_runs(shifts))
     if len(runs) == 1:
         return _pad(signal, dims, runs[0][1], size)
+    if overwrite and all([signal.shape[dim] == length for dim, length in zip(dims, size, strict=True)]):
+        for some, own in runs:
+            if any(own):
+                signal[some] = _pad(signal[some], dims, own, size)
+        return signal
     shape = list(signal.shape)
     for dim, length in zip(dims, size, strict=True):
         shape[dim] = length

@@ -82,19 +82,36 @@ def _keep_freed_blocks() -> None:
     torch.empty(31 << 20, dtype=torch.uint8, device="cpu")
 
 
-class _Windows(dict[int, Window]):
-    """The window of every value for one batch of units, computed when it is first asked for."""
+class _AllSpans:
+    """The spans of all values, so that the windows of a batch are computed at once."""
 
-    def __init__(self, spans: Mapping[int, Spans], units: Tensor, images: Tensor) -> None:
+    def __init__(self, spans: Mapping[int, Spans]) -> None:
+        different = {id(one): one for one in spans.values()}  # several values may have the same spans
+        numbers = {key: number for number, key in enumerate(different)}
+        self.number = {value: numbers[id(one)] for value, one in spans.items()}
+        self.each = list(different.values())
+        self.first = torch.stack([one.first for one in self.each])  # (spans, K, axes)
+        self.length = torch.stack([one.length for one in self.each])
+        self.whole = torch.tensor([one.layout.lengths for one in self.each])
+
+
+class _Windows(dict[int, Window]):
+    """The window of every value for one batch of units: the smallest of a common size, inside the map."""
+
+    def __init__(self, spans: _AllSpans, units: Tensor, images: Tensor) -> None:
         super().__init__()
-        self._spans, self._units, self._images = spans, units, images
-        self._of_spans: dict[int, Window] = {}  # several values may have the same spans
+        self._spans, self._images = spans, images
+        size = spans.length[:, units].amax(1).clamp_min(1)  # (spans, axes)
+        self._sizes = size.tolist()
+        self._starts = torch.minimum(spans.first[:, units], (spans.whole - size)[:, None])
+        self._found: dict[int, Window] = {}
 
     def __missing__(self, value: int) -> Window:
-        spans = self._spans[value]
-        if id(spans) not in self._of_spans:
-            self._of_spans[id(spans)] = spans.window(self._units, self._images)
-        window = self[value] = self._of_spans[id(spans)]
+        number = self._spans.number[value]
+        if number not in self._found:
+            layout, size = self._spans.each[number].layout, tuple(self._sizes[number])
+            self._found[number] = Window(self._starts[number], size, layout, self._images)
+        window = self[value] = self._found[number]
         return window
 
 
@@ -185,6 +202,7 @@ class _Replay:
     ) -> None:
         self._path, self._value, self._layouts = fields.path, fields.value, fields.tape.layouts
         self._spans, self._elementwise = spans_of(fields, len(seed)), fields.visibility.elementwise
+        self._all_spans = _AllSpans(self._spans)
         self._seed, self._pixels, self._element, self._memory = seed, pixels, dtype.itemsize, memory
 
     def run(self) -> None:
@@ -234,7 +252,7 @@ class _Replay:
         return order
 
     def _windows(self, units: Tensor) -> _Windows:
-        return _Windows(self._spans, units, self._seed.image_indices[units])
+        return _Windows(self._all_spans, units, self._seed.image_indices[units])
 
     def _parts(self, batch: _Batch, step: Step | None, memory: int) -> list[slice]:
         """Divide a batch so that the memory suffices for one step; undivided if it does already."""

@@ -281,8 +281,9 @@ class Sliding(Spatial):
         ]
 
     def moved_into(self, signal: Tensor, shifts: Sequence[Sequence[int]], input_window: Window) -> Tensor:
-        """Move signals by their shifts into the window of the argument."""
-        return moved_by(signal, range(2, signal.dim()), shifts, self.sizes(input_window))
+        """Move new signals by their shifts into the window of the argument."""
+        size = self.sizes(input_window)
+        return moved_by(signal, range(2, signal.dim()), shifts, size, overwrite=True)
 
     def visible_inputs(self, argument: int, axis: int, n_out: int, n_in: int) -> Tensor | None:
         number = self.number_of(axis)
