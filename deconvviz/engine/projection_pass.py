@@ -63,7 +63,7 @@ def project_to_inputs(
 
 SHARE = 4  # a quarter of the free memory: the network, its recording and other programs need some too
 LEAST = 16 << 20  # bytes
-MOST = {"cuda": 4 << 30, "cpu": 24 << 20}  # on a CPU, more memory is hardly faster
+MOST = {"cuda": 4 << 30, "cpu": 48 << 20}  # on a CPU, more memory is hardly faster
 
 
 def default_budget(device: torch.device) -> int:

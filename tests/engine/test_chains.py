@@ -5,6 +5,8 @@ The measured box of a unit is the smallest around all pixels that can change it.
 
 from __future__ import annotations
 
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -163,6 +165,21 @@ def test_signals_are_projected_in_windows(monkeypatch: pytest.MonkeyPatch) -> No
         )
     ours.units("3", [Unit(0, 1, 20, 20), Unit(0, 2, 0, 0)])
     assert widths == [1, 3, 5, 7]
+
+
+def test_parts_of_parts_of_a_batch_do_not_become_ever_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is divided at several steps. What it holds itself may take half of the memory at most."""
+    channels = [3, 32, 16, 8, 4, 2]
+    network = nn.Sequential(*(nn.Conv2d(*pair, 3, padding=1) for pair in pairwise(channels))).double()
+    ours = passes.run(network, torch.randn(1, 3, 40, 40, dtype=torch.float64))
+    step = ours.tape.steps[0]
+    project, sizes = step.rule.project, []  # type: ignore[union-attr]
+    monkeypatch.setattr(step.rule, "project", lambda s, *args: sizes.append(len(s)) or project(s, *args))
+    units = [Unit(0, 0, 10 + y, 10 + x) for y in range(20) for x in range(20)]
+    each = 2 * 8 * (32 * 9 * 9 + 3 * 11 * 11)  # bytes of a unit at the first convolution
+    ours.units("4", units, memory=20 * each)
+    assert sum(sizes) == 400
+    assert median(sizes) >= 5  # half of the memory is enough for ten, which are divided evenly
 
 
 def test_memory_budget_limits_the_units_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,12 +60,13 @@ def transposed_by_winograd(signal: Tensor, weight: Tensor, crop: Sequence[int]) 
         [tiles * _TILE - length for tiles, length in ((rows, high), (columns, wide))],
     )
     padded = pad(signal, [left, left + wider, top, top + more]).permute(0, 2, 3, 1)  # (K, h, w, out)
-    taps = weight.flip(2, 3).permute(2, 3, 0, 1).flatten(0, 1)  # (9, out, in), of an ordinary one
+    taps = weight.reshape(-1, _KERNEL**2).T  # (9, out * in), without copying a weight in the usual format
     x = zeros(signal, (len(signal), weight.shape[1], rows * _TILE, columns * _TILE))
     scratch = _kept_scratch.get() or Scratch()
     to_signal, to_weight, to_result = (one.to(signal.dtype) for one in _matrices())
     for cells in _cells_at_once(weight):
-        weights = _product(to_weight[cells], taps, scratch.weights)  # (cells, out, in)
+        weights = _product(to_weight[cells], taps, scratch.weights)  # (cells, out * in)
+        weights = weights.unflatten(1, weight.shape[:2])
         for part, into in _parts(padded, x):
             tiles = _filled(part.flatten(0, 1), scratch.first).flatten(1, 3)  # (36, tiles, out)
             values = _product(to_signal[cells], tiles, scratch.second)  # (cells, tiles, out)
@@ -153,14 +154,15 @@ def _parts(padded: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 @lru_cache(maxsize=1)
 def _matrices() -> tuple[Tensor, Tensor, Tensor]:
     """Return the transforms of tiles (36, 36), weights (36, 9) and results (16, 36) in double precision."""
+    taps = torch.arange(_KERNEL - 1, -1, -1, dtype=torch.float64)  # reversed, because it is transposed
     tiles, weights, results = (torch.zeros(_SIDE, n, dtype=torch.float64) for n in (_SIDE, _KERNEL, _TILE))
     for number, point in enumerate(_POINTS):
         others = _POINTS[:number] + _POINTS[number + 1 :]
         tiles[number, :-1] = _with_roots(others)
-        weights[number] = point ** torch.arange(_KERNEL) / math.prod(point - other for other in others)
-        results[number] = point ** torch.arange(_TILE)
+        weights[number] = point**taps / math.prod(point - other for other in others)
+        results[number] = point ** torch.arange(_TILE, dtype=torch.float64)
     tiles[-1] = _with_roots(_POINTS)
-    weights[-1, -1] = results[-1, -1] = 1  # the point at infinity
+    weights[-1, 0] = results[-1, -1] = 1  # the point at infinity
     return torch.kron(tiles, tiles), torch.kron(weights, weights), torch.kron(results.T, results.T)
 
 
