@@ -124,7 +124,8 @@ class UnitSeed(Seed):
 
     def check(self) -> None:
         for unit in self.units:
-            if not bool(self.activations[unit.place].isfinite().all()):
+            signal = self.activations[unit.place]
+            if not (math.isfinite(signal.item()) if signal.dim() == 0 else bool(signal.isfinite().all())):
                 raise UnitError(
                     f"unit ({unit}) cannot be projected: its activation is not finite "
                     f"(the layer's dtype is {str(self.activations.dtype).removeprefix('torch.')})"
@@ -259,11 +260,11 @@ def ranked(activations: Tensor, k: int, layer: str, channel: int | None = None) 
     """Return all candidates of `strongest`, in its order. Raise UnitError if there are fewer than k."""
     if channel is not None:
         _in_range("channel", channel, activations.shape[1], layer)
-    channels = list(range(activations.shape[1])) if channel is None else [channel]
-    values = activations[:, channels].transpose(0, 1).flatten(1)  # (channels, B * positions)
+    some = activations if channel is None else activations[:, channel : channel + 1]
+    values = some.transpose(0, 1).flatten(1)  # (channels, B * positions)
     if channel is None:
-        peaks = values.amax(dim=1)
-        flat = (values == peaks[:, None]).int().argmax(dim=1)  # the first position of each peak
+        flat = values.argmax(dim=1)  # the first position of each peak
+        peaks = values.gather(1, flat[:, None])[:, 0]
         order = _order(peaks, k, f"{layer} has", "channels")
         found, flat, numbers = peaks[order], flat[order], order
     else:
@@ -304,7 +305,8 @@ def _order(values: Tensor, k: int, there: str, what: str) -> Tensor:
 
 
 def _recorded(activations: Tensor, unit: Unit) -> Unit:
-    return replace(unit, activation=float(activations[unit.place].max()))
+    value = activations[unit.place]
+    return replace(unit, activation=float((value.max() if value.dim() else value).item()))
 
 
 def _masks(places: Sequence[int | None], length: int) -> Tensor:
