@@ -22,6 +22,7 @@ Read it in this order:
     recorder.py          run a network and record its calls on a tape
     influence.py         which values depend on weights that are missing
     pixel_fields.py      which pixels of the image each position of a value depends on
+    joined_steps.py      a convolution and the batch norm after it as one step
     receptive_fields.py  how large receptive fields are, and which positions a unit depends on
     units.py             units, whole channels and other tensors as signals
     region.py            positions of a channel that are projected together
