@@ -82,7 +82,7 @@ def _keep_freed_blocks() -> None:
     torch.empty(31 << 20, dtype=torch.uint8, device="cpu")
 
 
-class _AllSpans:
+class AllSpans:
     """The spans of all values, so that the windows of a batch are computed at once."""
 
     def __init__(self, spans: Mapping[int, Spans]) -> None:
@@ -95,10 +95,10 @@ class _AllSpans:
         self.whole = torch.tensor([one.layout.lengths for one in self.each])
 
 
-class _Windows(dict[int, Window]):
+class Windows(dict[int, Window]):
     """The window of every value for one batch of units: the smallest of a common size, inside the map."""
 
-    def __init__(self, spans: _AllSpans, units: Tensor, images: Tensor) -> None:
+    def __init__(self, spans: AllSpans, units: Tensor, images: Tensor) -> None:
         super().__init__()
         self._spans, self._images = spans, images
         size = spans.length[:, units].amax(1).clamp_min(1)  # (spans, axes)
@@ -124,7 +124,7 @@ class _Batch:
     """Some units of the seed, and their signals at values of the tape."""
 
     units: Tensor  # (K,) int64: their indices in the seed
-    windows: _Windows
+    windows: Windows
     signals: dict[int, Tensor]  # by value
     owned: set[int] = field(default_factory=set)  # values with a signal in memory that nothing else uses
 
@@ -140,7 +140,7 @@ class _Batch:
         self.signals[value] = x.add_(held) if new and alike else held + x
         self.owned.add(value)
 
-    def part(self, rows: slice, windows: _Windows) -> _Batch:
+    def part(self, rows: slice, windows: Windows) -> _Batch:
         """Return some of the units, with their signals cut to smaller windows."""
         signals = {
             value: _cut(x[rows], self.windows[value].start[rows], windows[value])
@@ -202,7 +202,7 @@ class _Replay:
     ) -> None:
         self._path, self._value, self._layouts = fields.path, fields.value, fields.tape.layouts
         self._spans, self._elementwise = spans_of(fields, len(seed)), fields.visibility.elementwise
-        self._all_spans = _AllSpans(self._spans)
+        self._all_spans = AllSpans(self._spans)
         self._seed, self._pixels, self._element, self._memory = seed, pixels, dtype.itemsize, memory
 
     def run(self) -> None:
@@ -251,8 +251,8 @@ class _Replay:
             order = order[torch.argsort(key[order], stable=True)]
         return order
 
-    def _windows(self, units: Tensor) -> _Windows:
-        return _Windows(self._all_spans, units, self._seed.image_indices[units])
+    def _windows(self, units: Tensor) -> Windows:
+        return Windows(self._all_spans, units, self._seed.image_indices[units])
 
     def _parts(self, batch: _Batch, step: Step | None, memory: int) -> list[slice]:
         """Divide a batch so that the memory suffices for one step; undivided if it does already."""

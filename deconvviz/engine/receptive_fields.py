@@ -24,7 +24,7 @@ from torch import Tensor
 
 from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, hull, through, union
 from deconvviz.engine.joined_steps import joined
-from deconvviz.engine.layout import Seen, TensorLayout, Window
+from deconvviz.engine.layout import Seen, TensorLayout
 from deconvviz.engine.pixel_fields import Box, PixelFields, something
 from deconvviz.engine.rules import Rule
 from deconvviz.engine.tape import IMAGE, Step, Tape
@@ -219,10 +219,3 @@ class Spans:
     def whole(cls, layout: TensorLayout, count: int) -> Spans:
         length = torch.tensor([layout.lengths] * count)
         return cls(torch.zeros_like(length), length, layout)
-
-    def window(self, part: Tensor | slice, images: Tensor) -> Window:
-        """Return the smallest windows of a common size, inside the map, for some of the units."""
-        size = [max(1, length) for length in self.length[part].amax(0).tolist()]
-        last = [whole - own for whole, own in zip(self.layout.lengths, size, strict=True)]
-        start = torch.minimum(self.first[part], torch.tensor(last))
-        return Window(start, tuple(size), self.layout, images)

@@ -227,7 +227,6 @@ class TapeRecorder(TorchDispatchMode):
                     self._keep_for_next(
                         operation, args if repeatable else None, tensors, known, results, first
                     )
-        if took_part:
             for target in written:
                 self._write_back(target)
         return output

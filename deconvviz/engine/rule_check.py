@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.engine.layout import Seen, TensorLayout, Window
-from deconvviz.engine.projection_pass import Elementwise, project_step, spans_of
+from deconvviz.engine.projection_pass import AllSpans, Elementwise, Windows, project_step, spans_of
 from deconvviz.engine.receptive_fields import UnitFields
 from deconvviz.engine.recorder import TapeRecorder
 from deconvviz.engine.rules import PeriodicIntervals, Support, lookup
@@ -244,10 +244,7 @@ class _StepCheck:
         """
         tape, count = self.example.tape, len(signal)
         fields = UnitFields(tape, self.step.output, _seen(part))
-        windows = {
-            value: span.window(slice(None), part.image_indices)
-            for value, span in spans_of(fields, count).items()
-        }
+        windows = Windows(AllSpans(spans_of(fields, count)), torch.arange(count), part.image_indices)
         here = _cut(windows[self.step.output], signal)
         found: dict[int, Tensor] = {}
         try:

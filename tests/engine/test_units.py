@@ -13,6 +13,7 @@ from hypothesis import given
 from torch import Tensor, nn
 
 from deconvviz.engine.layout import Seen, TensorLayout, Window
+from deconvviz.engine.projection_pass import AllSpans, Windows
 from deconvviz.engine.receptive_fields import Spans
 from deconvviz.engine.units import TensorSeed, Unit, UnitSeed, checked, strongest
 from deconvviz.errors import UnitError
@@ -28,7 +29,8 @@ VECTOR = torch.tensor([[1.0, 4, 2], [3, 4, -1]])  # (2 images, 3 units)
 
 def _window(seen: Seen, layout: TensorLayout, images: torch.Tensor) -> Window:
     """Return the smallest windows of a common size that contain the rows and columns of each unit."""
-    return Spans.of(seen, layout).window(slice(None), images)
+    spans = AllSpans({0: Spans.of(seen, layout)})
+    return Windows(spans, torch.arange(len(images)), images)[0]
 
 
 def test_strongest_returns_the_peak_of_each_channel() -> None:
