@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,18 @@ def test_projection_is_zero_outside_its_boxes_and_has_both_signs(proj: dv.Projec
         assert float(inside.square().sum()) == pytest.approx(float(one.square().sum()), rel=1e-6)
         assert inside.any() and 0 < x1 - x0 <= 24 and 0 < y1 - y0 <= 24
     assert float(proj.pixels.min()) < 0 < float(proj.pixels.max())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_forked_process_does_not_change_a_projection(rec: dv.Recording) -> None:
+    pixels = rec.project("conv3_1", rec.strongest("conv3_1", 2)).pixels
+    before, written = pixels.clone(), pixels.numpy()
+    if (child := os.fork()) == 0:
+        written[:] = 7
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert torch.equal(pixels, before)
 
 
 def test_indexing_selects_units(proj: dv.Projection) -> None:

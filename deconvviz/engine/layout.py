@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -349,18 +350,27 @@ def zeros(like: Tensor, shape: Sequence[int]) -> Tensor:
     return empty(like, shape).zero_()
 
 
-def sparse_zeros(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+def sparse_zeros(like: Tensor, shape: Sequence[int], dtype: torch.dtype, *, filled: bool = False) -> Tensor:
     """Return zeros on the device of another tensor, which on a CPU need memory only where they are written.
 
     They do not share the heap with signals, which are of many sizes. The system gets them back as a whole.
+    `filled` states that most of them will be written.
     """
     count = math.prod(shape)
     if like.device.type != "cpu" or not count:
         return like.new_zeros(tuple(shape), dtype=dtype)
-    pages = mmap.mmap(-1, count * dtype.itemsize)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        pages.madvise(mmap.MADV_HUGEPAGE)  # new pages are slow, and large ones are few
+    pages = _pages(count * dtype.itemsize, large=filled)
     return torch.frombuffer(pages, dtype=dtype, count=count).view(tuple(shape))
+
+
+def _pages(size: int, *, large: bool) -> mmap.mmap:
+    """Return new memory. New pages are slow; large ones are few, but are set to zero as a whole."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # shared pages are slower
+    if large and hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return pages
 
 
 def empty(like: Tensor, shape: Sequence[int]) -> Tensor:

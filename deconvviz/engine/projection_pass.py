@@ -50,14 +50,17 @@ def project_to_inputs(
     tape.require(fields.path)
     seed.check()
     dtype = signal_dtype(like.dtype)
-    shapes = {one: (len(seed), *tape.layouts[one].shape) for one in tape.inputs}
-    pixels = {one: sparse_zeros(like, shape, dtype) for one, shape in shapes.items()}
+    spans = spans_of(fields, len(seed))
+    pixels = {}
+    for one in tape.inputs:
+        shape, filled = (len(seed), *tape.layouts[one].shape), _covers_most(spans.get(one))
+        pixels[one] = sparse_zeros(like, shape, dtype, filled=filled)
     if not fields.path and value not in pixels:
         return list(pixels.values())  # a constant: no signal flows from this value to an input
     memory = default_budget(like.device) if memory is None else memory
     _keep_freed_blocks()
     with kept_scratch():
-        _Replay(fields, seed, pixels, dtype, memory).run()
+        _Replay(fields, seed, spans, pixels, memory).run()
     return list(pixels.values())
 
 
@@ -174,6 +177,14 @@ def spans_of(fields: UnitFields, count: int) -> dict[int, Spans]:
     return found
 
 
+def _covers_most(spans: Spans | None) -> bool:
+    """Return whether the windows of the units cover more than half of a value."""
+    if spans is None:
+        return False
+    covered = int(spans.length.prod(1).sum())
+    return 2 * covered > len(spans.length) * math.prod(spans.layout.lengths)
+
+
 _LEAST_SHARE = 0.5  # of the memory of a batch for a part of it, even if the batch itself holds more
 _WASTE = 1.1  # positions in the windows of a batch, relative to those in the smallest window of each unit
 
@@ -198,12 +209,18 @@ class _Replay:
     """
 
     def __init__(
-        self, fields: UnitFields, seed: Seed, pixels: Mapping[int, Tensor], dtype: torch.dtype, memory: int
+        self,
+        fields: UnitFields,
+        seed: Seed,
+        spans: Mapping[int, Spans],
+        pixels: Mapping[int, Tensor],
+        memory: int,
     ) -> None:
         self._path, self._value, self._layouts = fields.path, fields.value, fields.tape.layouts
-        self._spans, self._elementwise = spans_of(fields, len(seed)), fields.visibility.elementwise
-        self._all_spans = AllSpans(self._spans)
-        self._seed, self._pixels, self._element, self._memory = seed, pixels, dtype.itemsize, memory
+        self._spans, self._elementwise = spans, fields.visibility.elementwise
+        self._all_spans = AllSpans(spans)
+        self._seed, self._pixels, self._memory = seed, pixels, memory
+        self._element = max(one.element_size() for one in pixels.values())  # bytes
 
     def run(self) -> None:
         """Project every unit of the seed, and add what arrives to the pixels."""

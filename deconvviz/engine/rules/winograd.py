@@ -86,7 +86,7 @@ class _Room:
         """Return an uninitialised tensor, whose memory the next one uses again."""
         count = math.prod(shape)
         if self._memory.numel() < count:
-            self._memory = sparse_zeros(self._memory, [count], torch.float32)
+            self._memory = sparse_zeros(self._memory, [count], torch.float32, filled=True)
         return self._memory[:count].view(tuple(shape))
 
 
