@@ -73,7 +73,7 @@ class PixelFields:
     """
 
     def __init__(self, tape: Tape, source: int = IMAGE) -> None:
-        self._tape, self._source = tape, source
+        self._tape, self.source = tape, source
         self._found: dict[int, tuple[Product, ...] | None] = {}
 
     def boxes(self, value: int, seen: Seen) -> list[Box]:
@@ -83,10 +83,10 @@ class PixelFields:
         """
         products = self._products_of(value)
         if products is None:
-            pixels = _seen_unit_by_unit(self._tape, value, seen, self._source)
+            pixels = _seen_unit_by_unit(self._tape, value, seen, self.source)
         else:
             pixels = self._union(products, seen)
-        return [tuple(box) for box in _edges([hull(axis) for axis in pixels]).tolist()]
+        return boxes_around(pixels)
 
     def boxes_at(self, value: int, *places: Tensor) -> Tensor:
         """Return the receptive fields of K positions of a map as boxes (K, 2 * axes).
@@ -109,7 +109,7 @@ class PixelFields:
 
     def _union(self, products: Sequence[Product], seen: Seen) -> Seen:
         """Return the union of all products along each axis. This suffices for a box."""
-        found = tuple([seen[0].new_zeros(len(seen[0]), n) for n in self._tape.layouts[self._source].lengths])
+        found = tuple([seen[0].new_zeros(len(seen[0]), n) for n in self._tape.layouts[self.source].lengths])
         for product in products:
             found = tuple([one | more for one, more in zip(found, product.seen_by(seen), strict=True)])
         return found
@@ -117,10 +117,10 @@ class PixelFields:
     def _products_of(self, value: int) -> tuple[Product, ...] | None:
         """Return the products of a value, or None if there are too many."""
         if not self._found:
-            lengths = self._tape.layouts[self._source].lengths
+            lengths = self._tape.layouts[self.source].lengths
             own = {n: torch.eye(n, dtype=torch.bool, device="cpu") for n in lengths}
             itself = Product([own[n] for n in lengths])
-            self._found[self._source] = (itself,)
+            self._found[self.source] = (itself,)
         if value not in self._found:
             for step in self._tape.path(value):
                 if step.output not in self._found:
@@ -179,6 +179,11 @@ def _merged(products: Iterable[Product]) -> tuple[Product, ...]:
         else:
             kept.append(new)
     return tuple(kept)
+
+
+def boxes_around(seen: Seen) -> list[Box]:
+    """Return the smallest boxes around the pixels (K, N) along each axis."""
+    return [tuple(box) for box in _edges([hull(axis) for axis in seen]).tolist()]
 
 
 def _edges(hulls: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

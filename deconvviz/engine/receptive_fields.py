@@ -25,7 +25,7 @@ from torch import Tensor
 from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, hull, through, union
 from deconvviz.engine.joined_steps import joined
 from deconvviz.engine.layout import Seen, TensorLayout
-from deconvviz.engine.pixel_fields import Box, PixelFields, something
+from deconvviz.engine.pixel_fields import Box, PixelFields, boxes_around, something
 from deconvviz.engine.rules import Rule
 from deconvviz.engine.tape import IMAGE, Step, Tape
 
@@ -136,6 +136,11 @@ class Visibility:
     elementwise: dict[tuple[int, int], tuple[bool, ...]]
     """By output of a step and number of its argument: whether each position depends only on itself, by axis.
     """
+    complete: bool
+    """Whether each position of every value depends on some position of each argument, not only on padding.
+
+    The box around what a unit depends on is then exact, even where branches meet.
+    """
 
 
 class UnitFields:
@@ -159,9 +164,14 @@ class UnitFields:
     def boxes(self, pixels: PixelFields | None = None) -> list[Box]:
         """Return the receptive fields of the units; all zero if no signal reaches the image.
 
-        `pixels` is a cache for the tape that several calls can share.
+        They are those of `visibility`, if it is exact and known already. Otherwise they are computed with
+        `pixels`, a cache for the tape that several calls can share.
         """
-        return (pixels or PixelFields(self.tape)).boxes(self.value, self._own)
+        pixels = pixels or PixelFields(self.tape)
+        known: Visibility | None = vars(self).get("visibility")
+        if known is not None and known.complete and pixels.source in known.seen:
+            return boxes_around(known.seen[pixels.source])
+        return pixels.boxes(self.value, self._own)
 
 
 def _visibility(
@@ -169,12 +179,15 @@ def _visibility(
 ) -> Visibility:
     found: dict[int, Seen] = {value: something(seen)}
     elementwise: dict[tuple[int, int], tuple[bool, ...]] = {}
+    matrices: dict[int, Tensor] = {}
     for step, rule, argument, below in _links(steps, found):
         above, lengths = found[step.output], layouts[below].lengths
         parts, kept = [], []
         for axis, length in enumerate(lengths):
             visible = rule.visible_inputs(argument, axis, above[axis].shape[1], length)
             kept.append(visible is None)
+            if visible is not None:
+                matrices[id(visible)] = visible
             parts.append(above[axis] if visible is None else (above[axis].float() @ visible.float()) > 0)
         elementwise[step.output, argument] = tuple(kept)
         seen = above if all(kept) else something(parts)  # nothing if there is only padding
@@ -182,7 +195,8 @@ def _visibility(
             pairs = zip(seen, found[below], strict=True)
             seen = tuple([one if one is other else one | other for one, other in pairs])
         found[below] = seen
-    return Visibility(found, elementwise)
+    complete = all([bool(one.any(1).all()) for one in matrices.values()])
+    return Visibility(found, elementwise, complete)
 
 
 def _links(steps: Sequence[Step], found: Mapping[int, object]) -> Iterator[tuple[Step, Rule, int, int]]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import deconvviz as dv
 from deconvviz.engine import pixel_fields
 from deconvviz.engine.pixel_fields import PixelFields
+from deconvviz.engine.receptive_fields import UnitFields
 from deconvviz.engine.units import Unit, UnitSeed
 from deconvviz.errors import UnitError
 
@@ -82,6 +83,11 @@ def _boxes(ours: passes.Pass, places: list[tuple[int, int]]) -> list[tuple[int, 
     return [*PixelFields(ours.tape).boxes(ours.values["end"], seed.seen)]
 
 
+def _boxes_of_windows(ours: passes.Pass, places: list[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """Return the boxes of units after their windows are known."""
+    return [*ours.units("end", [Unit(0, 0, *place) for place in places])[1]]
+
+
 def _boxes_at(ours: passes.Pass, places: list[tuple[int, int]]) -> list[tuple[int, ...]]:
     rows, columns = (torch.tensor(axis) for axis in zip(*places, strict=True))
     return [tuple(box) for box in PixelFields(ours.tape).boxes_at(ours.values["end"], rows, columns).tolist()]
@@ -102,6 +108,18 @@ def test_boxes_equal_the_pixels_that_can_change_a_unit(
         wanted.append(hull(seen) or (0, 0, 0, 0))
     assert _boxes(ours, places) == wanted
     assert _boxes_at(ours, places) == wanted
+    assert _boxes_of_windows(ours, places) == wanted
+
+
+@pytest.mark.parametrize(
+    "name, complete", [("cross", True), ("one branch sees all", True), ("shifts beyond the border", False)]
+)
+def test_windows_have_exact_boxes_if_no_position_depends_on_padding_alone(name: str, complete: bool) -> None:
+    _, ours, places = _case(name)
+    fields = UnitFields(
+        ours.tape, ours.values["end"], UnitSeed(ours.outputs["end"], [Unit(0, 0, *places[0])]).seen
+    )
+    assert fields.visibility.complete == complete
 
 
 def test_union_that_is_a_product_is_stored_as_one() -> None:
