@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvviz.engine.units import Unit, ranked, unit_at
+from deconvviz.engine.units import Unit, ranked, units_at
 from deconvviz.wording import counted
 
 Lengths = tuple[float, ...]
@@ -147,11 +147,13 @@ def choose(
         active[0] = True  # keep one unit if all are silent
         places, passed_over = _apart(ranking.places[active], k, apart)
         silent = int((~active).sum()) if len(places) < k else 0
-    units = [
-        unit_at(activations, (image, number, *map(sum, zip_longest(position, first, fillvalue=0))))
+    whole = [
+        (image, number, *map(sum, zip_longest(position, first, fillvalue=0)))
         for image, number, *position in places.tolist()
     ]
-    return UnitChoice(tuple(units), k, passed_over, silent, whole_fields=inside is not None)
+    return UnitChoice(
+        tuple(units_at(activations, whole)), k, passed_over, silent, whole_fields=inside is not None
+    )
 
 
 def _apart(places: Tensor, k: int, grid: FieldGrid) -> tuple[Tensor, int]:

@@ -91,12 +91,8 @@ def _runs(row: int, inside: Tensor) -> list[Run]:
 
 def recorded(activations: Tensor, units: Sequence[Unit], layer: str) -> list[Unit]:
     """Return units and regions with their recorded activations. Raise UnitError if one does not exist."""
-    return [
-        _recorded(activations, unit, layer)
-        if isinstance(unit, Region)
-        else checked(activations, [unit], layer)[0]
-        for unit in units
-    ]
+    plain = iter(checked(activations, [one for one in units if not isinstance(one, Region)], layer))
+    return [_recorded(activations, one, layer) if isinstance(one, Region) else next(plain) for one in units]
 
 
 def seed_of(

@@ -7,7 +7,7 @@ the layer can be a signal too.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
@@ -199,7 +199,7 @@ def checked(activations: Tensor, units: Sequence[Unit], layer: str) -> list[Unit
         _in_range("image", unit.image, activations.shape[0], layer)
         _in_range("channel", unit.channel, activations.shape[1], layer)
         _check_position(unit, activations, layer)
-    return [_recorded(activations, unit) for unit in units]
+    return _recorded(activations, units)
 
 
 _COORDINATES = (("z", "slice"), ("y", "row"), ("x", "column"))
@@ -235,7 +235,7 @@ def strongest(activations: Tensor, k: int, layer: str, channel: int | None = Non
     channel, image, row and column. Raise UnitError if there are fewer than k units.
     """
     places = ranked(activations, k, layer, channel).places[:k]
-    return [unit_at(activations, place) for place in places.tolist()]
+    return units_at(activations, places.tolist())
 
 
 def strongest_others(activations: Tensor, unit: Unit, count: int) -> list[Unit]:
@@ -286,11 +286,13 @@ def _unravelled(flat: Tensor, lengths: Sequence[int]) -> list[Tensor]:
     return [flat, *reversed(found)]
 
 
-def unit_at(activations: Tensor, place: Sequence[int]) -> Unit:
-    """Return the unit at a place (image, channel, *position), or (image, channel), with its activation."""
-    image, channel, *position = place
-    named = dict(zip(("x", "y", "z"), reversed(position), strict=False))
-    return _recorded(activations, Unit(image, channel, **named))
+def units_at(activations: Tensor, places: Iterable[Sequence[int]]) -> list[Unit]:
+    """Return the units at places (image, channel, *position), or (image, channel), with activations."""
+    units = []
+    for image, channel, *position in places:
+        named = dict(zip(("x", "y", "z"), reversed(position), strict=False))
+        units.append(Unit(image, channel, **named))
+    return _recorded(activations, units)
 
 
 def _order(values: Tensor, k: int, there: str, what: str) -> Tensor:
@@ -304,9 +306,16 @@ def _order(values: Tensor, k: int, there: str, what: str) -> Tensor:
     return torch.sort(values, descending=True, stable=True).indices
 
 
-def _recorded(activations: Tensor, unit: Unit) -> Unit:
-    value = activations[unit.place]
-    return replace(unit, activation=float((value.max() if value.dim() else value).item()))
+def _recorded(activations: Tensor, units: Sequence[Unit]) -> list[Unit]:
+    """Return the units with their activations; that of a whole channel is the maximum of its map."""
+    single = [unit.place for unit in units if len(unit.place) == activations.dim()]
+    numbers = iter(activations[torch.tensor(single).unbind(1)].tolist() if single else ())
+    found = []
+    for unit in units:
+        alone = len(unit.place) == activations.dim()
+        activation = next(numbers) if alone else float(activations[unit.place].max())
+        found.append(unit if unit.activation == activation else replace(unit, activation=activation))
+    return found
 
 
 def _masks(places: Sequence[int | None], length: int) -> Tensor:
