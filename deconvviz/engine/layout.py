@@ -269,13 +269,23 @@ class Window:
 
         Parts outside the window are dropped. The rest of the window is zero.
         """
-        axes = self.layout.axes
+        dims, shift, size = self._move(start)
+        return moved(signal, dims, shift, size)
+
+    def add(self, signal: Tensor, start: Tensor, to: Tensor) -> None:
+        """Add signals (K, ...), whose first position is ``start[k]``, to others that fill this window."""
+        dims, shift, _ = self._move(start)
+        for _, here, there, _ in _pieces(to, signal, dims, _runs(shift.tolist())):
+            here.add_(there)
+
+    def _move(self, start: Tensor) -> tuple[Sequence[int], Tensor, Sequence[int]]:
+        """Return the dimensions of the axes, the way from `start` to this window, and its size along them."""
+        axes, shift = self.layout.axes, start - self.start  # (K, axes)
         assert axes is not None
-        shift = start - self.start  # (K, axes)
-        if None not in axes:
-            return moved(signal, axes, shift, self.size)  # type: ignore[arg-type]
         own = self.layout.tracked
-        return moved(signal, self.layout.dims, shift[:, own], [self.size[axis] for axis in own])
+        if len(own) == len(axes):
+            return self.layout.dims, shift, self.size
+        return self.layout.dims, shift[:, own], [self.size[axis] for axis in own]
 
 
 def moved(signal: Tensor, dims: Sequence[int], shift: Tensor, size: Sequence[int]) -> Tensor:
@@ -314,16 +324,28 @@ def moved_by(
     for dim, length in zip(dims, size, strict=True):
         shape[dim] = length
     placed = empty(signal, shape)
-    for some, own in runs:
-        here, there, fills = placed[some], signal[some], True
-        for dim, by, length in zip(dims, own, size, strict=True):
-            first, start, common = _overlap(by, signal.shape[dim], length)
-            fills = fills and common == length
-            here, there = here.narrow(dim, first, common), there.narrow(dim, start, common)
+    for some, here, there, fills in _pieces(placed, signal, dims, runs):
         if not fills:
             placed[some].zero_()
         here.copy_(there)
     return placed
+
+
+def _pieces(
+    placed: Tensor, signal: Tensor, dims: Sequence[int], runs: Iterable[tuple[slice, Sequence[int]]]
+) -> Iterator[tuple[slice, Tensor, Tensor, bool]]:
+    """Yield each run of units, its part of the result, of the signal, and whether that is all of the result.
+
+    `runs` are those of `_runs`.
+    """
+    for some, own in runs:
+        here, there, fills = placed[some], signal[some], True
+        for dim, by in zip(dims, own, strict=True):
+            length = placed.shape[dim]
+            first, start, common = _overlap(by, signal.shape[dim], length)
+            fills = fills and common == length
+            here, there = here.narrow(dim, first, common), there.narrow(dim, start, common)
+        yield some, here, there, fills
 
 
 def _runs(shifts: Sequence[Sequence[int]]) -> Iterator[tuple[slice, Sequence[int]]]:

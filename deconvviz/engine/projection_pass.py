@@ -123,6 +123,24 @@ Elementwise = Mapping[tuple[int, int], tuple[bool, ...]]
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """A signal that arrives at a value, in a part of its window."""
+
+    x: Tensor
+    window: Window  # of the value
+    start: Tensor | None  # (K, axes): the first position of each unit; None if the signal fills the window
+
+    def placed(self) -> Tensor:
+        """Return the signal in the whole window."""
+        return self.x if self.start is None else self.window.place(self.x, self.start)
+
+    def add_to(self, whole: Tensor) -> None:
+        """Add the signal to another one that fills the window."""
+        assert self.start is not None
+        self.window.add(self.x, self.start, whole)
+
+
+@dataclass(frozen=True)
 class _Batch:
     """Some units of the seed, and their signals at values of the tape."""
 
@@ -130,26 +148,61 @@ class _Batch:
     windows: Windows
     signals: dict[int, Tensor]  # by value
     owned: set[int] = field(default_factory=set)  # values with a signal in memory that nothing else uses
+    parts: dict[int, list[Arrival]] = field(default_factory=dict)  # by value: to be added by `take`
 
-    def receive(self, value: int, x: Tensor, *, new: bool) -> None:
+    def __contains__(self, value: int) -> bool:
+        return value in self.signals or value in self.parts
+
+    def receive(self, value: int, arrival: Arrival, *, new: bool) -> None:
         """Add a signal that arrives at a value. `new` states that nothing else uses its memory."""
-        held = self.signals.get(value)
+        if arrival.start is not None:
+            self.parts.setdefault(value, []).append(arrival)
+            return
+        x, held = arrival.x, self.signals.get(value)
         if held is None:
             self.signals[value] = x
             if new:
                 self.owned.add(value)
             return
-        alike = held.dtype == x.dtype and held.shape == x.shape
-        self.signals[value] = x.add_(held) if new and alike else held + x
+        self.signals[value] = x.add_(held) if new and _alike(held, x) else held + x
         self.owned.add(value)
+
+    def take(self, value: int) -> Tensor:
+        """Remove and return the signal at a value.
+
+        A part of the window, such as that of a residual connection, is added to what has filled the window.
+        """
+        x = self.signals.pop(value, None)
+        for part in self.parts.pop(value, ()):
+            if x is not None and value in self.owned and x.dtype == part.x.dtype:
+                part.add_to(x)
+                continue
+            placed = part.placed()
+            if x is not None or placed is not part.x:
+                self.owned.add(value)
+            x = placed if x is None else x + placed
+        assert x is not None
+        return x
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the signals."""
+        waiting = [part.x for parts in self.parts.values() for part in parts]
+        return sum(x.nbytes for x in (*self.signals.values(), *waiting))
 
     def part(self, rows: slice, windows: Windows) -> _Batch:
         """Return some of the units, with their signals cut to smaller windows."""
+        for value in list(self.parts):
+            self.signals[value] = self.take(value)
         signals = {
             value: _cut(x[rows], self.windows[value].start[rows], windows[value])
             for value, x in self.signals.items()
         }
-        return _Batch(self.units[rows], windows, signals)
+        return _Batch(self.units[rows], windows, signals, set(self.owned))  # the parts share no rows
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape
 
 
 def _cut(signal: Tensor, start: Tensor, window: Window) -> Tensor:
@@ -189,7 +242,7 @@ _LEAST_SHARE = 0.5  # of the memory of a batch for a part of it, even if the bat
 _WASTE = 1.1  # positions in the windows of a batch, relative to those in the smallest window of each unit
 
 
-def _alike(lengths: Sequence[Sequence[int]]) -> Iterator[tuple[int, int, int]]:
+def _similar(lengths: Sequence[Sequence[int]]) -> Iterator[tuple[int, int, int]]:
     """Divide units into runs with windows of similar sizes. Yield first, past, and positions of a window."""
     first, own, size = 0, 0, [0] * len(lengths[0])
     for number, one in enumerate(lengths):
@@ -237,23 +290,20 @@ class _Replay:
         """Project a batch through the first `steps` steps of the path."""
         for number in reversed(range(steps)):
             step = self._path[number]
-            if step.output not in batch.signals:
+            if step.output not in batch:
                 continue  # a value that received no signal
             parts = self._parts(batch, step, memory)
             if len(parts) > 1:
-                held = sum(x.nbytes for x in batch.signals.values())
-                left = max(memory - held, int(_LEAST_SHARE * self._memory))
+                left = max(memory - batch.nbytes, int(_LEAST_SHARE * self._memory))
                 for rows in parts:
                     self._replay(batch.part(rows, self._windows(batch.units[rows])), number + 1, left)
                 return
-            signals = batch.signals
-            signal = signals.pop(step.output)
-            own = step.output in batch.owned
+            signal, own = batch.take(step.output), step.output in batch.owned
             for below, x in project_step(step, signal, batch.windows, self._elementwise, overwrite=own):
                 batch.receive(below, x, new=step.rule is not None and step.rule.returns_new)
         _LOGGER.debug("projected %d of %d units in one batch", len(batch.units), len(self._seed))
-        for one in batch.signals.keys() & self._pixels.keys():
-            _write(batch.signals[one], batch.windows[one], self._pixels[one], batch.units)
+        for one in [value for value in self._pixels if value in batch]:
+            _write(batch.take(one), batch.windows[one], self._pixels[one], batch.units)
 
     def _order(self) -> Tensor:
         """Return the units, (K,), so that neighbours have windows of similar sizes at similar places.
@@ -280,7 +330,7 @@ class _Replay:
         lengths = self._spans[value].length[batch.units]
         whole = math.prod(batch.windows[value].size)
         parts = []
-        for first, past, positions in _alike(lengths.tolist()):
+        for first, past, positions in _similar(lengths.tolist()):
             at_once = max(1, memory * whole // (each * max(1, positions)))
             size = -(-(past - first) // -(-(past - first) // at_once))  # of nearly equal parts
             parts += [slice(start, min(start + size, past)) for start in range(first, past, size)]
@@ -310,8 +360,8 @@ def project_step(
     elementwise: Elementwise,
     *,
     overwrite: bool = False,
-) -> Iterator[tuple[int, Tensor]]:
-    """Project a signal through one step. Yield each value that receives one, and the signal in its window.
+) -> Iterator[tuple[int, Arrival]]:
+    """Project a signal through one step. Yield each value that receives one, and the signal.
 
     `overwrite` states whether nothing else needs the signal afterwards.
     """
@@ -322,22 +372,24 @@ def project_step(
     arrived = project(signal, window, input_windows)
     for argument, (below, x) in enumerate(zip(step.inputs, arrived, strict=True)):
         if below is not None and x is not None:
-            yield below, _placed(x, window, input_windows[argument], elementwise[step.output, argument])
+            yield below, _arrival(x, window, input_windows[argument], elementwise[step.output, argument])
 
 
-def _placed(x: Tensor, window: Window, input_window: Window, elementwise: tuple[bool, ...]) -> Tensor:
-    """Move a signal from the output's window to the argument's, which other branches may have enlarged.
+def _arrival(x: Tensor, window: Window, input_window: Window, elementwise: tuple[bool, ...]) -> Arrival:
+    """Return a signal with its place in the argument's window, which other branches may have enlarged.
 
-    It is moved only along the axes on which the rule is elementwise. Along the others the rule has already
-    filled `input_window`.
+    It is in the output's window along the axes on which the rule is elementwise. Along the others the rule
+    has already filled `input_window`.
     """
     if window.layout.axes and not any(elementwise) and tuple(x.shape[1:]) != input_window.shape:
         whole = Window.all_of(window.layout, window.image_indices)
-        return whole.place(x, window.start)  # the argument has no positions, or at other dimensions
+        return Arrival(whole.place(x, window.start), whole, None)  # no positions, or at other dimensions
+    filled = Arrival(x, input_window, None)
     if window is input_window or not any(elementwise):
-        return x
+        return filled
     if None in (input_window.layout.axes, window.layout.axes):
-        return x
+        return filled
     if window.size == input_window.size and torch.equal(window.start, input_window.start):
-        return x
-    return input_window.place(x, torch.where(torch.tensor(elementwise), window.start, input_window.start))
+        return filled
+    start = torch.where(torch.tensor(elementwise), window.start, input_window.start)
+    return Arrival(x, input_window, start)

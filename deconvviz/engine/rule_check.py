@@ -276,13 +276,14 @@ class _StepCheck:
         A rule that returns a part of its own memory as new is then wrong, in this or the next projection.
         """
         if self.rule.returns_new:
-            for _, x in project_step(self.step, signal, windows, elementwise):
-                x.fill_(torch.nan)
+            for _, arrival in project_step(self.step, signal, windows, elementwise):
+                arrival.x.fill_(torch.nan)
             if bool(signal.isnan().any()):
                 raise RuleError(
                     f"the rule of {self.example.op} states returns_new, but returns the memory of the signal"
                 )
-        return list(project_step(self.step, signal.clone(), windows, elementwise, overwrite=True))
+        arrivals = project_step(self.step, signal.clone(), windows, elementwise, overwrite=True)
+        return [(value, arrival.placed()) for value, arrival in arrivals]
 
     def _differ(self, found: Tensor, wanted: Tensor, value: int, part: Window, left: str, right: str) -> None:
         apart = (found - wanted).abs()
