@@ -333,7 +333,7 @@ def test_search_of_volumes_that_is_killed_goes_on(tmp_path: Path) -> None:
     same(found, dv.search(network("volume"), folder, LAYERS, batch_size=2, workers=0))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # test_on_ray.py searches pictures on Ray, and the tests above search arrays
 @pytest.mark.filterwarnings("default")
 def test_search_on_ray_equals_the_local_one(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")

@@ -101,6 +101,7 @@ class Killer:
             self.killed += 1
 
 
+@pytest.mark.nightly  # waits for Ray, 45 s to 5 min; the test below searches on Ray by day
 def test_killed_task_killed_actor_and_lost_machine_do_not_change_the_result(
     net: dv.Network, expected: Search, cluster: Any
 ) -> None:
