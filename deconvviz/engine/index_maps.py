@@ -16,6 +16,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 _LONGEST_PERIOD = 4096  # a map with a longer period is treated as unknown
 
@@ -174,3 +175,20 @@ def hull(seen: Tensor) -> tuple[Tensor, Tensor]:
     first = seen.int().argmax(dim=1)
     past = n - seen.flip(1).int().argmax(dim=1)
     return torch.where(some, first, 0), torch.where(some, past, 0)
+
+
+_ends: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def ends_of(visible: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the first and past input of each output position of a matrix, (n_out,) each.
+
+    None if a position has none, or if they do not increase from position to position: the inputs of several
+    positions are then not between those of the first and the last. Kept as long as the matrix.
+    """
+    if visible not in _ends:
+        first, past = hull(visible)
+        increase = all(bool((ends[1:] >= ends[:-1]).all()) for ends in (first, past))
+        _ends[visible] = (first, past) if increase and bool((first < past).all()) else None
+    found: tuple[Tensor, Tensor] | None = _ends[visible]
+    return found

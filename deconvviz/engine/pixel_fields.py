@@ -86,7 +86,7 @@ class PixelFields:
             pixels = _seen_unit_by_unit(self._tape, value, seen, self.source)
         else:
             pixels = self._union(products, seen)
-        return boxes_around(pixels)
+        return [tuple(box) for box in _edges([hull(axis) for axis in pixels]).tolist()]
 
     def boxes_at(self, value: int, *places: Tensor) -> Tensor:
         """Return the receptive fields of K positions of a map as boxes (K, 2 * axes).
@@ -179,11 +179,6 @@ def _merged(products: Iterable[Product]) -> tuple[Product, ...]:
         else:
             kept.append(new)
     return tuple(kept)
-
-
-def boxes_around(seen: Seen) -> list[Box]:
-    """Return the smallest boxes around the pixels (K, N) along each axis."""
-    return [tuple(box) for box in _edges([hull(axis) for axis in seen]).tolist()]
 
 
 def _edges(hulls: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

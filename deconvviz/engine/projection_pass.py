@@ -12,9 +12,9 @@ import psutil
 import torch
 from torch import Tensor
 
-from deconvviz.engine.layout import Window, signal_dtype, sparse_zeros
+from deconvviz.engine.layout import TensorLayout, Window, signal_dtype, sparse_zeros
 from deconvviz.engine.pixel_fields import hull
-from deconvviz.engine.receptive_fields import Spans, UnitFields
+from deconvviz.engine.receptive_fields import Elementwise, Hull, UnitFields
 from deconvviz.engine.rules.winograd import kept_scratch
 from deconvviz.engine.tape import Step
 from deconvviz.engine.units import Seed
@@ -85,6 +85,25 @@ def _keep_freed_blocks() -> None:
     torch.empty(31 << 20, dtype=torch.uint8, device="cpu")
 
 
+@dataclass(frozen=True)
+class Spans:
+    """The first position of a value that each of K units depends on, and the lengths up to the last."""
+
+    first: Tensor  # (K, axes)
+    length: Tensor  # (K, axes)
+    layout: TensorLayout
+
+    @classmethod
+    def of(cls, own: Hull, layout: TensorLayout) -> Spans:
+        first, past = own
+        return cls(first, past - first, layout)
+
+    @classmethod
+    def whole(cls, layout: TensorLayout, count: int) -> Spans:
+        length = torch.tensor([layout.lengths] * count)
+        return cls(torch.zeros_like(length), length, layout)
+
+
 class AllSpans:
     """The spans of all values, so that the windows of a batch are computed at once."""
 
@@ -116,10 +135,6 @@ class Windows(dict[int, Window]):
             self._found[number] = Window(self._starts[number], size, layout, self._images)
         window = self[value] = self._found[number]
         return window
-
-
-Elementwise = Mapping[tuple[int, int], tuple[bool, ...]]
-"""As `Visibility.elementwise`."""
 
 
 @dataclass(frozen=True)
@@ -214,18 +229,18 @@ def _cut(signal: Tensor, start: Tensor, window: Window) -> Tensor:
 
 def spans_of(fields: UnitFields, count: int) -> dict[int, Spans]:
     """Return the span of every value that the units depend on; all of it if a rule needs whole maps."""
-    layouts, seen = fields.tape.layouts, fields.visibility.seen
-    whole = {value for value in seen if layouts[value].axes is None}
+    layouts, hulls = fields.tape.layouts, fields.extent.hulls
+    whole = {value for value in hulls if layouts[value].axes is None}
     for step in fields.path:
         if step.rule is not None and not step.rule.supports_windows:
             whole.update((step.output, *(below for below in step.inputs if below is not None)))
     spans: dict[tuple[object, ...], Spans] = {}  # neighbours on a path often have the same positions
     found = {}
-    for value, axes in seen.items():
-        layout, own = layouts[value], () if value in whole else axes
-        one = (layout, *map(id, own))
+    for value, own in hulls.items():
+        layout = layouts[value]
+        one = layout, None if value in whole else id(own)
         if one not in spans:
-            spans[one] = Spans.of(own, layout) if own else Spans.whole(layout, count)
+            spans[one] = Spans.whole(layout, count) if value in whole else Spans.of(own, layout)
         found[value] = spans[one]
     return found
 
@@ -270,7 +285,7 @@ class _Replay:
         memory: int,
     ) -> None:
         self._path, self._value, self._layouts = fields.path, fields.value, fields.tape.layouts
-        self._spans, self._elementwise = spans, fields.visibility.elementwise
+        self._spans, self._elementwise = spans, fields.extent.elementwise
         self._all_spans = AllSpans(spans)
         self._seed, self._pixels, self._memory = seed, pixels, memory
         self._element = max(one.element_size() for one in pixels.values())  # bytes

@@ -22,10 +22,19 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from deconvviz.engine.index_maps import SAME, UNKNOWN, IndexMap, PeriodicIntervals, hull, through, union
+from deconvviz.engine.index_maps import (
+    SAME,
+    UNKNOWN,
+    IndexMap,
+    PeriodicIntervals,
+    ends_of,
+    hull,
+    through,
+    union,
+)
 from deconvviz.engine.joined_steps import joined
 from deconvviz.engine.layout import Seen, TensorLayout
-from deconvviz.engine.pixel_fields import Box, PixelFields, boxes_around, something
+from deconvviz.engine.pixel_fields import Box, PixelFields, something
 from deconvviz.engine.rules import Rule
 from deconvviz.engine.tape import IMAGE, Step, Tape
 
@@ -128,19 +137,44 @@ def _has_one_position(layout: TensorLayout, axis: int) -> bool:
     return layout.axes is not None and layout.axes[axis] is None and not layout.mixed
 
 
+Elementwise = Mapping[tuple[int, int], tuple[bool, ...]]
+"""By output of a step and number of its argument: whether each position depends only on itself, by axis."""
+
+Hull = tuple[Tensor, Tensor]
+"""The first and past position of K units along each axis, (K, axes) each; both 0 if there is none."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The smallest range of every value on a path that contains all positions that K units depend on."""
+
+    hulls: dict[int, Hull]
+    elementwise: Elementwise
+    complete: bool
+    """Whether each position of every value depends on some position of each argument, not only on padding.
+
+    Boxes of the image are then exact, even where branches meet.
+    """
+
+
 @dataclass(frozen=True)
 class Visibility:
     """The positions of every value on a path that K units depend on."""
 
     seen: dict[int, Seen]
-    elementwise: dict[tuple[int, int], tuple[bool, ...]]
-    """By output of a step and number of its argument: whether each position depends only on itself, by axis.
-    """
-    complete: bool
-    """Whether each position of every value depends on some position of each argument, not only on padding.
+    elementwise: Elementwise
+    complete: bool  # as in `Extent`
 
-    The box around what a unit depends on is then exact, even where branches meet.
-    """
+    @property
+    def extent(self) -> Extent:
+        different: dict[tuple[int, ...], Hull] = {}  # neighbours on a path often have the same positions
+        hulls = {}
+        for value, seen in self.seen.items():
+            key = tuple(map(id, seen))
+            if key not in different:
+                different[key] = hull_of(seen)
+            hulls[value] = different[key]
+        return Extent(hulls, self.elementwise, self.complete)
 
 
 class UnitFields:
@@ -161,17 +195,75 @@ class UnitFields:
         """Positions of every value on the path that the units depend on."""
         return _visibility(self.path, self.tape.layouts, self.value, self._own)
 
+    @cached_property
+    def extent(self) -> Extent:
+        """The range of these positions, which is computed without them if it suffices to follow its ends."""
+        found = _extent(self.path, self.tape.layouts, self.value, hull_of(self._own))
+        return self.visibility.extent if found is None else found
+
     def boxes(self, pixels: PixelFields | None = None) -> list[Box]:
         """Return the receptive fields of the units; all zero if no signal reaches the image.
 
-        They are those of `visibility`, if it is exact and known already. Otherwise they are computed with
+        They are those of `extent`, if it is exact and known already. Otherwise they are computed with
         `pixels`, a cache for the tape that several calls can share.
         """
         pixels = pixels or PixelFields(self.tape)
-        known: Visibility | None = vars(self).get("visibility")
-        if known is not None and known.complete and pixels.source in known.seen:
-            return boxes_around(known.seen[pixels.source])
+        known: Extent | None = vars(self).get("extent")
+        if known is not None and known.complete and pixels.source in known.hulls:
+            first, past = known.hulls[pixels.source]
+            return [tuple(box) for box in torch.cat([first.flip(1), past.flip(1)], 1).tolist()]
         return pixels.boxes(self.value, self._own)
+
+
+def hull_of(seen: Seen) -> Hull:
+    """Return the range that contains the positions (K, n) along each axis."""
+    if len({axis.shape for axis in seen}) == 1:  # the axes of a square map at once
+        first, past = [one.view(len(seen), -1).T for one in hull(torch.cat(seen))]
+        return first, past
+    first, past = [torch.stack(one, dim=1) for one in zip(*map(hull, seen), strict=True)]
+    return first, past
+
+
+def _extent(steps: Sequence[Step], layouts: dict[int, TensorLayout], value: int, own: Hull) -> Extent | None:
+    """Return the ranges that K units depend on, computed from their first and last positions alone.
+
+    This is possible if each unit has positions, and if later positions of a value never depend on earlier
+    ones of its arguments than those before. Otherwise return None.
+    """
+    if bool((own[0] >= own[1]).any()):
+        return None
+    found: dict[int, Hull] = {value: own}
+    elementwise: dict[tuple[int, int], tuple[bool, ...]] = {}
+    for step, rule, argument, below in _links(steps, found):
+        pairs = zip(layouts[step.output].lengths, layouts[below].lengths, strict=True)
+        visible = [rule.visible_inputs(argument, axis, *lengths) for axis, lengths in enumerate(pairs)]
+        elementwise[step.output, argument] = kept = tuple([one is None for one in visible])
+        moved: Hull | None = found[step.output] if all(kept) else _moved(found[step.output], visible)
+        if moved is None:
+            return None
+        other = found.get(below, moved)
+        if other is not moved:
+            moved = torch.minimum(moved[0], other[0]), torch.maximum(moved[1], other[1])
+        found[below] = moved
+    return Extent(found, elementwise, complete=True)
+
+
+def _moved(own: Hull, visible: Sequence[Tensor | None]) -> Hull | None:
+    """Return the ranges of an argument for those of the output; None if their ends do not suffice."""
+    first, past = own
+    alike = len(set(map(id, visible))) == 1  # the axes of a square map are computed at once
+    parts: list[Hull] = []
+    for axis, one in enumerate(visible[:1] if alike else visible):
+        here = slice(None) if alike else slice(axis, axis + 1)
+        if one is None:
+            parts.append((first[:, here], past[:, here]))
+        elif (ends := ends_of(one)) is None:
+            return None
+        else:
+            parts.append((ends[0][first[:, here]], ends[1][past[:, here] - 1]))
+    if alike:
+        return parts[0]
+    return torch.cat([part[0] for part in parts], dim=1), torch.cat([part[1] for part in parts], dim=1)
 
 
 def _visibility(
@@ -211,25 +303,3 @@ def _links(steps: Sequence[Step], found: Mapping[int, object]) -> Iterator[tuple
 def everything(layout: TensorLayout, count: int) -> Seen:
     """Return all positions of a value, for K units."""
     return tuple([torch.ones(count, length, dtype=torch.bool) for length in layout.lengths])
-
-
-@dataclass(frozen=True)
-class Spans:
-    """The first position of a value that each of K units depends on, and the lengths up to the last."""
-
-    first: Tensor  # (K, axes)
-    length: Tensor  # (K, axes)
-    layout: TensorLayout
-
-    @classmethod
-    def of(cls, seen: Seen, layout: TensorLayout) -> Spans:
-        if len({axis.shape for axis in seen}) == 1:  # the axes of a square map at once
-            first, past = [one.view(len(seen), -1).T for one in hull(torch.cat(seen))]
-        else:
-            first, past = [torch.stack(one, dim=1) for one in zip(*map(hull, seen), strict=True)]
-        return cls(first, past - first, layout)  # (K, axes) each
-
-    @classmethod
-    def whole(cls, layout: TensorLayout, count: int) -> Spans:
-        length = torch.tensor([layout.lengths] * count)
-        return cls(torch.zeros_like(length), length, layout)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.engine.layout import Seen, TensorLayout, Window
-from deconvviz.engine.projection_pass import AllSpans, Elementwise, Windows, project_step, spans_of
-from deconvviz.engine.receptive_fields import UnitFields
+from deconvviz.engine.projection_pass import AllSpans, Windows, project_step, spans_of
+from deconvviz.engine.receptive_fields import Elementwise, UnitFields
 from deconvviz.engine.recorder import TapeRecorder
 from deconvviz.engine.rules import PeriodicIntervals, Support, lookup
 from deconvviz.engine.tape import Step, Tape
@@ -248,7 +248,7 @@ class _StepCheck:
         here = _cut(windows[self.step.output], signal)
         found: dict[int, Tensor] = {}
         try:
-            arrived = self._arrived(here, windows, fields.visibility.elementwise)
+            arrived = self._arrived(here, windows, fields.extent.elementwise)
         except RuleError:
             raise
         except Exception as error:  # the rule is user code and may raise anything

@@ -14,7 +14,8 @@ from helpers.oracles import Autograd, difference, hull, seen_pixels
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deconvviz.engine.units import Unit
+from deconvviz.engine.receptive_fields import UnitFields
+from deconvviz.engine.units import Unit, UnitSeed
 
 EXACT = 1e-9
 
@@ -49,6 +50,20 @@ def test_projections_of_units_and_signals_equal_autograd(case: Any, data: Any) -
     signal = torch.randn(activations.shape, generator=generator, dtype=torch.float64)
     pixels = ours.signals("", signal, range(len(activations)))
     assert difference(pixels, theirs.project("", signal)) <= EXACT
+
+
+@pytest.mark.slow
+@given(graphs(), st.data())
+def test_ranges_followed_by_their_ends_equal_those_of_all_positions(case: Any, data: Any) -> None:
+    network, images = case
+    ours = passes.run(network, images)
+    seed = UnitSeed(ours.outputs[""], _units(data.draw, ours.outputs[""]))
+    fields = UnitFields(ours.tape, ours.values[""], seed.seen)
+    every = fields.visibility.extent
+    assert fields.extent.hulls.keys() == every.hulls.keys()
+    for value, ends in fields.extent.hulls.items():
+        assert all(map(torch.equal, ends, every.hulls[value]))
+    assert fields.extent.elementwise == every.elementwise
 
 
 def _boxes_and_hulls(case: Any, data: Any) -> list[tuple[Unit, Any, Any]]:

@@ -112,14 +112,22 @@ def test_boxes_equal_the_pixels_that_can_change_a_unit(
 
 
 @pytest.mark.parametrize(
-    "name, complete", [("cross", True), ("one branch sees all", True), ("shifts beyond the border", False)]
+    "name, by_ends, complete",
+    [
+        ("cross", True, True),
+        ("one branch sees all", True, True),
+        ("corners only", False, True),  # the first input of a position is not always after those before
+        ("shifts beyond the border", False, False),  # some positions depend on padding alone
+    ],
 )
-def test_windows_have_exact_boxes_if_no_position_depends_on_padding_alone(name: str, complete: bool) -> None:
+def test_ranges_are_followed_by_their_ends_and_boxes_taken_from_them_where_exact(
+    name: str, by_ends: bool, complete: bool
+) -> None:
     _, ours, places = _case(name)
-    fields = UnitFields(
-        ours.tape, ours.values["end"], UnitSeed(ours.outputs["end"], [Unit(0, 0, *places[0])]).seen
-    )
-    assert fields.visibility.complete == complete
+    seed = UnitSeed(ours.outputs["end"], [Unit(0, 0, *places[0])])
+    fields = UnitFields(ours.tape, ours.values["end"], seed.seen)
+    assert fields.extent.complete == complete
+    assert ("visibility" not in vars(fields)) == by_ends
 
 
 def test_union_that_is_a_product_is_stored_as_one() -> None:

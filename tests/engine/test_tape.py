@@ -220,13 +220,13 @@ def test_receptive_fields_are_computed_once_for_projections_and_boxes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     traced: list[int] = []
-    real = receptive_fields._visibility
+    real = receptive_fields._extent
 
-    def counted(steps: Any, layouts: Any, value: int, seen: Any) -> Any:
+    def counted(steps: Any, layouts: Any, value: int, own: Any) -> Any:
         traced.append(value)
-        return real(steps, layouts, value, seen)
+        return real(steps, layouts, value, own)
 
-    monkeypatch.setattr(receptive_fields, "_visibility", counted)
+    monkeypatch.setattr(receptive_fields, "_extent", counted)
     rec = dv.Network(_net()[:6], size=8).record(IMAGES, ["4"])
     proj = rec.project("4", [Unit(0, 1, 2, 2), Unit(1, 3, 0, 0)])
     assert len(traced) == 1

@@ -13,8 +13,8 @@ from hypothesis import given
 from torch import Tensor, nn
 
 from deconvviz.engine.layout import Seen, TensorLayout, Window
-from deconvviz.engine.projection_pass import AllSpans, Windows
-from deconvviz.engine.receptive_fields import Spans
+from deconvviz.engine.projection_pass import AllSpans, Spans, Windows
+from deconvviz.engine.receptive_fields import hull_of
 from deconvviz.engine.units import TensorSeed, Unit, UnitSeed, checked, strongest
 from deconvviz.errors import UnitError
 
@@ -29,7 +29,7 @@ VECTOR = torch.tensor([[1.0, 4, 2], [3, 4, -1]])  # (2 images, 3 units)
 
 def _window(seen: Seen, layout: TensorLayout, images: torch.Tensor) -> Window:
     """Return the smallest windows of a common size that contain the rows and columns of each unit."""
-    spans = AllSpans({0: Spans.of(seen, layout)})
+    spans = AllSpans({0: Spans.of(hull_of(seen), layout)})
     return Windows(spans, torch.arange(len(images)), images)[0]
 
 
