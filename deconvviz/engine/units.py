@@ -123,9 +123,10 @@ class UnitSeed(Seed):
         super().__init__(tuple(seen), torch.tensor([unit.image for unit in units]))
 
     def check(self) -> None:
-        for unit in self.units:
-            signal = self.activations[unit.place]
-            if not (math.isfinite(signal.item()) if signal.dim() == 0 else bool(signal.isfinite().all())):
+        values = [unit.activation for unit in _recorded(self.activations, self.units)]
+        for unit, value in zip(self.units, values, strict=True):
+            whole = len(unit.place) < self.activations.dim()
+            if not (bool(self.activations[unit.place].isfinite().all()) if whole else math.isfinite(value)):
                 raise UnitError(
                     f"unit ({unit}) cannot be projected: its activation is not finite "
                     f"(the layer's dtype is {str(self.activations.dtype).removeprefix('torch.')})"
@@ -136,17 +137,22 @@ class UnitSeed(Seed):
         lengths = window.size if window.layout.axes else tuple([axis.shape[1] for axis in self.seen])
         like = self.activations.new_empty(0, dtype=signal_dtype(self.activations.dtype))
         x = zeros(like, (len(part), self.activations.shape[1], *[lengths[axis] for axis in tracked]))
+        single: list[tuple[int, ...]] = []  # for each unit: its number, its place, and that in the window
         for k, (number, first) in enumerate(zip(part.tolist(), window.start.tolist(), strict=True)):
             unit = self.units[number]
-            channel = self.activations[unit.image, unit.channel]
-            if unit.position:
+            if len(unit.place) == self.activations.dim():
                 places = zip(unit.position, tracked, strict=True)
-                here = tuple([place - first[axis] for place, axis in places])
-                x[k, unit.channel][here] = channel[unit.position]
-            else:
-                for number, axis in enumerate(tracked):
-                    channel = channel.narrow(number, first[axis], lengths[axis])
-                x[k, unit.channel] = channel
+                single.append((k, *unit.place, *[place - first[axis] for place, axis in places]))
+                continue
+            channel = self.activations[unit.image, unit.channel]
+            for axis_of_map, axis in enumerate(tracked):
+                channel = channel.narrow(axis_of_map, first[axis], lengths[axis])
+            x[k, unit.channel] = channel
+        if single:
+            numbers, images, channels, *positions = torch.tensor(single).unbind(1)
+            from_place = (images, channels, *positions[: len(tracked)])
+            to_place = (numbers, channels, *positions[len(tracked) :])
+            x[to_place] = self.activations[from_place].to(x.dtype)
         return x
 
 
@@ -320,9 +326,9 @@ def _recorded(activations: Tensor, units: Sequence[Unit]) -> list[Unit]:
 
 def _masks(places: Sequence[int | None], length: int) -> Tensor:
     """Return masks (K, length) bool with one position each, or all positions for None."""
-    masks = torch.zeros(len(places), length, dtype=torch.bool)
-    for k, place in enumerate(places):
-        masks[k, slice(None) if place is None else place] = True
+    whole = torch.tensor([place is None for place in places])
+    masks = whole[:, None].repeat(1, length)
+    masks[torch.arange(len(places)), torch.tensor([0 if place is None else place for place in places])] = True
     return masks
 
 
