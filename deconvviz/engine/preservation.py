@@ -397,7 +397,7 @@ def _samples(tensors: Sequence[Tensor]) -> Iterator[bytes]:
         row = torch.cat(few) if len(few) > 1 else few[0].clone()
         numbers, first, size = row.view(torch.uint8).cpu().numpy().tobytes(), 0, row.element_size()
         for number, part in zip(members, few, strict=True):
-            past = first + len(part) * size
+            past = first + part.numel() * size
             found[number] = numbers[first:past]
             first = past
     return iter(found)
