@@ -24,6 +24,7 @@ Read it in this order:
     pixel_fields.py      which pixels of the image each position of a value depends on
     joined_steps.py      a convolution and the batch norm after it as one step
     receptive_fields.py  how large receptive fields are, and which positions a unit depends on
+    unit_windows.py      the window of every value for a batch of units
     units.py             units, whole channels and other tensors as signals
     region.py            positions of a channel that are projected together
     entries.py           single entries of tensors of any shape, such as the scores of detections

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from deconvviz.engine.layout import Seen, TensorLayout, Window
-from deconvviz.engine.projection_pass import AllSpans, Windows, project_step, spans_of
+from deconvviz.engine.projection_pass import project_step
 from deconvviz.engine.receptive_fields import Elementwise, UnitFields
 from deconvviz.engine.recorder import TapeRecorder
 from deconvviz.engine.rules import PeriodicIntervals, Support, lookup
 from deconvviz.engine.tape import Step, Tape
+from deconvviz.engine.unit_windows import AllSpans, Windows, spans_of
 from deconvviz.errors import RuleError
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from torch import Tensor, nn
 
 from deconvviz.engine.layout import Seen, TensorLayout, Window
-from deconvviz.engine.projection_pass import AllSpans, Spans, Windows
 from deconvviz.engine.receptive_fields import hull_of
+from deconvviz.engine.unit_windows import AllSpans, Spans, Windows
 from deconvviz.engine.units import TensorSeed, Unit, UnitSeed, checked, strongest
 from deconvviz.errors import UnitError
 
