@@ -147,13 +147,12 @@ def choose(
         active[0] = True  # keep one unit if all are silent
         places, passed_over = _apart(ranking.places[active], k, apart)
         silent = int((~active).sum()) if len(places) < k else 0
-    whole = [
+    in_map = [
         (image, number, *map(sum, zip_longest(position, first, fillvalue=0)))
         for image, number, *position in places.tolist()
     ]
-    return UnitChoice(
-        tuple(units_at(activations, whole)), k, passed_over, silent, whole_fields=inside is not None
-    )
+    units = tuple(units_at(activations, in_map))
+    return UnitChoice(units, k, passed_over, silent, whole_fields=inside is not None)
 
 
 def _apart(places: Tensor, k: int, grid: FieldGrid) -> tuple[Tensor, int]:

@@ -254,17 +254,17 @@ class Window:
             if len(set(images)) == 1:
                 return kept[images[0]].expand(len(images), *kept.shape[1:])
             return kept[torch.tensor(images, device=kept.device)]
+        like = kept[0]
+        for dim, _, length in spans:
+            like = like.narrow(dim - 1, 0, length)
         last = kept.dim() == 4 and kept.is_contiguous(memory_format=torch.channels_last)
-        source = kept.movedim(1, -1) if last else kept  # parts in the same format
-        dims = {dim: length for dim, _, length in spans}
-        order = [0, 2, 3, 1] if last else range(kept.dim())
-        shape = [dims.get(dim, kept.shape[dim]) for dim in order][1:]
+        like = like.movedim(0, -1) if last else like  # parts in the same format
         strides: tuple[int, ...] = kept.stride()
         parts = []
         for image, corner in zip(images, self.corners, strict=True):  # faster than `narrow` along each axis
             offset = sum([corner[number] * strides[dim] for dim, number, _ in spans])
             first = kept.storage_offset() + image * strides[0] + offset
-            parts.append(source.as_strided(shape, source.stride()[1:], first))
+            parts.append(kept.as_strided(like.shape, like.stride(), first))
         return torch.stack(parts).movedim(-1, 1) if last else torch.stack(parts)
 
     def place(self, signal: Tensor, start: Tensor) -> Tensor:
@@ -282,7 +282,7 @@ class Window:
             here.add_(there)
 
     def _move(self, start: Tensor) -> tuple[Sequence[int], Tensor, Sequence[int]]:
-        """Return the dimensions of the axes, the way from `start` to this window, and its size along them."""
+        """Return the dimensions of the axes, `start` relative to this window, and its size along them."""
         axes, shift = self.layout.axes, start - self.start  # (K, axes)
         assert axes is not None
         own = self.layout.tracked

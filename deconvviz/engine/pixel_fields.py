@@ -26,6 +26,9 @@ Box = tuple[int, ...]
 x0, x1 for a signal, and x0, y0, z0, x1, y1, z1 for a volume.
 """
 
+Hull = tuple[Tensor, Tensor]
+"""The first and past position of K units along each axis, (K, axes) each; both 0 if there is none."""
+
 MOST_PRODUCTS = 16
 """For a value that needs more products than this, masks are computed unit by unit instead."""
 
@@ -86,7 +89,7 @@ class PixelFields:
             pixels = _seen_unit_by_unit(self._tape, value, seen, self.source)
         else:
             pixels = self._union(products, seen)
-        return [tuple(box) for box in _edges([hull(axis) for axis in pixels]).tolist()]
+        return [tuple(box) for box in edges(hull_of(pixels)).tolist()]
 
     def boxes_at(self, value: int, *places: Tensor) -> Tensor:
         """Return the receptive fields of K positions of a map as boxes (K, 2 * axes).
@@ -103,8 +106,9 @@ class PixelFields:
         found = torch.zeros(len(places[0]), 2 * layout.spatial, dtype=torch.long, device="cpu")
         for product in products:
             hulls = [hull(axis) for axis in product]
-            new = _edges([(first[at], past[at]) for (first, past), at in zip(hulls, every, strict=True)])
-            found = _around(found, new)
+            ends = [(first[at], past[at]) for (first, past), at in zip(hulls, every, strict=True)]
+            first, past = [torch.stack(one, dim=1) for one in zip(*ends, strict=True)]
+            found = _around(found, edges((first, past)))
         return found
 
     def _union(self, products: Sequence[Product], seen: Seen) -> Seen:
@@ -181,10 +185,19 @@ def _merged(products: Iterable[Product]) -> tuple[Product, ...]:
     return tuple(kept)
 
 
-def _edges(hulls: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return boxes (K, 2 * axes), x0, y0, x1, y1, from the first and past positions (K,) along each axis."""
-    first, past = zip(*reversed(hulls), strict=True)
-    return torch.stack([*first, *past], dim=1)
+def hull_of(seen: Seen) -> Hull:
+    """Return the range that contains the positions (K, n) along each axis."""
+    if len({axis.shape for axis in seen}) == 1:  # the axes of a square map at once
+        first, past = [one.view(len(seen), len(seen[0])).T for one in hull(torch.cat(seen))]
+        return first, past
+    first, past = [torch.stack(one, dim=1) for one in zip(*map(hull, seen), strict=True)]
+    return first, past
+
+
+def edges(own: Hull) -> Tensor:
+    """Return boxes (K, 2 * axes), x0, y0, x1, y1, from the first and past positions along each axis."""
+    first, past = own
+    return torch.cat([first.flip(1), past.flip(1)], dim=1)
 
 
 def _around(boxes: Tensor, others: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ def _keep_freed_blocks() -> None:
 
 @dataclass(frozen=True)
 class Arrival:
-    """A signal that arrives at a value, in a part of its window."""
+    """A signal that arrives at a value, in its window or in a part of it."""
 
     x: Tensor
     window: Window  # of the value
@@ -112,15 +112,15 @@ class _Batch:
     windows: Windows
     signals: dict[int, Tensor]  # by value
     owned: set[int] = field(default_factory=set)  # values with a signal in memory that nothing else uses
-    parts: dict[int, list[Arrival]] = field(default_factory=dict)  # by value: to be added by `take`
+    waiting: dict[int, list[Arrival]] = field(default_factory=dict)  # by value: to be added by `take`
 
     def __contains__(self, value: int) -> bool:
-        return value in self.signals or value in self.parts
+        return value in self.signals or value in self.waiting
 
     def receive(self, value: int, arrival: Arrival, *, new: bool) -> None:
         """Add a signal that arrives at a value. `new` states that nothing else uses its memory."""
         if arrival.start is not None:
-            self.parts.setdefault(value, []).append(arrival)
+            self.waiting.setdefault(value, []).append(arrival)
             return
         x, held = arrival.x, self.signals.get(value)
         if held is None:
@@ -137,7 +137,7 @@ class _Batch:
         A part of the window, such as that of a residual connection, is added to what has filled the window.
         """
         x = self.signals.pop(value, None)
-        for part in self.parts.pop(value, ()):
+        for part in self.waiting.pop(value, ()):
             if x is not None and value in self.owned and x.dtype == part.x.dtype:
                 part.add_to(x)
                 continue
@@ -151,12 +151,12 @@ class _Batch:
     @property
     def nbytes(self) -> int:
         """Memory of the signals."""
-        waiting = [part.x for parts in self.parts.values() for part in parts]
-        return sum(x.nbytes for x in (*self.signals.values(), *waiting))
+        parts = [part.x for parts in self.waiting.values() for part in parts]
+        return sum(x.nbytes for x in (*self.signals.values(), *parts))
 
     def part(self, rows: slice, windows: Windows) -> _Batch:
         """Return some of the units, with their signals cut to smaller windows."""
-        for value in list(self.parts):
+        for value in list(self.waiting):
             self.signals[value] = self.take(value)
         signals = {
             value: _cut(x[rows], self.windows[value].start[rows], windows[value])

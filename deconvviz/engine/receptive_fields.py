@@ -28,13 +28,12 @@ from deconvviz.engine.index_maps import (
     IndexMap,
     PeriodicIntervals,
     ends_of,
-    hull,
     through,
     union,
 )
 from deconvviz.engine.joined_steps import joined
 from deconvviz.engine.layout import Seen, TensorLayout
-from deconvviz.engine.pixel_fields import Box, PixelFields, something
+from deconvviz.engine.pixel_fields import Box, Hull, PixelFields, edges, hull_of, something
 from deconvviz.engine.rules import Rule
 from deconvviz.engine.tape import IMAGE, Step, Tape
 
@@ -140,9 +139,6 @@ def _has_one_position(layout: TensorLayout, axis: int) -> bool:
 Elementwise = Mapping[tuple[int, int], tuple[bool, ...]]
 """By output of a step and number of its argument: whether each position depends only on itself, by axis."""
 
-Hull = tuple[Tensor, Tensor]
-"""The first and past position of K units along each axis, (K, axes) each; both 0 if there is none."""
-
 
 @dataclass(frozen=True)
 class Extent:
@@ -210,18 +206,8 @@ class UnitFields:
         pixels = pixels or PixelFields(self.tape)
         known: Extent | None = vars(self).get("extent")
         if known is not None and known.complete and pixels.source in known.hulls:
-            first, past = known.hulls[pixels.source]
-            return [tuple(box) for box in torch.cat([first.flip(1), past.flip(1)], 1).tolist()]
+            return [tuple(box) for box in edges(known.hulls[pixels.source]).tolist()]
         return pixels.boxes(self.value, self._own)
-
-
-def hull_of(seen: Seen) -> Hull:
-    """Return the range that contains the positions (K, n) along each axis."""
-    if len({axis.shape for axis in seen}) == 1:  # the axes of a square map at once
-        first, past = [one.view(len(seen), -1).T for one in hull(torch.cat(seen))]
-        return first, past
-    first, past = [torch.stack(one, dim=1) for one in zip(*map(hull, seen), strict=True)]
-    return first, past
 
 
 def _extent(steps: Sequence[Step], layouts: dict[int, TensorLayout], value: int, own: Hull) -> Extent | None:

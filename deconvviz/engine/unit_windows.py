@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from deconvviz.engine.layout import TensorLayout, Window
-from deconvviz.engine.receptive_fields import Hull, UnitFields
+from deconvviz.engine.pixel_fields import Hull
+from deconvviz.engine.receptive_fields import UnitFields
 
 
 @dataclass(frozen=True)

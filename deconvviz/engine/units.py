@@ -123,10 +123,12 @@ class UnitSeed(Seed):
         super().__init__(tuple(seen), torch.tensor([unit.image for unit in units]))
 
     def check(self) -> None:
-        values = [unit.activation for unit in _recorded(self.activations, self.units)]
-        for unit, value in zip(self.units, values, strict=True):
-            whole = len(unit.place) < self.activations.dim()
-            if not (bool(self.activations[unit.place].isfinite().all()) if whole else math.isfinite(value)):
+        for unit, value in zip(self.units, _single_values(self.activations, self.units), strict=True):
+            if value is None:
+                finite = bool(self.activations[unit.place].isfinite().all())
+            else:
+                finite = math.isfinite(value)
+            if not finite:
                 raise UnitError(
                     f"unit ({unit}) cannot be projected: its activation is not finite "
                     f"(the layer's dtype is {str(self.activations.dtype).removeprefix('torch.')})"
@@ -140,7 +142,7 @@ class UnitSeed(Seed):
         single: list[tuple[int, ...]] = []  # for each unit: its number, its place, and that in the window
         for k, (number, first) in enumerate(zip(part.tolist(), window.start.tolist(), strict=True)):
             unit = self.units[number]
-            if len(unit.place) == self.activations.dim():
+            if _is_single(self.activations, unit):
                 places = zip(unit.position, tracked, strict=True)
                 single.append((k, *unit.place, *[place - first[axis] for place, axis in places]))
                 continue
@@ -314,14 +316,23 @@ def _order(values: Tensor, k: int, there: str, what: str) -> Tensor:
 
 def _recorded(activations: Tensor, units: Sequence[Unit]) -> list[Unit]:
     """Return the units with their activations; that of a whole channel is the maximum of its map."""
-    single = [unit.place for unit in units if len(unit.place) == activations.dim()]
-    numbers = iter(activations[torch.tensor(single).unbind(1)].tolist() if single else ())
     found = []
-    for unit in units:
-        alone = len(unit.place) == activations.dim()
-        activation = next(numbers) if alone else float(activations[unit.place].max())
+    for unit, value in zip(units, _single_values(activations, units), strict=True):
+        activation = float(activations[unit.place].max()) if value is None else value
         found.append(unit if unit.activation == activation else replace(unit, activation=activation))
     return found
+
+
+def _single_values(activations: Tensor, units: Sequence[Unit]) -> list[float | None]:
+    """Return the activation of each unit, read at once; None for a whole channel."""
+    single = [unit.place for unit in units if _is_single(activations, unit)]
+    numbers = iter(activations[torch.tensor(single).unbind(1)].tolist() if single else ())
+    return [next(numbers) if _is_single(activations, unit) else None for unit in units]
+
+
+def _is_single(activations: Tensor, unit: Unit) -> bool:
+    """Return whether a unit is one position of a map, or one of a fully connected layer."""
+    return len(unit.place) == activations.dim()
 
 
 def _masks(places: Sequence[int | None], length: int) -> Tensor:

@@ -130,6 +130,14 @@ def test_ranges_are_followed_by_their_ends_and_boxes_taken_from_them_where_exact
     assert ("visibility" not in vars(fields)) == by_ends
 
 
+@pytest.mark.parametrize("most", [16, 0])
+def test_no_units_have_no_boxes(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixel_fields, "MOST_PRODUCTS", most)
+    _, ours, _ = _case("cross")
+    none = (torch.zeros(0, 8, dtype=torch.bool),) * 2
+    assert PixelFields(ours.tape).boxes(ours.values["end"], none) == []
+
+
 def test_union_that_is_a_product_is_stored_as_one() -> None:
     _, ours, _ = _case("one branch sees all")
     fields = PixelFields(ours.tape)

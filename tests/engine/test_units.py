@@ -13,7 +13,7 @@ from hypothesis import given
 from torch import Tensor, nn
 
 from deconvviz.engine.layout import Seen, TensorLayout, Window
-from deconvviz.engine.receptive_fields import hull_of
+from deconvviz.engine.pixel_fields import hull_of
 from deconvviz.engine.unit_windows import AllSpans, Spans, Windows
 from deconvviz.engine.units import TensorSeed, Unit, UnitSeed, checked, strongest
 from deconvviz.errors import UnitError
