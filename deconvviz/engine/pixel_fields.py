@@ -275,7 +275,7 @@ def _outer(seen: Seen) -> Tensor:
     """Return the masks (K, H, W) of the positions (K, H) and (K, W) along each axis."""
     mask = seen[0]
     for axis in seen[1:]:
-        mask = mask[..., None] & axis.reshape(len(axis), *[1] * (mask.dim() - 1), -1)
+        mask = mask[..., None] & axis.reshape(len(axis), *[1] * (mask.dim() - 1), axis.shape[1])
     return mask
 
 
