@@ -29,6 +29,7 @@ Read it in this order:
     region.py            positions of a channel that are projected together
     entries.py           single entries of tensors of any shape, such as the scores of detections
     choice.py            choose the strongest units of a layer
+    workload.py          how many units to project together
     projection_pass.py   replay the tape in reverse, from a layer to the pixels
     rule_check.py        compare a rule with the vector-Jacobian product of its operation
 """

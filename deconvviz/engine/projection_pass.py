@@ -19,6 +19,7 @@ from deconvviz.engine.rules.winograd import kept_scratch
 from deconvviz.engine.tape import Step
 from deconvviz.engine.unit_windows import AllSpans, Spans, Windows, spans_of
 from deconvviz.engine.units import Seed
+from deconvviz.engine.workload import enough_units
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ def project(fields: UnitFields, seed: Seed, like: Tensor, *, memory: int | None 
         fields: Receptive fields of the units of `seed`. They also state the tape and the value.
         seed: The K signals.
         like: Activations of the layer.
-        memory: Memory for one batch in bytes. None: a share of the free memory. A batch has at least one
-            unit, even if the memory is too small for it.
+        memory: Memory for one batch in bytes, at most. None: a share of the free memory. A batch has at least
+            one unit, even if the memory is too small for it.
 
     Raises:
         RefusedOp: An operation on the path is unsupported. Nothing has been computed.
@@ -68,6 +69,7 @@ def project_to_inputs(
 SHARE = 4  # a quarter of the free memory: the network, its recording and other programs need some too
 LEAST = 16 << 20  # bytes
 MOST = {"cuda": 4 << 30, "cpu": 48 << 20}  # on a CPU, more memory is hardly faster
+LEAST_PART = 8 << 20  # bytes for a part of a batch on a CPU
 
 
 def default_budget(device: torch.device) -> int:
@@ -220,12 +222,16 @@ class _Replay:
         self._all_spans = AllSpans(spans)
         self._seed, self._pixels, self._memory = seed, pixels, memory
         self._element = max(one.element_size() for one in pixels.values())  # bytes
+        self._enough: list[float] | None = None  # units, for each step
+        if all(one.device.type == "cpu" for one in pixels.values()):
+            every = self._windows(torch.arange(len(seed)))
+            self._enough = enough_units(self._path, every, spans.keys(), self._element)
 
     def run(self) -> None:
         """Project every unit of the seed, and add what arrives to the pixels."""
         order = self._order()
         every = _Batch(order, self._windows(order), {})
-        for rows in self._parts(every, self._path[-1] if self._path else None, self._memory):
+        for rows in self._parts(every, len(self._path) - 1, self._memory):
             units = order[rows]
             windows = self._windows(units)
             signal = self._seed.signal(units, windows[self._value])
@@ -238,7 +244,7 @@ class _Replay:
             step = self._path[number]
             if step.output not in batch:
                 continue  # a value that received no signal
-            parts = self._parts(batch, step, memory)
+            parts = self._parts(batch, number, memory)
             if len(parts) > 1:
                 left = max(memory - batch.nbytes, int(_LEAST_SHARE * self._memory))
                 for rows in parts:
@@ -267,9 +273,15 @@ class _Replay:
     def _windows(self, units: Tensor) -> Windows:
         return Windows(self._all_spans, units, self._seed.image_indices[units])
 
-    def _parts(self, batch: _Batch, step: Step | None, memory: int) -> list[slice]:
-        """Divide a batch so that the memory suffices for one step; undivided if it does already."""
+    def _parts(self, batch: _Batch, number: int, memory: int) -> list[slice]:
+        """Divide a batch so that the memory suffices for a step; undivided if it does already.
+
+        Parts are smaller if their work is still large compared with what each of them costs.
+        """
+        step = self._path[number] if self._path else None
         count, each = len(batch.units), self._bytes_per_unit(batch, step)
+        if self._enough:
+            memory = min(memory, max(LEAST_PART, int(each * self._enough[number])))
         if count * each <= memory or count == 1:
             return [slice(0, count)]
         value = self._value if step is None else step.output

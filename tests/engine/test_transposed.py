@@ -106,3 +106,34 @@ def test_way_depends_on_the_shape(
         extra=(0, 0), groups=groups,
     )  # fmt: skip
     assert called == ([way] if way else [])
+
+
+@pytest.mark.parametrize(("dtype", "parts"), [(torch.float32, 2), (torch.float64, 1)], ids=str)
+def test_large_weights_are_used_in_parts(
+    dtype: torch.dtype, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    signal = torch.randn(1, 301, 4, 5, generator=random, dtype=torch.float64)
+    weight = torch.randn(301, 299, 3, 3, generator=random, dtype=torch.float64)  # 3.2 MB in float32
+    expected = torch.nn.functional.conv_transpose2d(signal, weight, stride=2, padding=1, output_padding=1)
+    used: list[Tensor] = []
+    real = transposed.aten.convolution
+
+    class Counting:
+        @staticmethod
+        def convolution(some: Tensor, taps: Tensor, *others: Any) -> Tensor:
+            used.append(taps)
+            return real(some, taps, *others)
+
+    monkeypatch.setattr(transposed, "aten", Counting)
+    found = transposed.transposed_convolution(
+        signal.to(dtype),
+        weight.to(dtype),
+        stride=(2, 2),
+        crop=(1, 1),
+        dilation=(1, 1),
+        extra=(1, 1),
+        groups=1,
+    )
+    assert len(used) == parts and sum(len(taps) for taps in used) == 301
+    assert float((found.double() - expected).abs().max()) <= 1e-5 * float(expected.abs().max())

@@ -15,6 +15,12 @@ aten = torch.ops.aten
 
 _FEW_CHANNELS = 4  # a CPU computes 8 or 16 channels at once, and leaves most of them idle for so few
 
+_LARGEST_WEIGHT = 5 << 19
+"""Bytes of a weight that a CPU convolution copies into another format at once.
+
+The heap rarely has room for a copy in one piece, and grows for larger ones with each projection.
+"""
+
 
 def transposed_convolution(
     signal: Tensor,
@@ -52,9 +58,16 @@ def transposed_convolution(
     three = kernel == (3, 3) and set(stride) == {1} and signal.dtype == torch.float32
     if simple and three and winograd_is_faster(signal, weight, crop):
         return transposed_by_winograd(signal, weight, crop)
-    return aten.convolution(  # type: ignore[no-any-return]
-        signal, weight, None, stride, crop, dilation, True, extra, groups
+    count = math.ceil(weight.nbytes / _LARGEST_WEIGHT) if simple and signal.dtype == torch.float32 else 1
+    parts = zip(signal.chunk(count, 1), weight.chunk(count, 0), strict=True)
+    results = (
+        aten.convolution(some, taps, None, stride, crop, dilation, True, extra, groups)
+        for some, taps in parts
     )
+    x: Tensor = next(results)
+    for more in results:
+        x.add_(more)
+    return x
 
 
 def _pointwise(signal: Tensor, weight: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ _SIDE = _TILE + _KERNEL - 1  # of the part of the signal that a tile depends on
 _CELLS = _SIDE**2
 _POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
 _WEIGHTS = 10 << 20  # bytes of transformed weights at once
-_SIGNALS = 8 << 20  # bytes of transformed signals at once, so that they stay in a cache
+_SIGNALS = 4 << 20  # bytes of transformed signals at once, so that they stay in a cache
 
 
 def winograd_is_faster(signal: Tensor, weight: Tensor, crop: Sequence[int]) -> bool:
