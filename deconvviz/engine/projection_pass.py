@@ -19,7 +19,7 @@ from deconvviz.engine.rules.winograd import kept_scratch
 from deconvviz.engine.tape import Step
 from deconvviz.engine.unit_windows import AllSpans, Spans, Windows, spans_of
 from deconvviz.engine.units import Seed
-from deconvviz.engine.workload import enough_units
+from deconvviz.engine.workload import enough_units, signal_count
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ class _Replay:
         self._enough: list[float] | None = None  # units, for each step
         if all(one.device.type == "cpu" for one in pixels.values()):
             every = self._windows(torch.arange(len(seed)))
-            self._enough = enough_units(self._path, every, spans.keys(), self._element)
+            self._enough = enough_units(self._path, every, spans, self._element)
 
     def run(self) -> None:
         """Project every unit of the seed, and add what arrives to the pixels."""
@@ -296,8 +296,10 @@ class _Replay:
 
     def _bytes_per_unit(self, batch: _Batch, step: Step | None) -> int:
         """Return the memory of a step for one unit: its signals, twice for working space."""
-        values = [self._value] if step is None else [step.output, *dict.fromkeys(step.inputs)]
-        numbers = sum([batch.windows[one].count for one in values if one is not None and one in self._spans])
+        if step is None:
+            numbers = batch.windows[self._value].count
+        else:
+            numbers = signal_count(step, batch.windows, self._spans)
         return 2 * self._element * numbers
 
 

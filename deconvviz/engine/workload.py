@@ -40,9 +40,14 @@ def enough_units(
         window = windows[step.output]
         weights = step.rule.weight.numel() if isinstance(step.rule, Filter) else 0
         positions = math.prod([window.size[axis] for axis in window.layout.tracked])
-        signals = [one for one in (step.output, *step.inputs) if one is not None and one in values]
-        numbers = sum([windows[one].count for one in signals])
+        signals = signal_count(step, windows, values)
         costs += _STEP + weights * _WEIGHT
-        work += weights * positions * _MULTIPLY_ADD + numbers * element * _BYTE
+        work += weights * positions * _MULTIPLY_ADD + signals * element * _BYTE
         found.append(_RATIO * costs / max(work, _BYTE))
     return found
+
+
+def signal_count(step: Step, windows: Mapping[int, Window], values: Collection[int]) -> int:
+    """Return the numbers in the signals of one unit at the output and the arguments of a step."""
+    own = [step.output, *dict.fromkeys(step.inputs)]
+    return sum([windows[one].count for one in own if one is not None and one in values])

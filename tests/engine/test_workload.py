@@ -22,12 +22,7 @@ def _enough(network: nn.Sequential, size: int, units: list[Unit]) -> list[float]
     fields = UnitFields(ours.tape, value, seed.seen)
     spans = spans_of(fields, len(seed))
     windows = Windows(AllSpans(spans), torch.arange(len(seed)), seed.image_indices)
-    return enough_units(fields.path, windows, spans.keys(), 4)
-
-
-def _convolutions(count: int, channels: int = 32) -> nn.Sequential:
-    first = nn.Conv2d(3, channels, 3, padding=1)
-    return nn.Sequential(first, *(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(count - 1)))
+    return enough_units(fields.path, windows, spans, 4)
 
 
 def test_large_windows_need_fewer_units() -> None:
