@@ -13,11 +13,11 @@ from deconvviz.engine.rules.convolution import Filter
 from deconvviz.engine.tape import Step
 
 # Seconds, roughly, on a CPU. They were measured with two threads of an AMD EPYC.
-_STEP = 2e-4  # to call a step
-_WEIGHT = 2e-9  # to prepare a number of the weight of a convolution
-_MULTIPLY_ADD = 2e-11
-_BYTE = 1e-10  # of a signal
-_RATIO = 40  # of the work of a batch to what it costs besides
+_STEP = 4e-4  # to divide a batch and to call a step
+_WEIGHT = 4e-9  # to prepare a number of the weight of a convolution
+_MULTIPLY_ADD = 1e-11
+_BYTE = 5e-11  # of a signal
+_RATIO = 10  # of the work of a batch to what it costs besides
 
 
 def enough_units(

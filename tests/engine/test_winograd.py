@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import deconvviz as dv
-from deconvviz.engine.rules import transposed
+from deconvviz.engine.rules import transposed, winograd
 from deconvviz.engine.rules.winograd import kept_scratch, transposed_by_winograd, winograd_is_faster
 
 
@@ -28,15 +28,26 @@ def _error(found: Tensor, expected: Tensor) -> float:
     size=st.tuples(st.integers(3, 19), st.integers(3, 19)),
     crop=st.tuples(st.integers(0, 2), st.integers(0, 2)),
     seed=st.integers(0, 99),
+    limits=st.tuples(*[st.sampled_from([1, 1 << 11, 1 << 13, 1 << 20])] * 3),  # 1: as little as possible
 )
 def test_equals_a_direct_convolution(
-    units: int, channels: int, colours: int, size: tuple[int, int], crop: tuple[int, int], seed: int
+    units: int,
+    channels: int,
+    colours: int,
+    size: tuple[int, int],
+    crop: tuple[int, int],
+    seed: int,
+    limits: tuple[int, int, int],
 ) -> None:
+    """Also where weights, signals and blocks of tiles are used in parts."""
     generator = torch.Generator().manual_seed(seed)
     signal = torch.randn(units, channels, *size, generator=generator)
     weight = torch.randn(channels, colours, 3, 3, generator=generator)
     expected = _direct(signal, weight, crop)
-    found = transposed_by_winograd(signal, weight, crop)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, limit in zip(("_WEIGHTS", "_SIGNALS", "_BLOCK"), limits, strict=True):
+            patch.setattr(winograd, name, limit)
+        found = transposed_by_winograd(signal, weight, crop)
     assert found.shape == expected.shape
     assert _error(found, expected) < 1e-5
 

@@ -17,29 +17,33 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from deconvviz.engine.layout import sparse_zeros, zeros
+from deconvviz.engine.layout import empty, sparse_zeros
 
 _TILE, _KERNEL = 4, 3
 _SIDE = _TILE + _KERNEL - 1  # of the part of the signal that a tile depends on
 _CELLS = _SIDE**2
 _POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
 _WEIGHTS = 10 << 20  # bytes of transformed weights at once
-_SIGNALS = 4 << 20  # bytes of transformed signals at once, so that they stay in a cache
+_SIGNALS = 2 << 20  # bytes of transformed signals at once, and of their products with the weights
+_BLOCK = 1 << 19  # bytes of tiles to transform at once, so that they stay in the cache of a core
 
 
 def winograd_is_faster(signal: Tensor, weight: Tensor, crop: Sequence[int]) -> bool:
     """Return whether `transposed_by_winograd` is likely to be faster than a direct convolution on a CPU.
 
     The arguments are as for that function. Costs are in multiply-adds of a direct convolution. Their factors
-    were measured (AMD EPYC with AVX-512).
+    were measured (AMD EPYC with AVX-512) while another process used the memory, which Winograd's method needs
+    more of.
     """
     (units, channels, *lengths), colours = signal.shape, weight.shape[1]
     sizes = [length + _KERNEL - 1 - 2 * cut for length, cut in zip(lengths, crop, strict=True)]
     tiles = units * math.prod(-(-size // _TILE) for size in sizes)
     direct = units * math.prod(sizes) * _KERNEL**2 * channels * colours
-    once = 200 * weight.numel()  # to transform the weights
-    each = 1.35 * _CELLS * channels * colours + 6300 * channels + 2500 * colours
-    return once + tiles * each < 0.78 * direct
+    again = len(list(_cells_at_once(weight))) - 1  # how many times signals and results are used again
+    once = (250 + 50 * again) * weight.numel()  # to transform the weights
+    transforms = (6000 + 1000 * again) * channels + (5000 + 1000 * again) * colours
+    each = 1.4 * _CELLS * channels * colours + transforms
+    return once + tiles * each < 0.9 * direct
 
 
 def transposed_by_winograd(signal: Tensor, weight: Tensor, crop: Sequence[int]) -> Tensor:
@@ -61,19 +65,46 @@ def transposed_by_winograd(signal: Tensor, weight: Tensor, crop: Sequence[int]) 
     )
     padded = pad(signal, [left, left + wider, top, top + more]).permute(0, 2, 3, 1)  # (K, h, w, out)
     taps = weight.reshape(-1, _KERNEL**2).T  # (9, out * in), without copying a weight in the usual format
-    x = zeros(signal, (len(signal), weight.shape[1], rows * _TILE, columns * _TILE))
+    x = empty(signal, (len(signal), weight.shape[1], rows * _TILE, columns * _TILE))
     scratch = _kept_scratch.get() or Scratch()
     to_signal, to_weight, to_result = (one.to(signal.dtype) for one in _matrices())
     for cells in _cells_at_once(weight):
         weights = _product(to_weight[cells], taps, scratch.weights)  # (cells, out * in)
         weights = weights.unflatten(1, weight.shape[:2])
-        for part, into in _parts(padded, x):
-            tiles = _filled(part.flatten(0, 1), scratch.first).flatten(1, 3)  # (36, tiles, out)
-            values = _product(to_signal[cells], tiles, scratch.second)  # (cells, tiles, out)
-            shape = (*values.shape[:2], weights.shape[2])
-            values = torch.bmm(values, weights, out=scratch.first.take(shape))  # (cells, tiles, in)
-            into += _product(to_result[:, cells], values, scratch.second).view(into.shape)
+        for tiles, into in _parts(padded, x, len(weights)):
+            values = _transformed(tiles, to_signal[cells], scratch)  # (tiles, cells, out)
+            shape = (len(weights), len(values), weights.shape[2])
+            products = torch.bmm(values.transpose(0, 1), weights, out=scratch.products.take(shape))
+            _add_results(products, to_result[:, cells], into, scratch, first=cells.start == 0)
     return x[:, :, :high, :wide]
+
+
+def _transformed(tiles: Tensor, matrix: Tensor, scratch: Scratch) -> Tensor:
+    """Return the product of (cells, 36) and tiles (units, rows, columns, 6, 6, C): (tiles, cells, C)."""
+    values = scratch.signals.take((tiles.shape[:3].numel(), len(matrix), tiles.shape[5]))
+    done = 0
+    for block in _blocks(tiles.shape, 4 * tiles.shape[3:].numel(), _BLOCK):
+        some = scratch.block.take(tiles[block].shape).copy_(tiles[block])
+        some = some.flatten(3, 4).flatten(0, 2)  # (some tiles, 36, C)
+        into = values[done : done + len(some)]
+        torch.bmm(matrix.expand(len(some), -1, -1), some, out=into)
+        done += len(some)
+    return values
+
+
+def _add_results(products: Tensor, matrix: Tensor, into: Tensor, scratch: Scratch, *, first: bool) -> None:
+    """Add the product of (16, cells) and (cells, tiles, C) to results (units, rows, columns, 4, 4, C).
+
+    If it is the `first` product, it replaces them.
+    """
+    done = 0
+    for block in _blocks(into.shape, 4 * into.shape[3:].numel(), _BLOCK):
+        results = into[block]
+        some = products[:, done : done + results.shape[:3].numel()]
+        found = _product(matrix, some, scratch.block)  # (16, some tiles, C)
+        found = found.unflatten(1, results.shape[:3]).unflatten(0, (_TILE, _TILE)).permute(2, 3, 4, 0, 1, 5)
+        results.copy_(found) if first else results.add_(found)
+        done += some.shape[1]
 
 
 class _Room:
@@ -97,7 +128,7 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        self.weights, self.first, self.second = _Room(), _Room(), _Room()
+        self.weights, self.signals, self.products, self.block = _Room(), _Room(), _Room(), _Room()
 
 
 _kept_scratch: ContextVar[Scratch | None] = ContextVar("scratch", default=None)
@@ -120,10 +151,6 @@ def _product(matrix: Tensor, values: Tensor, room: _Room) -> Tensor:
     return found
 
 
-def _filled(values: Tensor, room: _Room) -> Tensor:
-    return room.take(values.shape).copy_(values)
-
-
 def _cells_at_once(weight: Tensor) -> Iterator[slice]:
     """Divide the cells so that their transformed weights are not too large."""
     count = max(1, _WEIGHTS // (4 * weight.shape[0] * weight.shape[1]))
@@ -132,23 +159,31 @@ def _cells_at_once(weight: Tensor) -> Iterator[slice]:
         yield slice(first, first + count)
 
 
-def _parts(padded: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Divide signals (K, h, w, out) and results (K, in, h', w') into parts that fit into a cache.
+def _parts(padded: Tensor, x: Tensor, cells: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Divide signals (K, h, w, out) and results (K, in, h', w') so that transforms are not too large.
 
-    Yield overlapping tiles (6, 6, units, rows, columns, out), and where their results belong,
-    (4, 4, units, rows, columns, in), both without copying.
+    Yield overlapping tiles (units, rows, columns, 6, 6, out), and where their results belong,
+    (units, rows, columns, 4, 4, in), both without copying.
     """
-    ahead = padded.unfold(1, _SIDE, _TILE).unfold(2, _SIDE, _TILE).permute(4, 5, 0, 1, 2, 3)
+    ahead = padded.unfold(1, _SIDE, _TILE).unfold(2, _SIDE, _TILE).permute(0, 1, 2, 4, 5, 3)
     behind = x.permute(0, 2, 3, 1).unflatten(2, (-1, _TILE)).unflatten(1, (-1, _TILE))
-    behind = behind.permute(2, 4, 0, 1, 3, 5)
-    units, rows, columns = ahead.shape[2:5]
-    tile = 4 * _CELLS * max(ahead.shape[5], behind.shape[5])  # bytes
-    some_rows = min(rows, max(1, _SIGNALS // (tile * columns)))
-    some_units = max(1, _SIGNALS // (tile * columns * some_rows))
+    behind = behind.permute(0, 1, 3, 2, 4, 5)
+    for block in _blocks(ahead.shape, 4 * cells * max(ahead.shape[5], behind.shape[5]), _SIGNALS):
+        yield ahead[block], behind[block]
+
+
+def _blocks(shape: Sequence[int], tile: int, most: int) -> Iterator[tuple[slice, slice]]:
+    """Divide tiles (units, rows, columns, ...) into blocks of at most `most` bytes, but at least a row.
+
+    Yield a range of units and a range of rows. The tiles of blocks follow each other, because a block has
+    several units only if it has all of their rows. `tile` is the size of a tile in bytes.
+    """
+    units, rows, columns = shape[:3]
+    some_rows = min(rows, max(1, most // (tile * columns)))
+    some_units = max(1, most // (tile * columns * some_rows)) if some_rows == rows else 1
     for unit in range(0, units, some_units):
         for row in range(0, rows, some_rows):
-            one = slice(unit, unit + some_units), slice(row, row + some_rows)
-            yield ahead[:, :, one[0], one[1]], behind[:, :, one[0], one[1]]
+            yield slice(unit, unit + some_units), slice(row, row + some_rows)
 
 
 @lru_cache(maxsize=1)
