@@ -222,17 +222,16 @@ class _Replay:
         self._all_spans = AllSpans(spans)
         self._seed, self._pixels, self._memory = seed, pixels, memory
         self._element = max(one.element_size() for one in pixels.values())  # bytes
+        order = self._order()
+        self._every = _Batch(order, self._windows(order), {})  # all units, without signals
         self._enough: list[float] | None = None  # units, for each step
         if all(one.device.type == "cpu" for one in pixels.values()):
-            every = self._windows(torch.arange(len(seed)))
-            self._enough = enough_units(self._path, every, spans, self._element)
+            self._enough = enough_units(self._path, self._every.windows, spans, self._element)
 
     def run(self) -> None:
         """Project every unit of the seed, and add what arrives to the pixels."""
-        order = self._order()
-        every = _Batch(order, self._windows(order), {})
-        for rows in self._parts(every, len(self._path) - 1, self._memory):
-            units = order[rows]
+        for rows in self._parts(self._every, len(self._path) - 1, self._memory):
+            units = self._every.units[rows]
             windows = self._windows(units)
             signal = self._seed.signal(units, windows[self._value])
             signal = self._layouts[self._value].from_channels_first(signal)

@@ -82,13 +82,10 @@ def transposed_by_winograd(signal: Tensor, weight: Tensor, crop: Sequence[int]) 
 def _transformed(tiles: Tensor, matrix: Tensor, scratch: Scratch) -> Tensor:
     """Return the product of (cells, 36) and tiles (units, rows, columns, 6, 6, C): (tiles, cells, C)."""
     values = scratch.signals.take((tiles.shape[:3].numel(), len(matrix), tiles.shape[5]))
-    done = 0
-    for block in _blocks(tiles.shape, 4 * tiles.shape[3:].numel(), _BLOCK):
+    for block, part in _blocks(tiles.shape, 4 * tiles.shape[3:].numel(), _BLOCK):
         some = scratch.block.take(tiles[block].shape).copy_(tiles[block])
         some = some.flatten(3, 4).flatten(0, 2)  # (some tiles, 36, C)
-        into = values[done : done + len(some)]
-        torch.bmm(matrix.expand(len(some), -1, -1), some, out=into)
-        done += len(some)
+        torch.bmm(matrix.expand(len(some), -1, -1), some, out=values[part])
     return values
 
 
@@ -97,14 +94,14 @@ def _add_results(products: Tensor, matrix: Tensor, into: Tensor, scratch: Scratc
 
     If it is the `first` product, it replaces them.
     """
-    done = 0
-    for block in _blocks(into.shape, 4 * into.shape[3:].numel(), _BLOCK):
+    for block, part in _blocks(into.shape, 4 * into.shape[3:].numel(), _BLOCK):
         results = into[block]
-        some = products[:, done : done + results.shape[:3].numel()]
-        found = _product(matrix, some, scratch.block)  # (16, some tiles, C)
+        found = _product(matrix, products[:, part], scratch.block)  # (16, some tiles, C)
         found = found.unflatten(1, results.shape[:3]).unflatten(0, (_TILE, _TILE)).permute(2, 3, 4, 0, 1, 5)
-        results.copy_(found) if first else results.add_(found)
-        done += some.shape[1]
+        if first:
+            results.copy_(found)
+        else:
+            results.add_(found)
 
 
 class _Room:
@@ -168,22 +165,27 @@ def _parts(padded: Tensor, x: Tensor, cells: int) -> Iterator[tuple[Tensor, Tens
     ahead = padded.unfold(1, _SIDE, _TILE).unfold(2, _SIDE, _TILE).permute(0, 1, 2, 4, 5, 3)
     behind = x.permute(0, 2, 3, 1).unflatten(2, (-1, _TILE)).unflatten(1, (-1, _TILE))
     behind = behind.permute(0, 1, 3, 2, 4, 5)
-    for block in _blocks(ahead.shape, 4 * cells * max(ahead.shape[5], behind.shape[5]), _SIGNALS):
+    for block, _ in _blocks(ahead.shape, 4 * cells * max(ahead.shape[5], behind.shape[5]), _SIGNALS):
         yield ahead[block], behind[block]
 
 
-def _blocks(shape: Sequence[int], tile: int, most: int) -> Iterator[tuple[slice, slice]]:
+def _blocks(shape: Sequence[int], tile: int, most: int) -> Iterator[tuple[tuple[slice, slice], slice]]:
     """Divide tiles (units, rows, columns, ...) into blocks of at most `most` bytes, but at least a row.
 
-    Yield a range of units and a range of rows. The tiles of blocks follow each other, because a block has
-    several units only if it has all of their rows. `tile` is the size of a tile in bytes.
+    Yield the ranges of units and rows of each block, and the range of its tiles among all. They follow each
+    other, because a block has several units only if it has all of their rows. `tile` is the size of a tile
+    in bytes.
     """
     units, rows, columns = shape[:3]
     some_rows = min(rows, max(1, most // (tile * columns)))
     some_units = max(1, most // (tile * columns * some_rows)) if some_rows == rows else 1
     for unit in range(0, units, some_units):
+        past_unit = min(unit + some_units, units)
         for row in range(0, rows, some_rows):
-            yield slice(unit, unit + some_units), slice(row, row + some_rows)
+            past_row = min(row + some_rows, rows)
+            first = (unit * rows + row) * columns
+            past = first + (past_unit - unit) * (past_row - row) * columns
+            yield (slice(unit, past_unit), slice(row, past_row)), slice(first, past)
 
 
 @lru_cache(maxsize=1)
